@@ -1,0 +1,153 @@
+"""`r1-mini`: arguments and exit codes only.
+
+0 done, 1 the work failed, 2 the user's input or disk is at fault (one line), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from r1_mini.errors import UserError, disk_error, nearest
+
+app = typer.Typer(
+    name="r1-mini",
+    help="From random weights to a reasoner in minutes, with the exam beside it.",
+    epilog="Example: r1-mini run recipes/tiny/r1_zero.yaml",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_log: Path | None = None  # where the traceback of a failure goes: the run folder's log.txt, once there is one
+_debug = False
+
+
+@app.callback()
+def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False) -> None:
+    global _debug
+    _debug = debug
+
+
+@app.command(epilog="Example: r1-mini run recipes/tiny/r1_zero.yaml seed=1 grpo.trainer.max_steps=50 --out runs/short")
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, YAML.", metavar="RECIPE", show_default=False)],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings that differ from the file.", metavar="[key=value]", show_default=False),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The run folder.", show_default="runs/<name>")] = None,
+) -> None:
+    """Run a recipe: its stages, then the exam. What is done is skipped, what was cut off resumes."""
+    from rich.console import Console
+
+    from r1_mini.recipe import load
+
+    console = Console()
+    with console.status("checking the recipe"):  # importing TRL takes seconds
+        settings = load(recipe, overrides or ())
+    _known_suite(settings.evaluate.suite)
+    folder = out or Path("runs") / settings.name
+    global _log
+    _log = folder / "log.txt"
+
+    from eval.harness import examine
+    from r1_mini import pipeline
+
+    pipeline.run(settings, folder, console, examine=examine)
+
+
+@app.command(epilog='Example: r1-mini sample runs/tiny-r1-zero/02-grpo "12+7-3"')
+def sample(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A folder that a stage has written.", metavar="CHECKPOINT", show_default=False)
+    ],
+    question: Annotated[
+        str | None,
+        typer.Argument(
+            help="What to ask; without it, asks for one again and again.", metavar="[QUESTION]", show_default=False
+        ),
+    ] = None,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest completion, tokens.")] = 160,
+    voice: Annotated[
+        str | None, typer.Option(help="Force this voice: direct or worked.", show_default="the model's choice")
+    ] = None,
+) -> None:
+    """Ask a checkpoint; prints its chain, each step marked right or wrong, and the verdict."""
+    from r1_mini.runs import find_checkpoint
+
+    if voice not in (None, "direct", "worked"):
+        raise UserError(f"no voice is called '{voice}'", where="--voice", fix="choose direct or worked")
+    folder = find_checkpoint(checkpoint)
+
+    from r1_mini.sampling.ask import ask
+
+    ask(folder, question, temperature=temperature, seed=seed, max_tokens=max_tokens, voice=voice)
+
+
+def _known_suite(name: str) -> None:
+    """UserError if the exam has no suite of that name: said before the training, not after it."""
+    from importlib.resources import files
+
+    known = [
+        entry.name.removesuffix(".yaml")
+        for entry in (files("eval") / "suites").iterdir()
+        if entry.name.endswith(".yaml")
+    ]
+    if name not in known:
+        raise UserError(f"no suite is called '{name}'", where="evaluate.suite", fix=nearest(name, known))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; its exit code. Whatever went wrong has been said in one line on stderr."""
+    global _log, _debug
+    _log, _debug = None, False
+    try:
+        code = app(args=arguments, prog_name="r1-mini", standalone_mode=False)
+        if code == 130:
+            _say("interrupted; the same command resumes the run" if _log else "interrupted")
+        return code if isinstance(code, int) else 0
+    except UserError as error:
+        return _fail(error, 2)
+    except typer.TyperException as error:  # a wrong option, a missing argument; empty after the help
+        message = error.format_message().rstrip(".")
+        return _fail(UserError(message, fix="see r1-mini --help"), 2) if message else 2
+    except typer.Abort:  # end of input at a prompt
+        return 130
+    except BrokenPipeError:  # the reader, `head` for example, has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (the interpreter flushes it at exit)
+        return 0
+    except Exception as error:
+        cause = disk_error(error)
+        return _fail(cause, 2) if cause else _fail(error, 1)
+
+
+def _fail(error: Exception, code: int) -> int:
+    """Say it in one line; the traceback of a failure of ours goes to the log, or to the screen with --debug."""
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    hint = ""
+    trace = traceback.format_exc()
+    if _debug:
+        sys.stderr.write(trace)
+    elif code == 1:
+        hint = "; --debug shows where"
+        if _log is not None and _log.parent.is_dir():
+            with suppress(OSError), _log.open("a", encoding="utf-8") as log:
+                log.write(trace)
+                hint = f"; the traceback is in {_log}"
+    _say(f"error: {' '.join(text.split())}{hint}")
+    return code
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")

@@ -1,0 +1,148 @@
+"""Files that appear whole or not at all, and the metrics file that survives a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ASIDE = ".aside-"  # what is being written or replaced; only a killed process leaves one behind
+_OLD = f"{ASIDE}old-"
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_files(folder: Path) -> dict[str, str]:
+    """Path inside `folder` -> hash, of every file in it but stage.json, sorted."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / "stage.json")
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write aside, flush to the disk, rename: a reader sees the old text or the new, never a part."""
+    aside = path.parent / f"{ASIDE}{path.name}"
+    try:
+        with aside.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise
+
+
+def write_json_atomic(path: Path, value: Any) -> None:
+    """`value` as indented JSON, written whole or not at all. NaN and infinities become null."""
+    write_text_atomic(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def folder_atomic(path: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the place of `path` when the block ends well and vanishes when it does not."""
+    aside = path.parent / f"{ASIDE}{path.name}"
+    remove(aside)
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        take_place(aside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            remove(aside)
+        raise
+
+
+def take_place(source: Path, target: Path) -> None:
+    """Rename `source` to `target`; a folder that stood there goes."""
+    old = target.parent / f"{_OLD}{target.name}"
+    remove(old)
+    if target.exists():
+        target.rename(old)
+    source.rename(target)
+    remove(old)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder with all it holds, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+class Metrics:
+    """metrics.jsonl: one object per step, appended and flushed at once."""
+
+    def __init__(self, path: Path, keep_through: int = -1) -> None:
+        """Open for appending; drops the records of steps after `keep_through` and a line that a kill cut in half."""
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        kept = [line for line in lines if _is_record(line, keep_through)]
+        write_text_atomic(path, b"".join(kept).decode())
+        self._file = path.open("a", encoding="utf-8", newline="\n")
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """One line; `record` has a `step`. NaN and infinities become null."""
+        assert "step" in record
+        self._file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _is_record(line: bytes, keep_through: int) -> bool:
+    """Is this a whole line, and of a step to keep?"""
+    if not line.endswith(b"\n"):
+        return False
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and isinstance(record.get("step"), int) and record["step"] <= keep_through
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Every whole record of a JSONL file."""
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file if line.endswith("\n")]
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null in their place."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what a killed process was writing below `folder`; a folder that it had moved out of the way comes back."""
+    for leftover in sorted(folder.rglob(f"{ASIDE}*")):
+        original = leftover.with_name(leftover.name.removeprefix(_OLD))
+        if leftover.name.startswith(_OLD) and not original.exists():
+            leftover.rename(original)
+        else:
+            remove(leftover)

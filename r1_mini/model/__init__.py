@@ -1,0 +1,1 @@
+"""The policy: its tokenizer, its shape, how it is optimized, loaded and saved."""

@@ -1,0 +1,30 @@
+"""Loading and saving a causal language model with its tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from r1_mini.errors import UserError
+
+
+def load_checkpoint(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model (fp32, evaluation mode) and tokenizer; UserError in one line if the folder does not hold both."""
+    fix = "give a folder that a stage has written, such as runs/tiny-r1-zero/02-grpo"
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise UserError(f"cannot be loaded ({str(error).splitlines()[0][:150]})", where=str(folder), fix=fix) from error
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:  # type: ignore[union-attr]
+        raise UserError("the tokenizer has more tokens than the model", where=str(folder), fix=fix)
+    return model.eval(), tokenizer
+
+
+def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """As `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` read it."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

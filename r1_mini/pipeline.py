@@ -1,0 +1,78 @@
+"""Runs a recipe: its stages in order, then the exam. What is done is skipped, what was cut off resumes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from r1_mini.files import read_jsonl
+from r1_mini.logs import quiet
+from r1_mini.machine import versions
+from r1_mini.recipe import BaseStage, GrpoStage, Recipe, fingerprint
+from r1_mini.runs import RunFolder, find_checkpoint
+
+Examine = Callable[[RunFolder, Mapping[str, Path], Mapping[str, float], Console], None]
+"""The exam: (run, checkpoint folder of each stage, seconds of each stage, console)."""
+
+
+def run(recipe: Recipe, out: Path, console: Console, examine: Examine) -> None:
+    """Every stage of `recipe` into the run folder `out`, then the exam over its checkpoints."""
+    with RunFolder(out, recipe) as folder, quiet(folder.path / "log.txt"):
+        checkpoints: dict[str, Path] = {}
+        seconds: dict[str, float] = {}
+        start = None if recipe.model is None else find_checkpoint(Path(recipe.model))
+        for number, stage in enumerate(recipe.stages, start=1):
+            name = f"{number:02d}-{stage.kind}"
+            start, seconds[name] = _run_stage(folder, name, stage, start, console)
+            checkpoints[name] = start
+        examine(folder, checkpoints, seconds, console)
+
+
+def _run_stage(
+    folder: RunFolder, name: str, stage: BaseStage | GrpoStage, start: Path | None, console: Console
+) -> tuple[Path, float]:
+    """The stage's checkpoint folder and the seconds it took, now or when it was done."""
+    recipe = folder.recipe
+    specs = recipe.problems_of(stage)
+    inputs = fingerprint(
+        {
+            "stage": stage,
+            "problems": specs,
+            "seed": recipe.seed,
+            "start": folder.weights_hash(start) if start else None,
+            "versions": {package: versions().get(package) for package in ("r1_mini", "torch", "transformers", "trl")},
+        }
+    )
+    found = folder.stage_done(inputs)
+    if found is not None:
+        here = folder.adopt_stage(name, found)
+        console.print(f"{name:<10} done before, skipped")
+        return here, folder.seconds_of(name)
+
+    work = folder.work_folder(name, inputs)
+    checkpoint = work / "finished"
+    checkpoint.mkdir(exist_ok=True)
+    before = _seconds_spent(work / "metrics.jsonl")
+    begun = time.perf_counter()
+    if isinstance(stage, BaseStage):
+        from r1_mini.training.base import train_base
+
+        train_base(stage, specs, recipe.seed, work, checkpoint, console)
+    else:
+        from r1_mini.training.grpo import train_grpo
+
+        assert start is not None, "a recipe starts from a model or a base stage"
+        train_grpo(stage, specs, start, recipe.seed, work, checkpoint, console)
+    (work / "metrics.jsonl").rename(checkpoint / "metrics.jsonl")
+    spent = before + time.perf_counter() - begun
+    return folder.finish_stage(name, inputs, checkpoint, spent), spent
+
+
+def _seconds_spent(metrics: Path) -> float:
+    """What a stage that was cut off had taken, from its metrics; 0 if it had not begun."""
+    records: list[dict[str, Any]] = read_jsonl(metrics) if metrics.exists() else []
+    return sum(record["seconds"] for record in records)

@@ -1,0 +1,255 @@
+"""Arithmetic as text: parsing, exact values, reductions one at a time, and the canonical key.
+
+An expression is a `Tree`: an integer, or `(operator, left, right)` with one of `+ - * /`. Precedence is the standard
+one, equal operators group to the left, parentheses leave no trace in the tree. A fraction has no node of its own: it is
+a division that cannot be done any further, `("/", 7, 2)`. So `7/2+1` reduces in one step, to `9/2`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from math import gcd
+from typing import TypeAlias
+
+Tree: TypeAlias = "int | tuple[str, Tree, Tree]"
+
+LONGEST_TEXT = 400  # characters
+DEEPEST_NESTING = 64  # parentheses inside parentheses
+LONGEST_NUMBER = 64  # digits
+
+RANK = {"+": 1, "-": 1, "*": 2, "/": 2}
+_TOKEN = re.compile(r"[0-9]+|[-+*/()]|[ \t]+")
+_DIGITS = f"[0-9]{{1,{LONGEST_NUMBER}}}"
+_NUMBER = re.compile(rf"[+-]?{_DIGITS}(?:/({_DIGITS})|\.{_DIGITS})?")
+
+
+def parse(text: str) -> Tree:
+    """Reads an expression; ValueError says what is wrong with it. A sign may stand only at the start or after `(`."""
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"an expression may have {LONGEST_TEXT} characters, this one has {len(text)}")
+    operands: list[Tree] = []
+    waiting: list[str] = []  # operators and open parentheses whose right side is still being read
+    nesting = 0
+    before = "("  # the token before; the text starts as if a parenthesis had opened
+    sign = 1
+
+    def join() -> None:
+        right, left = operands.pop(), operands.pop()
+        operands.append((waiting.pop(), left, right))
+
+    for token in _tokens(text):
+        ends_operand = before == ")" or before.isdigit()
+        if token.isdigit():
+            if ends_operand:
+                raise ValueError(f"an operator is missing before {token!r}")
+            operands.append(sign * int(token))
+            sign = 1
+        elif sign < 0:
+            raise ValueError("a sign may stand only before a number")
+        elif token == "(":
+            if ends_operand:
+                raise ValueError("an operator is missing before '('")
+            nesting += 1
+            if nesting > DEEPEST_NESTING:
+                raise ValueError(f"parentheses may be nested {DEEPEST_NESTING} deep")
+            waiting.append(token)
+        elif token == "-" and before == "(":
+            sign = -1
+        elif not ends_operand:
+            raise ValueError(f"a number is missing before {token!r}")
+        elif token == ")":
+            nesting -= 1
+            if nesting < 0:
+                raise ValueError("')' closes nothing")
+            while waiting[-1] != "(":
+                join()
+            waiting.pop()
+        else:
+            while waiting and waiting[-1] != "(" and RANK[waiting[-1]] >= RANK[token]:
+                join()
+            waiting.append(token)
+        before = token
+    if not (before == ")" or before.isdigit()):
+        raise ValueError("a number is missing at the end")
+    if nesting:
+        raise ValueError("'(' is not closed")
+    while waiting:
+        join()
+    return operands[0]
+
+
+def _tokens(text: str) -> Iterator[str]:
+    position = 0
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise ValueError(f"{text[position]!r} is not arithmetic")
+        token = match.group()
+        if len(token) > LONGEST_NUMBER and token[0].isdigit():
+            raise ValueError(f"a number may have {LONGEST_NUMBER} digits")
+        if not token.isspace():
+            yield token
+        position = match.end()
+
+
+def parse_number(text: str) -> Fraction | None:
+    """The value of `16`, `-3`, `+7/2`, `007` or `0.5`; None for everything else, however long, and for `4/0`."""
+    match = _NUMBER.fullmatch(text.strip(" \t\r\n"))
+    if match is None or (match[1] is not None and int(match[1]) == 0):
+        return None
+    return Fraction(match[0])
+
+
+def is_plain(tree: Tree) -> bool:
+    """Whether nothing is left to do: an integer, or a fraction in lowest terms."""
+    if isinstance(tree, int):
+        return True
+    operator, left, right = tree
+    return operator == "/" and isinstance(left, int) and isinstance(right, int) and right > 1 and gcd(left, right) == 1
+
+
+def from_fraction(value: Fraction) -> Tree:
+    """The plain tree of a value."""
+    return value.numerator if value.denominator == 1 else ("/", value.numerator, value.denominator)
+
+
+def evaluate(tree: Tree) -> Fraction:
+    """The exact value; ValueError on division by zero."""
+    if isinstance(tree, int):
+        return Fraction(tree)
+    operator, left, right = tree
+    a, b = evaluate(left), evaluate(right)
+    if operator == "+":
+        return a + b
+    if operator == "-":
+        return a - b
+    if operator == "*":
+        return a * b
+    if not b:
+        raise ValueError("division by zero")
+    return a / b
+
+
+def combine(operator: str, left: Tree, right: Tree) -> Tree:
+    """The plain result of one operation on two plain numbers; ValueError on division by zero."""
+    if isinstance(left, int) and isinstance(right, int):  # the common case, without fractions
+        if operator == "+":
+            return left + right
+        if operator == "-":
+            return left - right
+        if operator == "*":
+            return left * right
+        if right and left % right == 0:
+            return left // right
+    return from_fraction(evaluate((operator, left, right)))
+
+
+def reduce_once(tree: Tree) -> tuple[Tree, Tree, Tree]:
+    """Does the leftmost operation on two plain numbers: (the operation, its result, what stands afterwards)."""
+    assert not isinstance(tree, int), "a number has no operation left"
+    operator, left, right = tree
+    if not is_plain(left):
+        operation, result, left = reduce_once(left)
+    elif not is_plain(right):
+        operation, result, right = reduce_once(right)
+    else:
+        result = combine(operator, left, right)
+        return tree, result, result
+    return operation, result, (operator, left, right)
+
+
+def operations(tree: Tree) -> int:
+    """How many operators the expression has."""
+    return 0 if isinstance(tree, int) else 1 + operations(tree[1]) + operations(tree[2])
+
+
+def passed_through(tree: Tree) -> Iterator[Tree]:
+    """Each expression of two or more operations solved on the way: proper sub-expressions, then what stands in turn."""
+    larger: list[Tree] = []
+    _list_larger(tree, larger)
+    yield from larger[:-1]  # the last one is the whole
+    while operations(tree) > 2:
+        _, _, tree = reduce_once(tree)
+        yield tree
+
+
+def _list_larger(tree: Tree, larger: list[Tree]) -> int:
+    """Appends every part of two or more operations, inner ones first, and returns the number of operations."""
+    if isinstance(tree, int):
+        return 0
+    count = 1 + _list_larger(tree[1], larger) + _list_larger(tree[2], larger)
+    if count >= 2:
+        larger.append(tree)
+    return count
+
+
+def numbers(tree: Tree) -> Iterator[int]:
+    """The numbers of the expression, from the left."""
+    if isinstance(tree, int):
+        yield tree
+    else:
+        yield from numbers(tree[1])
+        yield from numbers(tree[2])
+
+
+def partial_products(left: int, right: int) -> Tree:
+    """`left * right` spread over the nonzero digits of `right`, highest place first: 37*24 as 37*20+37*4."""
+    digits = str(abs(right))
+    sign = -1 if right < 0 else 1
+    parts = [sign * int(digit) * 10**place for place, digit in zip(range(len(digits) - 1, -1, -1), digits, strict=True)]
+    first, *others = [part for part in parts if part] or [0]
+    tree: Tree = ("*", left, first)
+    for part in others:
+        tree = ("+", tree, ("*", left, part))
+    return tree
+
+
+def render(tree: Tree, leading: bool = True) -> str:
+    """The shortest text that parses back to this tree. `leading`: at the start or after `(`, where -3 needs no `()`."""
+    after = ""
+    while not isinstance(tree, int):
+        operator, left, right = tree
+        rank = RANK[operator]
+        if isinstance(right, int):
+            after = f"{operator}{right}{after}" if right >= 0 else f"{operator}({right}){after}"
+        elif RANK[right[0]] > rank:
+            after = f"{operator}{render(right, leading=False)}{after}"
+        else:
+            after = f"{operator}({render(right)}){after}"
+        if not isinstance(left, int) and RANK[left[0]] < rank:
+            return f"({render(left)}){after}"
+        tree = left
+    return f"{tree}{after}" if tree >= 0 or leading else f"({tree}){after}"
+
+
+def canonical_key(tree: Tree) -> str:
+    """One text for all orders and groupings that commute: `3-(7-12)` and `12 + 3 - 7` share `12+3-7`."""
+    if isinstance(tree, int):
+        return str(tree)
+    kept: list[str] = []
+    inverted: list[str] = []  # subtracted terms, or divisors
+    pair = "+-" if tree[0] in "+-" else "*/"
+    _collect(tree, pair, kept, inverted)
+    return pair[1].join([pair[0].join(sorted(kept)), *sorted(inverted)])
+
+
+def _collect(tree: Tree, pair: str, kept: list[str], inverted: list[str]) -> None:
+    """Spreads a chain of the two operators in `pair` into the keys of its operands, by sign."""
+    while not isinstance(tree, int) and tree[0] in pair:
+        operator, tree, right = tree
+        same, opposite = (kept, inverted) if operator == pair[0] else (inverted, kept)
+        if isinstance(right, int) and right >= 0:  # the common case, without a call
+            same.append(str(right))
+        else:
+            _collect(right, pair, same, opposite)
+    if not isinstance(tree, int):
+        key = canonical_key(tree)
+        kept.append(key if pair == "+-" else f"({key})")
+    elif tree >= 0:
+        kept.append(str(tree))
+    elif pair == "+-":
+        inverted.append(str(-tree))  # -4+2 is 2-4
+    else:
+        kept.append(f"({tree})")

@@ -1,0 +1,127 @@
+"""Expressions with standard precedence and parentheses, exact at every step. `45-29+(38-7)`"""
+
+from __future__ import annotations
+
+import random
+from functools import lru_cache
+from itertools import accumulate
+from math import isqrt
+from typing import Annotated
+
+from pydantic import field_validator, model_validator
+
+from r1_mini.problems.arithmetic import DEEPEST_NESTING, LONGEST_TEXT, RANK, Tree, numbers, operations, render
+from r1_mini.problems.families.family import Axes, Family, Range, Whole, upto, within
+
+TRIES = 1000  # failed attempts before the axes count as impossible
+
+
+class ExpressionAxes(Axes):
+    """How many operations of which kinds, how deeply nested, on how large numbers."""
+
+    depth: Annotated[Range, within(1, 50)] = (1, 5)
+    """How many operations; each count is equally likely."""
+    digits: Annotated[Whole, within(1, 6)] = 2
+    """The most digits a number in the question may have."""
+    operators: str = "+-*/"
+    """Which operations occur."""
+    nesting: Annotated[Whole, within(0, DEEPEST_NESTING)] = 2
+    """The most parentheses inside parentheses; 0 is none at all."""
+    largest: Annotated[Whole, within(1, 10**6)] = 99
+    """Every intermediate value is a whole number in 0..largest."""
+
+    @field_validator("operators")
+    @classmethod
+    def _are_operators(cls, operators: str) -> str:
+        if not operators or set(operators) - set(RANK) or len(set(operators)) < len(operators):
+            raise ValueError(f"operators {operators!r}: give some of + - * /, each once")
+        return operators
+
+    @model_validator(mode="after")
+    def _fits_in_a_question(self) -> ExpressionAxes:
+        operations, digits = self.depth[1], self.digits
+        if operations * 3 + (operations + 1) * digits > LONGEST_TEXT:
+            raise ValueError(f"depth {operations} with {digits} digits: a question may have {LONGEST_TEXT} characters")
+        return self
+
+
+class Expression(Family[ExpressionAxes]):
+    name = "expression"
+    axes = ExpressionAxes
+
+    def cells(self, axes: ExpressionAxes) -> list[int]:
+        return list(range(axes.depth[0], axes.depth[1] + 1))
+
+    def sketch(self, rng: random.Random, axes: ExpressionAxes, depth: int) -> Tree:
+        for _ in range(TRIES):
+            tree = _grow(rng, axes, upto(rng, axes.largest), depth, axes.nesting, bare=axes.operators)
+            if tree is not None:
+                return tree
+        raise ValueError(f"no expression of depth {depth} was found in {TRIES} tries: {axes!r}; allow more")
+
+    def measure(self, tree: Tree) -> dict[str, int]:
+        if isinstance(tree, int):
+            raise ValueError(f"{tree} has no operation")
+        digits = len(str(max(map(abs, numbers(tree)))))
+        return {"depth": operations(tree), "digits": digits, "nesting": _nesting(render(tree))}
+
+
+def _grow(rng: random.Random, axes: ExpressionAxes, value: int, depth: int, nesting: int, bare: str) -> Tree | None:
+    """A tree of `depth` operations worth `value`, from the top down; None if it got stuck.
+
+    `bare` are the operators that need no parentheses in this place; any other one costs a level of `nesting`.
+    """
+    if depth == 0:
+        return value
+    usable = axes.operators if nesting else bare
+    for operator in rng.sample(usable, len(usable)):
+        if operator in "+-" and "+" in usable and "-" in usable:
+            # each as often as it has pairs of operands: with + at every value, numbers would dwindle to 0 with depth
+            operator = "+" if upto(rng, axes.largest + 1) <= value else "-"
+        tight = axes.operators.replace("+", "").replace("-", "")
+        bare_left, bare_right = (axes.operators, tight) if operator in "+-" else (tight, "")
+        inner = nesting if operator in bare else nesting - 1
+        left_depth = upto(rng, depth - 1) if inner or bare_right else depth - 1
+        right_depth = depth - 1 - left_depth
+        number = min(10**axes.digits - 1, axes.largest)
+        most_left, most_right = axes.largest if left_depth else number, axes.largest if right_depth else number
+        operands = _operands(rng, operator, value, most_left, most_right)
+        if operands is not None:
+            left = _grow(rng, axes, operands[0], left_depth, inner, bare_left)
+            right = _grow(rng, axes, operands[1], right_depth, inner, bare_right)
+            return None if left is None or right is None else (operator, left, right)
+    return None
+
+
+def _operands(rng: random.Random, operator: str, value: int, most_left: int, most_right: int) -> tuple[int, int] | None:
+    """Two numbers within their bounds that make `value`; None if only 1 could multiply or divide, or nothing fits."""
+    if operator == "+":
+        least, most = max(0, value - most_right), min(value, most_left)
+        left = least + upto(rng, most - least)
+        return (left, value - left) if least <= most else None
+    if operator == "-":
+        most = min(most_left - value, most_right)
+        right = upto(rng, most)
+        return (value + right, right) if most >= 0 else None
+    if operator == "*":
+        if value == 0:
+            return (0, upto(rng, most_right)) if rng.random() < 0.5 else (upto(rng, most_left), 0)
+        divisors = [a for a in _divisors(value) if a <= most_left and value // a <= most_right]
+        if len(_divisors(value)) < 3 or not divisors:
+            return None
+        left = divisors[upto(rng, len(divisors) - 1)]
+        return left, value // left
+    most = min(most_left // value, most_right) if value else most_right
+    right = 1 + upto(rng, most - 1)
+    return (value * right, right) if most >= 2 else None
+
+
+@lru_cache(maxsize=4096)
+def _divisors(value: int) -> tuple[int, ...]:
+    small = [a for a in range(1, isqrt(value) + 1) if value % a == 0]
+    return tuple(sorted({*small, *(value // a for a in small)}))
+
+
+def _nesting(text: str) -> int:
+    """How deep parentheses stand inside parentheses."""
+    return max(accumulate(1 if character == "(" else -(character == ")") for character in text))

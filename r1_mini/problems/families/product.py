@@ -1,0 +1,47 @@
+"""Products of two numbers, worked by partial products. `37*24`: `37*20=740`, `37*4=148`, `740+148=888`"""
+
+from __future__ import annotations
+
+import random
+from typing import Annotated
+
+from r1_mini.problems.arithmetic import Tree, operations, partial_products, render
+from r1_mini.problems.families.family import Axes, Family, Pair, within
+
+
+class ProductAxes(Axes):
+    """How many digits the two factors have."""
+
+    digits: Annotated[Pair, within(1, 18)] = (2, 2)
+    """Exactly so many in the first factor and in the second; one number stands for both."""
+
+
+class Product(Family[ProductAxes]):
+    name = "product"
+    axes = ProductAxes
+    restates = False
+
+    def cells(self, axes: ProductAxes) -> list[int]:
+        """One step for each nonzero digit of the second factor, and one for each sum of two: 1, 3, 5, ..."""
+        return [2 * nonzero - 1 for nonzero in range(1, axes.digits[1] + 1)]
+
+    def sketch(self, rng: random.Random, axes: ProductAxes, depth: int) -> Tree:
+        first, second = axes.digits
+        left = rng.randrange(10 ** (first - 1) if first > 1 else 0, 10**first)
+        if second == 1:
+            return ("*", left, rng.randrange(10))
+        nonzero = {0, *rng.sample(range(1, second), (depth - 1) // 2)}
+        right = "".join(str(rng.randrange(1, 10)) if place in nonzero else "0" for place in range(second))
+        return ("*", left, int(right))
+
+    def worked(self, tree: Tree) -> Tree:
+        return partial_products(*_factors(tree))
+
+    def measure(self, tree: Tree) -> dict[str, int]:
+        return {"depth": operations(self.worked(tree)), "digits": len(str(max(map(abs, _factors(tree)))))}
+
+
+def _factors(tree: Tree) -> tuple[int, int]:
+    if isinstance(tree, int) or tree[0] != "*" or not isinstance(tree[1], int) or not isinstance(tree[2], int):
+        raise ValueError(f"{render(tree)} is no product of two numbers")
+    return tree[1], tree[2]

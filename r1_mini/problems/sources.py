@@ -1,0 +1,111 @@
+"""Where problems come from: an endless stream for training, a fixed list of distinct problems for an exam.
+
+The depth is chosen first, each one equally likely; then problems of that depth are drawn until the split admits one.
+Deep problems are rejected more often, because more is solved on their way, and would otherwise be rarer in training.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Container, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
+
+from r1_mini.problems.arithmetic import canonical_key
+from r1_mini.problems.families import FAMILIES
+from r1_mini.problems.families.family import Axes
+from r1_mini.problems.problem import Problem, Split, is_held_out, split_of
+
+PATIENCE = 20_000  # draws from one cell without a problem that can be used, before the cell counts as exhausted
+
+
+class ProblemSpec(BaseModel):
+    """One entry of a recipe's `problems:`, such as `{family: sum, terms: [2, 6], digits: 2, weight: 0.98}`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: str
+    axes: Axes
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """How often this entry is drawn, relative to the others."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_flat(cls, entry: Any) -> Any:
+        """The axes stand beside `family` and `weight` in a recipe; they are validated by their family."""
+        if not isinstance(entry, Mapping):
+            raise ValueError(f"{entry!r}: give a mapping such as {{family: sum, terms: [2, 6]}}")
+        if isinstance(entry.get("axes"), Axes):
+            return entry
+        axes = dict(entry)
+        name = axes.pop("family", None)
+        if name not in FAMILIES:
+            raise ValueError(f"unknown family {name!r}{_nearest(name, FAMILIES)}")
+        known = FAMILIES[name].axes
+        own = {key: axes.pop(key) for key in ("weight",) if key in axes}
+        for axis in axes:
+            if axis not in known.model_fields:
+                raise ValueError(
+                    f"unknown axis {axis!r} of family {name}{_nearest(axis, [*known.model_fields, 'weight'])}"
+                )
+        try:
+            return {"family": name, "axes": known(**axes), **own}
+        except ValidationError as error:
+            raise ValueError("; ".join(_sentence(problem) for problem in error.errors())) from None
+
+    @model_serializer
+    def _to_flat(self) -> dict[str, Any]:
+        return {"family": self.family, **self.axes.model_dump(mode="json"), "weight": self.weight}
+
+
+def _nearest(name: Any, known: Any) -> str:
+    close = get_close_matches(str(name), known, n=1, cutoff=0)
+    return f"; nearest known: {close[0]!r}" if close else ""
+
+
+def _sentence(problem: Any) -> str:
+    if "ctx" in problem and "error" in problem["ctx"]:  # one of our own messages, which name the axis
+        return str(problem["ctx"]["error"])
+    return f"{'.'.join(map(str, problem['loc']))} {problem['input']!r}: {problem['msg']}"
+
+
+def draw(specs: Sequence[ProblemSpec], split: Split, seed: int) -> Iterator[Problem]:
+    """An endless stream of a split's problems, the same for the same seed; all but test may teach (`may_teach`)."""
+    rng = random.Random(f"{split} {seed}")
+    weights = [spec.weight for spec in specs]
+    cells = [FAMILIES[spec.family].cells(spec.axes) for spec in specs]
+    while True:
+        (chosen,) = rng.choices(range(len(specs)), weights)
+        yield _draw_one(specs[chosen], rng.choice(cells[chosen]), split, rng)
+
+
+def exam(specs: Sequence[ProblemSpec], split: Split, n: int, seed: int, min_depth: int = 1) -> list[Problem]:
+    """`n` distinct problems of a split, dealt in turn to each depth from `min_depth`; ValueError if one has too few."""
+    rng = random.Random(f"exam {split} {seed}")
+    cells = [(spec, depth) for spec in specs for depth in FAMILIES[spec.family].cells(spec.axes) if depth >= min_depth]
+    if not cells:
+        raise ValueError(f"no problem of depth {min_depth} or more in {[spec.model_dump() for spec in specs]}")
+    drawn: dict[str, Problem] = {}
+    while len(drawn) < n:
+        spec, depth = cells[len(drawn) % len(cells)]
+        problem = _draw_one(spec, depth, split, rng, drawn)
+        drawn[problem.key] = problem
+    return list(drawn.values())
+
+
+def _draw_one(spec: ProblemSpec, depth: int, split: Split, rng: random.Random, used: Container[str] = ()) -> Problem:
+    """A problem of one cell that belongs to the split and whose key is not in `used`."""
+    family = FAMILIES[spec.family]
+    for _ in range(PATIENCE):
+        tree = family.sketch(rng, spec.axes, depth)
+        key = canonical_key(tree)
+        if split_of(key) != split or key in used:
+            continue
+        if split == "test" or not any(map(is_held_out, family.inside(tree))):  # may_teach, before the costly solution
+            return family.problem(tree)
+    raise ValueError(
+        f"{spec.model_dump()}: no further {split} problem of depth {depth} in {PATIENCE} draws; "
+        "ask for fewer problems, or for larger numbers"
+    )

@@ -1,0 +1,256 @@
+"""The run folder: whose it is, what is finished in it, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from r1_mini import settings_file
+from r1_mini.errors import UserError, shown
+from r1_mini.files import (
+    ASIDE,
+    clear_leftovers,
+    folder_atomic,
+    remove,
+    sha256,
+    sha256_of_files,
+    take_place,
+    write_json_atomic,
+    write_text_atomic,
+)
+from r1_mini.machine import commit, machine, versions
+from r1_mini.recipe import Recipe, dump, fingerprint
+
+_WORK = ".work-"  # a stage in progress; survives a kill, so that the stage can resume
+
+
+class RunFolder:
+    """One recipe's folder, held by one process at a time.
+
+    `with RunFolder(out, recipe) as run:` makes or reopens it; UserError if another recipe or process has it.
+    """
+
+    def __init__(self, path: Path, recipe: Recipe) -> None:
+        self.path, self.recipe = path, recipe
+        self._lock: int | None = None
+
+    def __enter__(self) -> Self:
+        _claim(self.path)
+        self._lock = _locked(self.path)
+        try:
+            self._check_recipe()
+            clear_leftovers(self.path)
+            if not (self.path / "recipe.yaml").exists():
+                write_text_atomic(self.path / "recipe.yaml", dump(self.recipe))
+            self.update_manifest(
+                started=self.manifest.get("started", _now()),
+                opened=_now(),
+                seed=self.recipe.seed,
+                commit=commit(),
+                versions=versions(),
+                machine=machine(),
+            )
+        except BaseException:
+            self._unlock()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _check_recipe(self) -> None:
+        """UserError if the recipe.yaml here is of another recipe, naming the first key that differs."""
+        path = self.path / "recipe.yaml"
+        if not path.exists():
+            return
+        there, ours = settings_file.read_mapping(path), self.recipe.model_dump(mode="json")
+        difference = first_difference(there, ours)
+        if difference:
+            key, old, new = difference
+            raise UserError(
+                f"belongs to another recipe: {key} is {old} there and {new} now",
+                where=str(self.path),
+                fix="choose another folder with --out, or delete this one",
+            )
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What manifest.json holds."""
+        path = self.path / "manifest.json"
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+    def update_manifest(self, **changes: Any) -> None:
+        """Set keys of manifest.json; a mapping is merged into the mapping that is there."""
+        write_json_atomic(self.path / "manifest.json", _merged(self.manifest, changes))
+
+    def work_folder(self, name: str, inputs: str) -> Path:
+        """Where stage `name` puts what it needs to resume; emptied if it was left by other inputs (a fingerprint)."""
+        folder = self.path / f"{_WORK}{name}"
+        marker = folder / "inputs"
+        if not marker.exists() or marker.read_text(encoding="utf-8") != inputs:
+            remove(folder)
+            folder.mkdir()
+            write_text_atomic(marker, inputs)
+        return folder
+
+    def finish_stage(self, name: str, inputs: str, checkpoint: Path, seconds: float) -> Path:
+        """Give the filled folder `checkpoint` its place as stage `name`, with its stage.json; the work folder goes."""
+        target = self.path / name
+        files = sha256_of_files(checkpoint)
+        write_json_atomic(
+            checkpoint / "stage.json", {"fingerprint": inputs, "seconds": round(seconds, 3), "files": files}
+        )
+        take_place(checkpoint, target)
+        remove(self.path / f"{_WORK}{name}")
+        self._note_stage(name, inputs, seconds, files, None)
+        return target
+
+    def adopt_stage(self, name: str, found: Path) -> Path:
+        """Copy a finished stage of another run into this one; one of this run stays where it is."""
+        target = self.path / name
+        if found.resolve() != target.resolve():
+            with folder_atomic(target) as aside:
+                shutil.copytree(found, aside, dirs_exist_ok=True)
+        stage = json.loads((target / "stage.json").read_text(encoding="utf-8"))
+        source = None if found.resolve() == target.resolve() else str(found)
+        if source or name not in self.manifest.get("stages", {}):
+            self._note_stage(name, stage["fingerprint"], stage["seconds"], stage["files"], source)
+        return target
+
+    def seconds_of(self, name: str) -> float:
+        """What a finished stage of this run took."""
+        return float(self.manifest["stages"][name]["seconds"])
+
+    def weights_hash(self, checkpoint: Path) -> str:
+        """One hash of the weights of a checkpoint folder, whatever else lies in it."""
+        return fingerprint({path.name: sha256(path) for path in sorted(checkpoint.glob("*.safetensors"))})
+
+    def _note_stage(self, name: str, inputs: str, seconds: float, files: dict[str, str], source: str | None) -> None:
+        entry = {
+            "dir": name,
+            "fingerprint": inputs,
+            "seconds": round(seconds, 3),
+            "sha256": files,
+            "copied_from": source,
+        }
+        self.update_manifest(stages={name: entry})
+
+    def stage_done(self, inputs: str) -> Path | None:
+        """The folder of a finished stage with this fingerprint of inputs, in this run or one beside it, else None.
+
+        Its files are hashed again: one that was damaged or changed by hand does not count.
+        """
+        here = self.path.resolve()
+        for run in [here, *sorted(beside for beside in here.parent.iterdir() if beside != here)]:
+            with contextlib.suppress(OSError):
+                for note in sorted(run.glob("[!.]*/stage.json")) if (run / "recipe.yaml").is_file() else ():
+                    if _is_finished(note, inputs):
+                        return note.parent
+        return None
+
+
+def _is_finished(note: Path, inputs: str) -> bool:
+    """Does this stage.json belong to an undamaged stage made from these inputs?"""
+    try:
+        stage = json.loads(note.read_text(encoding="utf-8"))
+        return bool(stage["fingerprint"] == inputs) and sha256_of_files(note.parent) == stage["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def find_checkpoint(path: Path) -> Path:
+    """`path` if a model can be loaded from it; UserError with the likely fix if not."""
+    if not path.exists():
+        raise UserError(
+            "no such folder", where=str(path), fix="give the folder of a checkpoint, such as runs/tiny-r1-zero/02-grpo"
+        )
+    if not (path / "config.json").is_file() or not any(path.glob("*.safetensors")):
+        inside = sorted(note.parent.name for note in path.glob("*/stage.json")) if path.is_dir() else []
+        fix = f"did you mean {path / inside[-1]}?" if inside else "give a folder with config.json and model.safetensors"
+        raise UserError("not a checkpoint", where=str(path), fix=fix)
+    return path
+
+
+def first_difference(old: Any, new: Any, key: str = "") -> tuple[str, str, str] | None:
+    """(dotted key, old value, new value) where two trees of plain data first differ, else None."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*new, *(name for name in old if name not in new)]:
+            if name not in old or name not in new:
+                return _dotted(key, name), _short(old, name), _short(new, name)
+            if difference := first_difference(old[name], new[name], _dotted(key, name)):
+                return difference
+        return None
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = enumerate(zip(old, new, strict=True))
+        return next((found for i, (a, b) in pairs if (found := first_difference(a, b, _dotted(key, str(i))))), None)
+    return None if old == new and isinstance(old, bool) == isinstance(new, bool) else (key, shown(old), shown(new))
+
+
+def _dotted(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
+
+
+def _short(values: dict[str, Any], name: str) -> str:
+    return shown(values[name]) if name in values else "not set"
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    both = dict(old)
+    for key, value in new.items():
+        there = both.get(key)
+        both[key] = _merged(there, value) if isinstance(there, Mapping) and isinstance(value, Mapping) else value
+    return both
+
+
+def _claim(path: Path) -> None:
+    """Make the folder; UserError if something that is not a run stands in its place."""
+    fix = "choose another folder with --out"
+    if path.exists() and not path.is_dir():
+        raise UserError("this is a file, not a folder", where=str(path), fix=fix)
+    if path.is_dir() and not (path / "recipe.yaml").exists():
+        strangers = sorted(
+            entry.name for entry in path.iterdir() if entry.name != ".lock" and not entry.name.startswith(ASIDE)
+        )
+        if strangers:
+            raise UserError(f"not a run folder, and not empty (it holds {strangers[0]})", where=str(path), fix=fix)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError("a file stands where a folder on this path should be", where=str(path), fix=fix) from None
+
+
+def _locked(path: Path) -> int:
+    """A descriptor that holds the folder's lock until it is closed or the process ends, however it ends."""
+    descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(descriptor, 32).decode(errors="replace").strip() or "?"
+        os.close(descriptor)
+        raise UserError(
+            f"process {holder} is running in this folder",
+            where=str(path),
+            fix="wait for it, or choose another folder with --out",
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
+    return descriptor
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

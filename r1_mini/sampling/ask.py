@@ -1,0 +1,77 @@
+"""`r1-mini sample`: a question, the chain that a checkpoint writes, and what the checker says of each step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from r1_mini.errors import UserError
+from r1_mini.logs import silent
+from r1_mini.model.checkpoint import load_checkpoint
+from r1_mini.problems import families
+from r1_mini.problems.checking import check_chain
+from r1_mini.problems.problem import Problem
+from r1_mini.sampling.engine import Decoding, rollout
+from r1_mini.transcript import is_correct, prompt, read
+
+_MARKS = {"right": ("✓", "green"), "wrong": ("✗", "red"), "retracted": ("↶", "yellow")}
+
+
+def ask(
+    checkpoint: Path, question: str | None, *, temperature: float, seed: int, max_tokens: int, voice: str | None
+) -> None:
+    """Print the answer to `question`; without one, ask for questions until an empty line or the end of input."""
+    console = Console()
+    with silent(), console.status("loading"):
+        model, tokenizer = load_checkpoint(checkpoint)
+    forced = {None: ([], []), "worked": (["<think>"], ["</think>"]), "direct": (["<think>", "</think>"], [])}[voice]
+    prefix, banned = (tuple(tokenizer.convert_tokens_to_ids(tokens)) for tokens in forced)
+    decoding = Decoding(max_tokens, temperature, prefix=prefix, banned_first=banned)
+
+    def answer(problem: Problem) -> None:
+        ids = tokenizer(prompt(problem.question), add_special_tokens=False)["input_ids"]
+        ((done,),) = rollout(
+            model, [ids], 1, decoding, seed=seed, stop=[tokenizer.eos_token_id], pad=tokenizer.pad_token_id
+        )
+        _show(console, problem, tokenizer.decode(done.tokens, skip_special_tokens=True), done.finish)
+
+    if question is not None:
+        answer(understood(question))
+        return
+    while (line := console.input("[bold]question[/] (an empty line ends): ").strip()):
+        try:
+            answer(understood(line))
+        except UserError as error:
+            console.print(str(error), style="red", markup=False)
+
+
+def understood(question: str) -> Problem:
+    """The problem that a text asks, of the first family that knows it; UserError if none does."""
+    reasons = []
+    for family in families.FAMILIES.values():
+        try:
+            return family.solve(question)
+        except ValueError as error:
+            reasons.append(str(error))
+    raise UserError(
+        f"not a question I can check ({reasons[-1]})", where=repr(question[:60]), fix="ask for example 12+7*3"
+    )
+
+
+def _show(console: Console, problem: Problem, completion: str, finish: str) -> None:
+    transcript = read(completion, "stop" if finish == "stop" else "length")
+    console.print(Text(problem.question, style="bold"))
+    if transcript.thinking is None:
+        console.print(Text(f"  {completion}"))
+    else:
+        for step in check_chain(problem.question, transcript.thinking):
+            mark, color = _MARKS[step.verdict]
+            reason = f"  ({step.reason})" if step.reason else ""
+            console.print(Text.assemble(f"  {mark} ", (step.text, color), (reason, "dim")))
+    verdict = "right" if is_correct(transcript, problem.answer) else f"wrong, it is {problem.answer}"
+    ending = "" if finish == "stop" else "; cut off at the longest completion"
+    said = "no answer" if transcript.answer is None else f"answer {transcript.answer.strip()}"
+    color = "green" if verdict == "right" else "red"
+    console.print(Text.assemble("  ", f"{said}: ", (verdict, color), f" ({transcript.voice} voice{ending})"))

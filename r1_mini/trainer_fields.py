@@ -1,0 +1,176 @@
+"""A recipe's `trainer:` sections against trl.SFTConfig and trl.GRPOConfig, before any training starts.
+
+The configs are not built here: building one starts accelerate's device state and refuses bf16 where there is no GPU,
+while a recipe has to load anywhere. So names, types and choices are read from the fields, and the arithmetic of
+GRPO's batches, where TRL would fail only after the base stage, is repeated here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+import os
+import types
+import typing
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from r1_mini.errors import nearest, shown
+
+KNOWN = {"base": "SFTConfig", "grpo": "GRPOConfig"}
+
+OURS = {
+    "output_dir": "give --out",
+    "seed": "set `seed` at the top of the recipe",
+    "data_seed": "set `seed` at the top of the recipe",
+    "resume_from_checkpoint": "run the same command again, it resumes by itself",
+    "use_cpu": "a GPU is used where there is one; hide it with CUDA_VISIBLE_DEVICES= in front of the command",
+    "reward_weights": "set the weights under `rewards` of the stage",
+}
+
+# Choices that TRL checks only when the first loss or reward is computed; its fields say just `str`.
+CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
+    "GRPOConfig": {
+        "loss_type": ("grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
+        "scale_rewards": ("group", "batch", "none"),
+        "importance_sampling_level": ("token", "sequence"),
+        "multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum"),
+        "vllm_mode": ("server", "colocate"),
+    },
+    "SFTConfig": {},
+}
+
+# Closed ranges that TRL and transformers leave unchecked, or check only once the stage starts.
+_RANGES: dict[str, tuple[float, float]] = {
+    "per_device_train_batch_size": (1, math.inf),
+    "gradient_accumulation_steps": (1, math.inf),
+    "generation_batch_size": (1, math.inf),
+    "steps_per_generation": (1, math.inf),
+    "num_generations": (2, math.inf),
+    "num_iterations": (1, math.inf),
+    "max_completion_length": (1, math.inf),
+    "max_length": (1, math.inf),
+    "learning_rate": (0, math.inf),
+    "weight_decay": (0, math.inf),
+    "max_grad_norm": (0, math.inf),
+    "warmup_steps": (0, math.inf),
+    "adam_beta1": (0, 1),
+    "adam_beta2": (0, 1),
+    "label_smoothing_factor": (0, 1),
+    "beta": (0, math.inf),
+    "epsilon": (0, math.inf),
+    "temperature": (1e-6, math.inf),
+    "top_p": (1e-6, 1),
+    "top_k": (0, math.inf),
+    "top_entropy_quantile": (0, 1),
+}
+
+
+class TrainerError(ValueError):
+    """One wrong field of a trainer section: `key` (may be empty), what is wrong, the fix."""
+
+    def __init__(self, key: str, what: str, fix: str) -> None:
+        super().__init__(what)
+        self.key, self.what, self.fix = key, what, fix
+
+
+@cache
+def _fields(config_name: str) -> dict[str, tuple[Any, Any, tuple[str, ...]]]:
+    """Name -> (type, default, choices) of every field of a TRL config; importing TRL takes seconds, so only here."""
+    import trl
+
+    config = getattr(trl, config_name)
+    hints = typing.get_type_hints(config)
+    choices = CHOICES[config_name]
+    return {
+        field.name: (
+            hints[field.name],
+            field.default,
+            choices.get(field.name) or tuple(str(c) for c in field.metadata.get("choices") or ()),
+        )
+        for field in dataclasses.fields(config)
+        if field.init
+    }
+
+
+def check_trainer(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The trainer section of a `base` or `grpo` stage, each value in its field's type; TrainerError if one is wrong."""
+    config_name = KNOWN[kind]
+    fields = _fields(config_name)
+    checked: dict[str, Any] = {}
+    for key, value in values.items():
+        if key in OURS:
+            raise TrainerError(key, "the pipeline sets this field itself", OURS[key])
+        if key not in fields:
+            raise TrainerError(key, f"trl.{config_name} has no field '{key}'", nearest(key, set(fields) - set(OURS)))
+        hint, _, choices = fields[key]
+        checked[key] = _check_value(key, value, hint, choices)
+    if kind == "grpo":
+        from r1_mini.training.grpo import DEFAULTS  # here, because it imports torch and TRL
+
+        trls = {name: default for name, (_, default, _) in fields.items()}
+        _check_batches(trls | DEFAULTS | checked)
+    return checked
+
+
+def _check_value(key: str, value: Any, hint: Any, choices: tuple[str, ...]) -> Any:
+    """`value` in the type of its field."""
+    if key == "scale_rewards" and isinstance(value, bool):  # TRL takes both, its annotation does not say so
+        return "group" if value else "none"
+    for member in typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,):
+        if isinstance(member, type) and issubclass(member, enum.Enum) and isinstance(value, str):
+            choices = tuple(str(option.value) for option in member)
+    if choices and isinstance(value, str) and value not in choices:
+        raise TrainerError(key, f"'{value}' is not a choice", nearest(value, choices))
+    try:
+        adapter = TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True))
+        checked = adapter.validate_python(value)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Input should be ")
+        raise TrainerError(key, f"should be {message}, got {shown(value)}", "change it") from None
+    if isinstance(checked, enum.Enum):
+        return value
+    if isinstance(checked, int | float):
+        low, high = _RANGES.get(key, (-math.inf, math.inf))
+        bounds = f"{low:g} or more" if high == math.inf else f"from {low:g} to {high:g}"
+        if not low <= checked <= high:
+            raise TrainerError(key, f"must be {bounds}, got {shown(value)}", "change it")
+        if key == "max_steps" and checked < 1 and checked != -1:
+            raise TrainerError(key, f"must be 1 or more, got {shown(value)}", "change it")
+    return checked
+
+
+def _check_batches(settings: Mapping[str, Any]) -> None:
+    """TRL's rule: a generation batch holds whole groups (trl.GRPOConfig.__post_init__)."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))  # set by the launcher of a multi-process run
+    group = settings["num_generations"]
+    if group is None:
+        raise TrainerError("num_generations", "must be a number, got null", "set it to 2 or more")
+    per_step = settings["per_device_train_batch_size"] * world
+    batch, steps = settings["generation_batch_size"], settings["steps_per_generation"]
+    if batch is not None and steps is not None:
+        raise TrainerError("generation_batch_size", "set together with steps_per_generation", "keep one of the two")
+    if batch is not None and batch % per_step:
+        raise TrainerError(
+            "generation_batch_size",
+            f"{batch} is not a multiple of the batch of one step, {per_step}",
+            f"set a multiple of {per_step}",
+        )
+    if batch is not None:
+        key, unit = "generation_batch_size", 1
+    else:
+        key, unit = (
+            "per_device_train_batch_size",
+            world * (settings["gradient_accumulation_steps"] if steps is None else steps),
+        )
+        batch = settings[key] * unit
+    if batch % group:
+        raise TrainerError(
+            key,
+            f"a generation batch of {batch} completions does not divide into groups of {group} (num_generations)",
+            f"set {key} to a multiple of {math.lcm(group, unit) // unit}",
+        )

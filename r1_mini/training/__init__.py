@@ -1,0 +1,1 @@
+"""The stages: each turns settings and a checkpoint into the next checkpoint."""

@@ -1,0 +1,71 @@
+"""The base stage: next-token training of random weights on worked arithmetic, through TRL's SFTTrainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from trl import SFTConfig, SFTTrainer
+
+from r1_mini.model.architecture import make_model
+from r1_mini.model.checkpoint import save_checkpoint
+from r1_mini.model.optimizer import MuonAdamW
+from r1_mini.model.tokenizer import make_tokenizer
+from r1_mini.problems.sources import ProblemSpec
+from r1_mini.recipe import BaseStage
+from r1_mini.training.callbacks import Reporter
+from r1_mini.training.corpus import corpus, tokenized
+from r1_mini.training.stage import arguments, open_metrics, train
+
+DEFAULTS: dict[str, Any] = {
+    "max_steps": 1000,
+    "per_device_train_batch_size": 64,
+    "learning_rate": 5e-3,
+    "lr_scheduler_type": "warmup_stable_decay",
+    "lr_scheduler_kwargs": {"num_decay_steps": None, "decay_type": "linear"},
+    "warmup_steps": 50,
+    "save_steps": 500,
+    "max_length": None,
+    "train_sampling_strategy": "sequential",  # the corpus is already in the order of training
+    "dataset_kwargs": {"skip_prepare_dataset": True},
+}
+
+
+def train_base(stage: BaseStage, specs: tuple[ProblemSpec, ...], seed: int, work: Path, out: Path, console: Console) -> None:
+    """Train and save the checkpoint in the folder `out`; `work` holds what resuming needs."""
+    tokenizer = make_tokenizer()
+    model = make_model(tokenizer, **stage.model.model_dump(), seed=seed)
+    fields = arguments(DEFAULTS, stage.trainer, work, seed)
+    decay = fields.get("lr_scheduler_kwargs", {})
+    if fields["lr_scheduler_type"] == "warmup_stable_decay" and not (decay or {}).get("num_decay_steps"):
+        fields["lr_scheduler_kwargs"] = {**decay, "num_decay_steps": fields["max_steps"] // 2}
+    config = SFTConfig(**fields)
+    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    rows = config.max_steps * batch
+    with console.status("writing the corpus"):
+        texts = corpus(specs, stage.voices.model_dump(), stage.wording, seed)
+        dataset = tokenized(texts, tokenizer, rows, config.per_device_train_batch_size, seed)
+    optimizer = MuonAdamW(model, lr=config.learning_rate) if stage.optimizer == "muon" else None
+    trainer = SFTTrainer(
+        model=model, args=config, train_dataset=dataset, processing_class=tokenizer, optimizers=(optimizer, None)
+    )
+    train(trainer, Reporter("base", open_metrics(work), console, _record, _note), work)
+    save_checkpoint(model, tokenizer, out)
+
+
+def _record(logs: Mapping[str, Any]) -> dict[str, Any]:
+    names = {
+        "loss": "loss",
+        "learning_rate": "learning_rate",
+        "grad_norm": "grad_norm",
+        "mean_token_accuracy": "token_accuracy",
+        "entropy": "entropy",
+        "num_tokens": "tokens",
+    }
+    return {ours: logs[theirs] for theirs, ours in names.items() if theirs in logs}
+
+
+def _note(record: Mapping[str, Any]) -> str:
+    return f"loss {record['loss']:.3f}"

@@ -1,0 +1,76 @@
+"""The text that the base model is trained on: worked arithmetic in several voices."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from r1_mini.problems.problem import Problem
+from r1_mini.problems.sources import ProblemSpec, draw
+from r1_mini.transcript import Voice, prompt, write
+
+_WINDOW = 64
+"""Batches that are sorted by length together: padding is little, and the order of batches stays random."""
+
+
+def corpus(
+    specs: Sequence[ProblemSpec], voices: Mapping[Voice, float], wording: str, seed: int
+) -> Iterator[tuple[str, str]]:
+    """An endless stream of (prompt, completion) over the base split. The answer always follows from the chain."""
+    rng = random.Random(f"corpus {seed}")
+    names, shares = list(voices), list(voices.values())
+    for problem in draw(specs, "base", seed):
+        (voice,) = rng.choices(names, shares)
+        yield prompt(problem.question), completion(problem, voice, wording, rng)
+
+
+def completion(problem: Problem, voice: Voice, wording: str, rng: random.Random) -> str:
+    """A right answer to a problem in a voice."""
+    if voice == "direct":
+        return write((), problem.answer)
+    lines = problem.restated if wording == "restate" and problem.restated else problem.steps
+    return write(lines if voice == "worked" else with_retraction(lines, rng), problem.answer)
+
+
+def with_retraction(lines: Sequence[str], rng: random.Random) -> tuple[str, ...]:
+    """The chain with one step first done wrong, taken back with `wait`, and redone."""
+    index = rng.randrange(len(lines))
+    return (*lines[:index], _spoiled(lines[index], rng), "wait", *lines[index:])
+
+
+def _spoiled(line: str, rng: random.Random) -> str:
+    """The step with one digit of its result changed (of its first number, where it restates the expression)."""
+    start = line.rfind("=") + 1
+    end = start
+    while end < len(line) and not line[end].isdigit():
+        end += 1
+    first = end
+    while end < len(line) and line[end].isdigit():
+        end += 1
+    place = rng.randrange(first, end)
+    digit = rng.choice([d for d in "0123456789" if d != line[place]])
+    return line[:place] + digit + line[place + 1 :]
+
+
+def tokenized(
+    texts: Iterator[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, rows: int, batch_size: int, seed: int
+) -> Dataset:
+    """`rows` examples as `input_ids` and `labels` (-100 on the prompt), in the order of training: batches of similar length."""
+    rng = random.Random(f"order {seed}")
+    window = _WINDOW * batch_size
+    columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
+    while len(columns["input_ids"]) < rows:
+        pairs = [next(texts) for _ in range(min(window, rows - len(columns["input_ids"])))]
+        prompts = tokenizer([p for p, _ in pairs], add_special_tokens=False)["input_ids"]
+        completions = tokenizer([c for _, c in pairs], add_special_tokens=False)["input_ids"]
+        examples = [(p, [*c, tokenizer.eos_token_id]) for p, c in zip(prompts, completions, strict=True)]
+        examples.sort(key=lambda example: len(example[0]) + len(example[1]))
+        batches = [examples[i : i + batch_size] for i in range(0, len(examples), batch_size)]
+        rng.shuffle(batches)
+        for p, c in (example for batch in batches for example in batch):
+            columns["input_ids"].append(p + c)
+            columns["labels"].append([-100] * len(p) + c)
+    return Dataset.from_dict(columns)

@@ -1,0 +1,206 @@
+"""The GRPO stage: TRL's GRPOTrainer with our sampler, our metrics, and no work on what has no gradient."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from rich.console import Console
+from torch import Tensor
+from trl import GRPOConfig, GRPOTrainer
+
+from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
+from r1_mini.problems.sources import ProblemSpec, draw
+from r1_mini.recipe import GrpoStage
+from r1_mini.rewards import as_trl_reward
+from r1_mini.sampling.engine import Decoding, rollout
+from r1_mini.training.callbacks import Reporter
+from r1_mini.training.rollout_metrics import rollout_metrics
+from r1_mini.training.stage import arguments, open_metrics, train
+from r1_mini.transcript import prompt, read
+
+DEFAULTS: dict[str, Any] = {
+    "max_steps": 150,
+    "per_device_train_batch_size": 512,
+    "num_generations": 16,
+    "max_completion_length": 128,
+    "learning_rate": 1e-3,
+    "lr_scheduler_type": "linear",
+    "scale_rewards": "none",  # Dr. GRPO, 2503.20783: centred, not divided by the group's spread
+    "loss_type": "dapo",  # DAPO, 2503.14476: mean over the tokens of the batch
+    "beta": 0.0,
+    "shuffle_dataset": False,  # the problems come in a random order already
+}
+
+
+class Trainer(GRPOTrainer):  # type: ignore[misc]
+    """GRPO as TRL computes it. Rollouts come from `r1_mini.sampling`; rows that carry no signal are left out of the update."""
+
+    def __init__(self, *, rollout_seed: int, **kwargs: Any) -> None:
+        self.rollout_seed = rollout_seed
+        self.seconds = {"rollout": 0.0, "update": 0.0}
+        self.latest_logps: Tensor | None = None
+        super().__init__(rollout_func=None if kwargs["args"].use_vllm else sample_groups, **kwargs)
+
+    def _calculate_rewards(
+        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
+    ) -> Tensor:
+        """TRL's rewards; on the way, the transcripts are measured."""
+        mode = "train" if self.model.training else "eval"
+        finish = [row["finish"] for row in inputs]
+        transcripts = [read(text, end) for text, end in zip(completions, finish, strict=True)]
+        lengths = [len(ids) for ids in completion_ids_list]
+        for name, value in rollout_metrics(transcripts, [row["answer"] for row in inputs], lengths).items():
+            self._metrics[mode][name].append(value)
+        rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        return rewards
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        started, sampled = time.perf_counter(), self.seconds["rollout"]
+        loss: Tensor = super().training_step(*args, **kwargs)
+        self.seconds["update"] += time.perf_counter() - started - (self.seconds["rollout"] - sampled)
+        return loss
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        """TRL's loss on the rows that have a gradient, cut to their longest completion."""
+        if self._only_advantages_count():
+            inputs = with_signal(inputs)
+        loss: Tensor = super()._compute_loss(model, inputs)
+        if "sampling_per_token_logps" in inputs and self.latest_logps is not None:
+            gap = (self.latest_logps - inputs["sampling_per_token_logps"]).abs()[inputs["completion_mask"].bool()]
+            self._metrics["train"]["logp_gap_mean"].append(gap.mean().item())
+            self._metrics["train"]["logp_gap_max"].append(gap.max().item())
+        return loss
+
+    def _only_advantages_count(self) -> bool:
+        """Whether a row of advantage zero has no part in the loss, nor in what the loss is divided by."""
+        return bool(
+            self.loss_type == "dapo"
+            and self.beta == 0
+            and not self._entropy_bonus_enabled
+            and self.top_entropy_quantile == 1.0
+            and not self.aux_loss_enabled
+        )
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
+        logps, entropies, aux = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        self.latest_logps = logps.detach()
+        return logps, entropies, aux
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs.update({f"seconds_{phase}": round(spent, 4) for phase, spent in self.seconds.items()})
+            self.seconds = dict.fromkeys(self.seconds, 0.0)
+        super().log(logs, start_time)
+
+
+def with_signal(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The batch without the rows whose advantage is zero, cut to the longest prompt and completion left. Rows are (B, T).
+
+    If no row has an advantage, one is kept: its gradient is zero, and the trainer gets a loss to call backward on.
+    """
+    rows = inputs["advantages"].nonzero(as_tuple=True)[0]
+    rows = rows if len(rows) else rows.new_zeros(1)
+    batch = len(inputs["advantages"])
+    kept = {
+        name: value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == batch else value
+        for name, value in inputs.items()
+    }
+    skip = int((kept["prompt_mask"] == 0).all(dim=0).sum())  # prompts are padded on the left
+    longest = int(kept["completion_mask"].sum(dim=1).max())
+    for name in ("prompt_ids", "prompt_mask"):
+        kept[name] = kept[name][:, skip:]
+    for name in ("completion_ids", "completion_mask", "sampling_per_token_logps", "old_per_token_logps"):
+        if name in kept:
+            kept[name] = kept[name][:, :longest]
+    return kept
+
+
+def sample_groups(prompts: Sequence[str], trainer: Trainer) -> dict[str, list[Any]]:
+    """TRL's `rollout_func`: a completion for each prompt; prompts of a group stand together."""
+    started = time.perf_counter()
+    args, tokenizer = trainer.args, trainer.processing_class
+    size = trainer.num_generations
+    prompt_ids = tokenizer(list(prompts[::size]), add_special_tokens=False)["input_ids"]
+    decoding = Decoding(args.max_completion_length, trainer.temperature, trainer.top_p)
+    done = rollout(
+        trainer.accelerator.unwrap_model(trainer.model),
+        prompt_ids,
+        size,
+        decoding,
+        seed=trainer.rollout_seed * 1_000_003 + trainer.state.global_step,
+        stop=[tokenizer.eos_token_id],
+        pad=tokenizer.pad_token_id,
+    )
+    flat = [completion for group in done for completion in group]
+    trainer.seconds["rollout"] += time.perf_counter() - started
+    return {
+        "prompt_ids": [ids for ids in prompt_ids for _ in range(size)],
+        "completion_ids": [completion.tokens for completion in flat],
+        "logprobs": [completion.logprobs for completion in flat],
+        "finish": [completion.finish for completion in flat],
+    }
+
+
+def train_grpo(
+    stage: GrpoStage, specs: tuple[ProblemSpec, ...], start: Path, seed: int, work: Path, out: Path, console: Console
+) -> None:
+    """Train the checkpoint `start` and save the result in the folder `out`; `work` holds what resuming needs."""
+    model, tokenizer = load_checkpoint(start)
+    fields = arguments(DEFAULTS, stage.trainer, work, seed)
+    config = GRPOConfig(**fields, reward_weights=list(stage.rewards.values()))
+    prompts = config.max_steps * config.generation_batch_size // config.num_generations
+    problems = list(islice(draw(specs, "train", seed), prompts))
+    dataset = Dataset.from_dict(
+        {"prompt": [prompt(p.question) for p in problems], "answer": [p.answer for p in problems]}
+    )
+    torch.manual_seed(seed)
+    trainer = Trainer(
+        rollout_seed=seed,
+        model=model,
+        args=config,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        reward_funcs=[as_trl_reward(name) for name in stage.rewards],
+    )
+    train(trainer, Reporter("grpo", open_metrics(work), console, _record, _note), work)
+    save_checkpoint(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out)
+
+
+_NAMES = {
+    "reward": "reward",
+    "accuracy": "accuracy",
+    "format": "format",
+    "completions/mean_length": "length",
+    "length_right": "length_right",
+    "length_wrong": "length_wrong",
+    "completions/clipped_ratio": "truncated",
+    "voice_direct": "voice_direct",
+    "voice_worked": "voice_worked",
+    "voice_checked": "voice_checked",
+    "voice_none": "voice_none",
+    "frac_reward_zero_std": "without_signal",
+    "entropy": "entropy",
+    "kl": "kl",
+    "clip_ratio/region_mean": "clipped",
+    "loss": "loss",
+    "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate",
+    "logp_gap_mean": "logp_gap_mean",
+    "logp_gap_max": "logp_gap_max",
+    "seconds_rollout": "seconds_rollout",
+    "seconds_update": "seconds_update",
+}
+
+
+def _record(logs: Mapping[str, Any]) -> dict[str, Any]:
+    return {ours: logs[theirs] for theirs, ours in _NAMES.items() if theirs in logs}
+
+
+def _note(record: Mapping[str, Any]) -> str:
+    return f"accuracy {record['accuracy']:.2f}, length {record['length']:.0f}"

@@ -1,0 +1,26 @@
+"""What a batch of rollouts looks like, apart from its reward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+from r1_mini.transcript import Transcript, Voice, is_correct
+
+
+def rollout_metrics(transcripts: Sequence[Transcript], answers: Sequence[str], lengths: Sequence[int]) -> dict[str, float]:
+    """Shares and mean lengths (tokens) over B completions; the mean of nothing is NaN."""
+    right = [is_correct(transcript, answer) for transcript, answer in zip(transcripts, answers, strict=True)]
+    voices = [transcript.voice for transcript in transcripts]
+    pairs = list(zip(lengths, right, strict=True))
+    return {
+        "accuracy": _mean([float(ok) for ok in right]),
+        "format": _mean([float(transcript.well_formed) for transcript in transcripts]),
+        "length_right": _mean([float(length) for length, ok in pairs if ok]),
+        "length_wrong": _mean([float(length) for length, ok in pairs if not ok]),
+        **{f"voice_{voice}": voices.count(voice) / len(voices) for voice in get_args(Voice)},
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")

@@ -1,0 +1,52 @@
+"""What both stages share: resuming from the last checkpoint, and the fields that the pipeline sets in every trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, ProgressCallback, Trainer
+from transformers.trainer_utils import get_last_checkpoint
+
+from r1_mini.files import Metrics
+from r1_mini.training.callbacks import Reporter
+
+OWN_FIELDS: dict[str, Any] = {
+    "report_to": "none",
+    "disable_tqdm": True,
+    "logging_strategy": "steps",
+    "logging_steps": 1,
+    "save_strategy": "steps",
+    "save_steps": 50,
+    "save_total_limit": 1,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "dataloader_pin_memory": False,
+    "weight_decay": 0.0,
+}
+"""Defaults of every stage, under those of the stage's kind and the recipe."""
+
+
+def arguments(kind: dict[str, Any], recipe: dict[str, Any], work: Path, seed: int) -> dict[str, Any]:
+    """Every field for a TRL config: ours, over them the stage's, over them the recipe's."""
+    use_cpu = not torch.cuda.is_available()
+    return {**OWN_FIELDS, **kind, **recipe, "output_dir": str(work), "seed": seed, "data_seed": seed, "use_cpu": use_cpu}
+
+
+def train(trainer: Trainer, reporter: Reporter, work: Path) -> None:
+    """Run the trainer from its last checkpoint in `work`, or from the start."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(reporter)
+    try:
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)))
+    finally:
+        reporter.progress.stop()
+        reporter.metrics.close()
+
+
+def open_metrics(work: Path) -> Metrics:
+    """The stage's metrics.jsonl, cut back to the step that training resumes from."""
+    last = get_last_checkpoint(str(work))
+    return Metrics(work / "metrics.jsonl", keep_through=int(last.rsplit("-", 1)[1]) if last else 0)

@@ -1,0 +1,77 @@
+"""The text around a problem: the prompt, and the reading of a completion.
+
+Completions are hostile: reading one never raises, takes linear time, and returns a small record.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from r1_mini.problems.arithmetic import parse_number as parse_number
+
+Finish = Literal["stop", "length"]
+Voice = Literal["direct", "worked", "checked", "none"]
+
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+_TAG = re.compile("|".join(TAGS))
+
+
+def prompt(question: str) -> str:
+    """What the model is given: `User: 12+7-3`, a line break, `Assistant:`."""
+    return f"User: {question}\nAssistant:"
+
+
+def write(lines: Sequence[str], answer: str) -> str:
+    """The completion of a corpus that thinks these lines and gives this answer; no lines is the direct voice."""
+    return "<think>" + "\n".join(lines) + f"</think><answer>{answer}</answer>"
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """A completion, read. A part that is missing, repeated or out of order is None."""
+
+    thinking: str | None
+    answer: str | None
+    finish: Finish
+    well_formed: bool  # <think>…</think><answer>…</answer>, each tag once, nothing else around, and finished
+
+    @property
+    def voice(self) -> Voice:
+        """`direct` thinks nothing, `worked` writes steps, `checked` takes one back (`wait`), `none` is malformed."""
+        if not self.well_formed or self.thinking is None:
+            return "none"
+        if not self.thinking.strip():
+            return "direct"
+        return "checked" if any(line.strip() == "wait" for line in self.thinking.split("\n")) else "worked"
+
+
+def read(completion: str, finish: Finish) -> Transcript:
+    """Reads a completion of any length and content."""
+    tags = list(islice(_TAG.finditer(completion), len(TAGS) + 1))  # one more than allowed is enough to see
+    order = tuple(tag.group() for tag in tags)
+    thinking = answer = None
+    if order in (TAGS, TAGS[:3], TAGS[:2]):
+        thinking = completion[tags[0].end() : tags[1].start()]
+    if order in (TAGS, TAGS[2:]):
+        answer = completion[tags[-2].end() : tags[-1].start()]
+    well_formed = False
+    if order == TAGS and finish == "stop":
+        outside = (
+            completion[: tags[0].start()],
+            completion[tags[1].end() : tags[2].start()],
+            completion[tags[3].end() :],
+        )
+        well_formed = not any(map(str.strip, outside))
+    return Transcript(thinking, answer, finish, well_formed)
+
+
+def is_correct(transcript: Transcript, answer: str) -> bool:
+    """Whether a finished completion gives exactly the value of `answer`, in whatever notation."""
+    if transcript.finish != "stop" or transcript.answer is None:
+        return False
+    value = parse_number(transcript.answer)
+    return value is not None and value == parse_number(answer)

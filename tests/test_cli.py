@@ -1,0 +1,206 @@
+"""The command line: which function it calls with what, and how it ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import r1_mini
+from r1_mini import cli
+from r1_mini.errors import UserError, disk_error
+
+Write = Callable[..., Path]
+Work = Callable[..., None]
+
+
+@pytest.fixture
+def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Work], None]:
+    """Puts a function in the place of the real pipeline, and a fake exam with a suite beside it."""
+    (tmp_path / "eval" / "suites").mkdir(parents=True)
+    (tmp_path / "eval" / "suites" / "arithmetic.yaml").touch()
+    monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path / package)
+    exam = types.SimpleNamespace(examine=len)
+    monkeypatch.setitem(sys.modules, "eval.harness", exam)  # type: ignore[arg-type]
+    monkeypatch.chdir(tmp_path)
+
+    def put(work: Work) -> None:
+        module = types.SimpleNamespace(run=work)
+        monkeypatch.setitem(sys.modules, "r1_mini.pipeline", module)  # type: ignore[arg-type]
+        monkeypatch.setattr(r1_mini, "pipeline", module, raising=False)
+
+    return put
+
+
+def failing(error: BaseException) -> Work:
+    def work(recipe: Any, out: Path, console: Any, examine: Any) -> None:
+        out.mkdir(parents=True)
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["sample"]])
+def test_every_help_has_an_example(command: list[str]) -> None:
+    shown = CliRunner().invoke(cli.app, [*command, "--help"])
+    assert shown.exit_code == 0
+    assert "Example: r1-mini " + "".join(command) in shown.output
+
+
+def test_help_needs_none_of_the_heavy_libraries() -> None:
+    code = (
+        "import sys; from r1_mini.cli import main; assert main(['run', '--help']) == 0;"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'trl', 'datasets', 'numpy')))"
+    )
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert time.monotonic() - started < 5  # 0.3 s on an idle machine
+
+
+def test_run_hands_the_recipe_the_folder_and_the_exam_to_the_pipeline(recipe_file: Write, pipeline: Any) -> None:
+    calls = []
+    pipeline(lambda recipe, out, console, examine: calls.append((recipe.name, recipe.seed, out, examine)))
+    assert cli.main(["run", str(recipe_file()), "seed=3", "name=other"]) == 0
+    assert cli.main(["run", str(recipe_file()), "--out", "elsewhere", "seed=4"]) == 0
+    assert calls == [("other", 3, Path("runs/other"), len), ("tiny", 4, Path("elsewhere"), len)]
+
+
+def test_sample_hands_its_options_to_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    module = types.SimpleNamespace(ask=lambda *args, **options: calls.append((args, options)))
+    monkeypatch.setitem(sys.modules, "r1_mini.sampling", types.ModuleType("r1_mini.sampling"))
+    monkeypatch.setitem(sys.modules, "r1_mini.sampling.ask", module)  # type: ignore[arg-type]
+    (tmp_path / "config.json").touch()
+    (tmp_path / "model.safetensors").touch()
+    assert cli.main(["sample", str(tmp_path), "12+7", "--seed", "5", "--voice", "worked", "--max-tokens", "9"]) == 0
+    assert cli.main(["sample", str(tmp_path), "--temperature", "0"]) == 0
+    assert calls == [
+        ((tmp_path, "12+7"), {"temperature": 1.0, "seed": 5, "max_tokens": 9, "voice": "worked"}),
+        ((tmp_path, None), {"temperature": 0.0, "seed": 0, "max_tokens": 160, "voice": None}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["run"], "error: Missing argument 'RECIPE'; see r1-mini --help\n"),
+        (["rum"], "error: No such command 'rum'. Did you mean 'run'?; see r1-mini --help\n"),
+        (["run", "x.yaml", "--ouf", "y"], "error: No such option: --ouf"),
+        (
+            ["run", "no.yaml"],
+            "error: no.yaml: no such file; give the path of a recipe, such as recipes/tiny/r1_zero.yaml\n",
+        ),
+        (
+            ["sample", "no"],
+            "error: no: no such folder; give the folder of a checkpoint, such as runs/tiny-r1-zero/02-grpo\n",
+        ),
+        (["sample", ".", "1+1"], "error: .: not a checkpoint; give a folder with config.json and model.safetensors\n"),
+        (["sample", ".", "--voice", "loud"], "error: --voice: no voice is called 'loud'; choose direct or worked\n"),
+        (["sample", ".", "--seed", "-1"], "error: Invalid value for '--seed'"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(line)
+    assert shown.err.count("\n") == 1
+
+
+def test_a_wrong_recipe_is_refused_before_a_run_folder_is_made(
+    recipe_file: Write, pipeline: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline(failing(AssertionError("not to be called")))
+    assert cli.main(["run", str(recipe_file()), "grpo.trainer.num_generations=1"]) == 2
+    assert cli.main(["run", str(recipe_file()), "evaluate.suite=arithmetik"]) == 2
+    assert capsys.readouterr().err == (
+        "error: override 'grpo.trainer.num_generations=1': stages.1.trainer.num_generations: must be 2 or more, got 1; change it\n"
+        "error: evaluate.suite: no suite is called 'arithmetik'; did you mean 'arithmetic'?\n"
+    )
+    assert not Path("runs").exists()
+
+
+def test_a_failure_is_one_line_and_its_traceback_goes_to_the_runs_log(
+    recipe_file: Write, pipeline: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline(failing(RuntimeError("first\nsecond")))
+    assert cli.main(["run", str(recipe_file()), "--out", "here"]) == 1
+    assert capsys.readouterr().err == "error: RuntimeError: first second; the traceback is in here/log.txt\n"
+    log = Path("here/log.txt").read_text(encoding="utf-8")
+    assert log.startswith("Traceback (most recent call last):")
+    assert log.endswith("RuntimeError: first\nsecond\n")
+
+
+def test_debug_shows_the_traceback(recipe_file: Write, pipeline: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    pipeline(failing(RuntimeError("broken")))
+    assert cli.main(["--debug", "run", str(recipe_file()), "--out", "here"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("Traceback (most recent call last):")
+    assert shown.endswith("\nerror: RuntimeError: broken\n")
+    assert not Path("here/log.txt").exists()
+
+
+def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(
+    recipe_file: Write, pipeline: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline(failing(KeyboardInterrupt()))
+    assert cli.main(["run", str(recipe_file())]) == 130
+    assert capsys.readouterr().err == "interrupted; the same command resumes the run\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "x", "a/b"), "error: a/b: the disk is full; free some space and run the same command again\n"),
+        (OSError(errno.EROFS, "x", "a/b"), "error: a/b: the disk is read-only; choose another folder with --out\n"),
+        (PermissionError(errno.EACCES, "x", "a/b"),
+         "error: a/b: permission denied; choose another folder with --out or change the permissions\n"),
+        (UserError("wrong", where="a.yaml: b", fix="right"), "error: a.yaml: b: wrong; right\n"),
+    ],
+)  # fmt: skip
+def test_a_disk_that_cannot_be_written_is_one_line_and_exit_code_2(
+    error: Exception, line: str, recipe_file: Write, pipeline: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline(failing(error))
+    assert cli.main(["run", str(recipe_file())]) == 2
+    assert capsys.readouterr().err == line
+
+
+def test_a_full_disk_is_recognized_behind_a_librarys_own_error() -> None:
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as cause:
+            raise RuntimeError("[enforce fail at inline_container.cc:672]") from cause
+    except RuntimeError as error:
+        assert str(disk_error(error)) == "the disk is full; free some space and run the same command again"
+    assert (
+        disk_error(RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"))
+        is not None
+    )
+    assert disk_error(FileNotFoundError(errno.ENOENT, "x", "a")) is None
+    assert disk_error(RuntimeError("x")) is None
+
+
+def test_python_dash_m_is_the_same_command(tmp_path: Path) -> None:
+    path = os.pathsep.join(
+        [str(Path(r1_mini.__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    )
+    command = [sys.executable, "-m", "r1_mini", "run", "no.yaml"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no.yaml: no such file;")
