@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("r1-mini", "torch", "transformers", "trl", "datasets", "accelerate", "tokenizers", "safetensors", "numpy")
+_PACKAGES = ("r1_mini", "torch", "transformers", "trl", "datasets", "accelerate", "tokenizers", "safetensors", "numpy")
 
 
 def machine() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from r1_mini import settings_file
-from r1_mini.errors import UserError, shown
+from r1_mini.errors import UserError, disk_error, shown
 from r1_mini.files import (
     ASIDE,
     clear_leftovers,
@@ -126,6 +126,7 @@ class RunFolder:
         if found.resolve() != target.resolve():
             with folder_atomic(target) as aside:
                 shutil.copytree(found, aside, dirs_exist_ok=True)
+        remove(self.path / f"{_WORK}{name}")
         stage = json.loads((target / "stage.json").read_text(encoding="utf-8"))
         source = None if found.resolve() == target.resolve() else str(found)
         if source or name not in self.manifest.get("stages", {}):
@@ -220,18 +221,19 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 def _claim(path: Path) -> None:
     """Make the folder; UserError if something that is not a run stands in its place."""
     fix = "choose another folder with --out"
-    if path.exists() and not path.is_dir():
-        raise UserError("this is a file, not a folder", where=str(path), fix=fix)
-    if path.is_dir() and not (path / "recipe.yaml").exists():
-        strangers = sorted(
-            entry.name for entry in path.iterdir() if entry.name != ".lock" and not entry.name.startswith(ASIDE)
-        )
-        if strangers:
-            raise UserError(f"not a run folder, and not empty (it holds {strangers[0]})", where=str(path), fix=fix)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise UserError("a file stands where a folder on this path should be", where=str(path), fix=fix) from None
+        raise UserError("a file is where this folder or one above it should be", where=str(path), fix=fix) from None
+    except OSError as error:
+        raise disk_error(error) or UserError(f"cannot be made: {error.strerror}", where=str(path), fix=fix) from None
+    if (path / "recipe.yaml").exists():
+        return
+    strangers = sorted(
+        entry.name for entry in path.iterdir() if entry.name != ".lock" and not entry.name.startswith(ASIDE)
+    )
+    if strangers:
+        raise UserError(f"not a run folder, and not empty (it holds {strangers[0]})", where=str(path), fix=fix)
 
 
 def _locked(path: Path) -> int:

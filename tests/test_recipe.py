@@ -39,7 +39,7 @@ def refusal(path: Path, *overrides: str) -> str:
 
 def test_what_a_recipe_leaves_out_has_its_default(recipe_file: Write) -> None:
     recipe = load(recipe_file())
-    assert (recipe.seed, recipe.model, recipe.evaluate.problems, recipe.evaluate.samples) == (0, None, 1000, 4)
+    assert (recipe.seed, recipe.model, recipe.evaluate.suite, recipe.evaluate.samples) == (0, None, "arithmetic", None)
     assert base_of(recipe).voices.model_dump() == {"direct": 0.60, "worked": 0.35, "checked": 0.05}
     assert grpo_of(recipe).rewards == {"accuracy": 1.0, "format": 0.1}
 

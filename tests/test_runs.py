@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_mini.errors import UserError
+from r1_mini.errors import UserError, disk_error
 from r1_mini.files import (
     Metrics,
     clear_leftovers,
@@ -95,11 +96,13 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path, recipe
     (folder / "thesis.tex").touch()
     with pytest.raises(UserError, match=r"not a run folder, and not empty \(it holds thesis.tex\); choose another"):
         RunFolder(folder, recipe).__enter__()
-    with pytest.raises(UserError, match="this is a file, not a folder; choose another folder with --out"):
+    with pytest.raises(UserError, match="a file is where this folder or one above it should be; choose another folder"):
         RunFolder(folder / "thesis.tex", recipe).__enter__()
-    with pytest.raises(UserError, match="a file stands where a folder on this path should be"):
+    with pytest.raises(UserError, match="a file is where this folder or one above it should be"):
         RunFolder(folder / "thesis.tex" / "run", recipe).__enter__()
     assert names(folder) == ["thesis.tex"]
+    with pytest.raises(UserError, match="cannot be made: File name too long; choose another folder with --out"):
+        RunFolder(tmp_path / ("x" * 300), recipe).__enter__()
 
 
 def test_two_processes_cannot_hold_one_folder(tmp_path: Path, recipe: Recipe) -> None:
@@ -298,8 +301,24 @@ def test_a_path_that_is_no_checkpoint_gets_the_likely_fix(tmp_path: Path, recipe
     assert find_checkpoint(folder) == folder
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written_raises_what_the_command_line_explains(tmp_path: Path, recipe: Recipe) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(PermissionError):
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "the disk is read-only"), (errno.EACCES, "permission denied")],
+)
+def test_a_disk_that_cannot_be_written_is_one_line(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, code: int, what: str
+) -> None:
+    def refuse(path: Path, *args: object, **options: object) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UserError, match=f"run: {what}; "):
         RunFolder(tmp_path / "run", recipe).__enter__()
+
+
+def test_a_disk_that_fills_up_while_metrics_are_written_says_so() -> None:
+    metrics = Metrics.__new__(Metrics)
+    metrics._file = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115
+    with pytest.raises(OSError, match="No space left") as caught:
+        metrics.append({"step": 1})
+    assert str(disk_error(caught.value)) == "the disk is full; free some space and run the same command again"

@@ -7,11 +7,12 @@ Deep problems are rejected more often, because more is solved on their way, and 
 from __future__ import annotations
 
 import random
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
+from pydantic_core import ErrorDetails
 
 from r1_mini.problems.arithmetic import canonical_key
 from r1_mini.problems.families import FAMILIES
@@ -41,34 +42,32 @@ class ProblemSpec(BaseModel):
             return entry
         axes = dict(entry)
         name = axes.pop("family", None)
-        if name not in FAMILIES:
-            raise ValueError(f"unknown family {name!r}{_nearest(name, FAMILIES)}")
+        if not isinstance(name, str) or name not in FAMILIES:
+            raise ValueError(f"unknown family {name!r}; nearest known: {_nearest(name, FAMILIES)}")
+        own = {"weight": axes.pop("weight")} if "weight" in axes else {}
         known = FAMILIES[name].axes
-        own = {key: axes.pop(key) for key in ("weight",) if key in axes}
         for axis in axes:
             if axis not in known.model_fields:
-                raise ValueError(
-                    f"unknown axis {axis!r} of family {name}{_nearest(axis, [*known.model_fields, 'weight'])}"
-                )
+                near = _nearest(axis, [*known.model_fields, "weight"])
+                raise ValueError(f"unknown axis {axis!r} of family {name}; nearest known: {near}")
         try:
             return {"family": name, "axes": known(**axes), **own}
         except ValidationError as error:
-            raise ValueError("; ".join(_sentence(problem) for problem in error.errors())) from None
+            raise ValueError("; ".join(_sentence(detail) for detail in error.errors())) from None
 
     @model_serializer
     def _to_flat(self) -> dict[str, Any]:
         return {"family": self.family, **self.axes.model_dump(mode="json"), "weight": self.weight}
 
 
-def _nearest(name: Any, known: Any) -> str:
-    close = get_close_matches(str(name), known, n=1, cutoff=0)
-    return f"; nearest known: {close[0]!r}" if close else ""
+def _nearest(name: object, known: Iterable[str]) -> str:
+    return repr(get_close_matches(str(name), known, n=1, cutoff=0)[0])
 
 
-def _sentence(problem: Any) -> str:
-    if "ctx" in problem and "error" in problem["ctx"]:  # one of our own messages, which name the axis
-        return str(problem["ctx"]["error"])
-    return f"{'.'.join(map(str, problem['loc']))} {problem['input']!r}: {problem['msg']}"
+def _sentence(detail: ErrorDetails) -> str:
+    if "error" in detail.get("ctx", {}):  # one of our own messages, which name the axis
+        return str(detail["ctx"]["error"])
+    return f"{'.'.join(map(str, detail['loc']))} {detail['input']!r}: {detail['msg']}"
 
 
 def draw(specs: Sequence[ProblemSpec], split: Split, seed: int) -> Iterator[Problem]:

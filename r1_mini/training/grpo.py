@@ -45,6 +45,7 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         self.rollout_seed = rollout_seed
         self.seconds = {"rollout": 0.0, "update": 0.0}
         self.latest_logps: Tensor | None = None
+        self.flat_B = torch.zeros(0, dtype=torch.bool)  # rows of groups without signal
         super().__init__(rollout_func=None if kwargs["args"].use_vllm else sample_groups, **kwargs)
 
     def _calculate_rewards(
@@ -58,7 +59,18 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         for name, value in rollout_metrics(transcripts, [row["answer"] for row in inputs], lengths).items():
             self._metrics[mode][name].append(value)
         rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        weighted_PG = (rewards * self.reward_weights.to(rewards.device)).nansum(dim=1).view(-1, self.num_generations)
+        first = self.accelerator.process_index * len(prompts)
+        flat = without_signal(weighted_PG).repeat_interleave(self.num_generations)
+        self.flat_B = flat[first : first + len(prompts)]
         return rewards
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        """TRL's batch, with advantages of exactly zero where a group was scored alike: rounding leaves up to 1e-7 there."""
+        batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if self.multi_objective_aggregation == "sum_then_normalize":
+            batch["advantages"] = batch["advantages"].masked_fill(self.flat_B, 0.0)
+        return batch
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         started, sampled = time.perf_counter(), self.seconds["rollout"]
@@ -97,6 +109,11 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
             logs.update({f"seconds_{phase}": round(spent, 4) for phase, spent in self.seconds.items()})
             self.seconds = dict.fromkeys(self.seconds, 0.0)
         super().log(logs, start_time)
+
+
+def without_signal(rewards_PG: Tensor) -> Tensor:
+    """Which groups teach nothing, (P,) bool: every completion scored alike, so every advantage is zero."""
+    return rewards_PG.amax(dim=1) == rewards_PG.amin(dim=1)  # not std == 0: fp32 residue can make it 1e-9
 
 
 def with_signal(inputs: dict[str, Any]) -> dict[str, Any]:

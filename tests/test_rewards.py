@@ -1,0 +1,76 @@
+"""The rules and their adapter to TRL."""
+
+import inspect
+
+import pytest
+
+from r1_mini.rewards import RULES, accuracy, as_trl_reward, well_formed
+from r1_mini.transcript import read
+
+RIGHT = "<think>12+7=19</think><answer>19</answer>"
+WRONG = "<think>12+7=18</think><answer>18</answer>"
+BARE = "<answer>19</answer>"
+CUT = "<think>12+7=19</think><answer>19"
+
+
+def test_accuracy_pays_for_the_right_value_alone() -> None:
+    assert [accuracy(read(text, "stop"), "19") for text in (RIGHT, WRONG, BARE, CUT, "")] == [1.0, 0.0, 1.0, 0.0, 0.0]
+    assert accuracy(read(RIGHT, "length"), "19") == 0.0
+
+
+def test_format_pays_for_the_form_alone() -> None:
+    assert [well_formed(read(text, "stop")) for text in (RIGHT, WRONG, BARE, CUT, "")] == [1.0, 1.0, 0.0, 0.0, 0.0]
+    assert well_formed(read(RIGHT, "length")) == 0.0
+
+
+def test_guessing_twice_or_everything_does_not_earn_the_reward() -> None:
+    for answers in (
+        "<answer>18</answer><answer>19</answer>",
+        "<answer>18 19</answer>",
+        "<answer>18<answer>19</answer>",
+    ):
+        assert accuracy(read(f"<think></think>{answers}", "stop"), "19") == 0.0
+
+
+def test_length_and_steps_are_not_rewarded() -> None:
+    texts = (
+        "<think></think><answer>19</answer>",
+        RIGHT,
+        "<think>" + "12+7=19\nwait\n" * 50 + "</think><answer>19</answer>",
+    )
+    assert {rule(read(text, "stop"), "19") for text in texts for rule in RULES.values()} == {1.0}
+
+
+@pytest.mark.parametrize(("name", "expected"), [("accuracy", [1.0, 0.0, 0.0, 1.0]), ("format", [1.0, 1.0, 0.0, 0.0])])
+def test_as_a_trl_reward_a_rule_scores_each_completion_with_its_own_answer_and_finish(name, expected) -> None:
+    reward = as_trl_reward(name)
+    scores = reward(
+        prompts=["User: 12+7\nAssistant:"] * 4,
+        completions=[RIGHT, RIGHT, RIGHT, BARE],
+        completion_ids=[[1], [2], [3], [4]],
+        answer=["19", "18", "19", "19"],
+        finish=["stop", "stop", "length", "stop"],
+        trainer_state=None,
+        log_metric=None,
+    )
+    assert scores == expected
+    assert all(type(score) is float for score in scores)
+    assert reward.__name__ == name
+
+
+def test_the_adapter_has_the_arguments_that_trl_passes() -> None:
+    assert list(inspect.signature(as_trl_reward("format")).parameters)[:3] == [
+        "prompts",
+        "completions",
+        "completion_ids",
+    ]
+
+
+def test_a_column_of_the_wrong_length_is_an_error_and_not_a_silent_score() -> None:
+    with pytest.raises(ValueError):
+        as_trl_reward("accuracy")([""] * 2, [RIGHT, RIGHT], [[], []], answer=["19"], finish=["stop", "stop"])
+
+
+def test_an_unknown_rule_is_refused_with_the_nearest_known() -> None:
+    with pytest.raises(ValueError, match="unknown reward 'acuracy'; nearest known: 'accuracy'"):
+        as_trl_reward("acuracy")
