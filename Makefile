@@ -1,9 +1,8 @@
 # Two commands on a fresh machine with Python 3.11 and make: `make demo` and `make test`.
 
 PYTHON ?= python3
-# The CPU build of torch has an index of its own; without network access pip's configured sources are enough.
-# For a CUDA build: make setup TORCH_INDEX=https://download.pytorch.org/whl/cu130
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# Where torch comes from, if not from pip's configured sources: the URL of a package index, such as that of its CPU builds.
+TORCH_INDEX ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check install --constraint constraints.txt
@@ -40,6 +39,6 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo 'making .venv (once, a few minutes; about 400 MB to download)'
 	@$(PYTHON) -m venv .venv
 	@$(PIP) --no-deps setuptools
-	@$(PIP) --no-deps --retries 0 --extra-index-url '$(TORCH_INDEX)' torch
+	@$(PIP) --no-deps $(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)') torch
 	@$(PIP) --no-build-isolation --editable '.[dev]'
 	@touch $@

@@ -12,11 +12,12 @@ from rich.console import Console
 
 from eval import compare
 from eval.suite import Suite, load_suite
+from r1_mini.errors import UserError
 from r1_mini.files import sha256, write_text_atomic
 from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.sources import exam
-from r1_mini.recipe import fingerprint
+from r1_mini.recipe import Recipe, fingerprint
 from r1_mini.rewards import RULES
 from r1_mini.runs import RunFolder
 from r1_mini.sampling.engine import Decoding, rollout
@@ -27,38 +28,66 @@ FORCED = (("<think>",), ("</think>",))
 """The worked voice, forced: thinking has begun, and may not end before it has said something."""
 
 
-def examine(
-    run: RunFolder, checkpoints: Mapping[str, Path], seconds: Mapping[str, float], console: Console
-) -> dict[str, Any]:
-    """The exam at the end of a run: base, base forced to work, and RL on the same problems; then the proof."""
-    begun = time.perf_counter()
-    recipe = run.recipe
-    settings = recipe.evaluate.model_dump()
-    suite = load_suite(settings.pop("suite"), **settings)
-    problems = exam(recipe.problems, suite.split, suite.number, suite.seed, suite.min_depth)
-    (first, *_), (*_, last) = checkpoints, checkpoints
-    for name, stage, forced in (("base", first, False), ("base-forced", first, True), ("rl", last, False)):
-        path = run.path / "eval" / suite.name / name / "samples.jsonl"
-        inputs = fingerprint({"suite": suite, "problems": recipe.problems, "forced": forced, "weights": run.weights_hash(checkpoints[stage])})
-        done = run.manifest.get("samples", {}).get(name)
+class Exam:
+    """The exam at the end of a run: base, base forced to work, and RL on the same problems; then the proof.
+
+    Its problems are drawn when it is made, before any training: UserError if there are too few.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        settings = recipe.evaluate.model_dump()
+        self.suite = load_suite(settings.pop("suite"), **settings)
+        suite = self.suite
+        try:
+            self.problems = exam(recipe.problems, suite.split, suite.number, suite.seed, suite.min_depth)
+        except ValueError as error:
+            raise UserError(str(error), where="evaluate", fix="ask fewer with evaluate.number") from None
+
+    def __call__(
+        self, run: RunFolder, checkpoints: Mapping[str, Path], seconds: Mapping[str, float], console: Console
+    ) -> None:
+        """Examine the first and the last checkpoint of a run; write samples, summary and report into its folder."""
+        begun = time.perf_counter()
+        first, last = next(iter(checkpoints)), list(checkpoints)[-1]
+        for name, stage, forced in (("base", first, False), ("base-forced", first, True), ("rl", last, False)):
+            self._samples(run, name, stage, checkpoints[stage], forced, console)
+        spent = {"base": 0.0, "grpo": 0.0}
+        for stage, value in seconds.items():
+            spent[stage.split("-", 1)[1]] += value
+        spent["exam"] = time.perf_counter() - begun
+        spent["total"] = sum(spent.values())
+        summary = compare.prove(run.path, self.suite.name, {key: round(value, 2) for key, value in spent.items()})
+        compare.print_summary(summary, console)
+        console.print(f"the page: {run.path / 'report.html'}", soft_wrap=True)
+
+    def _samples(self, run: RunFolder, name: str, stage: str, checkpoint: Path, forced: bool, console: Console) -> None:
+        """Write one checkpoint's samples.jsonl, unless it is there, made from the same and untouched."""
+        path = run.path / "eval" / self.suite.name / name / "samples.jsonl"
+        inputs = fingerprint(
+            {
+                "suite": self.suite,
+                "problems": [problem.question for problem in self.problems],
+                "forced": forced,
+                "weights": run.weights_hash(checkpoint),
+            }
+        )
+        done = run.manifest.get("samples", {}).get(f"{self.suite.name}/{name}")
         if done and done["fingerprint"] == inputs and path.is_file() and sha256(path) == done["sha256"]:
-            continue
-        lines = sit(checkpoints[stage], problems, suite, stage, forced, console, name)
+            return
+        lines = sit(checkpoint, self.problems, self.suite, stage, forced, console, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomic(path, "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
-        run.update_manifest(samples={name: {"fingerprint": inputs, "sha256": sha256(path)}})
-    spent = {"base": 0.0, "grpo": 0.0}
-    for stage, value in seconds.items():
-        spent[stage.split("-", 1)[1]] += value
-    spent["exam"] = time.perf_counter() - begun
-    spent["total"] = sum(spent.values())
-    summary = compare.prove(run.path, suite.name, {key: round(value, 2) for key, value in spent.items()})
-    compare.print_summary(summary, console)
-    return summary
+        run.update_manifest(samples={f"{self.suite.name}/{name}": {"fingerprint": inputs, "sha256": sha256(path)}})
 
 
 def sit(
-    checkpoint: Path, problems: Sequence[Problem], suite: Suite, model_name: str, forced: bool, console: Console, title: str
+    checkpoint: Path,
+    problems: Sequence[Problem],
+    suite: Suite,
+    model_name: str,
+    forced: bool,
+    console: Console,
+    title: str,
 ) -> list[dict[str, Any]]:
     """Every sample of one checkpoint in one exam, in the order of the problems."""
     model, tokenizer = load_checkpoint(checkpoint)

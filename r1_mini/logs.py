@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def quiet(path: Path) -> Iterator[None]:
-    """Within the block, Python warnings and every library's log records are appended to the file and shown nowhere else."""
+    """Within the block, Python warnings and every library's log records go to the file and nowhere else."""
     import datasets
     import transformers
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +17,7 @@ from r1_mini.machine import versions
 from r1_mini.recipe import BaseStage, GrpoStage, Recipe, fingerprint
 from r1_mini.runs import RunFolder, find_checkpoint
 
-Examine = Callable[[RunFolder, Mapping[str, Path], Mapping[str, float], Console], None]
+Examine = Callable[[RunFolder, Mapping[str, Path], Mapping[str, float], Console], object]
 """The exam: (run, checkpoint folder of each stage, seconds of each stage, console)."""
 
 
@@ -67,7 +69,7 @@ def _run_stage(
 
         assert start is not None, "a recipe starts from a model or a base stage"
         train_grpo(stage, specs, start, recipe.seed, work, checkpoint, console)
-    (work / "metrics.jsonl").rename(checkpoint / "metrics.jsonl")
+    shutil.copy(work / "metrics.jsonl", checkpoint / "metrics.jsonl")
     spent = before + time.perf_counter() - begun
     return folder.finish_stage(name, inputs, checkpoint, spent), spent
 
@@ -75,4 +77,4 @@ def _run_stage(
 def _seconds_spent(metrics: Path) -> float:
     """What a stage that was cut off had taken, from its metrics; 0 if it had not begun."""
     records: list[dict[str, Any]] = read_jsonl(metrics) if metrics.exists() else []
-    return sum(record["seconds"] for record in records)
+    return math.fsum(record["seconds"] for record in records)

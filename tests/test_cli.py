@@ -25,11 +25,8 @@ Work = Callable[..., None]
 
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Work], None]:
-    """Puts a function in the place of the real pipeline, and a fake exam with a suite beside it."""
-    (tmp_path / "eval" / "suites").mkdir(parents=True)
-    (tmp_path / "eval" / "suites" / "arithmetic.yaml").touch()
-    monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path / package)
-    exam = types.SimpleNamespace(examine=len)
+    """Puts a function in the place of the real pipeline, and in the place of the exam."""
+    exam = types.SimpleNamespace(Exam=lambda recipe: len)
     monkeypatch.setitem(sys.modules, "eval.harness", exam)  # type: ignore[arg-type]
     monkeypatch.chdir(tmp_path)
 

@@ -80,38 +80,33 @@ def test_voices_are_told_apart_by_the_thinking() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_answer", "right"),
-    [("16", "16"), (" 16\n", "16"), ("+16", "16"), ("016", "16"), ("16.0", "16"), ("32/2", "16"), ("-3", "-3")]
-    + [("7/2", "7/2"), ("3.5", "7/2"), ("14/4", "7/2"), ("-0", "0")],
+    ("right", "notations"),
+    [
+        ("16", ["16", " 16\n", "+16", "016", "16.0", "32/2"]),
+        ("-3", ["-3", "-03", "-6/2"]),
+        ("0", ["0", "-0", "0/7"]),
+        ("7/2", ["7/2", "14/4", "3.5"]),
+    ],
 )
-def test_an_answer_of_the_right_value_is_correct_in_any_notation(given_answer: str, right: str) -> None:
-    assert is_correct(read(f"<think></think><answer>{given_answer}</answer>", "stop"), right)
+def test_an_answer_of_the_right_value_is_correct_in_any_notation(right: str, notations: list[str]) -> None:
+    for notation in notations:
+        assert is_correct(read(f"<think></think><answer>{notation}</answer>", "stop"), right)
 
 
 @pytest.mark.parametrize(
-    "given_answer",
+    "answers",
     [
-        "",
-        " ",
-        "15",
-        "-16",
-        "1 6",
-        "１６",
-        "²",
-        "1.6e1",
-        "16e0",
-        "1_6",
-        "0x10",
-        "16 or 17",
-        "16,17",
-        "12+4",
-        "16\x00",
-        "16/0",
-    ]
-    + ["--16", "+-16", "16/1/1", "16.", "16=16", "9" * 10**6, "0" * 10**6 + "16", "sixteen", "<b>16</b>", "16\u200b"],
+        ["", " ", "15", "-16", "16/1/1", "16/0", "33/2", "16.5"],
+        ["\uff11\uff16", "²", "16\u200b", "16\x00", "sixteen", "<b>16</b>"],
+        ["1.6e1", "16e0", "1_6", "0x10", "16.", "--16", "+-16"],
+        ["16 or 17", "16,17", "16=16", "12+4", "1 6", "16 16"],
+        ["9" * 10**6, "0" * 10**6 + "16"],
+    ],
+    ids=["value", "characters", "notation", "expression", "length"],
 )
-def test_any_other_answer_is_wrong(given_answer: str) -> None:
-    assert not is_correct(read(f"<think></think><answer>{given_answer}</answer>", "stop"), "16")
+def test_any_other_answer_is_wrong(answers: list[str]) -> None:
+    for answer in answers:
+        assert not is_correct(read(f"<think></think><answer>{answer}</answer>", "stop"), "16")
 
 
 def test_listing_every_number_does_not_make_an_answer_correct() -> None:

@@ -19,7 +19,7 @@ def load_checkpoint(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerB
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise UserError(f"cannot be loaded ({str(error).splitlines()[0][:150]})", where=str(folder), fix=fix) from error
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:  # type: ignore[union-attr]
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise UserError("the tokenizer has more tokens than the model", where=str(folder), fix=fix)
     return model.eval(), tokenizer
 

@@ -8,6 +8,7 @@ a division that cannot be done any further, `("/", 7, 2)`. So `7/2+1` reduces in
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from math import gcd
@@ -20,6 +21,7 @@ DEEPEST_NESTING = 64  # parentheses inside parentheses
 LONGEST_NUMBER = 64  # digits
 
 RANK = {"+": 1, "-": 1, "*": 2, "/": 2}
+_END = ""  # the token after the last
 _TOKEN = re.compile(r"[0-9]+|[-+*/()]|[ \t]+")
 _DIGITS = f"[0-9]{{1,{LONGEST_NUMBER}}}"
 _NUMBER = re.compile(rf"[+-]?{_DIGITS}(?:/({_DIGITS})|\.{_DIGITS})?")
@@ -29,55 +31,11 @@ def parse(text: str) -> Tree:
     """Reads an expression; ValueError says what is wrong with it. A sign may stand only at the start or after `(`."""
     if len(text) > LONGEST_TEXT:
         raise ValueError(f"an expression may have {LONGEST_TEXT} characters, this one has {len(text)}")
-    operands: list[Tree] = []
-    waiting: list[str] = []  # operators and open parentheses whose right side is still being read
-    nesting = 0
-    before = "("  # the token before; the text starts as if a parenthesis had opened
-    sign = 1
-
-    def join() -> None:
-        right, left = operands.pop(), operands.pop()
-        operands.append((waiting.pop(), left, right))
-
-    for token in _tokens(text):
-        ends_operand = before == ")" or before.isdigit()
-        if token.isdigit():
-            if ends_operand:
-                raise ValueError(f"an operator is missing before {token!r}")
-            operands.append(sign * int(token))
-            sign = 1
-        elif sign < 0:
-            raise ValueError("a sign may stand only before a number")
-        elif token == "(":
-            if ends_operand:
-                raise ValueError("an operator is missing before '('")
-            nesting += 1
-            if nesting > DEEPEST_NESTING:
-                raise ValueError(f"parentheses may be nested {DEEPEST_NESTING} deep")
-            waiting.append(token)
-        elif token == "-" and before == "(":
-            sign = -1
-        elif not ends_operand:
-            raise ValueError(f"a number is missing before {token!r}")
-        elif token == ")":
-            nesting -= 1
-            if nesting < 0:
-                raise ValueError("')' closes nothing")
-            while waiting[-1] != "(":
-                join()
-            waiting.pop()
-        else:
-            while waiting and waiting[-1] != "(" and RANK[waiting[-1]] >= RANK[token]:
-                join()
-            waiting.append(token)
-        before = token
-    if not (before == ")" or before.isdigit()):
-        raise ValueError("a number is missing at the end")
-    if nesting:
-        raise ValueError("'(' is not closed")
-    while waiting:
-        join()
-    return operands[0]
+    tokens = deque([*_tokens(text), _END])
+    tree = _whole(tokens, nesting=0)
+    if tokens[0] != _END:
+        raise ValueError("')' closes nothing" if tokens[0] == ")" else f"an operator is missing before {tokens[0]!r}")
+    return tree
 
 
 def _tokens(text: str) -> Iterator[str]:
@@ -87,11 +45,45 @@ def _tokens(text: str) -> Iterator[str]:
         if match is None:
             raise ValueError(f"{text[position]!r} is not arithmetic")
         token = match.group()
-        if len(token) > LONGEST_NUMBER and token[0].isdigit():
+        if len(token) > LONGEST_NUMBER and token.isdigit():
             raise ValueError(f"a number may have {LONGEST_NUMBER} digits")
         if not token.isspace():
             yield token
         position = match.end()
+
+
+def _whole(tokens: deque[str], nesting: int) -> Tree:
+    """What stands alone or between parentheses; its first number may have a sign."""
+    if tokens[0] == "-":
+        tokens.popleft()
+        if not tokens[0].isdigit():
+            raise ValueError("a sign may stand only before a number")
+        tokens[0] = f"-{tokens[0]}"
+    return _chain(tokens, 1, nesting)
+
+
+def _chain(tokens: deque[str], rank: int, nesting: int) -> Tree:
+    """Operands joined by operators that bind at least as tightly as `rank`, grouped to the left."""
+    tree = _operand(tokens, nesting)
+    while RANK.get(tokens[0], 0) >= rank:
+        operator = tokens.popleft()
+        tree = (operator, tree, _chain(tokens, RANK[operator] + 1, nesting))
+    return tree
+
+
+def _operand(tokens: deque[str], nesting: int) -> Tree:
+    token = tokens.popleft()
+    if token == "(":
+        if nesting == DEEPEST_NESTING:
+            raise ValueError(f"parentheses may be nested {DEEPEST_NESTING} deep")
+        tree = _whole(tokens, nesting + 1)
+        closing = tokens.popleft()
+        if closing != ")":
+            raise ValueError("'(' is not closed" if closing == _END else f"an operator is missing before {closing!r}")
+        return tree
+    if not token[-1:].isdigit():
+        raise ValueError(f"a number is missing {'at the end' if token == _END else f'before {token!r}'}")
+    return int(token)
 
 
 def parse_number(text: str) -> Fraction | None:
@@ -194,16 +186,17 @@ def numbers(tree: Tree) -> Iterator[int]:
         yield from numbers(tree[2])
 
 
-def partial_products(left: int, right: int) -> Tree:
-    """`left * right` spread over the nonzero digits of `right`, highest place first: 37*24 as 37*20+37*4."""
-    digits = str(abs(right))
-    sign = -1 if right < 0 else 1
-    parts = [sign * int(digit) * 10**place for place, digit in zip(range(len(digits) - 1, -1, -1), digits, strict=True)]
-    first, *others = [part for part in parts if part] or [0]
-    tree: Tree = ("*", left, first)
-    for part in others:
-        tree = ("+", tree, ("*", left, part))
-    return tree
+def partial_products(tree: Tree) -> Tree | None:
+    """A product of two numbers over the nonzero digits of the second, 37*24 as 37*20+37*4; None of any other tree."""
+    if isinstance(tree, int) or tree[0] != "*" or not isinstance(tree[1], int) or not isinstance(tree[2], int):
+        return None
+    left, right = tree[1], tree[2]
+    digits = [int(digit) if right > 0 else -int(digit) for digit in str(abs(right))]
+    parts = [digit * 10**place for place, digit in enumerate(reversed(digits)) if digit] or [0]
+    spread: Tree = ("*", left, parts.pop())  # the highest place
+    while parts:
+        spread = ("+", spread, ("*", left, parts.pop()))
+    return spread
 
 
 def render(tree: Tree, leading: bool = True) -> str:

@@ -84,18 +84,12 @@ class _Judgment(NamedTuple):
 def _judge(standing: Tree, text: str) -> _Judgment:
     if len(text) > LONGEST_LINE:
         return _Judgment(f"longer than {LONGEST_LINE} characters", None)
-    ways = [standing]
-    if (
-        not isinstance(standing, int)
-        and standing[0] == "*"
-        and isinstance(standing[1], int)
-        and isinstance(standing[2], int)
-    ):
-        ways.append(partial_products(standing[1], standing[2]))  # a product may be done at once or by partial products
     judge = _judge_listed if "=" in text else _judge_restated
-    return min(
-        (judge(way, text) for way in ways), key=lambda judgment: (judgment.reason != "", judgment.follows is None)
-    )
+    at_once, spread = judge(standing, text), partial_products(standing)
+    if spread is None or not at_once.reason:
+        return at_once
+    by_parts = judge(spread, text)  # a product may also be done by partial products
+    return by_parts if not by_parts.reason or at_once.follows is None else at_once
 
 
 def _judge_listed(standing: Tree, text: str) -> _Judgment:
@@ -128,7 +122,7 @@ def _judge_restated(standing: Tree, text: str) -> _Judgment:
     if restated == standing:
         return _Judgment("nothing was done", restated)
     old, new = _difference(standing, restated)
-    if not _is_ready(old) or not is_plain(new):
+    if not _is_ready(old):
         return _Judgment("more than one operation done, or something copied wrong", restated)
     return _Judgment(_fault(old, new), restated)
 

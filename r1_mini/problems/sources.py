@@ -106,5 +106,5 @@ def _draw_one(spec: ProblemSpec, depth: int, split: Split, rng: random.Random, u
             return family.problem(tree)
     raise ValueError(
         f"{spec.model_dump()}: no further {split} problem of depth {depth} in {PATIENCE} draws; "
-        "ask for fewer problems, or for larger numbers"
+        "ask for fewer problems, larger numbers or less depth"
     )

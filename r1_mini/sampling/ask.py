@@ -40,7 +40,7 @@ def ask(
     if question is not None:
         answer(understood(question))
         return
-    while (line := console.input("[bold]question[/] (an empty line ends): ").strip()):
+    while line := console.input("[bold]question[/] (an empty line ends): ").strip():
         try:
             answer(understood(line))
         except UserError as error:

@@ -11,7 +11,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 
 class _PreallocatedLayer(DynamicLayer):
-    """Keys and values of one layer: buffers of (rows, heads, room, channels) of which the first `length` places are in use."""
+    """Keys and values of one layer: buffers of (rows, heads, room, channels), the first `length` places in use."""
 
     def __init__(self, room: int) -> None:
         super().__init__()

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 
-
 def _signed(value: int) -> int:
     """The low 64 bits of `value` as torch's signed integer."""
     return (value + 2**63) % 2**64 - 2**63
@@ -31,7 +30,7 @@ def _shift_right(z: Tensor, bits: int) -> Tensor:
 
 
 def choose(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> tuple[Tensor, Tensor]:
-    """A token per row and its log-probability under softmax(logits / temperature) before any cut by `top_p`: (B,), (B,).
+    """A token per row and its log-probability under softmax(logits / temperature), before any cut by `top_p`. (B,), (B,)
 
     temperature 0 takes the most likely token; its log-probability is that at temperature 1.
     """

@@ -1,8 +1,8 @@
 """Many completions per prompt, through the model's own forward pass.
 
-Each prompt is prefilled once for its whole group; keys and values live in preallocated buffers; finished rows leave the batch.
-A completion is a function of (seed, prompt, sample index) alone: the random number of a token does not depend on what else is
-in the batch.
+Each prompt is prefilled once for its whole group; keys and values live in preallocated buffers; finished rows leave the
+batch. A completion is a function of (seed, prompt, sample index) alone: the random number of a token does not depend on
+what else is in the batch.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _COMPACT_BELOW = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How tokens are drawn. `prefix` is put before every completion; `banned_first` cannot be the first token after it."""
+    """How tokens are drawn. `prefix` leads every completion; `banned_first` cannot be the first token after it."""
 
     max_tokens: int
     temperature: float = 1.0
@@ -40,7 +40,7 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One completion: its tokens with the prefix and the stop token, and the log-probability of each drawn token (0 in the prefix)."""
+    """One completion: its tokens, prefix and stop token included, and the log-probability of each (0 in the prefix)."""
 
     tokens: list[int]
     logprobs: list[float]
@@ -61,7 +61,7 @@ def rollout(
 ) -> list[list[Completion]]:
     """`group` completions of each prompt, in the order of the prompts.
 
-    `stop`: token ids that end a completion. `progress` is called with the number of completions each time some are done.
+    `stop`: token ids that end a completion. `progress` is called with a number of completions when they are done.
     """
     results: list[list[Completion]] = [[] for _ in prompts]
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))  # little padding
@@ -146,24 +146,37 @@ def _prefill(model: PreTrainedModel, ids_PT: Tensor, real_PT: Tensor, cache: Rol
     mask = None  # no padding: the model's own causal mask
     if not bool(real_PT.all()):
         causal_TT = torch.ones(width, width, dtype=torch.bool, device=ids_PT.device).tril()
-        own_TT = torch.eye(width, dtype=torch.bool, device=ids_PT.device)  # padding sees itself, so that no softmax is empty
+        own_TT = torch.eye(
+            width, dtype=torch.bool, device=ids_PT.device
+        )  # padding sees itself, so that no softmax is empty
         mask = ((causal_TT & real_PT[:, None, :]) | own_TT)[:, None]
     return _forward(model, ids_PT, position_PT, mask, cache)
 
 
-def _decode(model: PreTrainedModel, token_B: Tensor, position_B: Tensor, seen_BT: Tensor, cache: RolloutCache) -> Tensor:
+def _decode(
+    model: PreTrainedModel, token_B: Tensor, position_B: Tensor, seen_BT: Tensor, cache: RolloutCache
+) -> Tensor:
     """Logits after one more token, (B, V)."""
     mask = None if bool(seen_BT.all()) else seen_BT[:, None, None, :]
     return _forward(model, token_B[:, None], position_B[:, None], mask, cache)
 
 
-def _forward(model: PreTrainedModel, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: RolloutCache) -> Tensor:
-    options: dict[str, Any] = {"attention_mask": mask, "position_ids": positions, "past_key_values": cache, "use_cache": True}
+def _forward(
+    model: PreTrainedModel, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: RolloutCache
+) -> Tensor:
+    options: dict[str, Any] = {
+        "attention_mask": mask,
+        "position_ids": positions,
+        "past_key_values": cache,
+        "use_cache": True,
+    }
     logits: Tensor = model(input_ids=ids, logits_to_keep=1, **options).logits
     return logits[:, -1].float()
 
 
-def _gather(prefix: list[int], drawn_BT: Tensor, logprob_BT: Tensor, length_B: Tensor, stopped_B: Tensor) -> list[Completion]:
+def _gather(
+    prefix: list[int], drawn_BT: Tensor, logprob_BT: Tensor, length_B: Tensor, stopped_B: Tensor
+) -> list[Completion]:
     completions = []
     rows = zip(drawn_BT.tolist(), logprob_BT.tolist(), length_B.tolist(), stopped_B.tolist(), strict=True)
     for tokens, logprobs, length, stopped in rows:

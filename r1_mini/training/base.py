@@ -33,7 +33,9 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def train_base(stage: BaseStage, specs: tuple[ProblemSpec, ...], seed: int, work: Path, out: Path, console: Console) -> None:
+def train_base(
+    stage: BaseStage, specs: tuple[ProblemSpec, ...], seed: int, work: Path, out: Path, console: Console
+) -> None:
     """Train and save the checkpoint in the folder `out`; `work` holds what resuming needs."""
     tokenizer = make_tokenizer()
     model = make_model(tokenizer, **stage.model.model_dump(), seed=seed)

@@ -10,14 +10,14 @@ from transformers import PreTrainedTokenizerBase
 
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.sources import ProblemSpec, draw
-from r1_mini.transcript import Voice, prompt, write
+from r1_mini.transcript import prompt, write
 
 _WINDOW = 64
 """Batches that are sorted by length together: padding is little, and the order of batches stays random."""
 
 
 def corpus(
-    specs: Sequence[ProblemSpec], voices: Mapping[Voice, float], wording: str, seed: int
+    specs: Sequence[ProblemSpec], voices: Mapping[str, float], wording: str, seed: int
 ) -> Iterator[tuple[str, str]]:
     """An endless stream of (prompt, completion) over the base split. The answer always follows from the chain."""
     rng = random.Random(f"corpus {seed}")
@@ -27,7 +27,7 @@ def corpus(
         yield prompt(problem.question), completion(problem, voice, wording, rng)
 
 
-def completion(problem: Problem, voice: Voice, wording: str, rng: random.Random) -> str:
+def completion(problem: Problem, voice: str, wording: str, rng: random.Random) -> str:
     """A right answer to a problem in a voice."""
     if voice == "direct":
         return write((), problem.answer)
@@ -58,7 +58,7 @@ def _spoiled(line: str, rng: random.Random) -> str:
 def tokenized(
     texts: Iterator[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, rows: int, batch_size: int, seed: int
 ) -> Dataset:
-    """`rows` examples as `input_ids` and `labels` (-100 on the prompt), in the order of training: batches of similar length."""
+    """`rows` examples, `input_ids` and `labels` (-100 on the prompt), in the order of training: batches of similar length."""
     rng = random.Random(f"order {seed}")
     window = _WINDOW * batch_size
     columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}

@@ -38,8 +38,8 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-class Trainer(GRPOTrainer):  # type: ignore[misc]
-    """GRPO as TRL computes it. Rollouts come from `r1_mini.sampling`; rows that carry no signal are left out of the update."""
+class Trainer(GRPOTrainer):
+    """GRPO as TRL computes it. Rollouts come from `r1_mini.sampling`; rows without signal are left out of the update."""
 
     def __init__(self, *, rollout_seed: int, **kwargs: Any) -> None:
         self.rollout_seed = rollout_seed
@@ -48,9 +48,7 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         self.flat_B = torch.zeros(0, dtype=torch.bool)  # rows of groups without signal
         super().__init__(rollout_func=None if kwargs["args"].use_vllm else sample_groups, **kwargs)
 
-    def _calculate_rewards(
-        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
-    ) -> Tensor:
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """TRL's rewards; on the way, the transcripts are measured."""
         mode = "train" if self.model.training else "eval"
         finish = [row["finish"] for row in inputs]
@@ -66,7 +64,7 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]
         return rewards
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        """TRL's batch, with advantages of exactly zero where a group was scored alike: rounding leaves up to 1e-7 there."""
+        """TRL's batch, with advantages of exactly zero where a group was scored alike: rounding leaves 1e-7 there."""
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if self.multi_objective_aggregation == "sum_then_normalize":
             batch["advantages"] = batch["advantages"].masked_fill(self.flat_B, 0.0)
@@ -117,7 +115,7 @@ def without_signal(rewards_PG: Tensor) -> Tensor:
 
 
 def with_signal(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The batch without the rows whose advantage is zero, cut to the longest prompt and completion left. Rows are (B, T).
+    """The batch without the rows whose advantage is zero, cut to the longest prompt and completion left. (B, T)
 
     If no row has an advantage, one is kept: its gradient is zero, and the trainer gets a loss to call backward on.
     """

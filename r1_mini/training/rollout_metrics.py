@@ -8,7 +8,9 @@ from typing import get_args
 from r1_mini.transcript import Transcript, Voice, is_correct
 
 
-def rollout_metrics(transcripts: Sequence[Transcript], answers: Sequence[str], lengths: Sequence[int]) -> dict[str, float]:
+def rollout_metrics(
+    transcripts: Sequence[Transcript], answers: Sequence[str], lengths: Sequence[int]
+) -> dict[str, float]:
     """Shares and mean lengths (tokens) over B completions; the mean of nothing is NaN."""
     right = [is_correct(transcript, answer) for transcript, answer in zip(transcripts, answers, strict=True)]
     voices = [transcript.voice for transcript in transcripts]

@@ -31,7 +31,15 @@ OWN_FIELDS: dict[str, Any] = {
 def arguments(kind: dict[str, Any], recipe: dict[str, Any], work: Path, seed: int) -> dict[str, Any]:
     """Every field for a TRL config: ours, over them the stage's, over them the recipe's."""
     use_cpu = not torch.cuda.is_available()
-    return {**OWN_FIELDS, **kind, **recipe, "output_dir": str(work), "seed": seed, "data_seed": seed, "use_cpu": use_cpu}
+    return {
+        **OWN_FIELDS,
+        **kind,
+        **recipe,
+        "output_dir": str(work),
+        "seed": seed,
+        "data_seed": seed,
+        "use_cpu": use_cpu,
+    }
 
 
 def train(trainer: Trainer, reporter: Reporter, work: Path) -> None:

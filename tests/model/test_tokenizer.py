@@ -7,7 +7,24 @@ from r1_mini.model.tokenizer import make_tokenizer
 
 def test_every_digit_and_tag_is_one_token():
     tokens = make_tokenizer().tokenize("User: 12+7\nAssistant:<think>12+7=19\nwait</think><answer>19</answer>")
-    expected = ["User: ", "1", "2", "+", "7", "\nAssistant:", "<think>", "1", "2", "+", "7", "=", "1", "9", "\n", "wait"]
+    expected = [
+        "User: ",
+        "1",
+        "2",
+        "+",
+        "7",
+        "\nAssistant:",
+        "<think>",
+        "1",
+        "2",
+        "+",
+        "7",
+        "=",
+        "1",
+        "9",
+        "\n",
+        "wait",
+    ]
     assert tokens == [*expected, "</think>", "<answer>", "1", "9", "</answer>"]
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from r1_mini.problems.arithmetic import evaluate, parse, parse_number, render
+from r1_mini.problems.arithmetic import canonical_key, evaluate, operations, parse, parse_number, render
 from r1_mini.problems.checking import chain_is_right, check_chain
 from r1_mini.problems.families import FAMILIES, solve
 
@@ -75,6 +75,14 @@ def test_depth_counts_the_steps_and_every_declared_depth_occurs(name: str, setti
     assert {problem.difficulty["depth"] for problem in problems} == set(cells)
 
 
+@pytest.mark.parametrize(("name", "settings"), AXES)
+def test_a_problem_drawn_at_a_depth_has_that_depth(name: str, settings: dict) -> None:
+    family, rng = FAMILIES[name], random.Random(0)
+    axes = family.axes(**settings)
+    for depth in family.cells(axes):
+        assert all(family.draw(rng, axes, depth).difficulty["depth"] == depth for _ in range(30))
+
+
 def test_sums_have_the_terms_digits_and_operators_that_were_asked() -> None:
     problems = draws("sum", {"terms": [2, 4], "digits": 2})
     assert {len(numbers_in(problem.question)) for problem in problems} == {2, 3, 4}
@@ -106,6 +114,16 @@ def test_expressions_stay_within_their_axes() -> None:
     assert all(text.count(operator) > 300 for operator in "+-*/")
     assert {problem.difficulty["nesting"] for problem in problems} == {0, 1, 2}
     assert all("(" not in problem.question for problem in draws("expression", {"nesting": 0}))
+
+
+def test_long_expressions_without_parentheses_are_found() -> None:
+    (problem,) = draws("expression", {"depth": 15, "operators": "+-", "nesting": 0}, 1)
+    assert len(problem.steps) == 15
+
+
+def test_a_product_is_never_only_a_number_times_one() -> None:
+    values = {int(problem.answer) for problem in draws("expression", {"depth": 1, "operators": "*"})}
+    assert not values & {1, 2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79}
 
 
 def test_numbers_of_deep_expressions_do_not_dwindle() -> None:
@@ -144,6 +162,16 @@ def test_inside_are_the_larger_problems_on_the_way_and_never_the_problem_itself(
     assert solve("0+0+1+2").inside == {"0+0+1", "0+1+2"}
     assert solve("37*20").inside == frozenset()
     assert solve("37*24").inside == {"20*37+37*4", "37*4+740"}
+
+
+@pytest.mark.parametrize("name", ["sum", "expression"])
+def test_every_larger_remainder_of_a_drawn_problem_is_inside(name: str) -> None:
+    for problem in draws(name, {}):
+        for line in problem.restated:
+            if operations(parse(line)) >= 2:
+                assert canonical_key(parse(line)) in problem.inside | {problem.key}
+        assert problem.key not in problem.inside
+        assert all(operations(parse(key)) >= 2 for key in problem.inside)
 
 
 def test_a_users_question_may_have_negative_values_and_fractions() -> None:

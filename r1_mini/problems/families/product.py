@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Annotated
 
-from r1_mini.problems.arithmetic import Tree, operations, partial_products, render
+from r1_mini.problems.arithmetic import Tree, numbers, operations, partial_products, render
 from r1_mini.problems.families.family import Axes, Family, Pair, within
 
 
@@ -35,13 +35,10 @@ class Product(Family[ProductAxes]):
         return ("*", left, int(right))
 
     def worked(self, tree: Tree) -> Tree:
-        return partial_products(*_factors(tree))
+        spread = partial_products(tree)
+        if spread is None:
+            raise ValueError(f"{render(tree)} is no product of two numbers")
+        return spread
 
     def measure(self, tree: Tree) -> dict[str, int]:
-        return {"depth": operations(self.worked(tree)), "digits": len(str(max(map(abs, _factors(tree)))))}
-
-
-def _factors(tree: Tree) -> tuple[int, int]:
-    if isinstance(tree, int) or tree[0] != "*" or not isinstance(tree[1], int) or not isinstance(tree[2], int):
-        raise ValueError(f"{render(tree)} is no product of two numbers")
-    return tree[1], tree[2]
+        return {"depth": operations(self.worked(tree)), "digits": len(str(max(map(abs, numbers(tree)))))}

@@ -1,0 +1,55 @@
+"""No test problem of two or more operations occurs in any text that a tiny recipe trains on: every text is enumerated."""
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from r1_mini.problems.arithmetic import canonical_key, operations, parse, passed_through
+from r1_mini.problems.problem import split_of
+from r1_mini.problems.sources import draw, exam
+from r1_mini.recipe import load
+from r1_mini.training import base, grpo
+from r1_mini.training.corpus import corpus
+from r1_mini.transcript import read
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "tiny").glob("*.yaml"))
+
+
+def problems_in(question: str, thinking: str) -> set[str]:
+    """Keys of every problem of two or more operations that the texts state: the question, each part of it that has to be
+    solved on the way, each expression that a line restates with its parts."""
+    keys = set()
+    for text in [question, *thinking.split("\n")]:
+        for side in text.split("="):
+            if side in ("", "wait"):
+                continue
+            tree = parse(side)
+            keys |= {canonical_key(part) for part in [tree, *passed_through(tree)] if operations(part) >= 2}
+    return keys
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_no_test_problem_occurs_in_any_text_that_a_recipe_trains_on(path):
+    recipe = load(path)
+    taught: set[str] = set()
+    for stage in recipe.stages:
+        specs = recipe.problems_of(stage)
+        if stage.kind == "base":
+            settings = {**base.DEFAULTS, **stage.trainer}
+            rows = settings["max_steps"] * settings["per_device_train_batch_size"]
+            texts = corpus(specs, stage.voices.model_dump(), stage.wording, recipe.seed)
+            for prompt, completion in islice(texts, rows):
+                question = prompt.removeprefix("User: ").removesuffix("\nAssistant:")
+                taught |= problems_in(question, read(completion, "stop").thinking or "")
+        else:
+            settings = {**grpo.DEFAULTS, **stage.trainer}
+            groups = settings["per_device_train_batch_size"] * settings.get("gradient_accumulation_steps", 1)
+            n = settings["max_steps"] * groups // settings["num_generations"]
+            for problem in islice(draw(specs, "train", recipe.seed), n):
+                taught |= problems_in(problem.question, "\n".join(problem.restated))
+    assert len(taught) > 100
+    assert not [key for key in taught if split_of(key) in ("dev", "test")]
+    asked = {problem.key for problem in exam(recipe.problems, "test", 60, 0, 2)}
+    assert not asked & taught
