@@ -1,6 +1,6 @@
 """Muon on the matrices, AdamW on the rest, as one optimizer with one learning rate.
 
-torch.optim.Muon takes one matrix at a time and in bfloat16, which costs 29 ms a step for the tiny model on two CPU cores
+torch.optim.Muon takes one matrix at a time and in bfloat16, which costs 29 ms a step for the tiny model on two cores
 without bfloat16 units; orthogonalizing matrices of one shape together in their own precision costs 4 ms.
 """
 

@@ -30,7 +30,7 @@ def _shift_right(z: Tensor, bits: int) -> Tensor:
 
 
 def choose(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> tuple[Tensor, Tensor]:
-    """A token per row and its log-probability under softmax(logits / temperature), before any cut by `top_p`. (B,), (B,)
+    """A token per row and its log-probability under softmax(logits / temperature), before `top_p` cuts. (B,), (B,)
 
     temperature 0 takes the most likely token; its log-probability is that at temperature 1.
     """

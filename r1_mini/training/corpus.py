@@ -58,7 +58,7 @@ def _spoiled(line: str, rng: random.Random) -> str:
 def tokenized(
     texts: Iterator[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, rows: int, batch_size: int, seed: int
 ) -> Dataset:
-    """`rows` examples, `input_ids` and `labels` (-100 on the prompt), in the order of training: batches of similar length."""
+    """`rows` examples in the order of training, batches of similar length: `input_ids`, `labels` (-100 on the prompt)."""
     rng = random.Random(f"order {seed}")
     window = _WINDOW * batch_size
     columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}

@@ -39,7 +39,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 class Trainer(GRPOTrainer):
-    """GRPO as TRL computes it. Rollouts come from `r1_mini.sampling`; rows without signal are left out of the update."""
+    """GRPO as TRL computes it. Rollouts come from `r1_mini.sampling`; rows without signal are not updated on."""
 
     def __init__(self, *, rollout_seed: int, **kwargs: Any) -> None:
         self.rollout_seed = rollout_seed

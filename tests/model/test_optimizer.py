@@ -50,7 +50,7 @@ def test_the_adamw_part_steps_like_torch_adamw():
         for model, stepper in ((ours, optimizer), (theirs, reference)):
             stepper.zero_grad()
             model(ids, labels=ids).loss.backward()
-        for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
             p.grad = q.grad.clone()
         optimizer.step()
         reference.step()

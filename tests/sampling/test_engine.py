@@ -75,7 +75,7 @@ def test_frequencies_match_exact_enumeration(model, tokenizer):
     seen = Counter(tuple(c.tokens) for c in done)
     with torch.no_grad():
         first = model(torch.tensor([prompt])).logits[0, -1].softmax(-1).double()
-        seconds = model(torch.tensor([prompt + [t] for t in range(len(first))])).logits[:, -1].softmax(-1).double()
+        seconds = model(torch.tensor([[*prompt, t] for t in range(len(first))])).logits[:, -1].softmax(-1).double()
     exact = {}
     for a, b in product(range(len(first)), repeat=2):
         exact[(a,) if a == tokenizer.eos_token_id else (a, b)] = float(

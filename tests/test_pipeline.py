@@ -1,0 +1,177 @@
+"""The real command, from random weights to the report."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from r1_mini.files import read_jsonl, sha256
+
+SMOKE = Path(__file__).parents[1] / "recipes" / "tiny" / "smoke.yaml"
+SAVES = ("base.trainer.save_steps=40", "grpo.trainer.save_steps=4")
+
+pytestmark = pytest.mark.slow
+
+
+def command(out, *overrides):
+    return [sys.executable, "-m", "r1_mini", "run", str(SMOKE), *SAVES, *overrides, "--out", str(out)]
+
+
+def run(out, *overrides):
+    return subprocess.run(command(out, *overrides), capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """A finished run of the smoke recipe, and what it printed."""
+    out = tmp_path_factory.mktemp("smoke") / "run"
+    done = run(out)
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def weights(out):
+    return {stage.parent.name: sha256(stage) for stage in sorted(out.glob("0*/model.safetensors"))}
+
+
+def samples(out):
+    return {path.parent.name: sha256(path) for path in sorted(out.glob("eval/smoke/*/samples.jsonl"))}
+
+
+def test_the_smoke_recipe_leaves_every_file_that_the_readme_names(smoke):
+    out, _ = smoke
+    for name in ("recipe.yaml", "manifest.json", "log.txt", "summary.json", "report.html"):
+        assert (out / name).stat().st_size > 0, name
+    for stage in ("01-base", "02-grpo"):
+        for name in ("model.safetensors", "config.json", "tokenizer.json", "metrics.jsonl", "stage.json"):
+            assert (out / stage / name).stat().st_size > 0, name
+    assert set(samples(out)) == {"base", "base-forced", "rl"}
+    assert not [path for path in out.iterdir() if path.name.startswith((".work", ".aside"))]
+
+
+def test_reinforcement_raises_the_accuracy_of_the_smoke_model(smoke):
+    out, done = smoke
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["rl"]["pass_at_1"] > summary["base"]["pass_at_1"] + 0.1
+    assert summary["verdict"] == "shown"
+    assert summary["rl"]["mean_tokens"] > summary["base"]["mean_tokens"]
+    assert "shown" in done.stdout
+
+
+def test_the_summary_agrees_with_the_saved_samples(smoke):
+    out, _ = smoke
+    summary = json.loads((out / "summary.json").read_text())
+    for name, folder in (("base", "base"), ("forced_worked", "base-forced"), ("rl", "rl")):
+        rows = read_jsonl(out / "eval" / "smoke" / folder / "samples.jsonl")
+        deep = [row for row in rows if row["difficulty"]["depth"] >= 2]
+        assert summary[name]["pass_at_1"] == pytest.approx(sum(row["correct"] for row in deep) / len(deep))
+        assert summary[name]["mean_tokens"] == pytest.approx(sum(row["n_tokens"] for row in deep) / len(deep))
+    total = summary["seconds"]
+    assert total["total"] == pytest.approx(total["base"] + total["grpo"] + total["exam"], abs=0.05)
+
+
+def test_every_step_is_logged_with_every_metric(smoke):
+    out, _ = smoke
+    rows = read_jsonl(out / "02-grpo" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
+    for name in ("reward", "accuracy", "format", "length", "truncated", "voice_direct", "voice_worked", "entropy"):
+        assert all(math.isfinite(row[name]) for row in rows), name
+    assert max(row["logp_gap_max"] for row in rows if "logp_gap_max" in row) < 1e-4
+
+
+def test_the_screen_shows_no_library_warnings(smoke):
+    _, done = smoke
+    assert done.stderr == ""
+    assert "Warning" not in done.stdout
+
+
+def test_a_finished_run_started_again_repeats_no_work(smoke):
+    out, _ = smoke
+    before = weights(out), samples(out)
+    began = time.monotonic()
+    done = run(out)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("skipped") == 2
+    assert (weights(out), samples(out)) == before
+    assert time.monotonic() - began < 60
+
+
+def test_the_same_recipe_and_seed_give_the_same_bits_and_another_seed_others(smoke, tmp_path):
+    out, _ = smoke
+    assert run(tmp_path / "again").returncode == 0
+    assert weights(tmp_path / "again") == weights(out)
+    assert samples(tmp_path / "again") == samples(out)
+    assert run(tmp_path / "other", "seed=1", "base.trainer.max_steps=40", "grpo.trainer.max_steps=2").returncode == 0
+    assert weights(tmp_path / "other")["01-base"] != weights(out)["01-base"]
+
+
+@pytest.mark.parametrize("stage,step", [("01-base", 60), ("02-grpo", 6)])
+def test_a_run_killed_in_a_stage_and_started_again_ends_in_the_same_bits(smoke, tmp_path, stage, step):
+    out, _ = smoke
+    work = tmp_path / "run"
+    metrics = work / f".work-{stage}" / "metrics.jsonl"
+    process = subprocess.Popen(command(work), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and len(metrics.read_bytes().splitlines()) >= step):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (work / stage).exists()
+    done = run(work)
+    assert done.returncode == 0, done.stderr
+    assert weights(work) == weights(out)
+    assert samples(work) == samples(out)
+    assert [row["step"] for row in read_jsonl(work / stage / "metrics.jsonl")] == [
+        row["step"] for row in read_jsonl(out / stage / "metrics.jsonl")
+    ]
+
+
+def test_interrupting_says_so_in_one_line_and_leaves_a_run_that_resumes(tmp_path):
+    work = tmp_path / "run"
+    process = subprocess.Popen(command(work), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    metrics = work / ".work-01-base" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.stat().st_size):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.strip().splitlines()[-1].startswith("interrupted")
+    assert "Traceback" not in said
+    assert run(work, "evaluate.number=30").returncode == 0
+
+
+def test_a_stage_is_found_again_from_another_run(smoke, tmp_path):
+    out, _ = smoke
+    other = out.parent / "longer"
+    done = run(other, "grpo.trainer.max_steps=3")
+    assert done.returncode == 0, done.stderr
+    assert "01-base    done before, skipped" in done.stdout
+    assert weights(other)["01-base"] == weights(out)["01-base"]
+
+
+def test_an_answer_is_printed_with_each_step_judged(smoke):
+    out, _ = smoke
+    asked = [sys.executable, "-m", "r1_mini", "sample", str(out / "02-grpo"), "4+3", "--temperature", "0"]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "4+3"
+    assert "answer" in done.stdout
+
+
+def test_questions_are_asked_again_and_again_until_the_input_ends(smoke):
+    out, _ = smoke
+    asked = [sys.executable, "-m", "r1_mini", "sample", str(out / "02-grpo")]
+    done = subprocess.run(asked, input="4+3\nwhat?\n2+2\n", capture_output=True, text=True, timeout=60)
+    assert "4+3" in done.stdout
+    assert "2+2" in done.stdout
+    assert "not a question" in done.stdout + done.stderr
