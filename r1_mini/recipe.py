@@ -86,6 +86,11 @@ class BaseStage(Settings):
     kind: Literal["base"]
     model: ModelSettings = ModelSettings()
     voices: Voices = Voices()
+    """The mixture at the end of training: what the model will say, unforced."""
+    early_voices: Voices | None = None
+    """The mixture before that; null is the same. A model learns to calculate from worked text, not from bare answers."""
+    early_share: float = Field(0.85, ge=0, lt=1)
+    """Share of the steps that draw from `early_voices`."""
     wording: Literal["list", "restate"] = "list"
     """How a step is written: `12+7=19` or the whole expression after the step."""
     problems: Problems = ()

@@ -10,7 +10,6 @@ from r1_mini.problems.problem import split_of
 from r1_mini.problems.sources import draw, exam
 from r1_mini.recipe import load
 from r1_mini.training import base, grpo
-from r1_mini.training.corpus import corpus
 from r1_mini.transcript import read
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "tiny").glob("*.yaml"))
@@ -39,8 +38,7 @@ def test_no_test_problem_occurs_in_any_text_that_a_recipe_trains_on(path):
         if stage.kind == "base":
             settings = {**base.DEFAULTS, **stage.trainer}
             rows = settings["max_steps"] * settings["per_device_train_batch_size"]
-            texts = corpus(specs, stage.voices.model_dump(), stage.wording, recipe.seed)
-            for prompt, completion in islice(texts, rows):
+            for prompt, completion in base.texts_of(stage, specs, rows, recipe.seed):
                 question = prompt.removeprefix("User: ").removesuffix("\nAssistant:")
                 taught |= problems_in(question, read(completion, "stop").thinking or "")
         else:

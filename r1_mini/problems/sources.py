@@ -70,7 +70,7 @@ def _sentence(detail: ErrorDetails) -> str:
     return f"{'.'.join(map(str, detail['loc']))} {detail['input']!r}: {detail['msg']}"
 
 
-def draw(specs: Sequence[ProblemSpec], split: Split, seed: int) -> Iterator[Problem]:
+def draw(specs: Sequence[ProblemSpec], split: Split, seed: int | str) -> Iterator[Problem]:
     """An endless stream of a split's problems, the same for the same seed; all but test may teach (`may_teach`)."""
     rng = random.Random(f"{split} {seed}")
     weights = [spec.weight for spec in specs]

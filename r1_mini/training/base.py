@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ DEFAULTS: dict[str, Any] = {
     "per_device_train_batch_size": 64,
     "learning_rate": 5e-3,
     "lr_scheduler_type": "warmup_stable_decay",
-    "lr_scheduler_kwargs": {"num_decay_steps": None, "decay_type": "linear"},
     "warmup_steps": 50,
     "save_steps": 500,
+    "logging_steps": 10,
     "max_length": None,
     "train_sampling_strategy": "sequential",  # the corpus is already in the order of training
     "dataset_kwargs": {"skip_prepare_dataset": True},
@@ -40,14 +41,13 @@ def train_base(
     tokenizer = make_tokenizer()
     model = make_model(tokenizer, **stage.model.model_dump(), seed=seed)
     fields = arguments(DEFAULTS, stage.trainer, work, seed)
-    decay = fields.get("lr_scheduler_kwargs", {})
-    if fields["lr_scheduler_type"] == "warmup_stable_decay" and not (decay or {}).get("num_decay_steps"):
-        fields["lr_scheduler_kwargs"] = {**decay, "num_decay_steps": fields["max_steps"] // 2}
+    if fields["lr_scheduler_type"] == "warmup_stable_decay":
+        half = {"num_decay_steps": fields["max_steps"] // 2, "decay_type": "linear"}
+        fields["lr_scheduler_kwargs"] = half | (fields.get("lr_scheduler_kwargs") or {})
     config = SFTConfig(**fields)
-    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
-    rows = config.max_steps * batch
+    rows = config.max_steps * config.per_device_train_batch_size * config.gradient_accumulation_steps
     with console.status("writing the corpus"):
-        texts = corpus(specs, stage.voices.model_dump(), stage.wording, seed)
+        texts = texts_of(stage, specs, rows, seed)
         dataset = tokenized(texts, tokenizer, rows, config.per_device_train_batch_size, seed)
     optimizer = MuonAdamW(model, lr=config.learning_rate) if stage.optimizer == "muon" else None
     trainer = SFTTrainer(
@@ -55,6 +55,14 @@ def train_base(
     )
     train(trainer, Reporter("base", open_metrics(work), console, _record, _note), work)
     save_checkpoint(model, tokenizer, out)
+
+
+def texts_of(stage: BaseStage, specs: tuple[ProblemSpec, ...], rows: int, seed: int) -> Iterator[tuple[str, str]]:
+    """The (prompt, completion) pairs that the stage trains on, in order: the early mixture, then the last."""
+    early = round(stage.early_share * rows)
+    first = corpus(specs, (stage.early_voices or stage.voices).model_dump(), stage.wording, f"{seed} early")
+    last = corpus(specs, stage.voices.model_dump(), stage.wording, f"{seed} late")
+    return chain(islice(first, early), islice(last, rows - early))
 
 
 def _record(logs: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from r1_mini.problems.problem import Problem
+from r1_mini.problems.arithmetic import canonical_key, operations, parse
+from r1_mini.problems.problem import Problem, is_held_out
 from r1_mini.problems.sources import ProblemSpec, draw
 from r1_mini.transcript import prompt, write
 
+_NUMBER = re.compile(r"\d+")
 _WINDOW = 64
-"""Batches that are sorted by length together: padding is little, and the order of batches stays random."""
+"""Batches that are sorted together, by the length of the prompt: padding is little, the order of batches stays random, and
+the voices stay mixed within a batch. Sorted by the whole length, short answers would stand alone in batches, where a
+token weighs more, and the model would learn a larger share of them than the corpus has."""
 
 
 def corpus(
-    specs: Sequence[ProblemSpec], voices: Mapping[str, float], wording: str, seed: int
+    specs: Sequence[ProblemSpec], voices: Mapping[str, float], wording: str, seed: int | str
 ) -> Iterator[tuple[str, str]]:
     """An endless stream of (prompt, completion) over the base split. The answer always follows from the chain."""
     rng = random.Random(f"corpus {seed}")
@@ -42,17 +47,18 @@ def with_retraction(lines: Sequence[str], rng: random.Random) -> tuple[str, ...]
 
 
 def _spoiled(line: str, rng: random.Random) -> str:
-    """The step with one digit of its result changed (of its first number, where it restates the expression)."""
-    start = line.rfind("=") + 1
-    end = start
-    while end < len(line) and not line[end].isdigit():
-        end += 1
-    first = end
-    while end < len(line) and line[end].isdigit():
-        end += 1
-    place = rng.randrange(first, end)
-    digit = rng.choice([d for d in "0123456789" if d != line[place]])
-    return line[:place] + digit + line[place + 1 :]
+    """The step with one digit of its result changed: of the first number, where the line restates the expression.
+
+    A restated line that would be a held-out problem of two or more operations is not written.
+    """
+    number = _NUMBER.search(line, line.rfind("=") + 1)
+    assert number is not None
+    while True:
+        place = rng.randrange(*number.span())
+        digit = rng.choice([d for d in "0123456789" if d != line[place]])
+        spoiled = line[:place] + digit + line[place + 1 :]
+        if "=" in spoiled or operations(tree := parse(spoiled)) < 2 or not is_held_out(canonical_key(tree)):
+            return spoiled
 
 
 def tokenized(
@@ -67,7 +73,7 @@ def tokenized(
         prompts = tokenizer([p for p, _ in pairs], add_special_tokens=False)["input_ids"]
         completions = tokenizer([c for _, c in pairs], add_special_tokens=False)["input_ids"]
         examples = [(p, [*c, tokenizer.eos_token_id]) for p, c in zip(prompts, completions, strict=True)]
-        examples.sort(key=lambda example: len(example[0]) + len(example[1]))
+        examples.sort(key=lambda example: len(example[0]))
         batches = [examples[i : i + batch_size] for i in range(0, len(examples), batch_size)]
         rng.shuffle(batches)
         for p, c in (example for batch in batches for example in batch):

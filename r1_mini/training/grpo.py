@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset
 from rich.console import Console
 from torch import Tensor
+from torch.nn.functional import pad
 from trl import GRPOConfig, GRPOTrainer
 
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
@@ -38,12 +39,17 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+CHUNKS = 6
+"""Into how many parts of similar length a batch is cut for the forward pass."""
+
+
 class Trainer(GRPOTrainer):
     """GRPO as TRL computes it. Rollouts come from `r1_mini.sampling`; rows without signal are not updated on."""
 
     def __init__(self, *, rollout_seed: int, **kwargs: Any) -> None:
         self.rollout_seed = rollout_seed
         self.seconds = {"rollout": 0.0, "update": 0.0}
+        self.chunks = CHUNKS
         self.latest_logps: Tensor | None = None
         self.flat_B = torch.zeros(0, dtype=torch.bool)  # rows of groups without signal
         super().__init__(rollout_func=None if kwargs["args"].use_vllm else sample_groups, **kwargs)
@@ -97,10 +103,29 @@ class Trainer(GRPOTrainer):
             and not self.aux_loss_enabled
         )
 
-    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
-        logps, entropies, aux = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
+    ) -> Any:
+        """TRL's log-probabilities and entropies, (B, T) each, computed on rows of similar length with little padding."""
+        compute = super()._get_per_token_logps_and_entropies
+        first = input_ids.shape[1] - logits_to_keep
+        lengths_B = attention_mask[:, first:].sum(dim=1).clamp(min=1)
+        padding_B = first - attention_mask[:, :first].sum(dim=1)
+        order_B = (lengths_B - padding_B).argsort(stable=True)
+        parts = []
+        for rows in order_B.chunk(self.chunks if _is_text_only(kwargs) else 1):
+            keep, skip = int(lengths_B[rows].max()), int(padding_B[rows].min())
+            cut = slice(skip, first + keep)
+            done = compute(model, input_ids[rows, cut], attention_mask[rows, cut], keep, *args, **kwargs)
+            room = (0, logits_to_keep - keep)
+            parts.append([None if values is None else pad(values, room) for values in done[:2]] + [done[2]])
+        back_B = order_B.argsort()
+        logps, entropies = (
+            None if column[0] is None else torch.cat(column)[back_B] for column in list(zip(*parts, strict=True))[:2]
+        )
+        assert logps is not None
         self.latest_logps = logps.detach()
-        return logps, entropies, aux
+        return logps, entropies, parts[0][2]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
@@ -112,6 +137,14 @@ class Trainer(GRPOTrainer):
 def without_signal(rewards_PG: Tensor) -> Tensor:
     """Which groups teach nothing, (P,) bool: every completion scored alike, so every advantage is zero."""
     return rewards_PG.amax(dim=1) == rewards_PG.amin(dim=1)  # not std == 0: fp32 residue can make it 1e-9
+
+
+def _is_text_only(inputs: Mapping[str, Any]) -> bool:
+    """Whether rows can be taken out of the batch: neither images nor an auxiliary loss over the whole of it."""
+    return not any(value is not None and value is not False for key, value in inputs.items() if key not in _PER_CALL)
+
+
+_PER_CALL = ("batch_size", "compute_entropy")
 
 
 def with_signal(inputs: dict[str, Any]) -> dict[str, Any]:

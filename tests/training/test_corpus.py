@@ -61,13 +61,15 @@ def test_the_stop_token_is_trained_and_the_prompt_and_padding_are_not():
     assert row["input_ids"][-1] == tokenizer.eos_token_id
 
 
-def test_batches_hold_examples_of_similar_length_in_random_order():
+def test_batches_hold_prompts_of_similar_length_in_random_order_with_the_voices_mixed():
     rows = tokenized(corpus(SUMS, {"direct": 0.5, "worked": 0.5}, "list", 0), make_tokenizer(), 2048, 32, seed=0)
-    lengths = [[len(row) for row in rows["input_ids"][i : i + 32]] for i in range(0, 2048, 32)]
-    padding = sum(32 * max(batch) - sum(batch) for batch in lengths) / sum(map(sum, lengths))
-    assert padding < 0.05
-    means = [sum(batch) / 32 for batch in lengths]
-    assert means != sorted(means)
+    prompts = [[row.count(-100) for row in rows["labels"][i : i + 32]] for i in range(0, 2048, 32)]
+    assert sum(max(batch) - min(batch) for batch in prompts) / len(prompts) < 1
+    assert [sum(batch) for batch in prompts] != sorted(sum(batch) for batch in prompts)
+    think, end = make_tokenizer().convert_tokens_to_ids(["<think>", "</think>"])
+    for i in range(0, 2048, 32):
+        direct = [row[row.index(think) + 1] == end for row in rows["input_ids"][i : i + 32]]
+        assert 4 <= sum(direct) <= 28
 
 
 def test_the_same_seed_writes_the_same_corpus():
