@@ -6,7 +6,9 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import shutil
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,6 +54,7 @@ class RunFolder:
             self.update_manifest(
                 started=self.manifest.get("started", _now()),
                 opened=_now(),
+                command=shlex.join(["r1-mini", *sys.argv[1:]]),
                 seed=self.recipe.seed,
                 commit=commit(),
                 versions=versions(),
