@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -32,6 +33,7 @@ def run(recipe: Recipe, out: Path, console: Console, examine: Examine) -> None:
             start, seconds[name] = _run_stage(folder, name, stage, start, console)
             checkpoints[name] = start
         examine(folder, checkpoints, seconds, console)
+        folder.update_manifest(peak_memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
 def _run_stage(
