@@ -14,18 +14,16 @@ from eval import compare
 from eval.suite import Suite, load_suite
 from r1_mini.errors import UserError
 from r1_mini.files import sha256, write_text_atomic
+from r1_mini.machine import source, versions
 from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.sources import exam
 from r1_mini.recipe import Recipe, fingerprint
 from r1_mini.rewards import RULES
-from r1_mini.runs import RunFolder
+from r1_mini.runs import RunFolder, checkpoint_hash
 from r1_mini.sampling.engine import Decoding, rollout
 from r1_mini.training.callbacks import progress_bar
-from r1_mini.transcript import prompt, read
-
-FORCED = (("<think>",), ("</think>",))
-"""The worked voice, forced: thinking has begun, and may not end before it has said something."""
+from r1_mini.transcript import FORCED, prompt, read
 
 
 class Exam:
@@ -38,46 +36,66 @@ class Exam:
         settings = recipe.evaluate.model_dump()
         self.suite = load_suite(settings.pop("suite"), **settings)
         suite = self.suite
+        if not recipe.problems:
+            raise UserError("no `problems` at the top of the recipe", where="evaluate", fix="add those to examine on")
         try:
             self.problems = exam(recipe.problems, suite.split, suite.number, suite.seed, suite.min_depth)
         except ValueError as error:
-            raise UserError(str(error), where="evaluate", fix="ask fewer with evaluate.number") from None
+            fix = "change evaluate.number or evaluate.min_depth, or the problems"
+            raise UserError(str(error), where="evaluate", fix=fix) from None
+        if all(problem.difficulty["depth"] < compare.MIN_DEPTH for problem in self.problems):
+            what = f"no problem of {compare.MIN_DEPTH} or more operations to examine"
+            raise UserError(what, where="evaluate", fix="add deeper ones to the problems of the recipe")
 
     def __call__(
         self, run: RunFolder, checkpoints: Mapping[str, Path], seconds: Mapping[str, float], console: Console
     ) -> None:
-        """Examine the first and the last checkpoint of a run; write samples, summary and report into its folder."""
-        begun = time.perf_counter()
+        """Examine the first and the last checkpoint of a run; write samples, summary and report into its folder.
+
+        A run without a stage of reinforcement has nothing to compare: its samples are written, no summary.
+        """
         first, last = next(iter(checkpoints)), list(checkpoints)[-1]
-        for name, stage, forced in (("base", first, False), ("base-forced", first, True), ("rl", last, False)):
-            self._samples(run, name, stage, checkpoints[stage], forced, console)
+        self._samples(run, "base", first, checkpoints[first], None, console)
+        self._samples(run, "base-forced", first, checkpoints[first], "worked", console)
+        if first == last:
+            console.print(f"no grpo stage, so nothing to compare; the samples: {run.path / 'eval' / self.suite.name}")
+            return
+        self._samples(run, "rl", last, checkpoints[last], None, console)
         spent = {"base": 0.0, "grpo": 0.0}
         for stage, value in seconds.items():
             spent[stage.split("-", 1)[1]] += value
-        spent["exam"] = time.perf_counter() - begun
+        exams = [value for key, value in run.manifest["samples"].items() if key.startswith(f"{self.suite.name}/")]
+        spent["exam"] = sum(entry["seconds"] for entry in exams)
         spent["total"] = sum(spent.values())
         summary = compare.prove(run.path, self.suite.name, {key: round(value, 2) for key, value in spent.items()})
         compare.print_summary(summary, console)
         console.print(f"the page: {run.path / 'report.html'}", soft_wrap=True)
 
-    def _samples(self, run: RunFolder, name: str, stage: str, checkpoint: Path, forced: bool, console: Console) -> None:
+    def _samples(
+        self, run: RunFolder, name: str, stage: str, checkpoint: Path, voice: str | None, console: Console
+    ) -> None:
         """Write one checkpoint's samples.jsonl, unless it is there, made from the same and untouched."""
         path = run.path / "eval" / self.suite.name / name / "samples.jsonl"
         inputs = fingerprint(
             {
                 "suite": self.suite,
-                "problems": [problem.question for problem in self.problems],
-                "forced": forced,
-                "weights": run.weights_hash(checkpoint),
+                "problems": [(problem.question, problem.answer) for problem in self.problems],
+                "voice": voice,
+                "checkpoint": checkpoint_hash(checkpoint),
+                "source": source(),
+                "versions": versions(),
             }
         )
         done = run.manifest.get("samples", {}).get(f"{self.suite.name}/{name}")
         if done and done["fingerprint"] == inputs and path.is_file() and sha256(path) == done["sha256"]:
             return
-        lines = sit(checkpoint, self.problems, self.suite, stage, forced, console, name)
+        begun = time.perf_counter()
+        lines = sit(checkpoint, self.problems, self.suite, stage, voice, console, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomic(path, "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
-        run.update_manifest(samples={f"{self.suite.name}/{name}": {"fingerprint": inputs, "sha256": sha256(path)}})
+        seconds = round(time.perf_counter() - begun, 3)
+        entry = {"fingerprint": inputs, "sha256": sha256(path), "seconds": seconds}
+        run.update_manifest(samples={f"{self.suite.name}/{name}": entry})
 
 
 def sit(
@@ -85,13 +103,13 @@ def sit(
     problems: Sequence[Problem],
     suite: Suite,
     model_name: str,
-    forced: bool,
+    voice: str | None,
     console: Console,
     title: str,
 ) -> list[dict[str, Any]]:
     """Every sample of one checkpoint in one exam, in the order of the problems."""
     model, tokenizer = load_checkpoint(checkpoint)
-    prefix, banned = (tuple(tokenizer.convert_tokens_to_ids(list(t))) for t in (FORCED if forced else ((), ())))
+    prefix, banned = (tuple(tokenizer.convert_tokens_to_ids(list(t))) for t in FORCED[voice])
     decoding = Decoding(suite.max_tokens, suite.temperature, suite.top_p, prefix, banned)
     prompts = [prompt(problem.question) for problem in problems]
     with progress_bar(console) as progress:

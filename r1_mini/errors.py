@@ -54,7 +54,7 @@ def disk_error(error: BaseException) -> UserError | None:
         if isinstance(cause, OSError) and cause.errno in _DISK:
             what, fix = _DISK[cause.errno]
             return UserError(what, where=str(cause.filename or ""), fix=fix)
-        if "No space left on device" in str(cause) or "os error 28" in str(cause):
+        if "No space left on device" in str(cause) or "os error 28" in str(cause) or "file write failed" in str(cause):
             what, fix = _DISK[errno.ENOSPC]
             return UserError(what, fix=fix)
         cause = cause.__cause__ or cause.__context__

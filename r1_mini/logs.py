@@ -25,6 +25,7 @@ def quiet(path: Path) -> Iterator[None]:
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # on a full disk the run says so once; each log line need not
     transformers.logging.disable_progress_bar()
     transformers.logging.disable_default_handler()
     transformers.logging.enable_propagation()
@@ -34,6 +35,7 @@ def quiet(path: Path) -> Iterator[None]:
         yield
     finally:
         logging.captureWarnings(False)
+        logging.raiseExceptions = True
         root.removeHandler(handler)
         root.setLevel(before)
         handler.close()
@@ -50,6 +52,9 @@ def _loggers() -> list[logging.Logger]:
 @contextmanager
 def silent() -> Iterator[None]:
     """Within the block, what libraries log or warn below an error is dropped; for commands that have no run folder."""
+    import transformers
+
+    transformers.logging.disable_progress_bar()
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     logging.captureWarnings(True)

@@ -10,30 +10,32 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from r1_mini.files import read_jsonl
 from r1_mini.logs import quiet
-from r1_mini.machine import versions
+from r1_mini.machine import source, versions
 from r1_mini.recipe import BaseStage, GrpoStage, Recipe, fingerprint
-from r1_mini.runs import RunFolder, find_checkpoint
+from r1_mini.runs import RunFolder, checkpoint_hash, find_checkpoint
 
 Examine = Callable[[RunFolder, Mapping[str, Path], Mapping[str, float], Console], object]
-"""The exam: (run, checkpoint folder of each stage, seconds of each stage, console)."""
+"""The exam: (run, checkpoint folders in order, seconds of each stage, console)."""
 
 
 def run(recipe: Recipe, out: Path, console: Console, examine: Examine) -> None:
     """Every stage of `recipe` into the run folder `out`, then the exam over its checkpoints."""
+    start = None if recipe.model is None else find_checkpoint(Path(recipe.model))
     with RunFolder(out, recipe) as folder, quiet(folder.path / "log.txt"):
-        checkpoints: dict[str, Path] = {}
+        checkpoints = {} if start is None else {"00-model": start}
         seconds: dict[str, float] = {}
-        start = None if recipe.model is None else find_checkpoint(Path(recipe.model))
         for number, stage in enumerate(recipe.stages, start=1):
             name = f"{number:02d}-{stage.kind}"
             start, seconds[name] = _run_stage(folder, name, stage, start, console)
             checkpoints[name] = start
         examine(folder, checkpoints, seconds, console)
-        folder.update_manifest(peak_memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        folder.update_manifest(peak_memory_mib=max(peak, folder.manifest.get("peak_memory_mib", 0)))
 
 
 def _run_stage(
@@ -47,8 +49,10 @@ def _run_stage(
             "stage": stage,
             "problems": specs,
             "seed": recipe.seed,
-            "start": folder.weights_hash(start) if start else None,
-            "versions": {package: versions().get(package) for package in ("r1_mini", "torch", "transformers", "trl")},
+            "start": checkpoint_hash(start) if start else None,
+            "source": source(),
+            "versions": versions(),
+            "threads": torch.get_num_threads(),
         }
     )
     found = folder.stage_done(inputs)
@@ -71,7 +75,11 @@ def _run_stage(
 
         assert start is not None, "a recipe starts from a model or a base stage"
         train_grpo(stage, specs, start, recipe.seed, work, checkpoint, console)
-    shutil.copy(work / "metrics.jsonl", checkpoint / "metrics.jsonl")
+    for name in ("metrics.jsonl", "trainer.json"):
+        shutil.copy(work / name, checkpoint / name)
+    for name in ("runs", "completions"):  # what TRL wrote for TensorBoard, and its tables of completions
+        if (work / name).is_dir():
+            shutil.copytree(work / name, checkpoint / name, dirs_exist_ok=True)
     spent = before + time.perf_counter() - begun
     return folder.finish_stage(name, inputs, checkpoint, spent), spent
 

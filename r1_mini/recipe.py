@@ -88,7 +88,7 @@ class BaseStage(Settings):
     voices: Voices = Voices()
     """The mixture at the end of training: what the model will say, unforced."""
     early_voices: Voices | None = None
-    """The mixture before that; null is the same. A model learns to calculate from worked text, not from bare answers."""
+    """The mixture before that; null is the same. Models learn to calculate from worked text, not from bare answers."""
     early_share: float = Field(0.85, ge=0, lt=1)
     """Share of the steps that draw from `early_voices`."""
     wording: Literal["list", "restate"] = "list"
@@ -144,6 +144,8 @@ class Evaluate(Settings):
     """The exam at the end of a run; null takes the suite's own value."""
 
     suite: str = "arithmetic"
+    split: Literal["dev", "test"] | None = None
+    """Settings are chosen on dev; test is for the figures that are reported."""
     number: int | None = Field(None, ge=1, le=1_000_000)
     """Problems asked."""
     samples: int | None = Field(None, ge=1, le=10_000)
@@ -165,7 +167,7 @@ class Recipe(Settings):
     """Also the name of the run folder."""
     seed: int = Field(0, ge=0, lt=2**32)
     model: str | None = None
-    """Hub id or folder of the model that the first stage starts from; null when that stage is `base`."""
+    """Folder of the model that the first stage starts from; null when that stage is `base`."""
     problems: Problems = ()
     stages: Annotated[
         tuple[Annotated[BaseStage | GrpoStage, Field(discriminator="kind")], ...], Strict(False), Field(min_length=1)
@@ -189,9 +191,7 @@ class Recipe(Settings):
                 "given, but the base stage starts from random weights", "remove `model` or the base stage", "model"
             )
         if not starts_random and self.model is None:
-            raise _wrong(
-                "missing, and no base stage makes one", "add `model: <hub id or folder>` or a base stage", "model"
-            )
+            raise _wrong("missing, and no base stage makes one", "add `model: <folder>` or a base stage", "model")
         return self
 
     def problems_of(self, stage: BaseStage | GrpoStage) -> tuple[ProblemSpec, ...]:

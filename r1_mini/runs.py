@@ -54,12 +54,10 @@ class RunFolder:
             self.update_manifest(
                 started=self.manifest.get("started", _now()),
                 opened=_now(),
-                command=shlex.join(["r1-mini", *sys.argv[1:]]),
                 seed=self.recipe.seed,
-                commit=commit(),
-                versions=versions(),
-                machine=machine(),
             )
+            if "commit" not in self.manifest:
+                self._note_origin()
         except BaseException:
             self._unlock()
             raise
@@ -120,7 +118,13 @@ class RunFolder:
         take_place(checkpoint, target)
         remove(self.path / f"{_WORK}{name}")
         self._note_stage(name, inputs, seconds, files, None)
+        self._note_origin()
         return target
+
+    def _note_origin(self) -> None:
+        """What the work here was done with: noted when a run begins or a stage is finished, not on reopening."""
+        command = shlex.join(["r1-mini", *sys.argv[1:]])
+        self.update_manifest(command=command, commit=commit(), versions=versions(), machine=machine())
 
     def adopt_stage(self, name: str, found: Path) -> Path:
         """Copy a finished stage of another run into this one; one of this run stays where it is."""
@@ -138,10 +142,6 @@ class RunFolder:
     def seconds_of(self, name: str) -> float:
         """What a finished stage of this run took."""
         return float(self.manifest["stages"][name]["seconds"])
-
-    def weights_hash(self, checkpoint: Path) -> str:
-        """One hash of the weights of a checkpoint folder, whatever else lies in it."""
-        return fingerprint({path.name: sha256(path) for path in sorted(checkpoint.glob("*.safetensors"))})
 
     def _note_stage(self, name: str, inputs: str, seconds: float, files: dict[str, str], source: str | None) -> None:
         entry = {
@@ -174,6 +174,12 @@ def _is_finished(note: Path, inputs: str) -> bool:
         return bool(stage["fingerprint"] == inputs) and sha256_of_files(note.parent) == stage["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def checkpoint_hash(checkpoint: Path) -> str:
+    """One hash of a checkpoint folder: weights, shape and tokenizer, whatever else lies in it."""
+    kept = (path for glob in ("*.safetensors", "config.json", "tokenizer*.json") for path in checkpoint.glob(glob))
+    return fingerprint({path.name: sha256(path) for path in sorted(kept)})
 
 
 def find_checkpoint(path: Path) -> Path:

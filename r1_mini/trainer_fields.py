@@ -30,6 +30,14 @@ OURS = {
     "resume_from_checkpoint": "run the same command again, it resumes by itself",
     "use_cpu": "a GPU is used where there is one; hide it with CUDA_VISIBLE_DEVICES= in front of the command",
     "reward_weights": "set the weights under `rewards` of the stage",
+    "num_train_epochs": "problems are drawn without end; set max_steps",
+    "eval_strategy": "the exam at the end of the run evaluates; see `evaluate`",
+    "do_eval": "the exam at the end of the run evaluates; see `evaluate`",
+    "load_best_model_at_end": "the exam at the end of the run evaluates; see `evaluate`",
+    "save_only_model": "resuming needs the optimizer too",
+    "save_strategy": "set save_steps",
+    "ignore_data_skip": "resuming would repeat data",
+    "push_to_hub": "push the finished checkpoint with the hub's own command",
 }
 
 # Choices that TRL checks only when the first loss or reward is computed; its fields say just `str`.
@@ -51,6 +59,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "generation_batch_size": (1, math.inf),
     "steps_per_generation": (1, math.inf),
     "num_generations": (2, math.inf),
+    "max_steps": (1, math.inf),
+    "save_steps": (1, math.inf),
     "num_iterations": (1, math.inf),
     "max_completion_length": (1, math.inf),
     "max_length": (1, math.inf),
@@ -139,8 +149,6 @@ def _check_value(key: str, value: Any, hint: Any, choices: tuple[str, ...]) -> A
         bounds = f"{low:g} or more" if high == math.inf else f"from {low:g} to {high:g}"
         if not low <= checked <= high:
             raise TrainerError(key, f"must be {bounds}, got {shown(value)}", "change it")
-        if key == "max_steps" and checked < 1 and checked != -1:
-            raise TrainerError(key, f"must be 1 or more, got {shown(value)}", "change it")
     return checked
 
 

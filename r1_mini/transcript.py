@@ -20,6 +20,14 @@ TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _TAG = re.compile("|".join(TAGS))
 
 
+FORCED: dict[str | None, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    None: ((), ()),
+    "worked": (TAGS[:1], TAGS[1:2]),
+    "direct": (TAGS[:2], ()),
+}
+"""To force a voice: the tokens that begin the completion, and those that may not come next."""
+
+
 def prompt(question: str) -> str:
     """What the model is given: `User: 12+7-3`, a line break, `Assistant:`."""
     return f"User: {question}\nAssistant:"

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,12 +94,12 @@ def test_the_screen_shows_no_library_warnings(smoke):
 
 def test_a_finished_run_started_again_repeats_no_work(smoke):
     out, _ = smoke
-    before = weights(out), samples(out)
+    before = weights(out), samples(out), (out / "summary.json").read_bytes()
     began = time.monotonic()
     done = run(out)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("skipped") == 2
-    assert (weights(out), samples(out)) == before
+    assert (weights(out), samples(out), (out / "summary.json").read_bytes()) == before
     assert time.monotonic() - began < 60
 
 
@@ -116,15 +117,17 @@ def test_a_run_killed_in_a_stage_and_started_again_ends_in_the_same_bits(smoke, 
     out, _ = smoke
     work = tmp_path / "run"
     metrics = work / f".work-{stage}" / "metrics.jsonl"
+    lines = step // 10 if stage == "01-base" else step  # the base stage logs every tenth step
     process = subprocess.Popen(command(work), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not (metrics.exists() and len(metrics.read_bytes().splitlines()) >= step):
+    while not (metrics.exists() and len(metrics.read_bytes().splitlines()) >= lines):
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (work / stage).exists()
+    (work / f".work-{stage}" / "checkpoint-999").mkdir()  # a kill while a checkpoint was being written
     done = run(work)
     assert done.returncode == 0, done.stderr
     assert weights(work) == weights(out)
@@ -159,12 +162,64 @@ def test_a_stage_is_found_again_from_another_run(smoke, tmp_path):
     assert weights(other)["01-base"] == weights(out)["01-base"]
 
 
+def test_a_recipe_that_starts_from_a_folder_examines_that_model_as_the_base(smoke, tmp_path):
+    out, _ = smoke
+    recipe = tmp_path / "from-base.yaml"
+    recipe.write_text(
+        f"name: from-base\nmodel: {out / '01-base'}\n"
+        "problems: [{family: sum, terms: [2, 4], digits: 1, largest: 9}]\n"
+        "stages: [{kind: grpo, trainer: {max_steps: 10, per_device_train_batch_size: 128}}]\n"
+        "evaluate: {suite: smoke}\n"
+    )
+    asked = [sys.executable, "-m", "r1_mini", "run", str(recipe), "--out", str(tmp_path / "run")]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    before = json.loads((out / "summary.json").read_text())
+    assert summary["base"]["pass_at_1"] == before["base"]["pass_at_1"]
+    assert summary["rl"]["pass_at_1"] > summary["base"]["pass_at_1"]
+
+
+def test_a_recipe_without_reinforcement_writes_samples_and_says_that_nothing_is_compared(tmp_path):
+    recipe = tmp_path / "only-base.yaml"
+    recipe.write_text(
+        "name: only-base\nproblems: [{family: sum, terms: [2, 4], digits: 1, largest: 9}]\n"
+        "stages: [{kind: base, trainer: {max_steps: 10}}]\nevaluate: {suite: smoke}\n"
+    )
+    asked = [sys.executable, "-m", "r1_mini", "run", str(recipe), "--out", str(tmp_path / "run")]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "nothing to compare" in done.stdout
+    assert set(samples(tmp_path / "run")) == {"base", "base-forced"}
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "not json"])
+def test_a_folder_that_is_no_checkpoint_is_one_line_with_the_fix(smoke, tmp_path, damage):
+    out, _ = smoke
+    broken = tmp_path / "broken"
+    shutil.copytree(out / "01-base", broken)
+    weights_file = broken / "model.safetensors"
+    if damage == "cut":
+        weights_file.write_bytes(weights_file.read_bytes()[:1000])
+    elif damage == "missing":
+        weights_file.unlink()
+    else:
+        (broken / "config.json").write_text("{")
+    asked = [sys.executable, "-m", "r1_mini", "sample", str(broken), "4+3"]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert str(broken) in done.stderr.replace("\n", "")
+
+
 def test_an_answer_is_printed_with_each_step_judged(smoke):
     out, _ = smoke
     asked = [sys.executable, "-m", "r1_mini", "sample", str(out / "02-grpo"), "4+3", "--temperature", "0"]
     done = subprocess.run(asked, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "4+3"
+    assert done.stderr == ""
     assert "answer" in done.stdout
 
 
@@ -172,6 +227,7 @@ def test_questions_are_asked_again_and_again_until_the_input_ends(smoke):
     out, _ = smoke
     asked = [sys.executable, "-m", "r1_mini", "sample", str(out / "02-grpo")]
     done = subprocess.run(asked, input="4+3\nwhat?\n2+2\n", capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
     assert "4+3" in done.stdout
     assert "2+2" in done.stdout
     assert "not a question" in done.stdout + done.stderr

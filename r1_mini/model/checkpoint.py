@@ -15,10 +15,15 @@ def load_checkpoint(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerB
     """Model (fp32, evaluation mode) and tokenizer; UserError in one line if the folder does not hold both."""
     fix = "give a folder that a stage has written, such as runs/tiny-r1-zero/02-grpo"
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+        )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise UserError(f"cannot be loaded ({str(error).splitlines()[0][:150]})", where=str(folder), fix=fix) from error
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
+        raise UserError(f"cannot be loaded ({reason})", where=str(folder), fix=fix) from error
+    if info["missing_keys"]:  # transformers would fill them with random numbers
+        raise UserError(f"lacks weights, {min(info['missing_keys'])} for one", where=str(folder), fix=fix)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise UserError("the tokenizer has more tokens than the model", where=str(folder), fix=fix)
     return model.eval(), tokenizer

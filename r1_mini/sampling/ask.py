@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +15,7 @@ from r1_mini.problems import families
 from r1_mini.problems.checking import check_chain
 from r1_mini.problems.problem import Problem
 from r1_mini.sampling.engine import Decoding, rollout
-from r1_mini.transcript import is_correct, prompt, read
+from r1_mini.transcript import FORCED, is_correct, prompt, read
 
 _MARKS = {"right": ("✓", "green"), "wrong": ("✗", "red"), "retracted": ("↶", "yellow")}
 
@@ -26,8 +27,7 @@ def ask(
     console = Console()
     with silent(), console.status("loading"):
         model, tokenizer = load_checkpoint(checkpoint)
-    forced = {None: ([], []), "worked": (["<think>"], ["</think>"]), "direct": (["<think>", "</think>"], [])}[voice]
-    prefix, banned = (tuple(tokenizer.convert_tokens_to_ids(tokens)) for tokens in forced)
+    prefix, banned = (tuple(tokenizer.convert_tokens_to_ids(list(tokens))) for tokens in FORCED[voice])
     decoding = Decoding(max_tokens, temperature, prefix=prefix, banned_first=banned)
 
     def answer(problem: Problem) -> None:
@@ -40,24 +40,21 @@ def ask(
     if question is not None:
         answer(understood(question))
         return
-    while line := console.input("[bold]question[/] (an empty line ends): ").strip():
-        try:
-            answer(understood(line))
-        except UserError as error:
-            console.print(str(error), style="red", markup=False)
+    with contextlib.suppress(EOFError):
+        while line := console.input("[bold]question[/] (an empty line ends): ").strip():
+            try:
+                answer(understood(line))
+            except UserError as error:
+                console.print(str(error), style="red", markup=False)
 
 
 def understood(question: str) -> Problem:
-    """The problem that a text asks, of the first family that knows it; UserError if none does."""
-    reasons = []
-    for family in families.FAMILIES.values():
-        try:
-            return family.solve(question)
-        except ValueError as error:
-            reasons.append(str(error))
-    raise UserError(
-        f"not a question I can check ({reasons[-1]})", where=repr(question[:60]), fix="ask for example 12+7*3"
-    )
+    """The problem that a text asks; UserError if it is of no family."""
+    try:
+        return families.solve(question)
+    except ValueError as error:
+        where = repr(question[:60])
+        raise UserError(f"not a question ({error})", where=where, fix="ask for example 12+7*3") from None
 
 
 def _show(console: Console, problem: Problem, completion: str, finish: str) -> None:

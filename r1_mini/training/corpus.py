@@ -16,8 +16,8 @@ from r1_mini.transcript import prompt, write
 
 _NUMBER = re.compile(r"\d+")
 _WINDOW = 64
-"""Batches that are sorted together, by the length of the prompt: padding is little, the order of batches stays random, and
-the voices stay mixed within a batch. Sorted by the whole length, short answers would stand alone in batches, where a
+"""Batches that are sorted together, by the length of the prompt: padding is little, the order of batches stays random,
+and the voices stay mixed within a batch. Sorted by the whole length, short answers would stand alone in batches, where a
 token weighs more, and the model would learn a larger share of them than the corpus has."""
 
 
@@ -64,7 +64,7 @@ def _spoiled(line: str, rng: random.Random) -> str:
 def tokenized(
     texts: Iterator[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, rows: int, batch_size: int, seed: int
 ) -> Dataset:
-    """`rows` examples in the order of training, batches of similar length: `input_ids`, `labels` (-100 on the prompt)."""
+    """`rows` examples in the order of training, `input_ids` and `labels` (-100 on the prompt)."""
     rng = random.Random(f"order {seed}")
     window = _WINDOW * batch_size
     columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -23,7 +24,7 @@ from r1_mini.sampling.engine import Decoding, rollout
 from r1_mini.training.callbacks import Reporter
 from r1_mini.training.rollout_metrics import rollout_metrics
 from r1_mini.training.stage import arguments, open_metrics, train
-from r1_mini.transcript import prompt, read
+from r1_mini.transcript import Finish, prompt, read
 
 DEFAULTS: dict[str, Any] = {
     "max_steps": 150,
@@ -52,12 +53,14 @@ class Trainer(GRPOTrainer):
         self.chunks = CHUNKS
         self.latest_logps: Tensor | None = None
         self.flat_B = torch.zeros(0, dtype=torch.bool)  # rows of groups without signal
-        super().__init__(rollout_func=None if kwargs["args"].use_vllm else sample_groups, **kwargs)
+        super().__init__(rollout_func=sample_groups if sampler_offers(kwargs["args"]) else None, **kwargs)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """TRL's rewards; on the way, the transcripts are measured."""
         mode = "train" if self.model.training else "eval"
-        finish = [row["finish"] for row in inputs]
+        finish: list[Finish] = ["stop" if ids[-1] in self.eos_token_ids else "length" for ids in completion_ids_list]
+        for row, end in zip(inputs, finish, strict=True):
+            row["finish"] = end  # a column for the rewards
         transcripts = [read(text, end) for text, end in zip(completions, finish, strict=True)]
         lengths = [len(ids) for ids in completion_ids_list]
         for name, value in rollout_metrics(transcripts, [row["answer"] for row in inputs], lengths).items():
@@ -72,6 +75,9 @@ class Trainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         """TRL's batch, with advantages of exactly zero where a group was scored alike: rounding leaves 1e-7 there."""
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if "sampling_per_token_logps" in batch:
+            drawn = batch["sampling_per_token_logps"][batch["completion_mask"].bool()]
+            self._metrics["train" if self.model.training else "eval"]["surprise"].append(-drawn.mean().item())
         if self.multi_objective_aggregation == "sum_then_normalize":
             batch["advantages"] = batch["advantages"].masked_fill(self.flat_B, 0.0)
         return batch
@@ -88,9 +94,11 @@ class Trainer(GRPOTrainer):
             inputs = with_signal(inputs)
         loss: Tensor = super()._compute_loss(model, inputs)
         if "sampling_per_token_logps" in inputs and self.latest_logps is not None:
-            gap = (self.latest_logps - inputs["sampling_per_token_logps"]).abs()[inputs["completion_mask"].bool()]
-            self._metrics["train"]["logp_gap_mean"].append(gap.mean().item())
-            self._metrics["train"]["logp_gap_max"].append(gap.max().item())
+            scored = inputs.get("old_per_token_logps", self.latest_logps)  # by the policy that sampled
+            gap = (scored - inputs["sampling_per_token_logps"]).abs()[inputs["completion_mask"].bool()]
+            if gap.numel():
+                self._metrics["train"]["logp_gap_mean"].append(gap.mean().item())
+                self._metrics["train"]["logp_gap_max"].append(gap.max().item())
         return loss
 
     def _only_advantages_count(self) -> bool:
@@ -106,14 +114,14 @@ class Trainer(GRPOTrainer):
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
     ) -> Any:
-        """TRL's log-probabilities and entropies, (B, T) each, computed on rows of similar length with little padding."""
+        """TRL's log-probabilities and entropies, (B, T) each, computed on rows of similar length: little padding."""
         compute = super()._get_per_token_logps_and_entropies
         first = input_ids.shape[1] - logits_to_keep
         lengths_B = attention_mask[:, first:].sum(dim=1).clamp(min=1)
         padding_B = first - attention_mask[:, :first].sum(dim=1)
         order_B = (lengths_B - padding_B).argsort(stable=True)
         parts = []
-        for rows in order_B.chunk(self.chunks if _is_text_only(kwargs) else 1):
+        for rows in order_B.chunk(self.chunks):
             keep, skip = int(lengths_B[rows].max()), int(padding_B[rows].min())
             cut = slice(skip, first + keep)
             done = compute(model, input_ids[rows, cut], attention_mask[rows, cut], keep, *args, **kwargs)
@@ -134,17 +142,22 @@ class Trainer(GRPOTrainer):
         super().log(logs, start_time)
 
 
+def sampler_offers(args: GRPOConfig) -> bool:
+    """Whether our sampler can draw as the recipe asks; where it cannot, TRL's own generation does."""
+    return not (
+        args.use_vllm
+        or args.use_transformers_continuous_batching
+        or args.top_k
+        or args.min_p
+        or args.repetition_penalty != 1.0
+        or args.generation_kwargs
+        or args.cache_implementation
+    )
+
+
 def without_signal(rewards_PG: Tensor) -> Tensor:
     """Which groups teach nothing, (P,) bool: every completion scored alike, so every advantage is zero."""
     return rewards_PG.amax(dim=1) == rewards_PG.amin(dim=1)  # not std == 0: fp32 residue can make it 1e-9
-
-
-def _is_text_only(inputs: Mapping[str, Any]) -> bool:
-    """Whether rows can be taken out of the batch: neither images nor an auxiliary loss over the whole of it."""
-    return not any(value is not None and value is not False for key, value in inputs.items() if key not in _PER_CALL)
-
-
-_PER_CALL = ("batch_size", "compute_entropy")
 
 
 def with_signal(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -160,12 +173,13 @@ def with_signal(inputs: dict[str, Any]) -> dict[str, Any]:
         for name, value in inputs.items()
     }
     skip = int((kept["prompt_mask"] == 0).all(dim=0).sum())  # prompts are padded on the left
-    longest = int(kept["completion_mask"].sum(dim=1).max())
-    for name in ("prompt_ids", "prompt_mask"):
-        kept[name] = kept[name][:, skip:]
-    for name in ("completion_ids", "completion_mask", "sampling_per_token_logps", "old_per_token_logps"):
-        if name in kept:
-            kept[name] = kept[name][:, :longest]
+    longest = max(1, int(kept["completion_mask"].sum(dim=1).max()))
+    width = kept["completion_ids"].shape[1]
+    for name, value in kept.items():
+        if name in ("prompt_ids", "prompt_mask"):
+            kept[name] = value[:, skip:]
+        elif isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] == width:
+            kept[name] = value[:, :longest]
     return kept
 
 
@@ -191,7 +205,6 @@ def sample_groups(prompts: Sequence[str], trainer: Trainer) -> dict[str, list[An
         "prompt_ids": [ids for ids in prompt_ids for _ in range(size)],
         "completion_ids": [completion.tokens for completion in flat],
         "logprobs": [completion.logprobs for completion in flat],
-        "finish": [completion.finish for completion in flat],
     }
 
 
@@ -202,7 +215,13 @@ def train_grpo(
     model, tokenizer = load_checkpoint(start)
     fields = arguments(DEFAULTS, stage.trainer, work, seed)
     config = GRPOConfig(**fields, reward_weights=list(stage.rewards.values()))
-    prompts = config.max_steps * config.generation_batch_size // config.num_generations
+    # Micro-steps that one generation serves, and the optimizer steps after which one begins again: resuming has to
+    # start there, since TRL does not save rollouts.
+    served = config.steps_per_generation * config.num_iterations
+    period = math.lcm(served, config.gradient_accumulation_steps) // config.gradient_accumulation_steps
+    config.save_steps = math.ceil(config.save_steps / period) * period
+    generations = math.ceil(config.max_steps * config.gradient_accumulation_steps / served)
+    prompts = generations * config.generation_batch_size // config.num_generations
     problems = list(islice(draw(specs, "train", seed), prompts))
     dataset = Dataset.from_dict(
         {"prompt": [prompt(p.question) for p in problems], "answer": [p.answer for p in problems]}
@@ -233,7 +252,7 @@ _NAMES = {
     "voice_checked": "voice_checked",
     "voice_none": "voice_none",
     "frac_reward_zero_std": "without_signal",
-    "entropy": "entropy",
+    "surprise": "entropy",  # mean -log p of the tokens drawn: an unbiased estimate, over all rows, also without signal
     "kl": "kl",
     "clip_ratio/region_mean": "clipped",
     "loss": "loss",
@@ -251,4 +270,6 @@ def _record(logs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _note(record: Mapping[str, Any]) -> str:
+    if "accuracy" not in record:  # a step that uses rollouts again
+        return ""
     return f"accuracy {record['accuracy']:.2f}, length {record['length']:.0f}"

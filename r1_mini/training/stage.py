@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PrinterCallback, ProgressCallback, Trainer
-from transformers.trainer_utils import get_last_checkpoint
 
-from r1_mini.files import Metrics
+from r1_mini.files import Metrics, remove, write_text_atomic
 from r1_mini.training.callbacks import Reporter
 
 OWN_FIELDS: dict[str, Any] = {
@@ -47,8 +47,10 @@ def train(trainer: Trainer, reporter: Reporter, work: Path) -> None:
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(reporter)
+    write_text_atomic(work / "trainer.json", trainer.args.to_json_string())
+    last = last_checkpoint(work)
     try:
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)))
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
         reporter.progress.stop()
         reporter.metrics.close()
@@ -56,5 +58,21 @@ def train(trainer: Trainer, reporter: Reporter, work: Path) -> None:
 
 def open_metrics(work: Path) -> Metrics:
     """The stage's metrics.jsonl, cut back to the step that training resumes from."""
-    last = get_last_checkpoint(str(work))
-    return Metrics(work / "metrics.jsonl", keep_through=int(last.rsplit("-", 1)[1]) if last else 0)
+    last = last_checkpoint(work)
+    return Metrics(work / "metrics.jsonl", keep_through=_step(last) if last else 0)
+
+
+def last_checkpoint(work: Path) -> Path | None:
+    """The newest checkpoint that was saved whole; the trainer writes trainer_state.json last. Halves are removed."""
+    whole = []
+    for folder in work.glob("checkpoint-*"):
+        try:
+            json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+            whole.append(folder)
+        except (OSError, ValueError):
+            remove(folder)
+    return max(whole, key=_step, default=None)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rsplit("-", 1)[1])

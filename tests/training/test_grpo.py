@@ -82,18 +82,70 @@ def test_a_batch_without_any_signal_keeps_one_row_and_has_no_gradient(tmp_path):
     assert gradients(trainer.model).abs().max() == 0
 
 
-@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo", "bnpo"])
+@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo", "bnpo", "cispo"])
 @pytest.mark.parametrize("advantages", [[0.5, 0.0, -0.25, 0.0], [1.0, -1.0, 0.5, -0.5]])
-def test_gradients_equal_those_of_stock_trl(tmp_path, loss_type, advantages):
+@pytest.mark.parametrize("off_policy", [False, True])
+def test_gradients_equal_those_of_stock_trl(tmp_path, monkeypatch, loss_type, advantages, off_policy):
     trainer = make_trainer(tmp_path, loss_type=loss_type)
     trainer.current_gradient_accumulation_steps = 1
-    GRPOTrainer._compute_loss(trainer, trainer.model, batch(advantages)).backward()
+    inputs = batch(advantages)
+    if off_policy:  # ratios away from 1, so that clipping acts
+        generator = torch.Generator().manual_seed(1)
+        inputs["old_per_token_logps"] = -3.2 + 0.5 * torch.randn(4, 5, generator=generator)
+    ours_per_token = Trainer._get_per_token_logps_and_entropies
+    stock = GRPOTrainer._get_per_token_logps_and_entropies
+    monkeypatch.setattr(Trainer, "_get_per_token_logps_and_entropies", stock)
+    GRPOTrainer._compute_loss(trainer, trainer.model, dict(inputs)).backward()
+    monkeypatch.setattr(Trainer, "_get_per_token_logps_and_entropies", ours_per_token)
     theirs = gradients(trainer.model)
     trainer.model.zero_grad()
-    trainer._compute_loss(trainer.model, batch(advantages)).backward()
+    trainer._compute_loss(trainer.model, dict(inputs)).backward()
     ours = gradients(trainer.model)
     assert theirs.norm() > 0
     assert (ours - theirs).norm() < 1e-5 * theirs.norm()
+
+
+def test_log_probabilities_and_entropies_by_parts_are_those_of_the_whole_batch(tmp_path):
+    """13 rows in 6 parts, with padding on both sides: every value lands in its own row."""
+    trainer = make_trainer(tmp_path)
+    generator = torch.Generator().manual_seed(2)
+    prompt_places, places = 6, 9
+    ids = torch.randint(3, 20, (13, prompt_places + places), generator=generator)
+    starts = torch.randint(0, prompt_places, (13, 1), generator=generator)
+    ends = prompt_places + torch.randint(1, places + 1, (13, 1), generator=generator)
+    at = torch.arange(prompt_places + places)[None]
+    mask = ((at >= starts) & (at < ends)).long()
+    whole = GRPOTrainer._get_per_token_logps_and_entropies(
+        trainer, trainer.model, ids, mask, places, compute_entropy=True
+    )
+    parts = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, places, compute_entropy=True)
+    for ours, theirs in zip(parts[:2], whole[:2], strict=True):
+        assert torch.allclose(ours * mask[:, prompt_places:], theirs * mask[:, prompt_places:], atol=1e-5)
+
+
+def test_a_batch_of_truncated_completions_that_are_masked_has_no_gradient_and_no_error(tmp_path):
+    trainer = make_trainer(tmp_path, mask_truncated_completions=True)
+    trainer.current_gradient_accumulation_steps = 1
+    inputs = batch([0.5, -0.5, 0.0, 0.0])
+    inputs["completion_mask"] = torch.zeros_like(inputs["completion_mask"])
+    inputs["sampling_per_token_logps"] = torch.zeros(4, 5)
+    trainer._compute_loss(trainer.model, inputs).backward()
+    assert gradients(trainer.model).abs().max() == 0
+
+
+@pytest.mark.slow
+def test_rollouts_are_used_again_when_the_recipe_says_so(tmp_path):
+    trainer = make_trainer(tmp_path, num_iterations=2, max_steps=4, beta=0.04)
+    trainer.train()
+    assert trainer.state.global_step == 4
+
+
+@pytest.mark.slow
+def test_where_our_sampler_cannot_draw_as_asked_trl_generates(tmp_path):
+    trainer = make_trainer(tmp_path, top_k=3, max_steps=1)
+    assert trainer.rollout_func is None
+    trainer.train()
+    assert trainer.state.global_step == 1
 
 
 def test_a_step_makes_a_rewarded_completion_likelier_and_a_punished_one_rarer(tmp_path):
