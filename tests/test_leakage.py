@@ -16,16 +16,13 @@ RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "tiny").glob("*.yaml")
 
 
 def problems_in(question: str, thinking: str) -> set[str]:
-    """Keys of every problem of two or more operations that the texts state: the question, each part of it that has to be
-    solved on the way, each expression that a line restates with its parts."""
-    keys = set()
-    for text in [question, *thinking.split("\n")]:
-        for side in text.split("="):
-            if side in ("", "wait"):
-                continue
-            tree = parse(side)
-            keys |= {canonical_key(part) for part in [tree, *passed_through(tree)] if operations(part) >= 2}
-    return keys
+    """Keys of every problem of two or more operations that the texts state or solve: the question, each part of it and
+    each remainder that its solution passes through, and each expression that a line of the chain writes out, right or
+    wrong."""
+    tree = parse(question)
+    lines = [side for line in thinking.split("\n") for side in line.split("=") if side not in ("", "wait")]
+    stated = [tree, *passed_through(tree), *map(parse, lines)]
+    return {canonical_key(part) for part in stated if operations(part) >= 2}
 
 
 @pytest.mark.slow

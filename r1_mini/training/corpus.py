@@ -16,9 +16,9 @@ from r1_mini.transcript import prompt, write
 
 _NUMBER = re.compile(r"\d+")
 _WINDOW = 64
-"""Batches that are sorted together, by the length of the prompt: padding is little, the order of batches stays random,
-and the voices stay mixed within a batch. Sorted by the whole length, short answers would stand alone in batches, where a
-token weighs more, and the model would learn a larger share of them than the corpus has."""
+"""Batches that are sorted together, by the length of the prompt: padding is little, the order of batches is random,
+and the voices stay mixed within a batch. Sorted by the whole length, short answers would stand alone in batches, where
+a token weighs more, and the model would learn a larger share of them than the corpus has."""
 
 
 def corpus(
@@ -55,7 +55,8 @@ def _spoiled(line: str, rng: random.Random) -> str:
     assert number is not None
     while True:
         place = rng.randrange(*number.span())
-        digit = rng.choice([d for d in "0123456789" if d != line[place]])
+        leads = place == number.start() and len(number[0]) > 1
+        digit = rng.choice([d for d in "0123456789"[leads:] if d != line[place]])
         spoiled = line[:place] + digit + line[place + 1 :]
         if "=" in spoiled or operations(tree := parse(spoiled)) < 2 or not is_held_out(canonical_key(tree)):
             return spoiled
