@@ -75,11 +75,11 @@ def _run_stage(
 
         assert start is not None, "a recipe starts from a model or a base stage"
         train_grpo(stage, specs, start, recipe.seed, work, checkpoint, console)
-    for name in ("metrics.jsonl", "trainer.json"):
-        shutil.copy(work / name, checkpoint / name)
-    for name in ("runs", "completions"):  # what TRL wrote for TensorBoard, and its tables of completions
-        if (work / name).is_dir():
-            shutil.copytree(work / name, checkpoint / name, dirs_exist_ok=True)
+    for file in ("metrics.jsonl", "trainer.json"):
+        shutil.copy(work / file, checkpoint / file)
+    for logged in ("runs", "completions"):  # what TRL wrote for TensorBoard, and its tables of completions
+        if (work / logged).is_dir():
+            shutil.copytree(work / logged, checkpoint / logged, dirs_exist_ok=True)
     spent = before + time.perf_counter() - begun
     return folder.finish_stage(name, inputs, checkpoint, spent), spent
 

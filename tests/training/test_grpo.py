@@ -135,7 +135,7 @@ def test_a_batch_of_truncated_completions_that_are_masked_has_no_gradient_and_no
 
 @pytest.mark.slow
 def test_rollouts_are_used_again_when_the_recipe_says_so(tmp_path):
-    trainer = make_trainer(tmp_path, num_iterations=2, max_steps=4, beta=0.04)
+    trainer = make_trainer(tmp_path, num_iterations=2, max_steps=4)
     trainer.train()
     assert trainer.state.global_step == 4
 
