@@ -16,7 +16,7 @@ from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems.sources import ProblemSpec
 from r1_mini.recipe import BaseStage
-from r1_mini.training.callbacks import Reporter
+from r1_mini.training.callbacks import Reporter, progress_bar
 from r1_mini.training.corpus import corpus, tokenized
 from r1_mini.training.stage import arguments, open_metrics, train
 
@@ -46,9 +46,12 @@ def train_base(
         fields["lr_scheduler_kwargs"] = half | (fields.get("lr_scheduler_kwargs") or {})
     config = SFTConfig(**fields)
     rows = config.max_steps * config.per_device_train_batch_size * config.gradient_accumulation_steps
-    with console.status("writing the corpus"):
+    with progress_bar(console) as bar:
+        task = bar.add_task("corpus", total=rows, note="")
         texts = texts_of(stage, specs, rows, seed)
-        dataset = tokenized(texts, tokenizer, rows, config.per_device_train_batch_size, seed)
+        dataset = tokenized(
+            texts, tokenizer, rows, config.per_device_train_batch_size, seed, lambda count: bar.advance(task, count)
+        )
     optimizer = MuonAdamW(model, lr=config.learning_rate) if stage.optimizer == "muon" else None
     trainer = SFTTrainer(
         model=model, args=config, train_dataset=dataset, processing_class=tokenizer, optimizers=(optimizer, None)

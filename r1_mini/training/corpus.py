@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
@@ -63,9 +63,17 @@ def _spoiled(line: str, rng: random.Random) -> str:
 
 
 def tokenized(
-    texts: Iterator[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, rows: int, batch_size: int, seed: int
+    texts: Iterator[tuple[str, str]],
+    tokenizer: PreTrainedTokenizerBase,
+    rows: int,
+    batch_size: int,
+    seed: int,
+    progress: Callable[[int], None] = lambda count: None,
 ) -> Dataset:
-    """`rows` examples in the order of training, `input_ids` and `labels` (-100 on the prompt)."""
+    """`rows` examples in the order of training, `input_ids` and `labels` (-100 on the prompt).
+
+    `progress` is called with the number of examples each time some are done.
+    """
     rng = random.Random(f"order {seed}")
     window = _WINDOW * batch_size
     columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
@@ -80,4 +88,5 @@ def tokenized(
         for p, c in (example for batch in batches for example in batch):
             columns["input_ids"].append(p + c)
             columns["labels"].append([-100] * len(p) + c)
+        progress(len(examples))
     return Dataset.from_dict(columns)
