@@ -33,7 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "max_completion_length": 128,
     "learning_rate": 1e-3,
     "lr_scheduler_type": "linear",
-    "scale_rewards": "none",  # Dr. GRPO, 2503.20783: centred, not divided by the group's spread
+    "scale_rewards": "none",  # Dr. GRPO, 2503.20783: centered, not divided by the group's spread
     "loss_type": "dapo",  # DAPO, 2503.14476: mean over the tokens of the batch
     "beta": 0.0,
     "shuffle_dataset": False,  # the problems come in a random order already
@@ -50,7 +50,6 @@ class Trainer(GRPOTrainer):
     def __init__(self, *, rollout_seed: int, **kwargs: Any) -> None:
         self.rollout_seed = rollout_seed
         self.seconds = {"rollout": 0.0, "update": 0.0}
-        self.chunks = CHUNKS
         self.latest_logps: Tensor | None = None
         self.flat_B = torch.zeros(0, dtype=torch.bool)  # rows of groups without signal
         super().__init__(rollout_func=sample_groups if sampler_offers(kwargs["args"]) else None, **kwargs)
@@ -121,7 +120,7 @@ class Trainer(GRPOTrainer):
         padding_B = first - attention_mask[:, :first].sum(dim=1)
         order_B = (lengths_B - padding_B).argsort(stable=True)
         parts = []
-        for rows in order_B.chunk(self.chunks):
+        for rows in order_B.chunk(CHUNKS):
             keep, skip = int(lengths_B[rows].max()), int(padding_B[rows].min())
             cut = slice(skip, first + keep)
             done = compute(model, input_ids[rows, cut], attention_mask[rows, cut], keep, *args, **kwargs)
