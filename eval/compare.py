@@ -1,202 +1,204 @@
-"""Base against RL on one exam: from saved samples to a summary, a table and a page."""
+"""Columns of samples to a summary: every number of the exam, computed from the samples alone."""
 
-import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+import numpy as np
+from numpy.typing import NDArray
 
 from eval import metrics, stats
-from eval.metrics import Sample
-from eval.report import page, words
+from eval.columns import BASE, FORCED, RL, Column
+from eval.gain import gain_parts, sharpened_or_new
+from eval.samples import Samples, at_axis, axes_of
 from r1_mini.errors import UserError
-from r1_mini.files import write_json_atomic, write_text_atomic
-from r1_mini.settings_file import read_mapping
 
-MIN_DEPTH = 2  # a one-step problem is also a line inside worked solutions, so its score is reported apart
-CHECKPOINTS = {"base": "base", "forced_worked": "base-forced", "rl": "rl"}  # name in the summary: folder of the exam
-SAME_EXAM = ("question", "answer", "split", "seed", "temperature", "top_p", "max_tokens")
-NEEDED = (
-    *SAME_EXAM,
-    "key",
-    "family",
-    "difficulty",
-    "completion",
-    "n_tokens",
-    "finish",
-    "correct",
-    "well_formed",
-    "voice",
-    "sample_index",
-)
+Floats = NDArray[np.float64]
 
 
-def prove(run_dir: Path, suite: str, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """Compare the samples of base, base forced to work, and RL; write `summary.json` and `report.html` beside them.
+def summarize(columns: Mapping[str, Column], suite: str) -> dict[str, Any]:
+    """The summary of an exam: scores of each column, differences with their verdicts, and where the first comes from.
 
-    `seconds` holds `base`, `grpo`, `exam` and `total`.
-    UserError, naming the file or the field, if samples are missing, damaged or not of the same exam.
+    The headline is on the problems without an axis; the axes are reported beside it. Differences: of every column to
+    the first, or of a run also RL against the forced base; their p-values are Holm-adjusted together.
     """
-    exam = run_dir / "eval" / suite
-    samples = {name: read_samples(exam / folder / "samples.jsonl") for name, folder in CHECKPOINTS.items()}
-    require_same_exam(samples)
-    recipe = read_mapping(run_dir / "recipe.yaml")
-    manifest = json.loads((run_dir / "manifest.json").read_text(encoding="utf-8"))
-    summary = {
+    proper = {name: _at(column, None) for name, column in columns.items()}
+    first = next(iter(proper.values())).samples[0]
+    pairs = _pairs(list(columns))
+    compared = [_difference(proper[before], proper[after]) for before, after in pairs]
+    adjusted = stats.holm([p_value for _, p_value, _ in compared]) if compared else []
+    comparisons = [
+        {
+            "before": before,
+            "after": after,
+            **asdict(gain),
+            "p_value": p_value,
+            "p_adjusted": p_adjusted,
+            "detectable": detectable,
+            "verdict": stats.verdict(gain, p_adjusted),
+        }
+        for (before, after), (gain, p_value, detectable), p_adjusted in zip(pairs, compared, adjusted, strict=True)
+    ]
+    summary: dict[str, Any] = {
         "suite": suite,
-        "recipe": recipe["name"],
-        "seed": recipe["seed"],
-        **summarize(samples),
-        "seconds": dict(seconds),
+        "families": sorted({question.family for question in first.questions}),
+        "split": first.settings["split"],
+        "n_problems": len(first.questions),
+        "n_samples": first.n,
+        "decoding": {field: first.settings[field] for field in ("temperature", "top_p", "max_tokens", "seed")},
+        "names": {name: column.label for name, column in columns.items()},
+        "scores": {name: _score(column, proper[name]) for name, column in columns.items()},
+        "comparisons": comparisons,
+        "gain": None,
+        "sharpened": None,
     }
-    summary["checkpoints"] = {stage: _weights(entry["sha256"]) for stage, entry in manifest["stages"].items()}
-    curves = {folder.name.split("-", 1)[1]: _rows(folder / "metrics.jsonl") for folder in _stages(run_dir)}
-    write_json_atomic(run_dir / "summary.json", summary)
-    write_text_atomic(run_dir / "report.html", page.render(summary, samples, curves, manifest))
+    if pairs:
+        before, after = pairs[0]
+        sides = proper[before].pooled, proper[after].pooled
+        summary["gain"] = {"before": before, "after": after, "parts": gain_parts(*sides)}
+        summary["sharpened"] = {"before": before, "after": after, **sharpened_or_new(*sides)}
     return summary
 
 
-def summarize(samples: Mapping[str, Sequence[Sample]]) -> dict[str, Any]:
-    """Figures from the samples of `base`, `forced_worked` and `rl`: all but `one_step` on problems of depth >= 2."""
-    deep = {name: metrics.at_depth(rows, MIN_DEPTH) for name, rows in samples.items()}
-    if not deep["base"]:
-        raise UserError(f"the exam has no problem of {MIN_DEPTH} or more operations", fix="add some to the suite")
-    rows = deep["base"]
-    n_problems = len({row["key"] for row in rows})
-    gain, more_than_voice = _difference(deep["base"], deep["rl"]), _difference(deep["forced_worked"], deep["rl"])
-    return {
-        "families": sorted({row["family"] for row in rows}),
-        "split": rows[0]["split"],
-        "min_depth": MIN_DEPTH,
-        "n_problems": n_problems,
-        "n_samples": len(rows),
-        "decoding": {field: rows[0][field] for field in ("temperature", "top_p", "max_tokens", "seed")},
-        **{name: _score(samples[name]) for name in CHECKPOINTS},
-        "paired_difference": gain,
-        "verdict": gain["verdict"],
-        "rl_minus_forced_worked": more_than_voice,
-        "forced_worked_minus_base": _difference(deep["base"], deep["forced_worked"]),
+def of_a_run(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The short figures of a run: base, forced base, RL, their paired difference and its verdict."""
+    found = {f"{c['before']} {c['after']}": c for c in summary["comparisons"]}
+    difference = found.get(f"{BASE} {RL}")
+    short: dict[str, Any] = {
+        name: {key: score[key] for key in ("pass_at_1", "pass_at_1_interval", "mean_tokens")}
+        for name, score in summary["scores"].items()
     }
+    if difference:
+        short["paired_difference"] = {key: difference[key] for key in ("estimate", "low", "high", "p_value")}
+        short["verdict"] = difference["verdict"]
+    return short
 
 
-def read_samples(path: Path) -> list[Sample]:
-    """The rows of a samples file; UserError with the line number if one is damaged or lacks a field."""
-    if not path.is_file():
-        raise UserError("no such file", where=str(path), fix="examine this checkpoint first")
-    again = "delete the file and examine again"
-    rows = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                raise UserError("not a whole line of JSON", where=f"{path}:{number}", fix=again) from None
-            missing = NEEDED if not isinstance(row, dict) else [field for field in NEEDED if field not in row]
-            if missing:
-                raise UserError(f"field `{missing[0]}` is missing", where=f"{path}:{number}", fix=again)
-            rows.append(row)
-    if not rows:
-        raise UserError("no samples", where=str(path), fix=again)
-    return rows
-
-
-def require_same_exam(samples: Mapping[str, Sequence[Sample]]) -> None:
-    """UserError, naming the field, unless every checkpoint got the same problems, equally often, decoded alike."""
-    indexed = {name: _indexed(name, rows) for name, rows in samples.items()}
-    (first, reference), *others = indexed.items()
-    for name, rows in others:
-        both = f"{first} and {name}"
-        if rows.keys() != reference.keys():
-            key, number = min(rows.keys() ^ reference.keys())
-            raise UserError(
-                f"`key` {key}, sample {number}, is in one of them only", where=both, fix="examine both again"
+def as_csv(summary: Mapping[str, Any]) -> str:
+    """One row per column and figure: `candidate,figure,estimate,low,high`."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["candidate", "figure", "estimate", "low", "high"])
+    for name, score in summary["scores"].items():
+        label = summary["names"][name]
+        for figure in ("pass_at_k", "maj_at_k"):
+            for point in score[figure]:
+                writer.writerow([label, f"{figure.split('_')[0]}@{point['k']}", *_ends(point)])
+        if score["greedy"]:
+            writer.writerow([label, "greedy", *_ends(score["greedy"])])
+        for figure in ("mean_tokens", "tokens_right", "tokens_wrong", "well_formed", "truncated"):
+            writer.writerow([label, figure, score[figure], "", ""])
+        for group in ("voices", "chains"):
+            for figure, value in score[group].items():
+                writer.writerow([label, f"{group[:-1]} {figure}", value, "", ""])
+        for cell in score["cells"]:
+            writer.writerow(
+                [label, " ".join(filter(None, (cell["family"], f"depth {cell['depth']}", cell["axis"]))), *_ends(cell)]
             )
-        for identity, row in reference.items():
-            for field in SAME_EXAM:
-                if row[field] != rows[identity][field]:
-                    what = f"they differ in `{field}`: {row[field]!r} and {rows[identity][field]!r}"
-                    raise UserError(what, where=both, fix="examine both with the same settings")
+    for found in summary["comparisons"]:
+        pair = f"{summary['names'][found['after']]} - {summary['names'][found['before']]}"
+        writer.writerow([pair, "difference in pass@1", *_ends(found)])
+    return out.getvalue()
 
 
-def _indexed(name: str, rows: Sequence[Sample]) -> dict[tuple[str, int], Sample]:
-    """Rows by key and sample index; UserError if the exam of this one checkpoint is not whole or not of one setting."""
-    again = "delete these samples and examine again"
-    indexed = {(row["key"], row["sample_index"]): row for row in rows}
-    if len(indexed) < len(rows):
-        raise UserError("the same `key` and `sample_index` occur twice", where=name, fix=again)
-    per_problem = Counter(row["key"] for row in rows)
-    fewest = min(per_problem, key=lambda key: per_problem[key])
-    if len(rows) != per_problem[fewest] * len(per_problem):
-        raise UserError(f"`key` {fewest} has fewer samples than others", where=name, fix=again)
-    for field in ("split", "temperature", "top_p", "max_tokens"):
-        if len(values := {row[field] for row in rows}) > 1:
-            raise UserError(f"`{field}` is not the same in all samples: {sorted(values)}", where=name, fix=again)
-    return indexed
+def _ends(interval: Mapping[str, float]) -> list[float]:
+    return [interval["estimate"], interval["low"], interval["high"]]
 
 
-def print_summary(summary: Mapping[str, Any], console: Console) -> None:
-    """The table of the exam and its verdict in words, for the terminal."""
-    console.print(f"{summary['suite']}: {words.exam(summary)}", highlight=False)
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(escape(words.UNITS))
-    for name in CHECKPOINTS:
-        table.add_column(words.NAMES[name], justify="right")
-    for section in words.table(summary):
-        for label, cells in section:
-            table.add_row(label, *map(escape, cells))
-        table.add_section()
-    console.print(table)
-    for sentence in (words.headline(summary), words.voice(summary), words.length(summary)):
-        console.print(sentence, highlight=False)
+def _pairs(names: list[str]) -> list[tuple[str, str]]:
+    """(before, after) of every difference, the headline first."""
+    if BASE in names and RL in names:
+        return [pair for pair in ((BASE, RL), (FORCED, RL), (BASE, FORCED)) if set(pair) <= set(names)]
+    return [(names[0], name) for name in names[1:]]
 
 
-def _score(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Figures of one checkpoint."""
-    deep, one_step = metrics.at_depth(samples, MIN_DEPTH), metrics.at_depth(samples, 0, MIN_DEPTH - 1)
-    whole = _accuracy(deep)
+def _at(column: Column, axis: str | None) -> Column:
+    """The column on one axis."""
+    return Column(
+        column.label,
+        column.seeds,
+        tuple(at_axis(samples, axis) for samples in column.samples),
+        tuple(at_axis(samples, axis) for samples in column.greedy),
+    )
+
+
+def _score(column: Column, proper: Column) -> dict[str, Any]:
+    """Every figure of one column, on the exam proper but for cells and axes."""
+    pooled = proper.pooled
+    whole = _accuracy(proper)
+    ks = metrics.powers(pooled.n // len(proper.seeds))
     return {
+        "seeds": [
+            {"seed": seed, "pass_at_1": float(metrics.pass_at_1(samples).mean())}
+            for seed, samples in zip(proper.seeds, proper.samples, strict=True)
+        ],
         "pass_at_1": whole["estimate"],
         "pass_at_1_interval": {"low": whole["low"], "high": whole["high"]},
-        "mean_tokens": metrics.mean_tokens(deep),
-        "well_formed": metrics.well_formed_share(deep),
-        "truncated": metrics.truncated_share(deep),
-        "voices": metrics.voice_shares(deep),
-        "by_depth": {str(depth): _accuracy(cell) for depth, cell in metrics.by_depth(deep).items()},
-        "one_step": _accuracy(one_step) if one_step else None,
+        "pass_at_k": [_curve_point(proper, k, metrics.pass_at_k) for k in ks],
+        "maj_at_k": [_curve_point(proper, k, metrics.maj_at_k) for k in ks],
+        "greedy": _accuracy(Column("", proper.seeds, proper.greedy, ())) if proper.greedy else None,
+        "mean_tokens": float(metrics.tokens(pooled).mean()),
+        "tokens_right": metrics.mean_tokens_where(pooled, correct=True),
+        "tokens_wrong": metrics.mean_tokens_where(pooled, correct=False),
+        "well_formed": float(metrics.well_formed(pooled).mean()),
+        "truncated": float(metrics.truncated(pooled).mean()),
+        "voices": metrics.voice_shares(pooled),
+        "chains": metrics.chain_truth(pooled),
+        "first_wrong_step": {str(step): share for step, share in metrics.first_wrong_steps(pooled).items()},
+        "cells": _cells(column),
+        "axes": {axis: _accuracy(_at(column, axis)) for axis in axes_of(column.samples[0])},
     }
 
 
-def _accuracy(samples: Sequence[Sample]) -> dict[str, float]:
-    means = list(metrics.accuracy_per_problem(samples).values())
-    return {
-        **asdict(stats.clustered_proportion(means, len(samples))),
-        "n_problems": len(means),
-        "n_samples": len(samples),
-    }
+def _cells(column: Column) -> list[dict[str, Any]]:
+    """Accuracy of each family, axis and depth, in the order of the suite."""
+    first = column.samples[0]
+    kinds = [(question.family, question.axis, question.depth) for question in first.questions]
+    cells = []
+    for family, axis, depth in sorted(
+        dict.fromkeys(kinds), key=lambda kind: (kind[1] is not None, kind[1] or "", kind[0], kind[2])
+    ):
+        keep_P = np.array([kind == (family, axis, depth) for kind in kinds], dtype=bool)
+        part = Column("", column.seeds, tuple(samples.where(keep_P) for samples in column.samples), ())
+        cells.append({"family": family, "axis": axis, "depth": depth, **_accuracy(part)})
+    return cells
 
 
-def _difference(before: Sequence[Sample], after: Sequence[Sample]) -> dict[str, Any]:
-    """Paired difference in pass@1 (after - before) with its interval, p-value and verdict."""
-    left, right = metrics.accuracy_per_problem(before), metrics.accuracy_per_problem(after)
-    means = ([left[key] for key in left], [right[key] for key in left])
-    gain, p_value = stats.paired_difference(*means), stats.sign_flip_p(*means)
-    return {**asdict(gain), "p_value": p_value, "verdict": stats.verdict(gain, p_value)}
+def _accuracy(column: Column) -> dict[str, Any]:
+    """pass@1 with its interval."""
+    means_SP = np.stack([metrics.pass_at_1(samples) for samples in column.samples])
+    return {**asdict(_interval(means_SP, column.samples[0].n)), "n_problems": means_SP.shape[1]}
 
 
-def _stages(run_dir: Path) -> Iterator[Path]:
-    """Stage folders `01-base`, `02-grpo`, … that logged metrics, in order."""
-    return (path.parent for path in sorted(run_dir.glob("[0-9][0-9]-*/metrics.jsonl")))
+def _interval(means_SP: Floats, n_samples: int) -> stats.Interval:
+    """Of one seed Wilson's with problems as clusters, of several the hierarchical bootstrap over seeds and problems."""
+    n_seeds, n_problems = means_SP.shape
+    if n_seeds == 1:
+        return stats.clustered_proportion(means_SP[0], n_samples * n_problems)
+    if n_problems == 1:
+        return stats.wilson(float(means_SP.sum()), n_seeds)
+    return stats.hierarchical(means_SP, within=(0.0, 1.0))
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def _curve_point(column: Column, k: int, metric: Callable[[Samples, int], Floats]) -> dict[str, float]:
+    """A score at k with its interval over problems, and over seeds if there are several."""
+    means_SP = np.stack([metric(samples, k) for samples in column.samples])
+    interval = _interval(means_SP, column.samples[0].n)
+    return {"k": k, **asdict(interval)}
 
 
-def _weights(hashes: Mapping[str, str]) -> dict[str, str]:
-    return {name: digest for name, digest in hashes.items() if name.endswith(".safetensors")}
+def _difference(before: Column, after: Column) -> tuple[stats.Interval, float, float]:
+    """Paired difference in pass@1 (after - before): interval, p-value, and the smallest one that could be shown."""
+    sides = [np.stack([metrics.pass_at_1(samples) for samples in column.samples]) for column in (before, after)]
+    old_SP, new_SP = sides
+    if old_SP.shape[1] < 2:
+        raise UserError("one problem is no exam", where=after.label, fix="ask more, see --limit")
+    if len(old_SP) == 1:
+        gain, p_value = stats.paired_difference(old_SP[0], new_SP[0]), stats.permutation_p(old_SP[0], new_SP[0])
+    else:
+        gain, p_value = stats.hierarchical(new_SP - old_SP), stats.seeds_p(new_SP - old_SP)
+    return gain, p_value, stats.detectable(old_SP, new_SP)

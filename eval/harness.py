@@ -1,158 +1,248 @@
-"""A checkpoint and a suite become samples.jsonl: one object per completion."""
+"""A checkpoint and a suite become samples.jsonl: written as it goes, continued where it was cut off.
+
+The exam is cut into chunks of completions. Each is drawn at once, on one of the processes, and is the same whoever
+draws it and whenever; samples.jsonl is the chunks in order. So a file is whole, or a whole number of chunks.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from rich.console import Console
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from eval import compare
-from eval.suite import Suite, load_suite
+from eval.samples import row
+from eval.suite import Asked, Suite
 from r1_mini.errors import UserError
-from r1_mini.files import sha256, write_text_atomic
+from r1_mini.files import remove, sha256, write_json_atomic, write_text_atomic
 from r1_mini.machine import source, versions
 from r1_mini.model.checkpoint import load_checkpoint
-from r1_mini.problems.problem import Problem
-from r1_mini.problems.sources import exam
-from r1_mini.recipe import Recipe, fingerprint
-from r1_mini.rewards import RULES
-from r1_mini.runs import RunFolder, checkpoint_hash
-from r1_mini.sampling.engine import Decoding, rollout
+from r1_mini.recipe import fingerprint
+from r1_mini.runs import checkpoint_hash, first_difference, locked
+from r1_mini.sampling.complete import Drawing, complete, prompt_for
+from r1_mini.sampling.engine import ROWS
 from r1_mini.training.callbacks import progress_bar
-from r1_mini.transcript import FORCED, prompt, read
+
+NOTE = "exam.json"
 
 
-class Exam:
-    """The exam at the end of a run: base, base forced to work, and RL on the same problems; then the proof.
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Who sits the exam: a checkpoint, made to answer in a voice or not."""
 
-    Its problems are drawn when it is made, before any training: UserError if there are too few.
+    name: str
+    checkpoint: Path
+    voice: str | None = None
+
+
+def examine(
+    candidate: Candidate, suite: Suite, asked: Sequence[Asked], folder: Path, console: Console, replaces: bool = False
+) -> float:
+    """Fill `folder` with samples.jsonl, greedy.jsonl if the suite wants one, and exam.json, which says of what.
+
+    Returns the seconds that it took, now or when it was done.
+
+    What is there from the same exam is kept, a part of it continued. UserError if another exam's samples are there,
+    unless it `replaces` them, or if another process is at work in the folder.
     """
-
-    def __init__(self, recipe: Recipe) -> None:
-        settings = recipe.evaluate.model_dump()
-        self.suite = load_suite(settings.pop("suite"), **settings)
-        suite = self.suite
-        if not recipe.problems:
-            raise UserError("no `problems` at the top of the recipe", where="evaluate", fix="add those to examine on")
-        try:
-            self.problems = exam(recipe.problems, suite.split, suite.number, suite.seed, suite.min_depth)
-        except ValueError as error:
-            fix = "change evaluate.number or evaluate.min_depth, or the problems"
-            raise UserError(str(error), where="evaluate", fix=fix) from None
-        if all(problem.difficulty["depth"] < compare.MIN_DEPTH for problem in self.problems):
-            what = f"no problem of {compare.MIN_DEPTH} or more operations to examine"
-            raise UserError(what, where="evaluate", fix="add deeper ones to the problems of the recipe")
-
-    def __call__(
-        self, run: RunFolder, checkpoints: Mapping[str, Path], seconds: Mapping[str, float], console: Console
-    ) -> None:
-        """Examine the first and the last checkpoint of a run; write samples, summary and report into its folder.
-
-        A run without a stage of reinforcement has nothing to compare: its samples are written, no summary.
-        """
-        first, last = next(iter(checkpoints)), list(checkpoints)[-1]
-        self._samples(run, "base", first, checkpoints[first], None, console)
-        self._samples(run, "base-forced", first, checkpoints[first], "worked", console)
-        if first == last:
-            console.print(f"no grpo stage, so nothing to compare; the samples: {run.path / 'eval' / self.suite.name}")
-            return
-        self._samples(run, "rl", last, checkpoints[last], None, console)
-        spent = {"base": 0.0, "grpo": 0.0}
-        for stage, value in seconds.items():
-            spent[stage.split("-", 1)[1]] += value
-        exams = [value for key, value in run.manifest["samples"].items() if key.startswith(f"{self.suite.name}/")]
-        spent["exam"] = sum(entry["seconds"] for entry in exams)
-        spent["total"] = sum(spent.values())
-        summary = compare.prove(run.path, self.suite.name, {key: round(value, 2) for key, value in spent.items()})
-        compare.print_summary(summary, console)
-        console.print(f"the page: {run.path / 'report.html'}", soft_wrap=True)
-
-    def _samples(
-        self, run: RunFolder, name: str, stage: str, checkpoint: Path, voice: str | None, console: Console
-    ) -> None:
-        """Write one checkpoint's samples.jsonl, unless it is there, made from the same and untouched."""
-        path = run.path / "eval" / self.suite.name / name / "samples.jsonl"
-        inputs = fingerprint(
-            {
-                "suite": self.suite,
-                "problems": [(problem.question, problem.answer) for problem in self.problems],
-                "voice": voice,
-                "checkpoint": checkpoint_hash(checkpoint),
-                "source": source(),
-                "versions": versions(),
-            }
-        )
-        done = run.manifest.get("samples", {}).get(f"{self.suite.name}/{name}")
-        if done and done["fingerprint"] == inputs and path.is_file() and sha256(path) == done["sha256"]:
-            return
+    processes = PartialState()
+    identity = {
+        "candidate": candidate.name,
+        "voice": candidate.voice,
+        "suite": suite.model_dump(mode="json"),
+        "number": len(asked),
+        "problems": fingerprint([(each.problem.question, each.problem.answer, each.axis) for each in asked]),
+        "checkpoint": checkpoint_hash(candidate.checkpoint),
+        "source": source(),
+        "versions": versions(),
+    }
+    drawing = drawing_of(suite, candidate.voice)
+    parts = [_Part(folder / "samples.jsonl", drawing, len(asked))]
+    if suite.greedy and suite.temperature:
+        parts.append(_Part(folder / "greedy.jsonl", replace(drawing, samples=1, temperature=0.0), len(asked)))
+    with contextlib.ExitStack() as held:
+        if processes.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(folder))
+            _claim(folder, identity, replaces)
+            for part in parts:
+                part.drop_half_chunk()
+        processes.wait_for_everyone()
+        if is_finished(folder):
+            return float(json.loads((folder / NOTE).read_text(encoding="utf-8"))["seconds"])
         begun = time.perf_counter()
-        lines = sit(checkpoint, self.problems, self.suite, stage, voice, console, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(path, "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
+        model, tokenizer = load_checkpoint(candidate.checkpoint, processes.device)
+        for part in parts:
+            _fill(part, model, tokenizer, candidate, suite, asked, console, processes)
         seconds = round(time.perf_counter() - begun, 3)
-        entry = {"fingerprint": inputs, "sha256": sha256(path), "seconds": seconds}
-        run.update_manifest(samples={f"{self.suite.name}/{name}": entry})
+        if processes.is_main_process:
+            hashes = {part.path.name: sha256(part.path) for part in parts}
+            write_json_atomic(folder / NOTE, {**identity, "sha256": hashes, "seconds": seconds})
+        processes.wait_for_everyone()
+        return seconds
 
 
-def sit(
-    checkpoint: Path,
-    problems: Sequence[Problem],
+def is_finished(folder: Path) -> bool:
+    """Whether a whole exam lies in the folder; UserError if its samples have been changed since they were written."""
+    try:
+        hashes = json.loads((folder / NOTE).read_text(encoding="utf-8")).get("sha256")
+    except FileNotFoundError:
+        return False
+    for name, expected in (hashes or {}).items():
+        path = folder / name
+        if not path.is_file() or sha256(path) != expected:
+            what = "has been changed since it was written" if path.is_file() else "is missing"
+            raise UserError(what, where=str(path), fix=f"delete {folder} and examine again")
+    return bool(hashes)
+
+
+def _claim(folder: Path, identity: dict[str, Any], replaces: bool) -> None:
+    """Make the folder this exam's: what another one left is refused, or cleared if it may be replaced."""
+    note = folder / NOTE
+    if note.exists():
+        there = json.loads(note.read_text(encoding="utf-8"))
+        mine = {key: there.get(key) for key in identity}
+        difference = first_difference(mine, json.loads(json.dumps(identity)))
+        if difference is None:
+            return
+        if not replaces:
+            key, old, new = difference
+            what = f"holds the samples of another exam: {key} is {old} there and {new} now"
+            raise UserError(what, where=str(folder), fix="choose another folder with --out, or delete this one")
+    for old_file in (*folder.glob("*.jsonl"), *folder.glob(".chunk-*")):
+        remove(old_file)
+    write_json_atomic(note, identity)
+
+
+class _Part:
+    """One file of samples, made of chunks: (problems, sample numbers) of at most `ROWS` completions."""
+
+    def __init__(self, path: Path, drawing: Drawing, number: int) -> None:
+        self.path, self.drawing = path, drawing
+        problems, samples = max(1, ROWS // drawing.samples), min(ROWS, drawing.samples)
+        self.chunks = [
+            (range(p, min(p + problems, number)), range(s, min(s + samples, drawing.samples)))
+            for p in range(0, number, problems)
+            for s in range(0, drawing.samples, samples)
+        ]
+
+    def chunk_file(self, index: int) -> Path:
+        """Where a chunk waits for those before it."""
+        return self.path.with_name(f".chunk-{self.path.stem}-{index:06d}")
+
+    def drop_half_chunk(self) -> None:
+        """Cut the file back to whole chunks."""
+        if not self.path.exists():
+            return
+        lines, size, whole = 0, 0, 0
+        ends = set(accumulate(len(problems) * len(samples) for problems, samples in self.chunks))
+        with self.path.open("rb") as file:
+            for line in file:
+                lines, size = lines + line.endswith(b"\n"), size + len(line)
+                if lines in ends and line.endswith(b"\n"):
+                    whole = size
+        with self.path.open("r+b") as file:
+            file.truncate(whole)
+
+    def tally(self) -> tuple[int, int, int]:
+        """(chunks, completions, right ones) in the file."""
+        completions = right = 0
+        if self.path.exists():
+            with self.path.open(encoding="utf-8") as file:
+                for line in file:
+                    completions, right = completions + 1, right + bool(json.loads(line)["correct"])
+        sizes = accumulate(len(problems) * len(samples) for problems, samples in self.chunks)
+        return sum(size <= completions for size in sizes), completions, right
+
+    def collect(self, done: int) -> int:
+        """Append the chunks that are ready, in order; how many the file then holds."""
+        while done < len(self.chunks) and (ready := self.chunk_file(done)).exists():
+            with self.path.open("a", encoding="utf-8", newline="\n") as file:
+                file.write(ready.read_text(encoding="utf-8"))
+            ready.unlink()
+            done += 1
+        return done
+
+
+def _fill(
+    part: _Part,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    candidate: Candidate,
     suite: Suite,
-    model_name: str,
-    voice: str | None,
+    asked: Sequence[Asked],
     console: Console,
-    title: str,
-) -> list[dict[str, Any]]:
-    """Every sample of one checkpoint in one exam, in the order of the problems."""
-    model, tokenizer = load_checkpoint(checkpoint)
-    prefix, banned = (tuple(tokenizer.convert_tokens_to_ids(list(t))) for t in FORCED[voice])
-    decoding = Decoding(suite.max_tokens, suite.temperature, suite.top_p, prefix, banned)
-    prompts = [prompt(problem.question) for problem in problems]
+    processes: PartialState,
+) -> None:
+    """Draw the chunks that are not there yet, each process its share."""
+    done, completions, right = part.tally()
+    mine = [
+        index for index in range(done, len(part.chunks)) if index % processes.num_processes == processes.process_index
+    ]
+    total = len(asked) * part.drawing.samples
+    title = candidate.name if part.drawing.temperature else f"{candidate.name}, greedy"
     with progress_bar(console) as progress:
-        bar = progress.add_task(f"exam {title}", total=len(problems) * suite.samples, note="")
-        groups = rollout(
-            model,
-            tokenizer(prompts, add_special_tokens=False)["input_ids"],
-            suite.samples,
-            decoding,
-            seed=suite.seed,
-            stop=[tokenizer.eos_token_id],
-            pad=tokenizer.pad_token_id,
-            progress=lambda count: progress.advance(bar, count),
-        )
-    samples = []
-    for problem, text, group in zip(problems, prompts, groups, strict=True):
-        for index, done in enumerate(group):
-            completion = tokenizer.decode(done.tokens, skip_special_tokens=True)
-            transcript = read(completion, done.finish)
-            rewards = {name: rule(transcript, problem.answer) for name, rule in RULES.items()}
-            samples.append(
-                {
-                    "key": problem.key,
-                    "family": problem.family,
-                    "difficulty": dict(problem.difficulty),
-                    "split": suite.split,
-                    "question": problem.question,
-                    "answer": problem.answer,
-                    "prompt": text,
-                    "completion": completion,
-                    "n_tokens": len(done.tokens),
-                    "finish": done.finish,
-                    "parsed": transcript.answer,
-                    "correct": rewards["accuracy"] == 1.0,
-                    "well_formed": transcript.well_formed,
-                    "voice": transcript.voice,
-                    "rewards": rewards,
-                    "sample_index": index,
-                    "model": model_name,
-                    "seed": suite.seed,
-                    "temperature": suite.temperature,
-                    "top_p": suite.top_p,
-                    "max_tokens": suite.max_tokens,
-                }
+        bar = progress.add_task(title, total=total, completed=completions, note="", visible=processes.is_main_process)
+        for index in mine:
+            if part.chunk_file(index).exists():  # drawn before a cut, and not yet collected
+                continue
+            lines = []
+            for line in _chunk(part, index, model, tokenizer, candidate, suite, asked):
+                lines.append(json.dumps(line, ensure_ascii=False))
+                completions, right = completions + 1, right + line["correct"]
+            write_text_atomic(part.chunk_file(index), "".join(f"{line}\n" for line in lines))
+            progress.update(
+                bar, advance=len(lines) * processes.num_processes, note=f"{100 * right / completions:.1f}% right"
             )
-    return samples
+            if processes.is_main_process:
+                done = part.collect(done)
+    processes.wait_for_everyone()
+    if processes.is_main_process:
+        done = part.collect(done)
+        assert done == len(part.chunks), f"{done} of {len(part.chunks)} chunks of {part.path}"
+
+
+def _chunk(
+    part: _Part,
+    index: int,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    candidate: Candidate,
+    suite: Suite,
+    asked: Sequence[Asked],
+) -> Iterator[dict[str, Any]]:
+    """The rows of one chunk."""
+    problems, samples = part.chunks[index]
+    chosen = [asked[problem] for problem in problems]
+    drawing = replace(part.drawing, samples=len(samples))
+    return drawn(model, tokenizer, candidate.name, suite, chosen, drawing, samples.start)
+
+
+def drawn(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    name: str,
+    suite: Suite,
+    asked: Sequence[Asked],
+    drawing: Drawing,
+    first_sample: int = 0,
+) -> Iterator[dict[str, Any]]:
+    """The judged rows of some problems, all at once: `drawing.samples` completions of each."""
+    prompts = [prompt_for(tokenizer, each.problem.question) for each in asked]
+    groups = complete(model, tokenizer, prompts, drawing, first_sample=first_sample)
+    for each, prompt, group in zip(asked, prompts, groups, strict=True):
+        for number, made in enumerate(group, start=first_sample):
+            yield row(each, prompt, made, number, name, suite, drawing)
+
+
+def drawing_of(suite: Suite, voice: str | None = None) -> Drawing:
+    """How a suite draws completions."""
+    return Drawing(suite.samples, suite.temperature, suite.top_p, suite.max_tokens, suite.seed, voice)

@@ -1,19 +1,25 @@
 """Numbers to intervals, tests and verdicts: pure functions of arrays.
 
-Samples of one problem are not independent, so the unit that is resampled, flipped or counted is always the problem.
+Samples of one problem are not independent, so the unit that is resampled, flipped or counted is always the problem;
+of several training seeds, the seed and the problem. Suffixes: S seeds, P problems, K columns, R resamples.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 LEVEL = 0.95
 RESAMPLES = 10_000
+SMALLEST_P = 1e-300  # near the smallest float; a p-value below it is reported as this
+FINEST = 2**17  # steps into which permutation_p divides the sum of all absolute differences, at most
 Verdict = Literal["shown", "not shown"]
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,41 +57,170 @@ def clustered_proportion(means_P: ArrayLike, n_samples: int) -> Interval:
     return wilson(p * effective, effective)
 
 
-def paired_difference(before_P: ArrayLike, after_P: ArrayLike, seed: int = 0) -> Interval:
-    """Mean of after - before over the same problems, (P,) each; percentile interval of a bootstrap over problems.
+def bootstrap_means(values_PK: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> Array:
+    """Means of K columns over P problems drawn with replacement, (R, K); the columns of a row share the problems drawn.
 
-    Drawing P problems with replacement is a multinomial draw over the distinct differences: all resamples in one call.
+    P draws are one multinomial draw over the distinct rows of `values_PK`, of which an exam with few samples has few.
+    """
+    values = np.asarray(values_PK, dtype=float)
+    rows, counts = np.unique(values, axis=0, return_counts=True)
+    rng = np.random.default_rng(seed)
+    at_once = 2**20 // len(rows) + 1  # resamples: 8 MB of counts, whatever the size of the exam
+    sums = [
+        rng.multinomial(len(values), counts / len(values), size=min(at_once, resamples - done)) @ rows
+        for done in range(0, resamples, at_once)
+    ]
+    means: Array = np.concatenate(sums) / len(values)
+    return means
+
+
+def interval_of(draws_R: ArrayLike, estimate: float) -> Interval:
+    """Percentile interval of a bootstrap from its draws, (R,): the r-th smallest is the r / (R + 1) quantile."""
+    low, high = np.quantile(np.asarray(draws_R), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="weibull")
+    return Interval(estimate, float(low), float(high))
+
+
+def paired_difference(before_P: ArrayLike, after_P: ArrayLike, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Mean of after - before over the same problems, (P,) each; percentile interval of a bootstrap over problems."""
+    difference = _difference(before_P, after_P)
+    assert difference.ndim == 1
+    draws = bootstrap_means(difference[:, None], resamples, seed)
+    return interval_of(draws[:, 0], float(difference.mean()))
+
+
+def permutation_p(before_P: ArrayLike, after_P: ArrayLike) -> float:
+    """Exact two-sided p-value of no difference over the same problems, (P,) each.
+
+    The share of all 2^P choices of signs for the problems' differences (Fisher 1935) that take their sum as far from
+    zero as the observed one, counted problem by problem over whole steps (Pagano & Tritchler 1983). Only positive
+    numbers are added, so a small p-value has about 12 right digits; one below SMALLEST_P is given as SMALLEST_P.
     """
     difference = _difference(before_P, after_P)
-    values, counts = np.unique(difference, return_counts=True)
-    resampled = np.random.default_rng(seed).multinomial(difference.size, counts / difference.size, size=RESAMPLES)
-    low, high = np.quantile(resampled @ values / difference.size, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(difference.mean()), float(low), float(high))
+    assert difference.ndim == 1
+    steps = _whole_steps(difference)
+    gained, lost = int(steps[steps > 0].sum()), int(-steps[steps < 0].sum())
+    if gained == lost:
+        return 1.0
+    chance_T = np.zeros(min(gained, lost) + 1)  # of T steps with a plus: the lower tail, which the upper one mirrors
+    chance_T[0] = 1.0
+    for step in np.sort(np.abs(steps[steps != 0])):
+        chance_T /= 2
+        chance_T[step:] += chance_T[:-step]
+    return max(2 * float(chance_T.sum()), SMALLEST_P)
 
 
-def sign_flip_p(before_P: ArrayLike, after_P: ArrayLike, seed: int = 0) -> float:
-    """Two-sided p-value of no difference: how often random signs on the problems' differences reach the sum observed.
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for being several, in their order (Holm 1979): below a, at most a share a of families errs."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)))
+    return [float(value) for value in adjusted]
 
-    The observed signs count as one of the draws (Phipson & Smyth 2010), so the smallest value is 1 / (RESAMPLES + 1).
+
+def hierarchical(
+    means_SP: ArrayLike,
+    seed: int = 0,
+    within: tuple[float, float] = (-math.inf, math.inf),
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Interval of the mean over all training seeds and all problems, from S seeds examined on the same P, (S, P).
+
+    For scores, cut to `within` = (0, 1), or for differences. A bootstrap over seeds and problems (cf. Saravanan et al.
+    2020; Agarwal et al. 2021, 2108.13264) that draws seeds from a distribution, as 3 seeds resampled vary too little.
+    Of one seed it is the bootstrap over problems, and speaks of this seed only.
     """
-    difference = _difference(before_P, after_P)
-    sizes, counts = np.unique(np.abs(difference), return_counts=True)
-    positive = np.random.default_rng(seed).binomial(counts, 0.5, size=(RESAMPLES, counts.size))
-    flipped = np.abs((2 * positive - counts) @ sizes)
-    at_least = np.count_nonzero(flipped >= abs(difference.sum()) - 1e-9)  # equal sums differ by rounding
-    return float((1 + at_least) / (1 + RESAMPLES))
+    estimate = float(np.mean(np.asarray(means_SP, dtype=float)))
+    interval = interval_of(_draws(means_SP, seed, resamples), estimate)
+    low, high = np.clip((interval.low, interval.high), *within)
+    return Interval(estimate, float(low), float(high))
+
+
+def seeds_p(difference_SP: ArrayLike, seed: int = 0, resamples: int = RESAMPLES) -> float:
+    """Two-sided p-value of no difference over all seeds and problems, from after - before, (S, P).
+
+    Twice the share of the draws of `hierarchical` beyond zero. The observed mean counts as one more (Phipson & Smyth
+    2010), so the smallest value is 2 / (R + 1).
+    """
+    draws = _draws(difference_SP, seed, resamples)
+    beyond = min(np.count_nonzero(draws <= 0), np.count_nonzero(draws >= 0))
+    return min(1.0, 2 * (1 + beyond) / (1 + draws.size))
+
+
+def detectable(before: ArrayLike, after: ArrayLike, power: float = 0.8) -> float:
+    """Smallest true difference that an exam like this one would show with chance `power`; (P,) each, or (S, P) each.
+
+    (t_.975 + t_power) * SE, where differences vary over problems and seeds as they did here; of one seed t is normal.
+    """
+    of_seeds, of_problems, freedom = _variances(np.atleast_2d(_difference(before, after)))
+    t = stdtrit(freedom, [(1 + LEVEL) / 2, power])
+    return float(t.sum() * math.sqrt(of_seeds + of_problems))
 
 
 def verdict(gain: Interval, p_value: float) -> Verdict:
-    """Whether the exam shows a gain: the interval lies above zero and the sign-flip test agrees.
+    """Whether the exam shows a gain: the interval lies above zero and the test, `holm`'s if one of several, agrees.
 
     The test guards the small exam, where a bootstrap over a handful of problems is too sure of itself.
     """
     return "shown" if gain.low > 0 and p_value < 1 - LEVEL else "not shown"
 
 
-def _difference(before_P: ArrayLike, after_P: ArrayLike) -> NDArray[np.float64]:
-    before, after = np.asarray(before_P, dtype=float), np.asarray(after_P, dtype=float)
-    assert before.shape == after.shape and before.ndim == 1 and before.size > 0
-    difference: NDArray[np.float64] = np.round(after - before, 12)  # so that np.unique sees 2/3 - 1/3 and 1/3 as one
+def _difference(before: ArrayLike, after: ArrayLike) -> Array:
+    """after - before, (P,) or (S, P)."""
+    left, right = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
+    assert left.shape == right.shape and left.size > 0
+    difference: Array = np.round(right - left, 12)  # so that np.unique sees 2/3 - 1/3 and 1/3 as one
     return difference
+
+
+def _whole_steps(difference_P: Array) -> NDArray[np.int64]:
+    """Differences as multiples of one step, (P,) int.
+
+    Exactly, if they are fractions with denominators up to 1,000 and make up at most FINEST steps; else rounded, to
+    FINEST steps in all. Rounded differences flip signs as well as others do: the test stays exact, of a sum that is off
+    by a small part of its own spread.
+    """
+    sizes = np.unique(np.abs(difference_P)).tolist()
+    per_unit = math.lcm(*(Fraction(size).limit_denominator(1_000).denominator for size in sizes))
+    total = float(np.abs(difference_P).sum())
+    steps: NDArray[np.int64] = np.rint(difference_P * min(per_unit, FINEST / max(total, 1e-9))).astype(np.int64)
+    return steps
+
+
+def _draws(means_SP: ArrayLike, seed: int, resamples: int) -> Array:
+    """Draws of the mean over all seeds and problems, (R,): problems resampled, seeds normal, the sum of Student's t."""
+    means = np.asarray(means_SP, dtype=float)
+    problems_P = means.mean(axis=0)
+    draws: Array = bootstrap_means(problems_P[:, None], resamples, seed)[:, 0]
+    if len(means) == 1:
+        return draws
+    of_seeds, of_problems, freedom = _variances(means)
+    if of_seeds == 0:
+        return draws
+    rng = np.random.default_rng((seed, 1))  # not the stream that drew the problems
+    seeds = math.sqrt(of_seeds) * rng.standard_normal(resamples)
+    without_noise = math.sqrt(of_problems / (problems_P.var(ddof=1) / problems_P.size or 1.0))
+    student = np.sqrt(freedom / rng.chisquare(freedom, resamples))
+    draws = means.mean() + student * (seeds + without_noise * (draws - means.mean()))
+    return draws
+
+
+def _variances(means_SP: Array) -> tuple[float, float, float]:
+    """Variance of the mean of (S, P) from drawing seeds and from drawing problems, and degrees of freedom of their sum.
+
+    Two-way random effects: the noise of sampling, and of how seeds differ in what they find hard, is in the spread of
+    the seeds' means already, so it is taken out of the spread of the problems' means. The seeds' share of the sum has
+    S - 1 degrees of freedom, the rest no end of them, and the reciprocals are averaged by share. Between Satterthwaite
+    (1946), who averages by squared share, and Cochran (1964), who averages quantiles: see docs/COVERAGE.md.
+    """
+    n_seeds, n_problems = means_SP.shape
+    assert n_problems > 1
+    seeds_S, problems_P = means_SP.mean(axis=1), means_SP.mean(axis=0)
+    of_seeds = float(seeds_S.var(ddof=1)) / n_seeds if n_seeds > 1 else 0.0
+    of_problems = float(problems_P.var(ddof=1)) / n_problems
+    if of_seeds == 0:
+        return 0.0, of_problems, math.inf
+    rest_SP = means_SP - seeds_S[:, None] - problems_P + means_SP.mean()
+    noise = float((rest_SP**2).sum()) / ((n_seeds - 1) * (n_problems - 1)) / means_SP.size
+    of_problems = max(0.0, of_problems - noise)
+    return of_seeds, of_problems, (n_seeds - 1) * (of_seeds + of_problems) / of_seeds

@@ -58,7 +58,7 @@ def run(
     global _log
     _log = folder / "log.txt"
 
-    from eval.harness import Exam
+    from eval.exam import Exam
     from r1_mini import pipeline
 
     pipeline.run(settings, folder, console, examine=Exam(settings))
@@ -85,13 +85,102 @@ def sample(
     """Ask a checkpoint; prints its chain, each step marked right or wrong, and the verdict."""
     from r1_mini.runs import find_checkpoint
 
-    if voice not in (None, "direct", "worked"):
-        raise UserError(f"no voice is called '{voice}'", where="--voice", fix="choose direct or worked")
+    _known_voice(voice)
     folder = find_checkpoint(checkpoint)
 
     from r1_mini.sampling.ask import ask
 
     ask(folder, question, temperature=temperature, seed=seed, max_tokens=max_tokens, voice=voice)
+
+
+@app.command(
+    name="eval",
+    epilog="Example: r1-mini eval runs/tiny-r1-zero/01-base runs/tiny-r1-zero/02-grpo --suite arithmetic --family sum",
+)
+def evaluate(
+    checkpoints: Annotated[
+        list[Path], typer.Argument(help="Folders of causal language models.", metavar="CHECKPOINT…", show_default=False)
+    ],
+    suite: Annotated[str, typer.Option(help="A suite of eval/suites, or the path of one.")] = "arithmetic",
+    family: Annotated[
+        list[str] | None, typer.Option(help="Ask this family only; may be repeated.", show_default="all of the suite")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=2, help="Ask so many problems.", show_default="all")] = None,
+    split: Annotated[str | None, typer.Option(help="dev or test.", show_default="the suite's")] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Completions per problem.", show_default="the suite's")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(min=0.0, help="0 is greedy.", show_default="the suite's")] = None,
+    top_p: Annotated[float | None, typer.Option(min=1e-6, max=1.0, show_default="the suite's")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longest completion, tokens.", show_default="the suite's")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, show_default="the suite's")] = None,
+    voice: Annotated[
+        str | None, typer.Option(help="Force this voice: direct or worked.", show_default="the model's choice")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where the samples go.", show_default="runs/eval/<suite>")
+    ] = None,
+    export_lm_eval: Annotated[
+        Path | None,
+        typer.Option(help="Examine nothing; write the suite as tasks of lm-evaluation-harness.", show_default=False),
+    ] = None,
+) -> None:
+    """Examine checkpoints on a suite and compare them to the first. What was cut off goes on where it was."""
+    from rich.console import Console
+
+    from r1_mini.logs import silent
+
+    _known_voice(voice)
+    if split not in (None, "dev", "test"):
+        raise UserError(f"no split is called '{split}'", where="--split", fix="choose dev or test")
+
+    from eval.exam import evaluate as examine_all
+    from eval.exam import export
+
+    settings = {
+        "families": family or None,
+        "limit": limit,
+        "split": split,
+        "samples": samples,
+        "temperature": temperature,
+        "top_p": top_p,
+        "max_tokens": max_tokens,
+        "seed": seed,
+    }
+    with silent():
+        if export_lm_eval is not None:
+            export(checkpoints, suite, export_lm_eval, Console(), **settings)
+        else:
+            examine_all(checkpoints, suite, out, voice, Console(), **settings)
+
+
+@app.command(epilog="Example: r1-mini compare runs/seed-0 runs/seed-1 runs/seed-2")
+def compare(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Run folders, or folders that `eval` wrote.", metavar="RUN…", show_default=False),
+    ],
+    suite: Annotated[
+        str | None, typer.Option(help="Which of the runs' exams.", show_default="that of their recipe")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Where the report goes.", show_default="runs/compare, or the single run"),
+    ] = None,
+) -> None:
+    """Compare runs or exams from their saved samples: table, summary.json, comparison.csv, report.html."""
+    from rich.console import Console
+
+    from eval.publish import compare as compare_all
+
+    compare_all(paths, suite, out, Console())
+
+
+def _known_voice(voice: str | None) -> None:
+    if voice not in (None, "direct", "worked"):
+        raise UserError(f"no voice is called '{voice}'", where="--voice", fix="choose direct or worked")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

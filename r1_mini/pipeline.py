@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from rich.console import Console
@@ -16,14 +16,23 @@ from rich.console import Console
 from r1_mini.files import read_jsonl
 from r1_mini.logs import quiet
 from r1_mini.machine import source, versions
-from r1_mini.recipe import BaseStage, GrpoStage, Recipe, fingerprint
+from r1_mini.recipe import BaseStage, DevExam, GrpoStage, Recipe, fingerprint
 from r1_mini.runs import RunFolder, checkpoint_hash, find_checkpoint
 
-Examine = Callable[[RunFolder, Mapping[str, Path], Mapping[str, float], Console], object]
-"""The exam: (run, checkpoint folders in order, seconds of each stage, console)."""
+
+class Examiner(Protocol):
+    """The exam, as the command line hands it over."""
+
+    def __call__(
+        self, run: RunFolder, checkpoints: Mapping[str, Path], seconds: Mapping[str, float], console: Console
+    ) -> None:
+        """The exam of a run's checkpoints, in order; `seconds` of each stage."""
+
+    def on_dev(self, settings: DevExam) -> Callable[[Any, Any], float]:
+        """A function of model and tokenizer: pass@1 on dev, for use during training."""
 
 
-def run(recipe: Recipe, out: Path, console: Console, examine: Examine) -> None:
+def run(recipe: Recipe, out: Path, console: Console, examine: Examiner) -> None:
     """Every stage of `recipe` into the run folder `out`, then the exam over its checkpoints."""
     start = None if recipe.model is None else find_checkpoint(Path(recipe.model))
     with RunFolder(out, recipe) as folder, quiet(folder.path / "log.txt"):
@@ -31,7 +40,7 @@ def run(recipe: Recipe, out: Path, console: Console, examine: Examine) -> None:
         seconds: dict[str, float] = {}
         for number, stage in enumerate(recipe.stages, start=1):
             name = f"{number:02d}-{stage.kind}"
-            start, seconds[name] = _run_stage(folder, name, stage, start, console)
+            start, seconds[name] = _run_stage(folder, name, stage, start, console, examine)
             checkpoints[name] = start
         examine(folder, checkpoints, seconds, console)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
@@ -39,7 +48,12 @@ def run(recipe: Recipe, out: Path, console: Console, examine: Examine) -> None:
 
 
 def _run_stage(
-    folder: RunFolder, name: str, stage: BaseStage | GrpoStage, start: Path | None, console: Console
+    folder: RunFolder,
+    name: str,
+    stage: BaseStage | GrpoStage,
+    start: Path | None,
+    console: Console,
+    examine: Examiner,
 ) -> tuple[Path, float]:
     """The stage's checkpoint folder and the seconds it took, now or when it was done."""
     recipe = folder.recipe
@@ -74,7 +88,8 @@ def _run_stage(
         from r1_mini.training.grpo import train_grpo
 
         assert start is not None, "a recipe starts from a model or a base stage"
-        train_grpo(stage, specs, start, recipe.seed, work, checkpoint, console)
+        dev_score = examine.on_dev(stage.dev) if stage.dev is not None else None
+        train_grpo(stage, specs, start, recipe.seed, work, checkpoint, console, dev_score)
     for file in ("metrics.jsonl", "trainer.json"):
         shutil.copy(work / file, checkpoint / file)
     for logged in ("runs", "completions"):  # what TRL wrote for TensorBoard, and its tables of completions

@@ -21,6 +21,7 @@ from r1_mini.errors import UserError, nearest, shown
 from r1_mini.problems.sources import ProblemSpec
 from r1_mini.trainer_fields import TrainerError, check_trainer
 
+Families = Annotated[tuple[str, ...], Strict(False), Field(min_length=1)]
 Problems = Annotated[tuple[ProblemSpec, ...], Strict(False)]
 
 
@@ -105,6 +106,17 @@ class BaseStage(Settings):
         return _trainer("base", values)
 
 
+class DevExam(Settings):
+    """Examination on the dev split while a stage trains; the stage's checkpoint is then the best one examined."""
+
+    every: int = Field(ge=1)
+    """Steps between two examinations; the last step is always examined."""
+    suite: str = "quick"
+    families: Families | None = None
+    limit: int | None = Field(None, ge=2, le=1_000_000)
+    """Ask the first so many problems, evenly from all entries of the suite."""
+
+
 class GrpoStage(Settings):
     """Reinforcement learning on rule rewards, through TRL's GRPOTrainer."""
 
@@ -113,6 +125,8 @@ class GrpoStage(Settings):
     """Empty: the recipe's own `problems`."""
     rewards: dict[str, float] = {"accuracy": 1.0, "format": 0.1}
     """Name of a rule in r1_mini.rewards -> weight."""
+    dev: DevExam | None = None
+    """Examine while training, such as `{every: 25, families: [sum]}`, and keep the best checkpoint, not the last."""
     trainer: dict[str, Any] = {}
     """Fields of trl.GRPOConfig."""
 
@@ -144,20 +158,22 @@ class Evaluate(Settings):
     """The exam at the end of a run; null takes the suite's own value."""
 
     suite: str = "arithmetic"
+    """Name of a suite in eval/suites, or the path of one; `own` asks the problems of the recipe."""
+    families: Families | None = None
+    """Those of the suite's families to ask; null is all."""
+    limit: int | None = Field(None, ge=2, le=1_000_000)
+    """Ask the first so many problems, evenly from all entries of the suite."""
     split: Literal["dev", "test"] | None = None
     """Settings are chosen on dev; test is for the figures that are reported."""
-    number: int | None = Field(None, ge=1, le=1_000_000)
-    """Problems asked."""
     samples: int | None = Field(None, ge=1, le=10_000)
     """Completions per problem."""
+    greedy: bool | None = None
+    """Whether each problem is also answered once at temperature 0."""
     temperature: float | None = Field(None, ge=0, le=10)
-    """0 is greedy decoding."""
     top_p: float | None = Field(None, gt=0, le=1)
     max_tokens: int | None = Field(None, ge=1, le=100_000)
     """Longest completion, tokens."""
     seed: int | None = Field(None, ge=0, lt=2**32)
-    min_depth: int | None = Field(None, ge=1)
-    """Fewest operations in a problem; one-step problems are facts that chains contain."""
 
 
 class Recipe(Settings):

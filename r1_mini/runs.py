@@ -10,7 +10,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -42,11 +42,11 @@ class RunFolder:
 
     def __init__(self, path: Path, recipe: Recipe) -> None:
         self.path, self.recipe = path, recipe
-        self._lock: int | None = None
+        self._lock = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         _claim(self.path)
-        self._lock = _locked(self.path)
+        self._lock.enter_context(locked(self.path))
         try:
             self._check_recipe()
             clear_leftovers(self.path)
@@ -59,19 +59,14 @@ class RunFolder:
             if "commit" not in self.manifest:
                 self._note_origin()
         except BaseException:
-            self._unlock()
+            self._lock.close()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._unlock()
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.close()
 
     def _check_recipe(self) -> None:
         """UserError if the recipe.yaml here trains something else, naming the first key. The exam may change."""
@@ -244,22 +239,25 @@ def _claim(path: Path) -> None:
         raise UserError(f"not a run folder, and not empty (it holds {strangers[0]})", where=str(path), fix=fix)
 
 
-def _locked(path: Path) -> int:
-    """A descriptor that holds the folder's lock until it is closed or the process ends, however it ends."""
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds the folder's lock within the block; a process that ends lets it go, however it ends.
+
+    UserError if another process has it.
+    """
     descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.read(descriptor, 32).decode(errors="replace").strip() or "?"
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "?"
+            fix = "wait for it, or choose another folder with --out"
+            raise UserError(f"process {holder} is running in this folder", where=str(path), fix=fix) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
         os.close(descriptor)
-        raise UserError(
-            f"process {holder} is running in this folder",
-            where=str(path),
-            fix="wait for it, or choose another folder with --out",
-        ) from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
-    return descriptor
 
 
 def _now() -> str:

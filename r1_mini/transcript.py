@@ -27,6 +27,16 @@ FORCED: dict[str | None, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """To force a voice: the tokens that begin the completion, and those that may not come next."""
 
+R1_SYSTEM = (
+    "A conversation between User and Assistant. The User asks a question, and the Assistant solves it. The Assistant "
+    "first thinks about the reasoning process in the mind and then provides the User with the answer. The reasoning "
+    "process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, i.e., "
+    "<think> reasoning process here </think> <answer> answer here </answer>."
+)
+"""R1-Zero's instruction (2501.12948, table 1), the system prompt of a chat model."""
+R1_PROMPT = f"{R1_SYSTEM} User: {{question}}. Assistant:"
+"""What a base model that is not ours is given (2501.12948, table 1)."""
+
 
 def prompt(question: str) -> str:
     """What the model is given: `User: 12+7-3`, a line break, `Assistant:`."""

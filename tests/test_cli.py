@@ -27,7 +27,7 @@ Work = Callable[..., None]
 def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Work], None]:
     """Puts a function in the place of the real pipeline, and in the place of the exam."""
     exam = types.SimpleNamespace(Exam=lambda recipe: len)
-    monkeypatch.setitem(sys.modules, "eval.harness", exam)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "eval.exam", exam)  # type: ignore[arg-type]
     monkeypatch.chdir(tmp_path)
 
     def put(work: Work) -> None:

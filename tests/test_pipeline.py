@@ -52,7 +52,7 @@ def test_the_smoke_recipe_leaves_every_file_that_the_readme_names(smoke):
     for stage in ("01-base", "02-grpo"):
         for name in ("model.safetensors", "config.json", "tokenizer.json", "metrics.jsonl", "stage.json"):
             assert (out / stage / name).stat().st_size > 0, name
-    assert set(samples(out)) == {"base", "base-forced", "rl"}
+    assert set(samples(out)) == {"01-base", "01-base-worked", "02-grpo"}
     assert not [path for path in out.iterdir() if path.name.startswith((".work", ".aside"))]
 
 
@@ -68,7 +68,7 @@ def test_reinforcement_raises_the_accuracy_of_the_smoke_model(smoke):
 def test_the_summary_agrees_with_the_saved_samples(smoke):
     out, _ = smoke
     summary = json.loads((out / "summary.json").read_text())
-    for name, folder in (("base", "base"), ("forced_worked", "base-forced"), ("rl", "rl")):
+    for name, folder in (("base", "01-base"), ("forced_worked", "01-base-worked"), ("rl", "02-grpo")):
         rows = read_jsonl(out / "eval" / "smoke" / folder / "samples.jsonl")
         deep = [row for row in rows if row["difficulty"]["depth"] >= 2]
         assert summary[name]["pass_at_1"] == pytest.approx(sum(row["correct"] for row in deep) / len(deep))
@@ -150,7 +150,7 @@ def test_interrupting_says_so_in_one_line_and_leaves_a_run_that_resumes(tmp_path
     assert process.returncode == 130
     assert said.strip().splitlines()[-1].startswith("interrupted")
     assert "Traceback" not in said
-    assert run(work, "evaluate.number=30").returncode == 0
+    assert run(work, "evaluate.limit=30").returncode == 0
 
 
 def test_a_stage_is_found_again_from_another_run(smoke, tmp_path):

@@ -26,7 +26,7 @@ def test_a_recipe_loads_and_its_resolved_form_loads_as_the_same(path, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_runs_for_a_step_of_each_stage(path, tmp_path):
-    short = ["base.trainer.max_steps=10", "grpo.trainer.max_steps=1", "evaluate.number=8", "evaluate.samples=1"]
+    short = ["base.trainer.max_steps=10", "grpo.trainer.max_steps=1", "evaluate.limit=8", "evaluate.samples=1"]
     command = [sys.executable, "-m", "r1_mini", "run", str(path), *short, "--out", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

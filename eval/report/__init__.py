@@ -1,1 +1,1 @@
-"""The page of an exam: one self-contained HTML file with no script and no external request."""
+"""The page of an exam: one self-contained HTML file that requests nothing; its only script is our own, inline."""

@@ -1,157 +1,150 @@
-"""Charts as inline SVG whose colors are CSS variables of the page, so one drawing serves light and dark."""
+"""The charts of an exam: pass@k, what the gain is made of, and how true the chains are."""
 
-import io
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from __future__ import annotations
 
 import matplotlib
 import numpy as np
 from markupsafe import Markup
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
-from numpy.typing import NDArray
+from matplotlib.ticker import PercentFormatter
 
-from eval.metrics import VOICES
-from eval.report.words import NAMES
+from eval.report.svg import COLORS, INK, STYLE, axes_of, drawn, variables
+from eval.report.words import CHAINS, Summary, signed
 
-# matplotlib knows no CSS, so it draws with stand-in colors that are replaced in its output.
-INK, MUTED, GRID = "#010101", "#010102", "#010103"
-SERIES = {name: f"#0102{number:02x}" for number, name in enumerate(("base", "forced", "rl", "a", "b", "c", "d"))}
-CSS = {INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--grid)"} | {
-    color: f"var(--{name})" for name, color in SERIES.items()
-}
-STYLE = {
-    "svg.fonttype": "none",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": GRID,
-    "axes.labelcolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "xtick.color": GRID,
-    "ytick.color": GRID,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "legend.frameon": False,
-    "legend.labelcolor": INK,
-}
-Rows = Sequence[Mapping[str, Any]]
+FILL = {"right": "right", "wrong": "luck", "without": "none"}  # color by the chain; a wrong answer is hatched
+MOST_STEPS = 12  # later first wrong steps share a bar
 
 
-def accuracy_by_depth(summary: Mapping[str, Any]) -> Markup:
-    """pass@1 with its interval against the number of operations, one line per checkpoint."""
-    with matplotlib.rc_context(STYLE):
-        figure, axes = _axes("operations in the problem", share=True)
-        for offset, (name, color) in zip(
-            (-0.06, 0, 0.06), zip(NAMES, ("base", "forced", "rl"), strict=True), strict=True
-        ):
-            cells = summary[name]["by_depth"]
-            depths = np.array([int(depth) for depth in cells])
-            estimate, low, high = (
-                np.array([cell[end] for cell in cells.values()]) for end in ("estimate", "low", "high")
-            )
-            axes.errorbar(
-                depths + offset, estimate, yerr=np.maximum(0, [estimate - low, high - estimate]), label=NAMES[name],
-                color=SERIES[color], marker="o", markersize=4, linewidth=1.6, elinewidth=1.2, capsize=2.5,
-            )  # fmt: skip
-        axes.set_xticks(depths)
-        return _svg(figure, axes, "depth", "Accuracy by number of operations: base, base forced to work, after RL")
-
-
-def curve(rows: Rows, series: Mapping[str, str], name: str, title: str, share: bool = False) -> Markup | None:
-    """Metrics, {field: label}, against the step: each step faint, a moving average over a twentieth of the run on top.
-
-    None if no row has any of the fields. A step without a value (no wrong completion to measure, say) leaves a gap.
-    """
-    present = {field: label for field, label in series.items() if any(row.get(field) is not None for row in rows)}
-    if not present:
+def pass_at_k(summary: Summary, field: str, title: str) -> Markup | None:
+    """pass@k or maj@k against k on a log2 axis, with its band, one line per column; None if there is only k = 1."""
+    if summary["n_samples"] == 1:
         return None
-    steps = np.array([row["step"] for row in rows])
+    colors = variables(summary["scores"])
     with matplotlib.rc_context(STYLE):
-        figure, axes = _axes("step", share)
-        for color, (field, label) in zip(("a", "b", "c", "d"), present.items(), strict=False):
-            values = np.array([np.nan if row.get(field) is None else row[field] for row in rows], dtype=float)
-            axes.plot(steps, values, color=SERIES[color], linewidth=0.8, alpha=0.3)
-            axes.plot(steps, smooth(values, max(1, len(values) // 20)), color=SERIES[color], linewidth=1.8, label=label)
-        if not share:
-            axes.set_ylim(bottom=0)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        return _svg(figure, axes, name, title)
+        figure = Figure(figsize=(4.8, 3.2), layout="constrained")
+        axes = axes_of(figure, "k, samples per problem", share=True)
+        axes.set_xscale("log", base=2)
+        for column, score in summary["scores"].items():
+            k, estimate, low, high = (
+                np.array([point[end] for point in score[field]]) for end in ("k", "estimate", "low", "high")
+            )
+            color = COLORS[colors[column]]
+            axes.fill_between(k, low, high, color=color, alpha=0.18, linewidth=0)
+            axes.plot(k, estimate, color=color, marker="o", markersize=3.5, label=_plain(summary["names"][column]))
+        axes.set_xticks(k, [str(number) for number in k], minor=False)
+        axes.set_xticks([], minor=True)
+        lowest = min(point["low"] for score in summary["scores"].values() for point in score[field])
+        axes.set_ylim(bottom=max(-0.02, 0.1 * int(10 * lowest) - 0.02))
+        return drawn(figure, axes, field.replace("_", "-"), title, columns=3)
 
 
-def smooth(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """Centered moving average over `width` values, (S,) -> (S,); shorter at the ends, and NaN counts as absent."""
-    kernel = np.ones(width)
-    present = np.isfinite(values)
-    total, count = (
-        np.convolve(v, kernel, mode="full") for v in (np.where(present, values, 0.0), present.astype(float))
-    )
-    start = (width - 1) // 2
-    middle = slice(start, start + len(values))
-    return np.where(present, total[middle] / np.maximum(count[middle], 1), np.nan)
+def gain_parts(summary: Summary) -> Markup | None:
+    """From one column's pass@1 to the other's, part by part, with the interval of each part."""
+    gain = summary["gain"]
+    if gain is None:
+        return None
+    ends = {
+        side: (summary["names"][gain[side]], summary["scores"][gain[side]]["pass_at_1"]) for side in ("before", "after")
+    }
+    colors = variables(summary["scores"])
+    names = [ends["before"][0], *(part["name"] for part in gain["parts"]), ends["after"][0]]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 0.38 * len(names) + 0.7), layout="constrained")
+        axes = axes_of(figure, "pass@1")
+        axes.grid(axis="y", visible=False)
+        for row, side in ((0, "before"), (len(names) - 1, "after")):
+            axes.barh(row, ends[side][1], color=COLORS[colors[gain[side]]], height=0.62)
+            axes.annotate(
+                f"{100 * ends[side][1]:.1f}%", (ends[side][1], row), (4, 0), textcoords="offset points", va="center"
+            )
+        reached, furthest = ends["before"][1], max(value for _, value in ends.values())
+        for row, part in enumerate(gain["parts"], start=1):
+            start, reached = reached, reached + part["estimate"]
+            low, high = start + part["low"], start + part["high"]
+            axes.barh(
+                row,
+                part["estimate"],
+                left=start,
+                color=COLORS["b" if part["estimate"] >= 0 else "wrong"],
+                alpha=0.7,
+                height=0.62,
+            )
+            axes.plot([low, high], [row, row], color=INK, linewidth=1.2, marker="|", markersize=6)
+            axes.plot([start, start], [row - 1, row], color=INK, linewidth=0.6, linestyle=":")
+            right = max(start, reached, high)
+            furthest = max(furthest, right)
+            axes.annotate(signed(part["estimate"]), (right, row), (6, 0), textcoords="offset points", va="center")
+        axes.set_yticks(range(len(names)), [_plain(name) for name in names])
+        axes.tick_params(axis="y", labelcolor=INK, length=0)
+        axes.invert_yaxis()
+        axes.set_xlim(0, furthest * 1.16)
+        axes.set_xticks([tick for tick in np.linspace(0, 1, 6) if tick <= furthest * 1.05])
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        return drawn(figure, axes, "gain", "The parts that the difference in pass@1 is the sum of")
 
 
-def _axes(x_label: str, share: bool) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(4.8, 3.0), layout="constrained")
-    figure.patch.set_visible(False)
-    axes = figure.add_subplot()
-    axes.patch.set_visible(False)
-    axes.set_xlabel(x_label)
-    if share:
-        axes.set_ylim(-0.02, 1.02)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    return figure, axes
+def chain_truth(summary: Summary) -> Markup:
+    """Shares of completions by answer and chain, one stacked bar per column."""
+    scores = summary["scores"]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 0.38 * len(scores) + 1.3), layout="constrained")
+        axes = axes_of(figure, "share of completions")
+        axes.grid(axis="y", visible=False)
+        left = np.zeros(len(scores))
+        for key, label in CHAINS.items():
+            answer, chain = key.split("_")[0], key.split("_")[-1]
+            width = np.array([score["chains"][key] for score in scores.values()])
+            color, hatch = COLORS[FILL[chain]], "////" if answer == "wrong" else None
+            fill = "none" if hatch else color
+            axes.barh(
+                range(len(scores)),
+                width,
+                left=left,
+                facecolor=fill,
+                edgecolor=color,
+                hatch=hatch,
+                height=0.62,
+                label=label,
+            )
+            left += width
+        axes.set_yticks(range(len(scores)), [_plain(summary["names"][column]) for column in scores])
+        axes.tick_params(axis="y", labelcolor=INK, length=0)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        return drawn(figure, axes, "chains", "Share of completions by answer and chain", columns=3)
 
 
-def _svg(figure: Figure, axes: Axes, name: str, title: str) -> Markup:
-    """The figure as an `<svg>` that scales with the page; ids carry `name`, because a page has several charts."""
-    handles, labels = axes.get_legend_handles_labels()
-    if len(handles) > 1:
-        figure.legend(
-            handles, labels, loc="outside upper left", ncols=4, fontsize=9, handlelength=1.2, columnspacing=1.2
-        )
-    out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    text = out.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', _opening(title), text, count=1, flags=re.DOTALL)
-    text = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", text)
-    text = re.sub(r"'?DejaVu Sans'?[^;\"]*", "system-ui, sans-serif", text)
-    return Markup(re.sub("|".join(CSS), lambda match: CSS[match.group()], text))
+def first_wrong_step(summary: Summary) -> Markup | None:
+    """Of the chains with a wrong step, where the first one is; None if no chain has one."""
+    found = {
+        column: {int(step): share for step, share in score["first_wrong_step"].items()}
+        for column, score in summary["scores"].items()
+        if score["first_wrong_step"]
+    }
+    if not found:
+        return None
+    colors = variables(summary["scores"])
+    deepest = max(max(shares) for shares in found.values())
+    most = min(MOST_STEPS, deepest)
+    width = 0.8 / len(found)
+    highest = 0.0
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.8, 3.0), layout="constrained")
+        axes = axes_of(figure, "first wrong step", share=True)
+        axes.grid(axis="x", visible=False)
+        for place, (column, shares) in enumerate(found.items()):
+            bars = [shares.get(step, 0.0) for step in range(1, most)]
+            bars.append(sum(share for step, share in shares.items() if step >= most))
+            highest = max(highest, *bars)
+            at = np.arange(1, most + 1) + (place - (len(found) - 1) / 2) * width
+            axes.bar(at, bars, width * 0.9, color=COLORS[colors[column]], label=_plain(summary["names"][column]))
+        axes.set_xticks(range(1, most + 1), [*map(str, range(1, most)), f"{most}{'+' if deepest > most else ''}"])
+        axes.set_ylim(0, 1.1 * highest)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        return drawn(figure, axes, "first-wrong", "Where the first wrong step is", columns=3)
 
 
-def _opening(title: str) -> str:
-    assert not set(title) & set('<>&"\\')
-    return rf'<svg viewBox="\1" role="img" aria-label="{title}" xmlns:xlink="http://www.w3.org/1999/xlink">'
-
-
-def training(curves: Mapping[str, Rows]) -> Iterable[tuple[str, Markup]]:
-    """(caption, chart) of every training curve for which metrics were logged."""
-    grpo, base = curves.get("grpo", []), curves.get("base", [])
-    lengths = {"length": "all", "length_right": "right", "length_wrong": "wrong"}
-    voices = {f"voice_{voice}": voice for voice in VOICES}
-    without_signal = "Share of groups without signal, over RL steps"
-    drawings = (
-        (
-            "reward",
-            grpo,
-            {"reward": "reward", "accuracy": "accuracy"},
-            "Reward and accuracy of the rollouts, over RL steps",
-        ),
-        ("length", grpo, lengths, "Completion length in tokens, over RL steps"),
-        ("voices", grpo, voices, "Share of each voice, over RL steps"),
-        ("signal", grpo, {"without_signal": "without signal"}, without_signal),
-        ("entropy", grpo, {"entropy": "entropy"}, "Entropy per token in nats, over RL steps"),
-        ("loss", base, {"loss": "loss"}, "Next-token loss of the base stage, over its steps"),
-    )
-    for name, rows, series, title in drawings:
-        drawing = curve(rows, series, name, title, share=name in ("voices", "signal"))
-        if drawing is not None:
-            yield title, drawing
+def _plain(label: str) -> str:
+    """A label of the user's as matplotlib should draw it: no mathematics, no hiding by a leading underscore."""
+    return label.replace("$", r"\$").lstrip("_") or " "

@@ -1,11 +1,26 @@
 """The summary in words: the same sentences and table for the terminal and the page."""
 
-from collections.abc import Iterable, Mapping
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from eval.samples import VOICES
+
 Summary = Mapping[str, Any]
-NAMES = {"base": "base", "forced_worked": "base, forced", "rl": "after RL"}
-UNITS = "percent\n[95% interval]"  # of every cell of the table but the mean tokens
+Section = list[tuple[str, list[str]]]
+SPECIAL = ("base", "forced_worked", "rl")
+"""Column ids with sentences and colors of their own: base, base made to write its steps, and base after RL."""
+UNITS = "percent\n[95% interval]"  # of every cell of the table but the tokens
+CHAINS = {
+    "right_by_right": "right, sound",
+    "right_by_wrong": "right, unsound",
+    "right_without": "right, no chain",
+    "wrong_by_right": "wrong, sound",
+    "wrong_by_wrong": "wrong, unsound",
+    "wrong_without": "wrong, no chain",
+}
+"""Answer, then chain: a sound one has no wrong step left standing and arrives at a number."""
 
 
 def percent(share: float) -> str:
@@ -15,47 +30,81 @@ def percent(share: float) -> str:
 
 def with_interval(score: Mapping[str, float]) -> str:
     """`41.3 [39.0, 43.6]`, in percent; narrow enough for three of them in a terminal of 80 columns."""
-    return f"{100 * score['estimate']:.1f} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
+    estimate, low, high = (f"{100 * score[end]:.1f}".replace("100.0", "100") for end in ("estimate", "low", "high"))
+    return f"{estimate} [{low}, {high}]"
+
+
+def signed(share: float) -> str:
+    """`+12.3`, in points."""
+    return f"{100 * share:+.1f}".replace("-0.0", "+0.0")
 
 
 def points(difference: Mapping[str, float]) -> str:
     """`+12.3 points (95% interval +10.0 to +14.6)`."""
-    estimate, low, high = (100 * difference[end] for end in ("estimate", "low", "high"))
-    return f"{estimate:+.1f} points (95% interval {low:+.1f} to {high:+.1f})"
+    estimate, low, high = (signed(difference[end]) for end in ("estimate", "low", "high"))
+    return f"{estimate} points (95% interval {low} to {high})"
 
 
 def exam(summary: Summary) -> str:
     """What was asked, in one line."""
-    problems, each = summary["n_problems"], summary["n_samples"] // summary["n_problems"]
+    problems, each = summary["n_problems"], summary["n_samples"]
     return (
-        f"{problems:,} {summary['split']} problems of {summary['min_depth']} or more operations, "
+        f"{problems:,} {summary['split']} problems ({', '.join(summary['families'])}), "
         f"{each} sample{'s' if each > 1 else ''} each at temperature {summary['decoding']['temperature']:g}"
     )
 
 
+def sentences(summary: Summary) -> list[str]:
+    """All that the exam shows, most important first; what does not apply to these columns is left out."""
+    said = (headline, detectable, corrected, forced, seeds, length, gain, sharpened)
+    return [sentence for say in said if (sentence := say(summary))]
+
+
 def headline(summary: Summary) -> str:
-    """The verdict on RL against base."""
-    base, rl, gain = (
-        percent(summary["base"]["pass_at_1"]),
-        percent(summary["rl"]["pass_at_1"]),
-        summary["paired_difference"],
-    )
-    if summary["verdict"] == "shown":
-        return f"Shown: RL raised pass@1 from {base} to {rl}: {points(gain)}."
-    if gain["high"] < 0:
-        return f"Not shown: RL lowered pass@1 from {base} to {rl}: {points(gain)}."
-    return (
-        f"Not shown: pass@1 went from {base} to {rl}: {points(gain)}; this exam cannot tell the difference from luck."
-    )
+    """The verdict on the first comparison, or the scores alone if there is nothing to compare."""
+    if not summary["comparisons"]:
+        scores = (
+            f"{summary['names'][column]} {percent(score['pass_at_1'])}" for column, score in summary["scores"].items()
+        )
+        return f"pass@1: {'; '.join(scores)}."
+    first = summary["comparisons"][0]
+    before, after = (summary["names"][first[side]] for side in ("before", "after"))
+    start, end = (percent(summary["scores"][first[side]]["pass_at_1"]) for side in ("before", "after"))
+    trained = (first["before"], first["after"]) == ("base", "rl")
+    if first["verdict"] == "shown":
+        what = f"RL raised pass@1 from {start} to {end}" if trained else f"{after} ({end}) beats {before} ({start})"
+        return f"Shown: {what}: {points(first)}."
+    if first["high"] < 0:
+        what = f"RL lowered pass@1 from {start} to {end}" if trained else f"{after} ({end}) is below {before} ({start})"
+        return f"Not shown: {what}: {points(first)}."
+    what = f"pass@1 went from {start} to {end}" if trained else f"{after} has {end}, {before} {start}"
+    return f"Not shown: {what}: {points(first)}; this exam cannot tell the difference from luck."
 
 
-def voice(summary: Summary) -> str:
-    """How much of the gain the base already has when it is made to write its steps."""
-    forced, more = summary["forced_worked"], summary["rl_minus_forced_worked"]
-    start = f"Made to write its steps, the base alone reaches {percent(forced['pass_at_1'])}"
-    if summary["verdict"] == "shown":
-        share = (forced["pass_at_1"] - summary["base"]["pass_at_1"]) / summary["paired_difference"]["estimate"]
-        start += f", {_part(share)} of the gain"
+def detectable(summary: Summary) -> str:
+    """How fine the exam is."""
+    if not summary["comparisons"]:
+        return ""
+    smallest = 100 * summary["comparisons"][0]["detectable"]
+    return f"The smallest detectable difference, one that this exam shows four times in five, is {smallest:.1f} points."
+
+
+def corrected(summary: Summary) -> str:
+    """That several comparisons were corrected for being several."""
+    several = len(summary["comparisons"])
+    return f"Verdicts are on p-values corrected for {several} comparisons (Holm)." if several > 1 else ""
+
+
+def forced(summary: Summary) -> str:
+    """How much of the gain the base already has when it is made to write its steps; needs the three special columns."""
+    pairs = {(one["before"], one["after"]): one for one in summary["comparisons"]}
+    headlined, more = pairs.get(("base", "rl")), pairs.get(("forced_worked", "rl"))
+    if headlined is None or more is None:
+        return ""
+    base, written = (summary["scores"][column]["pass_at_1"] for column in ("base", "forced_worked"))
+    start = f"Made to write its steps, the base alone reaches {percent(written)}"
+    if headlined["verdict"] == "shown":
+        start += f", {_part((written - base) / headlined['estimate'])} of the gain"
     if more["verdict"] == "shown":
         return f"{start}; RL is ahead of that by {points(more)}. Shown: RL does more than choose the voice."
     return f"{start}; RL against that: {points(more)}. Not shown: RL may only have chosen the voice."
@@ -67,47 +116,96 @@ def _part(share: float) -> str:
     return "all" if share >= 1 else f"{100 * share:.0f}%"
 
 
+def seeds(summary: Summary) -> str:
+    """How far training runs differ, where there are several."""
+    spreads = []
+    for column, score in summary["scores"].items():
+        scores = [seed["pass_at_1"] for seed in score["seeds"]]
+        if len(scores) > 1:
+            spreads.append(f"{summary['names'][column]} {percent(min(scores))} to {percent(max(scores))}")
+    most = max(len(score["seeds"]) for score in summary["scores"].values())
+    return f"From the worst to the best of {most} training runs: {'; '.join(spreads)}." if spreads else ""
+
+
 def length(summary: Summary) -> str:
-    """How the completions grew."""
-    base, rl = summary["base"]["mean_tokens"], summary["rl"]["mean_tokens"]
-    return f"The mean completion went from {base:.1f} to {rl:.1f} tokens ({rl / base:.1f} times)."
+    """How the completions of the first comparison grew."""
+    if not summary["comparisons"]:
+        return ""
+    first = summary["comparisons"][0]
+    before, after = (summary["scores"][first[side]]["mean_tokens"] for side in ("before", "after"))
+    times = f" ({after / before:.1f} times)" if before else ""
+    return f"The mean completion went from {before:.1f} to {after:.1f} tokens{times}."
 
 
-def limits(summary: Summary) -> list[str]:
-    """What the exam does not show, a few sentences each."""
-    families, deepest = " and ".join(summary["families"]), max(map(int, summary["rl"]["by_depth"]))
-    return [
-        f"Scale: it shows the mechanism on {families} problems with an exact checker, nothing about large models or "
-        "other subjects.",
-        f"Pure reasoning gain: part of it is the choice of voice. {voice(summary)}",
-        f"Other seeds: it is one training run (seed {summary['seed']}). The intervals cover the draw of problems and "
-        "samples; another seed gives another checkpoint.",
-        f"Other problems: more than {deepest} operations, or another shape than the exam's.",
-        "Sound reasoning: pass@1 looks at the answer alone, so a right answer after a wrong step counts, here as in "
-        "the reward.",
-        "New ability: pass@1 cannot tell it from an old one that is now used every time; that takes many samples per "
-        "problem (pass@k).",
+def gain(summary: Summary) -> str:
+    """What the difference is made of."""
+    if summary["gain"] is None:
+        return ""
+    parts = ", ".join(f"{part['name']} {signed(part['estimate'])}" for part in summary["gain"]["parts"])
+    return f"The difference is the sum of these parts, in points: {parts}."
+
+
+def sharpened(summary: Summary) -> str:
+    """Whether RL only made likely what the base could do already."""
+    found = summary["sharpened"]
+    if found is None:
+        return ""
+    before, after, n = summary["names"][found["before"]], summary["names"][found["after"]], summary["n_samples"]
+    if found["crossing"] is not None:
+        start = f"Sharpened: with {found['crossing']} samples per problem, {before} solves as many problems as {after}."
+    else:
+        start = f"More than sharpened, up to pass@{n}: {before} stays below {after} at every k."
+    anew, lost = found["n_solved_anew"], found["n_lost"]
+    count = (
+        f"Of {summary['n_problems']:,} problems, {after} solves {anew:,} that {before} solved in none of {n} samples"
+    )
+    return (
+        f"{start} {count}, and {lost:,} the other way round. None of {n} still allows a rate of up to "
+        f"{percent(found['bound'])} (95% bound), so these may be rare rather than new."
+    )
+
+
+def table(summary: Summary) -> list[Section]:
+    """Sections of rows (label, one cell per column) in `UNITS`: accuracy, completions, voices, chains, runs."""
+    scores = list(summary["scores"].values())
+
+    def row(label: str, cell: Callable[[Any], str]) -> tuple[str, list[str]]:
+        return label, [cell(score) for score in scores]
+
+    def one_decimal(value: float | None) -> str:
+        return "-" if value is None else f"{value:.1f}"
+
+    def share(field: str, key: str) -> Callable[[Any], str]:
+        return lambda score: one_decimal(100 * score[field][key])
+
+    def at_most_k(name: str) -> Callable[[Any], str]:
+        return lambda score: with_interval(score[name][-1])
+
+    most = scores[0]["pass_at_k"][-1]["k"]
+    accuracy = [row("pass@1", lambda s: with_interval({"estimate": s["pass_at_1"], **s["pass_at_1_interval"]}))]
+    if any(score["greedy"] for score in scores):
+        accuracy.append(row("greedy", lambda s: with_interval(s["greedy"]) if s["greedy"] else "-"))
+    if most > 1:
+        accuracy += [row(f"maj@{most}", at_most_k("maj_at_k")), row(f"pass@{most}", at_most_k("pass_at_k"))]
+    completions = [
+        row("tokens", lambda s: one_decimal(s["mean_tokens"])),
+        row("tokens, right", lambda s: one_decimal(s["tokens_right"])),
+        row("tokens, wrong", lambda s: one_decimal(s["tokens_wrong"])),
+        row("well-formed", lambda s: one_decimal(100 * s["well_formed"])),
+        row("cut off", lambda s: one_decimal(100 * s["truncated"])),
     ]
+    voices = [row(f"voice {name}", share("voices", name)) for name in VOICES]
+    chains = [row(label, share("chains", key)) for key, label in CHAINS.items()]
+    sections = [accuracy, completions, voices, chains]
+    runs = max(len(score["seeds"]) for score in scores)
+    if runs > 1:
+        sections.append([(f"run {place + 1}", [_run(score, place) for score in scores]) for place in range(runs)])
+    return sections
 
 
-def table(summary: Summary) -> list[list[tuple[str, list[str]]]]:
-    """Sections of rows (label, one cell per checkpoint), in `UNITS`: the whole exam, the voices, the depths."""
-    scores = [summary[name] for name in NAMES]
-
-    def shares(label: str, values: Iterable[float]) -> tuple[str, list[str]]:
-        return label, [f"{100 * value:.1f}" for value in values]
-
-    whole = [
-        ("pass@1", [with_interval({"estimate": s["pass_at_1"], **s["pass_at_1_interval"]}) for s in scores]),
-        ("mean tokens", [f"{s['mean_tokens']:.1f}" for s in scores]),
-        shares("well-formed", (s["well_formed"] for s in scores)),
-        shares("cut off", (s["truncated"] for s in scores)),
-    ]
-    voices = [shares(f"voice {name}", (s["voices"][name] for s in scores)) for name in scores[0]["voices"]]
-    depths = [
-        (f"{depth} operations", [with_interval(s["by_depth"][depth]) for s in scores])
-        for depth in scores[0]["by_depth"]
-    ]
-    if scores[0]["one_step"]:
-        depths.append(("1, not in pass@1", [with_interval(s["one_step"]) for s in scores]))
-    return [whole, voices, depths]
+def _run(score: Any, place: int) -> str:
+    """pass@1 of one training run, with its seed."""
+    if place >= len(score["seeds"]):
+        return "-"
+    seed = score["seeds"][place]
+    return f"{100 * seed['pass_at_1']:.1f} (seed {seed['seed']})"

@@ -11,8 +11,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from r1_mini.errors import UserError
 
 
-def load_checkpoint(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model (fp32, evaluation mode) and tokenizer; UserError in one line if the folder does not hold both."""
+def load_checkpoint(
+    folder: Path, device: torch.device | str = "cpu"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model (fp32, evaluation mode, on `device`) and tokenizer; UserError if the folder does not hold both."""
     fix = "give a folder that a stage has written, such as runs/tiny-r1-zero/02-grpo"
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -26,7 +28,7 @@ def load_checkpoint(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerB
         raise UserError(f"lacks weights, {min(info['missing_keys'])} for one", where=str(folder), fix=fix)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise UserError("the tokenizer has more tokens than the model", where=str(folder), fix=fix)
-    return model.eval(), tokenizer
+    return model.to(device).eval(), tokenizer
 
 
 def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -7,7 +7,7 @@ Deep problems are rejected more often, because more is solved on their way, and 
 from __future__ import annotations
 
 import random
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -80,27 +80,33 @@ def draw(specs: Sequence[ProblemSpec], split: Split, seed: int | str) -> Iterato
         yield _draw_one(specs[chosen], rng.choice(cells[chosen]), split, rng)
 
 
-def exam(specs: Sequence[ProblemSpec], split: Split, n: int, seed: int, min_depth: int = 1) -> list[Problem]:
-    """`n` distinct problems of a split, dealt in turn to each depth from `min_depth`; ValueError if one has too few."""
+def exam(
+    spec: ProblemSpec, split: Split, n: int, seed: int, min_depth: int = 1, used: Container[str] = ()
+) -> list[Problem]:
+    """`n` distinct problems of a split, dealt in turn to each depth from `min_depth`, their keys not in `used`.
+
+    ValueError if a depth has too few.
+    """
     rng = random.Random(f"exam {split} {seed}")
-    cells = [(spec, depth) for spec in specs for depth in FAMILIES[spec.family].cells(spec.axes) if depth >= min_depth]
-    if not cells:
-        raise ValueError(f"no problem of depth {min_depth} or more in {[spec.model_dump() for spec in specs]}")
+    depths = [depth for depth in FAMILIES[spec.family].cells(spec.axes) if depth >= min_depth]
+    if not depths:
+        raise ValueError(f"no problem of depth {min_depth} or more in {spec.model_dump()}")
     drawn: dict[str, Problem] = {}
     while len(drawn) < n:
-        spec, depth = cells[len(drawn) % len(cells)]
-        problem = _draw_one(spec, depth, split, rng, drawn)
+        problem = _draw_one(spec, depths[len(drawn) % len(depths)], split, rng, lambda key: key in drawn or key in used)
         drawn[problem.key] = problem
     return list(drawn.values())
 
 
-def _draw_one(spec: ProblemSpec, depth: int, split: Split, rng: random.Random, used: Container[str] = ()) -> Problem:
-    """A problem of one cell that belongs to the split and whose key is not in `used`."""
+def _draw_one(
+    spec: ProblemSpec, depth: int, split: Split, rng: random.Random, is_used: Callable[[str], bool] = lambda key: False
+) -> Problem:
+    """A problem of one cell that belongs to the split and whose key is not used yet."""
     family = FAMILIES[spec.family]
     for _ in range(PATIENCE):
         tree = family.sketch(rng, spec.axes, depth)
         key = canonical_key(tree)
-        if split_of(key) != split or key in used:
+        if split_of(key) != split or is_used(key):
             continue
         if split == "test" or not any(map(is_held_out, family.inside(tree))):  # may_teach, before the costly solution
             return family.problem(tree)

@@ -14,8 +14,8 @@ from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.problems import families
 from r1_mini.problems.checking import check_chain
 from r1_mini.problems.problem import Problem
-from r1_mini.sampling.engine import Decoding, rollout
-from r1_mini.transcript import FORCED, is_correct, prompt, read
+from r1_mini.sampling.complete import Drawing, complete, prompt_for
+from r1_mini.transcript import Finish, is_correct, read
 
 _MARKS = {"right": ("✓", "green"), "wrong": ("✗", "red"), "retracted": ("↶", "yellow")}
 
@@ -27,15 +27,11 @@ def ask(
     console = Console()
     with silent(), console.status("loading"):
         model, tokenizer = load_checkpoint(checkpoint)
-    prefix, banned = (tuple(tokenizer.convert_tokens_to_ids(list(tokens))) for tokens in FORCED[voice])
-    decoding = Decoding(max_tokens, temperature, prefix=prefix, banned_first=banned)
+    drawing = Drawing(1, temperature, 1.0, max_tokens, seed, voice)
 
     def answer(problem: Problem) -> None:
-        ids = tokenizer(prompt(problem.question), add_special_tokens=False)["input_ids"]
-        ((done,),) = rollout(
-            model, [ids], 1, decoding, seed=seed, stop=[tokenizer.eos_token_id], pad=tokenizer.pad_token_id
-        )
-        _show(console, problem, tokenizer.decode(done.tokens, skip_special_tokens=True), done.finish)
+        ((done,),) = complete(model, tokenizer, [prompt_for(tokenizer, problem.question)], drawing)
+        _show(console, problem, done.text, done.finish)
 
     if question is not None:
         answer(understood(question))
@@ -57,8 +53,8 @@ def understood(question: str) -> Problem:
         raise UserError(f"not a question ({error})", where=where, fix="ask for example 12+7*3") from None
 
 
-def _show(console: Console, problem: Problem, completion: str, finish: str) -> None:
-    transcript = read(completion, "stop" if finish == "stop" else "length")
+def _show(console: Console, problem: Problem, completion: str, finish: Finish) -> None:
+    transcript = read(completion, finish)
     console.print(Text(problem.question, style="bold"))
     if transcript.thinking is None:
         console.print(Text(f"  {completion}"))

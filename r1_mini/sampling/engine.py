@@ -21,7 +21,7 @@ from r1_mini.sampling.cache import RolloutCache
 from r1_mini.sampling.choice import choose, uniform
 from r1_mini.transcript import Finish
 
-ROWS = 2048
+ROWS = 1024
 """Most completions in work at once."""
 _COMPACT_BELOW = 0.75
 """The batch is compacted when less than this share of its rows is still running."""
@@ -58,15 +58,16 @@ def rollout(
     pad: int,
     rows: int = ROWS,
     progress: Callable[[int], None] | None = None,
+    first_sample: int = 0,
 ) -> list[list[Completion]]:
-    """`group` completions of each prompt, in the order of the prompts.
+    """`group` completions of each prompt, in the order of the prompts; the first of a group is number `first_sample`.
 
     `stop`: token ids that end a completion. `progress` is called with a number of completions when they are done.
     """
     results: list[list[Completion]] = [[] for _ in prompts]
     by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))  # little padding
     per_batch = max(1, rows // group)
-    streams = _streams(seed, prompts, group)
+    streams = _streams(seed, prompts, group, first_sample)
     was_training = model.training
     model.eval()
     with torch.no_grad():
@@ -188,12 +189,12 @@ def _gather(
     return completions
 
 
-def _streams(seed: int, prompts: Sequence[Sequence[int]], group: int) -> list[list[int]]:
+def _streams(seed: int, prompts: Sequence[Sequence[int]], group: int, first_sample: int) -> list[list[int]]:
     """A stream of random numbers for each completion; a prompt that comes again goes on counting its samples."""
     asked: Counter[tuple[int, ...]] = Counter()
     streams = []
     for prompt in prompts:
-        first = asked[tuple(prompt)]
+        first = first_sample + asked[tuple(prompt)]
         streams.append([stream(seed, prompt, first + index) for index in range(group)])
         asked[tuple(prompt)] += group
     return streams

@@ -40,6 +40,7 @@ class Reporter(TrainerCallback):
         self.progress = progress_bar(console)
         self.bar = self.progress.add_task(title, total=None, note="")
         self.last = 0.0
+        self.extra: dict[str, Any] = {}  # fields that another callback adds to the next record
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -59,8 +60,8 @@ class Reporter(TrainerCallback):
         if not logs or "loss" not in logs:  # the summary that the trainer logs at its end
             return
         now = time.perf_counter()
-        record = {"step": state.global_step, **self.rename(logs), "seconds": round(now - self.last, 4)}
-        self.last = now
+        record = {"step": state.global_step, **self.rename(logs), **self.extra, "seconds": round(now - self.last, 4)}
+        self.last, self.extra = now, {}
         self.metrics.append(record)
         self.progress.update(self.bar, completed=state.global_step, note=self.note(record))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -20,11 +21,13 @@ from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.problems.sources import ProblemSpec, draw
 from r1_mini.recipe import GrpoStage
 from r1_mini.rewards import as_trl_reward
+from r1_mini.sampling.complete import encoded, padding, prompt_for, stop_tokens
 from r1_mini.sampling.engine import Decoding, rollout
 from r1_mini.training.callbacks import Reporter
+from r1_mini.training.dev_exam import DevExam, Score
 from r1_mini.training.rollout_metrics import rollout_metrics
 from r1_mini.training.stage import arguments, open_metrics, train
-from r1_mini.transcript import Finish, prompt, read
+from r1_mini.transcript import Finish, read
 
 DEFAULTS: dict[str, Any] = {
     "max_steps": 150,
@@ -187,16 +190,17 @@ def sample_groups(prompts: Sequence[str], trainer: Trainer) -> dict[str, list[An
     started = time.perf_counter()
     args, tokenizer = trainer.args, trainer.processing_class
     size = trainer.num_generations
-    prompt_ids = tokenizer(list(prompts[::size]), add_special_tokens=False)["input_ids"]
+    prompt_ids = encoded(tokenizer, prompts[::size])
     decoding = Decoding(args.max_completion_length, trainer.temperature, trainer.top_p)
+    model = trainer.accelerator.unwrap_model(trainer.model)
     done = rollout(
-        trainer.accelerator.unwrap_model(trainer.model),
+        model,
         prompt_ids,
         size,
         decoding,
         seed=trainer.rollout_seed * 1_000_003 + trainer.state.global_step,
-        stop=[tokenizer.eos_token_id],
-        pad=tokenizer.pad_token_id,
+        stop=stop_tokens(model, tokenizer),
+        pad=padding(tokenizer),
     )
     flat = [completion for group in done for completion in group]
     trainer.seconds["rollout"] += time.perf_counter() - started
@@ -208,9 +212,19 @@ def sample_groups(prompts: Sequence[str], trainer: Trainer) -> dict[str, list[An
 
 
 def train_grpo(
-    stage: GrpoStage, specs: tuple[ProblemSpec, ...], start: Path, seed: int, work: Path, out: Path, console: Console
+    stage: GrpoStage,
+    specs: tuple[ProblemSpec, ...],
+    start: Path,
+    seed: int,
+    work: Path,
+    out: Path,
+    console: Console,
+    dev_score: Score | None = None,
 ) -> None:
-    """Train the checkpoint `start` and save the result in the folder `out`; `work` holds what resuming needs."""
+    """Train the checkpoint `start` and save the result in the folder `out`; `work` holds what resuming needs.
+
+    With `dev_score` and the stage's `dev`, the result is the best checkpoint that was examined, else the last.
+    """
     model, tokenizer = load_checkpoint(start)
     fields = arguments(DEFAULTS, stage.trainer, work, seed)
     config = GRPOConfig(**fields, reward_weights=list(stage.rewards.values()))
@@ -223,7 +237,7 @@ def train_grpo(
     prompts = generations * config.generation_batch_size // config.num_generations
     problems = list(islice(draw(specs, "train", seed), prompts))
     dataset = Dataset.from_dict(
-        {"prompt": [prompt(p.question) for p in problems], "answer": [p.answer for p in problems]}
+        {"prompt": [prompt_for(tokenizer, p.question) for p in problems], "answer": [p.answer for p in problems]}
     )
     torch.manual_seed(seed)
     trainer = Trainer(
@@ -234,8 +248,16 @@ def train_grpo(
         processing_class=tokenizer,
         reward_funcs=[as_trl_reward(name) for name in stage.rewards],
     )
-    train(trainer, Reporter("grpo", open_metrics(work), console, _record, _note), work)
-    save_checkpoint(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out)
+    reporter = Reporter("grpo", open_metrics(work), console, _record, _note)
+    if stage.dev is not None:
+        assert dev_score is not None
+        exam = DevExam(stage.dev.every, dev_score, reporter, work, trainer.accelerator.is_main_process)
+        trainer.add_callback(exam)
+    train(trainer, reporter, work)
+    if stage.dev is not None:
+        shutil.copytree(exam.best, out, dirs_exist_ok=True)
+    else:
+        save_checkpoint(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out)
 
 
 _NAMES = {

@@ -1,46 +1,53 @@
-"""A whole run folder made of hand-written samples: base, base forced to work, and RL on the same problems."""
+"""Exams made of hand-written samples: rows, tables of them, and folders as the harness leaves them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from eval.harness import NOTE
+from eval.samples import Samples, tabled
+from r1_mini.files import sha256
+
 Rows = list[dict[str, Any]]
-MANIFEST = {
-    "seed": 3,
-    "commit": "0123abc",
-    "machine": {"cpu": "two cores", "memory": "8 GB"},
-    "versions": {"python": "3.11.9", "torch": "2.13.0"},
-    "stages": {
-        "01-base": {"sha256": {"config.json": "aa", "model.safetensors": "bb"}},
-        "02-grpo": {"sha256": {"config.json": "aa", "model.safetensors": "cc"}},
-    },
+COMPLETIONS = {  # mark: (completion, answer, correct, voice, chain, first wrong step)
+    "1": ("<think>1+1=2\n2+1=3</think><answer>3</answer>", "3", True, "worked", "right", None),
+    "0": ("<think>1+1=2\n2+1=4</think><answer>4</answer>", "4", False, "worked", "wrong", 2),
+    "d": ("<think></think><answer>3</answer>", "3", True, "direct", "none", None),
+    "x": ("<think></think><answer>5</answer>", "5", False, "direct", "none", None),
+    "l": ("<think>1+1=3\n3+1=3</think><answer>3</answer>", "3", True, "worked", "wrong", 1),
+    "?": ("<think>1+1=2\n2+1=3</think><answer>three</answer>", "three", False, "worked", "right", None),
+    "-": ("<think>1+1=2", None, False, "none", "none", None),
 }
-SECONDS = {"base": 250.0, "grpo": 104.0, "exam": 12.0, "total": 366.0}
+"""1 right, 0 a slip, d and x direct and right or wrong, l right by a wrong chain, ? no number, - cut off."""
 
 
-def make_sample(key: str, correct: bool, index: int = 0, depth: int = 2, **changes: Any) -> dict[str, Any]:
-    answer = "3" if correct else "4"
+def make_row(key: str, mark: str, index: int = 0, depth: int = 2, **changes: Any) -> dict[str, Any]:
+    completion, parsed, correct, voice, chain, first_wrong = COMPLETIONS[mark]
     row = {
         "key": key,
         "family": "sum",
+        "axis": None,
         "difficulty": {"depth": depth, "digits": 1},
         "split": "test",
         "question": "1+1+1",
         "answer": "3",
         "prompt": "User: 1+1+1\nAssistant:",
-        "completion": f"<think>1+1=2\n2+1={answer}</think><answer>{answer}</answer>",
-        "n_tokens": 20,
-        "finish": "stop",
-        "parsed": answer,
+        "completion": completion,
+        "n_tokens": len(completion),
+        "finish": "length" if mark == "-" else "stop",
+        "parsed": parsed,
         "correct": correct,
-        "well_formed": True,
-        "voice": "worked",
+        "well_formed": mark != "-",
+        "voice": voice,
+        "chain": chain,
+        "first_wrong": first_wrong,
         "rewards": {"accuracy": float(correct)},
         "sample_index": index,
         "model": "model",
+        "suite": "arithmetic",
         "seed": 7,
         "temperature": 1.0,
         "top_p": 1.0,
@@ -49,60 +56,45 @@ def make_sample(key: str, correct: bool, index: int = 0, depth: int = 2, **chang
     return row | changes
 
 
-def make_exam(correct: dict[str, str], depths: dict[str, int], **changes: Any) -> Rows:
-    """Rows from marks: {"a": "10"} is problem a with its first sample right and its second wrong."""
-    return [
-        make_sample(key, mark == "1", index, depths[key], **changes)
-        for key, marks in correct.items()
-        for index, mark in enumerate(marks)
-    ]
+def make_rows(marks: dict[str, str], **changes: Any) -> Rows:
+    """{"a": "10"} is problem a with its first sample right and its second wrong."""
+    return [make_row(key, mark, index, **changes) for key, text in marks.items() for index, mark in enumerate(text)]
 
 
-def write_run(run: Path, exams: dict[str, Rows]) -> Path:
-    (run / "recipe.yaml").write_text("name: tiny\nseed: 3\n")
-    (run / "manifest.json").write_text(json.dumps(MANIFEST))
-    for name, rows in exams.items():
-        folder = run / "eval" / "arithmetic" / name
-        folder.mkdir(parents=True)
-        (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return run
+def make_samples(*marks: str, **changes: Any) -> Samples:
+    """An exam of problems a, b, c, …, a string of marks each."""
+    return tabled(make_rows({chr(97 + place): text for place, text in enumerate(marks)}, **changes), "here")
 
 
-@pytest.fixture
-def sample() -> Callable[..., dict[str, Any]]:
-    return make_sample
+def write_exam(folder: Path, rows: Iterable[dict[str, Any]], voice: str | None = None) -> Path:
+    """A finished exam's folder."""
+    folder.mkdir(parents=True)
+    path = folder / "samples.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    note = {"candidate": folder.name, "voice": voice, "sha256": {path.name: sha256(path)}, "seconds": 1.0}
+    (folder / NOTE).write_text(json.dumps(note), encoding="utf-8")
+    return folder
 
 
-@pytest.fixture
-def exam() -> Callable[..., Rows]:
-    return make_exam
-
-
-@pytest.fixture
-def write() -> Callable[[Path, dict[str, Rows]], Path]:
-    return write_run
-
-
-@pytest.fixture
-def seconds() -> dict[str, float]:
-    return dict(SECONDS)
+def write_run(folder: Path, seed: int, base: str, forced: str, rl: str, name: str = "x", **recipe: Any) -> Path:
+    """A run folder with the three exams of four problems, all problems marked alike."""
+    folder.mkdir(parents=True)
+    settings = {"name": name, "seed": seed, "evaluate": {"suite": "arithmetic"}, **recipe}
+    (folder / "recipe.yaml").write_text(json.dumps(settings), encoding="utf-8")
+    (folder / "manifest.json").write_text(json.dumps({"stages": {}, "seconds": {"total": 9.0}}), encoding="utf-8")
+    for exam, marks, voice in (("01-base", base, None), ("01-base-worked", forced, "worked"), ("02-grpo", rl, None)):
+        rows = make_rows({key: marks for key in "abcd"})
+        write_exam(folder / "eval" / "arithmetic" / exam, rows, voice)
+    return folder
 
 
 @pytest.fixture
-def exams() -> dict[str, Rows]:
-    """Four problems, two samples each; d has one operation. Depth >= 2: base 1/6, forced 3/6, RL 5/6."""
-    depths = {"a": 2, "b": 2, "c": 3, "d": 1}
-    base = make_exam({"a": "10", "b": "00", "c": "00", "d": "11"}, depths, n_tokens=10, voice="direct")
-    forced = make_exam({"a": "11", "b": "10", "c": "00", "d": "11"}, depths)
-    rl = make_exam({"a": "11", "b": "11", "c": "10", "d": "10"}, depths, n_tokens=30)
-    return {"base": base, "base-forced": forced, "rl": rl}
+def rows_file(tmp_path: Path) -> Callable[[Iterable[str]], Path]:
+    """A samples.jsonl of the given lines, which bring their own line ends."""
 
+    def write(lines: Iterable[str]) -> Path:
+        path = tmp_path / "samples.jsonl"
+        path.write_text("".join(lines), encoding="utf-8")
+        return path
 
-@pytest.fixture
-def large_exams() -> dict[str, Rows]:
-    """Forty problems of depths 2 to 5 in turn, two samples each: base 0.25, forced 0.5, RL 1."""
-    depths = {f"p{number:02}": 2 + number % 4 for number in range(40)}
-    base = make_exam({key: "10" if depth < 4 else "00" for key, depth in depths.items()}, depths, n_tokens=10)
-    forced = make_exam(dict.fromkeys(depths, "01"), depths)
-    rl = make_exam(dict.fromkeys(depths, "11"), depths, n_tokens=30)
-    return {"base": base, "base-forced": forced, "rl": rl}
+    return write

@@ -1,148 +1,141 @@
+"""From samples to a summary: numbers by hand, verdicts, what is compared with what, and what is refused."""
+
+import csv
 import io
 import json
 
 import pytest
-from rich.console import Console
 
-from eval.compare import print_summary, prove, read_samples, require_same_exam
+from eval.columns import columns_of
+from eval.compare import as_csv, of_a_run, summarize
 from r1_mini.errors import UserError
+from tests.eval.conftest import make_row, make_rows, write_exam, write_run
 
 
-def test_summary_holds_the_hand_computed_figures(tmp_path, exams, write, seconds):
-    summary = prove(write(tmp_path, exams), "arithmetic", seconds)
-    assert summary["base"]["pass_at_1"] == pytest.approx(1 / 6)
-    assert summary["forced_worked"]["pass_at_1"] == pytest.approx(3 / 6)
-    assert summary["rl"]["pass_at_1"] == pytest.approx(5 / 6)
-    assert summary["paired_difference"]["estimate"] == pytest.approx(4 / 6)
-    assert summary["rl_minus_forced_worked"]["estimate"] == pytest.approx(2 / 6)
-    assert summary["forced_worked_minus_base"]["estimate"] == pytest.approx(2 / 6)
-    assert (summary["n_problems"], summary["n_samples"]) == (3, 6)
-    assert (summary["base"]["mean_tokens"], summary["rl"]["mean_tokens"]) == (10, 30)
-    assert summary["base"]["voices"] == {"direct": 1.0, "worked": 0.0, "checked": 0.0, "none": 0.0}
-    assert summary["rl"]["by_depth"]["2"]["estimate"] == 1.0
-    assert summary["rl"]["by_depth"]["3"]["estimate"] == 0.5
-    assert summary["seconds"] == seconds
+def exam(folder, name, marks, **changes):
+    return write_exam(folder / name, make_rows(marks, **changes))
 
 
-def test_one_step_problems_are_reported_apart(tmp_path, exams, write, seconds):
-    summary = prove(write(tmp_path, exams), "arithmetic", seconds)
-    assert "1" not in summary["base"]["by_depth"]
-    assert (summary["base"]["one_step"]["estimate"], summary["rl"]["one_step"]["estimate"]) == (1.0, 0.5)
+def test_a_run_compares_rl_to_its_base_and_to_its_base_forced(tmp_path):
+    columns = columns_of([write_run(tmp_path / "r", 3, base="1000", forced="1100", rl="1110")])
+    summary = summarize(columns, "arithmetic")
+    assert list(summary["scores"]) == ["base", "forced_worked", "rl"]
+    assert [summary["scores"][name]["pass_at_1"] for name in columns] == [0.25, 0.5, 0.75]
+    differences = {(c["before"], c["after"]): c["estimate"] for c in summary["comparisons"]}
+    assert differences == {("base", "rl"): 0.5, ("forced_worked", "rl"): 0.25, ("base", "forced_worked"): 0.25}
+    short = of_a_run(summary)
+    assert (short["base"]["pass_at_1"], short["rl"]["pass_at_1"], short["paired_difference"]["estimate"]) == (
+        0.25,
+        0.75,
+        0.5,
+    )
+    assert short["verdict"] == "not shown"  # four problems: 2 of 16 choices of signs are as far, p = 1/8
 
 
-def test_three_problems_show_nothing_and_forty_do(tmp_path, exams, large_exams, write, seconds):
-    few, many = tmp_path / "few", tmp_path / "many"
-    few.mkdir()
-    many.mkdir()
-    assert prove(write(few, exams), "arithmetic", seconds)["verdict"] == "not shown"
-    summary = prove(write(many, large_exams), "arithmetic", seconds)
-    assert summary["verdict"] == "shown"
-    assert summary["rl_minus_forced_worked"]["verdict"] == "shown"
-    assert summary["paired_difference"]["low"] > 0.6
+def test_a_gain_on_enough_problems_is_shown_and_a_loss_is_not(tmp_path):
+    weak = {str(number): "1000" for number in range(40)}
+    strong = {str(number): "1110" for number in range(40)}
+    folders = [exam(tmp_path, "weak", weak), exam(tmp_path, "strong", strong)]
+    assert summarize(columns_of(folders), "x")["comparisons"][0]["verdict"] == "shown"
+    assert summarize(columns_of(folders[::-1]), "x")["comparisons"][0]["verdict"] == "not shown"
 
 
-def test_base_and_rl_swapped_show_nothing(tmp_path, large_exams, write, seconds):
-    swapped = large_exams | {"base": large_exams["rl"], "rl": large_exams["base"]}
-    summary = prove(write(tmp_path, swapped), "arithmetic", seconds)
-    assert summary["paired_difference"]["estimate"] == -0.75
-    assert summary["verdict"] == "not shown"
+def test_seeds_of_one_recipe_become_one_column_with_every_seed_shown(tmp_path):
+    runs = [write_run(tmp_path / f"r{seed}", seed, "1000", "1100", rl) for seed, rl in ((0, "1110"), (1, "1111"))]
+    summary = summarize(columns_of(runs), "arithmetic")
+    assert summary["scores"]["rl"]["seeds"] == [{"seed": 0, "pass_at_1": 0.75}, {"seed": 1, "pass_at_1": 1.0}]
+    assert summary["scores"]["rl"]["pass_at_1"] == 0.875
+    assert summary["comparisons"][0]["estimate"] == pytest.approx(0.625)
+    one = summarize(columns_of(runs[:1]), "arithmetic")
+    width = [s["comparisons"][0]["high"] - s["comparisons"][0]["low"] for s in (one, summary)]
+    assert width[0] < width[1]  # two seeds that differ leave more open than one that claims nothing of others
 
 
-def test_order_of_the_samples_does_not_matter(tmp_path, exams, write, seconds):
-    ordered, mixed = tmp_path / "ordered", tmp_path / "mixed"
-    ordered.mkdir()
-    mixed.mkdir()
-    first = prove(write(ordered, exams), "arithmetic", seconds)
-    assert prove(write(mixed, exams | {"rl": exams["rl"][::-1]}), "arithmetic", seconds) == first
+def test_runs_of_two_recipes_are_two_columns_of_their_last_checkpoints(tmp_path):
+    runs = [
+        write_run(tmp_path / name, seed, "1000", "1100", rl, stages=name[0])
+        for name, seed, rl in (("a0", 0, "1100"), ("b0", 0, "1110"), ("a1", 1, "1100"), ("b1", 1, "1110"))
+    ]
+    summary = summarize(columns_of(runs), "arithmetic")
+    assert [summary["names"][name] for name in summary["scores"]] == ["a0", "b0"]
+    assert [len(score["seeds"]) for score in summary["scores"].values()] == [2, 2]
+    assert [(c["before"], c["after"], c["estimate"]) for c in summary["comparisons"]] == [("a0", "b0", 0.25)]
 
 
-def test_files_are_whole_and_say_the_same_as_the_returned_summary(tmp_path, exams, write, seconds):
-    summary = prove(write(tmp_path, exams), "arithmetic", seconds)
-    assert json.loads((tmp_path / "summary.json").read_text()) == summary
-    assert (tmp_path / "report.html").stat().st_size > 0
-    assert not list(tmp_path.glob(".aside*"))
-    assert summary["checkpoints"] == {
-        "01-base": {"model.safetensors": "bb"},
-        "02-grpo": {"model.safetensors": "cc"},
-    }
+def test_several_comparisons_are_corrected_together(tmp_path):
+    marks = [{str(n): mark for n in range(6)} for mark in ("00", "11", "11")]
+    folders = [exam(tmp_path, name, each) for name, each in zip("abc", marks, strict=True)]
+    found = summarize(columns_of(folders), "x")["comparisons"]
+    assert [c["p_value"] for c in found] == [pytest.approx(2 / 64)] * 2  # all six gained: 2 of 2^6 choices of signs
+    assert [c["p_adjusted"] for c in found] == [pytest.approx(4 / 64)] * 2
+    assert [c["verdict"] for c in found] == ["not shown"] * 2
+    assert summarize(columns_of(folders[:2]), "x")["comparisons"][0]["verdict"] == "shown"
 
 
-def test_proving_again_gives_the_same_bytes(tmp_path, exams, write, seconds):
-    run = write(tmp_path, exams)
-    files = [run / name for name in ("summary.json", "report.html")]
-    prove(run, "arithmetic", seconds)
-    first = [path.read_bytes() for path in files]
-    prove(run, "arithmetic", seconds)
-    assert [path.read_bytes() for path in files] == first
+def test_a_folder_of_exams_is_its_exams_in_the_order_of_its_summary(tmp_path):
+    for name in ("a", "b"):
+        exam(tmp_path / "all", name, {"k": "10", "l": "01"})
+    assert list(columns_of([tmp_path / "all"])) == ["a", "b"]
+    (tmp_path / "all" / "summary.json").write_text(json.dumps({"names": {"b": "b", "a": "a"}}))
+    assert list(columns_of([tmp_path / "all"])) == ["b", "a"]
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("temperature", 0.7), ("top_p", 0.9), ("max_tokens", 128), ("seed", 8), ("split", "dev"), ("answer", "5")],
-)
-def test_exams_that_differ_in_a_field_are_refused_by_its_name(exams, field, value):
-    changed = [row | {field: value} for row in exams["rl"]]
-    with pytest.raises(UserError, match=f"base and rl: they differ in `{field}`"):
-        require_same_exam(exams | {"rl": changed})
+def test_the_headline_leaves_out_the_axes_and_reports_them_apart(tmp_path):
+    rows = make_rows({"a": "11", "b": "11"}) + make_rows({"c": "00"}, axis="far", depth=7)
+    folders = [write_exam(tmp_path / name, rows) for name in "xy"]
+    score = summarize(columns_of(folders), "x")["scores"]["x"]
+    assert (score["pass_at_1"], score["axes"]["far"]["estimate"]) == (1.0, 0.0)
+    assert [(cell["axis"], cell["depth"], cell["estimate"]) for cell in score["cells"]] == [
+        (None, 2, 1.0),
+        ("far", 7, 0.0),
+    ]
 
 
-def test_exams_on_other_problems_are_refused(exams):
-    others = [row | {"key": row["key"].replace("c", "z")} for row in exams["rl"]]
-    with pytest.raises(UserError, match="base and rl: `key` c, sample 0, is in one of them only"):
-        require_same_exam(exams | {"rl": others})
+def test_the_table_of_numbers_has_every_figure_once(tmp_path):
+    columns = columns_of([write_run(tmp_path / "r", 3, base="1000", forced="1100", rl="1110")])
+    rows = list(csv.DictReader(io.StringIO(as_csv(summarize(columns, "arithmetic")))))
+    figures = {(row["candidate"], row["figure"]): row["estimate"] for row in rows}
+    assert len(figures) == len(rows)
+    assert figures["after RL", "pass@1"] == "0.75" and figures["after RL", "pass@4"] == "1.0"
+    assert figures["after RL - base", "difference in pass@1"] == "0.5"
 
 
-def test_a_decoding_that_changes_on_the_way_is_refused(exams):
-    rows = [row | {"top_p": 0.9 if row["key"] == "a" else 1.0} for row in exams["base"]]
-    with pytest.raises(UserError, match="base: `top_p` is not the same"):
-        require_same_exam(dict.fromkeys(exams, rows))
+@pytest.mark.parametrize("what", ["temperature", "seeds", "twice", "empty", "edited", "cut off", "missing"])
+def test_what_cannot_be_compared_is_one_clear_line(tmp_path, what):
+    one, two = (exam(tmp_path, name, {"a": "10", "b": "11"}) for name in ("one", "two"))
+    paths, line = [one, two], ""
+    if what == "temperature":
+        paths, line = (
+            [one, exam(tmp_path, "cold", {"a": "10", "b": "11"}, temperature=0.5)],
+            "`temperature`: 1.0 and 0.5",
+        )
+    if what == "seeds":
+        paths = [write_run(tmp_path / name, seed, "10", "10", "10", stages=name[0]) for name, seed in (("p0", 0), ("p1", 1), ("q0", 0))]  # fmt: skip
+        line = "they differ in `seed`: [0, 1] and [0]"
+    if what == "twice":
+        paths = [write_run(tmp_path / name, 0, "10", "10", "10") for name in "pq"]
+        line = "seed 0 comes twice"
+    if what == "empty":
+        paths, line = [one, tmp_path], ""
+        (tmp_path / "none").mkdir()
+        paths, line = [one, tmp_path / "none"], "no run and no exam"
+    if what == "edited":
+        text = (two / "samples.jsonl").read_text()
+        (two / "samples.jsonl").write_text(text.replace('"correct": false', '"correct": true'))
+        line = "has been changed since it was written"
+    if what == "cut off":
+        note = json.loads((two / "exam.json").read_text())
+        (two / "exam.json").write_text(json.dumps({key: note[key] for key in ("candidate", "voice")}))
+        line = "no finished exam"
+    if what == "missing":
+        paths, line = [one, tmp_path / "nowhere"], "no such folder"
+    with pytest.raises(UserError) as refused:
+        columns_of(paths)
+    assert line in str(refused.value) and "\n" not in str(refused.value)
 
 
-def test_an_exam_that_was_cut_off_is_refused(exams):
-    with pytest.raises(UserError, match="rl: `key` d has fewer samples"):
-        require_same_exam(exams | {"rl": exams["rl"][:-1]})
-
-
-def test_a_sample_that_occurs_twice_is_refused(exams):
-    with pytest.raises(UserError, match="rl: the same `key`"):
-        require_same_exam(exams | {"rl": [*exams["rl"], exams["rl"][0]]})
-
-
-def test_an_exam_of_one_step_problems_alone_is_refused(tmp_path, exams, write, seconds):
-    shallow = {name: [row for row in rows if row["key"] == "d"] for name, rows in exams.items()}
-    with pytest.raises(UserError, match="no problem of 2 or more"):
-        prove(write(tmp_path, shallow), "arithmetic", seconds)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{"key": "a', "samples.jsonl:1: not a whole line of JSON"),
-        ('{"key": "a"}', "samples.jsonl:1: field `question` is missing"),
-        ("[1]", "samples.jsonl:1: field `question` is missing"),
-        ("", "samples.jsonl: no samples"),
-    ],
-)
-def test_a_damaged_file_is_refused_with_its_line(tmp_path, text, message):
-    path = tmp_path / "samples.jsonl"
-    path.write_text(text)
-    with pytest.raises(UserError, match=message):
-        read_samples(path)
-
-
-def test_a_missing_exam_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
-        read_samples(tmp_path / "samples.jsonl")
-
-
-def test_table_fits_eighty_columns_and_ends_in_the_verdict(tmp_path, large_exams, write, seconds):
-    summary = prove(write(tmp_path, large_exams), "arithmetic", seconds)
-    out = io.StringIO()
-    print_summary(summary, Console(file=out, width=80))
-    text = out.getvalue()
-    assert max(map(len, text.splitlines())) <= 80
-    assert "100.0 [91.2, 100.0]" in text  # Wilson of 40 of 40
-    assert "5 operations" in text and "voice checked" in text
-    assert "Shown: RL raised pass@1 from 25.0% to 100.0%: +75.0 points" in text
-    assert "50.0%, 33% of the gain" in " ".join(text.split())
-    assert "(3.0 times)" in text
+def test_a_sample_of_another_problem_text_is_refused(tmp_path):
+    one = exam(tmp_path, "one", {"a": "1", "b": "1"})
+    two = write_exam(tmp_path / "two", [make_row("a", "1", question="2+1+0"), make_row("b", "1")])
+    with pytest.raises(UserError, match="they differ in the problem `a`"):
+        columns_of([one, two])

@@ -1,51 +1,149 @@
-"""The exam before any training: its suite, its problems, and what it refuses."""
+"""Samples written as they come: whole, the same every time, continued where they were cut off."""
+
+import json
+import shutil
 
 import pytest
+import torch
+from rich.console import Console
+from transformers import AutoTokenizer
 
-from eval.harness import Exam
+from eval import harness
+from eval.harness import Candidate, examine, is_finished
+from eval.samples import load_samples
 from eval.suite import load_suite
 from r1_mini.errors import UserError
-from r1_mini.problems.problem import split_of
-from r1_mini.recipe import Recipe
+from r1_mini.model.architecture import make_model
+from r1_mini.model.checkpoint import save_checkpoint
+from r1_mini.model.tokenizer import make_tokenizer
 
-BASE = {"kind": "base"}
-
-
-def recipe(family=None, **evaluate):
-    problems = [family or {"family": "sum", "terms": [2, 6], "largest": 99}]
-    return Recipe.model_validate({"name": "x", "problems": problems, "stages": [BASE], "evaluate": evaluate})
+QUIET = Console(quiet=True)
 
 
-def test_the_default_exam_asks_1200_test_problems_of_two_or_more_operations_four_times():
-    exam = Exam(recipe())
-    assert len({problem.key for problem in exam.problems}) == 1200
-    assert {split_of(problem.key) for problem in exam.problems} == {"test"}
-    depths = [problem.difficulty["depth"] for problem in exam.problems]
-    assert {depth: depths.count(depth) for depth in set(depths)} == {2: 300, 3: 300, 4: 300, 5: 300}
-    assert (exam.suite.samples, exam.suite.temperature, exam.suite.top_p) == (4, 1.0, 1.0)
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = make_tokenizer()
+    save_checkpoint(
+        make_model(tokenizer, hidden_size=16, layers=1, heads=2, intermediate_size=32, seed=0), tokenizer, folder
+    )
+    return folder
 
 
-def test_a_recipe_can_change_the_settings_of_its_exam():
-    suite = load_suite("arithmetic", number=7, temperature=None, split="dev")
-    assert (suite.number, suite.temperature, suite.split) == (7, 1.0, "dev")
+def suite(**changes):
+    return load_suite("smoke", **{"limit": 20, "max_tokens": 12, "samples": 4, **changes})
 
 
-def test_the_same_exam_is_drawn_again():
-    assert Exam(recipe(number=20)).problems == Exam(recipe(number=20)).problems
-    assert Exam(recipe(number=20)).problems != Exam(recipe(number=20, seed=9)).problems
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch):
+    monkeypatch.setattr(harness, "ROWS", 12)  # three problems a chunk: 7 chunks
+
+
+def sit(checkpoint, folder, voice=None, **changes):
+    return examine(Candidate("model", checkpoint, voice), *suite(**changes), folder, QUIET)
+
+
+def test_an_exam_leaves_one_row_per_completion_and_one_greedy_row_per_problem(checkpoint, tmp_path):
+    sit(checkpoint, tmp_path)
+    samples, greedy = (load_samples(tmp_path / f"{part}.jsonl") for part in ("samples", "greedy"))
+    assert samples.correct_PN.shape == (20, 4) and greedy.correct_PN.shape == (20, 1)
+    assert greedy.settings["temperature"] == 0 and is_finished(tmp_path)
+    assert not list(tmp_path.glob(".chunk-*"))
+
+
+def test_two_exams_with_the_same_seed_are_the_same_bytes_and_another_seed_is_not(checkpoint, tmp_path):
+    files = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        sit(checkpoint, tmp_path / name, seed=seed)
+        files.append((tmp_path / name / "samples.jsonl").read_bytes())
+    assert files[0] == files[1] != files[2]
+
+
+@pytest.mark.parametrize("cut", ["a line", "a chunk", "between", "chunk waiting"])
+def test_an_exam_that_was_cut_off_goes_on_and_ends_in_the_same_bytes(checkpoint, tmp_path, cut):
+    sit(checkpoint, tmp_path / "whole")
+    expected = (tmp_path / "whole" / "samples.jsonl").read_bytes()
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    lines = expected.splitlines(keepends=True)
+    kept = {"a line": [*lines[:14], lines[14][:50]], "a chunk": lines[:24], "between": lines[:14]}.get(cut, lines[:12])
+    (tmp_path / "cut" / "samples.jsonl").write_bytes(b"".join(kept))
+    (tmp_path / "cut" / "greedy.jsonl").unlink()
+    if cut == "chunk waiting":  # drawn by another process before the cut
+        (tmp_path / "cut" / ".chunk-samples-000002").write_bytes(b"".join(lines[24:36]))
+    note = json.loads((tmp_path / "cut" / "exam.json").read_text())
+    (tmp_path / "cut" / "exam.json").write_text(json.dumps({k: v for k, v in note.items() if k != "sha256"}))
+    sit(checkpoint, tmp_path / "cut")
+    for part in ("samples.jsonl", "greedy.jsonl"):
+        assert (tmp_path / "cut" / part).read_bytes() == (tmp_path / "whole" / part).read_bytes()
+
+
+def test_a_finished_exam_is_not_drawn_again(checkpoint, tmp_path, monkeypatch):
+    seconds = sit(checkpoint, tmp_path)
+    monkeypatch.setattr(harness, "load_checkpoint", None)
+    assert sit(checkpoint, tmp_path) == seconds
 
 
 @pytest.mark.parametrize(
-    "wrong,line",
-    [
-        (recipe(suite="arithmetik"), "evaluate.suite: no suite is called 'arithmetik'; did you mean 'arithmetic'?"),
-        (recipe({"family": "sum", "terms": [2, 3], "digits": 1, "largest": 2}), "no further test problem"),
-        (recipe({"family": "sum", "terms": 2}, min_depth=1, number=50), "no problem of 2 or more operations"),
-    ],
-    ids=["unknown suite", "too few problems", "one step only"],
+    "changes,key", [({"seed": 5}, "suite.seed"), ({"limit": 10}, "number"), ({"voice": "worked"}, "voice")]
 )
-def test_an_exam_that_cannot_be_held_is_refused_before_training(wrong, line):
-    with pytest.raises(UserError) as refused:
-        Exam(wrong)
-    assert line in str(refused.value)
-    assert "\n" not in str(refused.value)
+def test_samples_of_another_exam_are_not_overwritten(checkpoint, tmp_path, changes, key):
+    sit(checkpoint, tmp_path)
+    before = (tmp_path / "samples.jsonl").read_bytes()
+    with pytest.raises(UserError, match=f"holds the samples of another exam: {key} is"):
+        sit(checkpoint, tmp_path, **changes)
+    assert (tmp_path / "samples.jsonl").read_bytes() == before
+
+
+def test_a_folder_in_use_by_another_process_is_refused(checkpoint, tmp_path):
+    with harness.locked(tmp_path), pytest.raises(UserError, match="is running in this folder"):
+        sit(checkpoint, tmp_path)
+
+
+def test_a_forced_voice_begins_every_completion_and_does_not_end_at_once(checkpoint, tmp_path):
+    sit(checkpoint, tmp_path, voice="worked")
+    rows = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert all(row["completion"].startswith("<think>") for row in rows)
+    assert not any(row["completion"].startswith("<think></think>") for row in rows)
+
+
+def test_more_samples_than_fit_a_chunk_are_the_same_samples(checkpoint, tmp_path, monkeypatch):
+    sit(checkpoint, tmp_path / "small", samples=30)
+    monkeypatch.setattr(harness, "ROWS", 1024)
+    sit(checkpoint, tmp_path / "large", samples=30)
+    small, large = (load_samples(tmp_path / name / "samples.jsonl") for name in ("small", "large"))
+    assert [q.key for q in small.questions] == [q.key for q in large.questions]
+    assert (small.answer_PN == large.answer_PN).all() and (small.tokens_PN == large.tokens_PN).all()
+
+
+def test_a_chat_model_is_asked_through_its_template_and_a_base_model_through_the_paper_s(checkpoint):
+    from r1_mini.sampling.complete import prompt_for
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    assert prompt_for(tokenizer, "1+1+1") == "User: 1+1+1\nAssistant:"
+    other = _letters()
+    assert prompt_for(other, "1+1+1").endswith("</answer>. User: 1+1+1. Assistant:")
+    other.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
+    asked = prompt_for(other, "1+1+1")
+    assert asked.startswith("[system]A conversation between") and asked.endswith("[user]1+1+1[assistant]")
+
+
+def test_a_model_with_a_foreign_tokenizer_is_examined_too(tmp_path):
+    tokenizer = _letters()
+    torch.manual_seed(0)
+    model = make_model(tokenizer, hidden_size=16, layers=1, heads=2, intermediate_size=32, seed=0)
+    save_checkpoint(model, tokenizer, tmp_path / "model")
+    sit(tmp_path / "model", tmp_path / "exam", voice="worked", limit=4)
+    row = json.loads((tmp_path / "exam" / "samples.jsonl").read_text().splitlines()[0])
+    assert row["prompt"].startswith("A conversation between") and row["completion"].startswith("<think>")
+
+
+def _letters():
+    """A tokenizer of single characters without our words."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {token: index for index, token in enumerate(["<eos>", "<unk>", *map(chr, range(32, 127)), "\n"])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", behavior="isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", unk_token="<unk>")

@@ -10,6 +10,8 @@ from pydantic import model_validator
 from r1_mini.problems.arithmetic import LONGEST_TEXT, Tree, render
 from r1_mini.problems.families.family import Axes, Family, Range, Whole, upto, within
 
+TRIES = 10_000  # failed attempts before the axes count as impossible
+
 
 class SumAxes(Axes):
     """How long a chain, of how large numbers."""
@@ -21,6 +23,8 @@ class SumAxes(Axes):
     operators: Literal["+-", "+"] = "+-"
     largest: Annotated[Whole, within(1, 10**15)] | None = None
     """Every running total stays within 0..largest; unbounded, also below zero, if not given."""
+    carry: bool = False
+    """Every step carries or borrows in the ones, the place where small models slip."""
 
     @model_validator(mode="after")
     def _fits_in_a_question(self) -> SumAxes:
@@ -39,17 +43,11 @@ class Sum(Family[SumAxes]):
         return list(range(axes.terms[0] - 1, axes.terms[1]))
 
     def sketch(self, rng: random.Random, axes: SumAxes, depth: int) -> Tree:
-        longest = 10**axes.digits - 1
-        bound = axes.largest
-        tree: Tree
-        tree = total = upto(rng, longest if bound is None else min(longest, bound))
-        for _ in range(depth):
-            adds = axes.operators == "+" or rng.random() < 0.5
-            room = longest if bound is None else bound - total if adds else total
-            term = upto(rng, min(longest, room))
-            total += term if adds else -term
-            tree = ("+" if adds else "-", tree, term)
-        return tree
+        for _ in range(TRIES):
+            tree = _chain(rng, axes, depth)
+            if tree is not None:
+                return tree
+        raise ValueError(f"no sum of {depth + 1} terms was found in {TRIES} tries: {axes!r}; allow more")
 
     def measure(self, tree: Tree) -> dict[str, int]:
         terms = []
@@ -62,3 +60,20 @@ class Sum(Family[SumAxes]):
         if not terms:
             raise ValueError(f"{rest} has nothing to add or subtract")
         return {"depth": len(terms), "digits": len(str(max(map(abs, [rest, *terms]))))}
+
+
+def _chain(rng: random.Random, axes: SumAxes, depth: int) -> Tree | None:
+    """A sum of `depth` steps within the axes; None if a step did not carry and has to."""
+    longest = 10**axes.digits - 1
+    bound = axes.largest
+    tree: Tree
+    tree = total = upto(rng, longest if bound is None else min(longest, bound))
+    for _ in range(depth):
+        adds = axes.operators == "+" or rng.random() < 0.5
+        room = longest if bound is None else bound - total if adds else total
+        term = upto(rng, min(longest, room))
+        if axes.carry and (total % 10 + term % 10 < 10 if adds else total % 10 >= term % 10):
+            return None
+        total += term if adds else -term
+        tree = ("+" if adds else "-", tree, term)
+    return tree

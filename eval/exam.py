@@ -1,0 +1,129 @@
+"""The exam of a run, at its end, and the exam of any checkpoints, on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from rich.console import Console
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from eval import lm_eval_export, metrics
+from eval.columns import checked, column, columns_of, is_run
+from eval.harness import Candidate, drawing_of, drawn, examine
+from eval.publish import publish
+from eval.samples import at_axis, tabled
+from eval.suite import load_suite
+from r1_mini.errors import UserError
+from r1_mini.model.checkpoint import load_checkpoint
+from r1_mini.problems.sources import ProblemSpec
+from r1_mini.recipe import DevExam, GrpoStage, Recipe, load
+from r1_mini.runs import RunFolder, find_checkpoint
+
+
+class Exam:
+    """The exam at the end of a run: base, base forced to work, and RL on the same problems; then the proof.
+
+    Its problems are drawn when it is made, before any training: UserError if there are too few.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        settings = recipe.evaluate.model_dump()
+        self.suite, self.asked = load_suite(settings.pop("suite"), recipe_problems=recipe.problems, **settings)
+
+        for stage in recipe.stages:
+            if isinstance(stage, GrpoStage) and stage.dev is not None:
+                self.on_dev(stage.dev)  # a suite that cannot be held is said before training
+
+    def on_dev(self, settings: DevExam) -> Callable[[PreTrainedModel, PreTrainedTokenizerBase], float]:
+        """A function of model and tokenizer: pass@1 on a suite's problems, drawn from dev whatever the suite says."""
+        suite, asked = load_suite(
+            settings.suite,
+            recipe_problems=self.recipe.problems,
+            families=settings.families,
+            limit=settings.limit,
+            split="dev",
+            where="dev.suite",
+        )
+
+        def score(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> float:
+            rows = drawn(model, tokenizer, "training", suite, asked, drawing_of(suite))
+            return float(metrics.pass_at_1(at_axis(tabled(rows, "dev"), None)).mean())
+
+        return score
+
+    def __call__(
+        self, run: RunFolder, checkpoints: Mapping[str, Path], seconds: Mapping[str, float], console: Console
+    ) -> None:
+        """Examine the first and the last checkpoint of a run; write samples, summary and report into its folder.
+
+        A run without a stage of reinforcement has nothing to compare: its samples are written, no summary.
+        """
+        first, last = next(iter(checkpoints)), list(checkpoints)[-1]
+        candidates = [
+            Candidate(first, checkpoints[first]),
+            Candidate(f"{first}-worked", checkpoints[first], "worked"),
+            *([Candidate(last, checkpoints[last])] if last != first else []),
+        ]
+        spent = 0.0
+        for candidate in candidates:
+            folder = run.path / "eval" / self.suite.name / candidate.name
+            spent += examine(candidate, self.suite, self.asked, folder, console, replaces=True)
+        if first == last:
+            console.print(f"no grpo stage, so nothing to compare; the samples: {run.path / 'eval' / self.suite.name}")
+            return
+        phases = {"base": 0.0, "grpo": 0.0}
+        for stage, value in seconds.items():
+            phases[stage.split("-", 1)[1]] += value
+        phases |= {"exam": spent, "total": sum(phases.values()) + spent}
+        run.update_manifest(seconds={name: round(value, 2) for name, value in phases.items()})
+        publish(columns_of([run.path], self.suite.name), self.suite.name, run.path, console, run.path)
+
+
+def evaluate(
+    checkpoints: Sequence[Path], suite_name: str, out: Path | None, voice: str | None, console: Console, **changes: Any
+) -> None:
+    """Examine any checkpoints on a suite, and compare the others to the first."""
+    candidates = [Candidate(_name(path, voice), path, voice) for path in map(find_checkpoint, checkpoints)]
+    names = [candidate.name for candidate in candidates]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError("given twice", where=name, fix="give each checkpoint once")
+    recipe_problems = _recipe_problems(checkpoints[0])
+    suite, asked = load_suite(suite_name, recipe_problems=recipe_problems, where="--suite", **changes)
+    folder = out or Path("runs") / "eval" / suite.name
+    for candidate in candidates:
+        examine(candidate, suite, asked, folder / candidate.name, console)
+    if PartialState().is_main_process:
+        columns = {name: column(name, [folder / name], [None]) for name in names}
+        publish(checked(columns), suite.name, folder, console)
+
+
+def export(checkpoints: Sequence[Path], suite_name: str, folder: Path, console: Console, **changes: Any) -> None:
+    """Write the suite as tasks of lm-evaluation-harness, with the prompts of the checkpoint's tokenizer."""
+    if len(checkpoints) > 1:
+        raise UserError("prompts are those of one tokenizer", where="--export-lm-eval", fix="name one checkpoint")
+    checkpoint = find_checkpoint(checkpoints[0])
+    recipe_problems = _recipe_problems(checkpoint)
+    suite, asked = load_suite(suite_name, recipe_problems=recipe_problems, where="--suite", **changes)
+    _, tokenizer = load_checkpoint(checkpoint)
+    tasks = lm_eval_export.export(suite, asked, tokenizer, folder)
+    console.print(f"{len(asked)} problems as {', '.join(tasks)}; docs/LM_EVAL.md tells what differs. To run them:")
+    arguments = f"--model_args pretrained={checkpoint},dtype=float32 --include_path {folder} --tasks {tasks[0]}"
+    console.print(f"lm_eval --model hf {arguments} --device cpu --batch_size 32", soft_wrap=True)
+
+
+def _name(checkpoint: Path, voice: str | None) -> str:
+    """A name for a checkpoint's folder of samples: of a stage also its run's, `tiny-r1-zero.02-grpo`."""
+    path = checkpoint.resolve()
+    name = f"{path.parent.name}.{path.name}" if is_run(path.parent) else path.name
+    return f"{name}-{voice}" if voice else name
+
+
+def _recipe_problems(checkpoint: Path) -> tuple[ProblemSpec, ...]:
+    """The problems of the recipe whose run the checkpoint lies in; none if it lies in no run."""
+    run = checkpoint.resolve().parent
+    return load(run / "recipe.yaml").problems if is_run(run) else ()

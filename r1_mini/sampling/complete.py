@@ -1,0 +1,91 @@
+"""Questions in, texts out: the prompt that a tokenizer calls for, a forced voice, and the sampler in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from r1_mini.sampling.engine import Decoding, rollout
+from r1_mini.transcript import FORCED, R1_PROMPT, R1_SYSTEM, Finish, prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How completions are drawn."""
+
+    samples: int
+    temperature: float
+    top_p: float
+    max_tokens: int
+    seed: int
+    voice: str | None = None
+    """A key of `transcript.FORCED`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One completion as text."""
+
+    text: str
+    n_tokens: int
+    finish: Finish
+
+
+def prompt_for(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
+    """The prompt of a question: our own tokenizer's short one, a chat model's template with R1's system prompt, or the
+    template that R1-Zero gave to a base model (2501.12948, table 1)."""
+    if "\nAssistant:" in tokenizer.get_vocab():
+        return prompt(question)
+    if tokenizer.chat_template:
+        messages = [{"role": "system", "content": R1_SYSTEM}, {"role": "user", "content": question}]
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    return R1_PROMPT.format(question=question)
+
+
+def complete(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    drawing: Drawing,
+    progress: Callable[[int], None] | None = None,
+    first_sample: int = 0,
+) -> list[list[Text]]:
+    """`drawing.samples` completions of each prompt, numbered from `first_sample`; the same whatever else is asked."""
+    prefix, banned = (
+        tuple(tokenizer("".join(tags), add_special_tokens=False)["input_ids"]) for tags in FORCED[drawing.voice]
+    )
+    groups = rollout(
+        model,
+        encoded(tokenizer, prompts),
+        drawing.samples,
+        Decoding(drawing.max_tokens, drawing.temperature, drawing.top_p, prefix, banned[:1]),
+        seed=drawing.seed,
+        stop=stop_tokens(model, tokenizer),
+        pad=padding(tokenizer),
+        progress=progress,
+        first_sample=first_sample,
+    )
+    return [
+        [Text(tokenizer.decode(c.tokens, skip_special_tokens=True), len(c.tokens), c.finish) for c in group]
+        for group in groups
+    ]
+
+
+def encoded(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
+    """Token ids of prompts; with the tokenizer's own first token, unless a chat template has written it already."""
+    ids: list[list[int]] = tokenizer(list(prompts), add_special_tokens=tokenizer.chat_template is None)["input_ids"]
+    return ids
+
+
+def stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What ends a completion: the tokenizer's EOS and those of the model's generation settings (a chat turn's end)."""
+    configured = model.generation_config.eos_token_id if model.generation_config is not None else None
+    more = configured if isinstance(configured, list) else [configured]
+    return sorted({token for token in (tokenizer.eos_token_id, *more) if token is not None})
+
+
+def padding(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that fills a row up; it is never attended to, so any will do where a tokenizer has none."""
+    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)

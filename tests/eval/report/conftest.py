@@ -1,0 +1,206 @@
+"""A synthetic exam for the page: samples with every kind of chain, and a summary with every field filled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from eval.samples import Samples, judged, tabled
+from r1_mini.transcript import is_correct, read
+
+NAMES = {"base": "base", "forced_worked": "base, forced", "rl": "after RL"}
+SETTINGS = {"suite": "arithmetic", "split": "test", "temperature": 1.0, "top_p": 1.0, "max_tokens": 160, "seed": 1}
+PARTS = ("stops in time", "gives a number", "chooses to reason", "reasons without a slip", "guesses better")
+
+
+def make_row(number: int, index: int, completion: str, **changes: Any) -> dict[str, Any]:
+    """Problem `number` asks `number+1+1`, the problems in turn of depths 2 to 5; its answer is number + 2."""
+    question, answer = f"{number}+1+1", str(number + 2)
+    finish = changes.get("finish", "stop")
+    transcript = read(completion, finish)
+    chain, first_wrong = judged(question, transcript)
+    return {
+        "key": f"p{number:04}",
+        "family": "sum" if number % 3 else "expression",
+        "axis": None,
+        "difficulty": {"depth": 2 + number % 4, "digits": 1},
+        "question": question,
+        "answer": answer,
+        "prompt": f"User: {question}\nAssistant:",
+        "completion": completion,
+        "n_tokens": 20,
+        "finish": finish,
+        "parsed": transcript.answer,
+        "correct": is_correct(transcript, answer),
+        "well_formed": transcript.well_formed,
+        "voice": transcript.voice,
+        "chain": chain,
+        "first_wrong": first_wrong,
+        "sample_index": index,
+        "model": "model",
+        **SETTINGS,
+        **changes,
+    }
+
+
+def direct(number: int) -> str:
+    """At once: right for every fourth problem."""
+    return f"<think></think><answer>{number + (2 if number % 4 == 0 else 5)}</answer>"
+
+
+def slipping(number: int) -> str:
+    """Worked: a wrong last step in every second problem, and one taken back in every third."""
+    first = f"{number}+1={number + 9}\nwait\n" if number % 3 == 0 else ""
+    total = number + (2 if number % 2 == 0 else 3)
+    return f"<think>{first}{number}+1={number + 1}\n{number + 1}+1={total}</think><answer>{total}</answer>"
+
+
+def sound(number: int) -> str:
+    """Worked and right, but for every twentieth problem."""
+    total = number + (2 if number % 20 else 7)
+    return f"<think>{number}+1={number + 1}\n{number + 1}+1={total}</think><answer>{total}</answer>"
+
+
+WRITERS = {"base": direct, "forced_worked": slipping, "rl": sound}
+
+
+def make_samples(
+    n_problems: int = 40, completion: str | None = None, n_inside: int | None = None, **changes: Any
+) -> dict[str, Samples]:
+    """All three columns, two samples per problem; `completion` takes the place of what RL writes.
+
+    Problems from number `n_inside` on lie outside of training.
+    """
+    inside = n_problems if n_inside is None else n_inside
+    made = {}
+    for column, write in WRITERS.items():
+        text = write if completion is None or column != "rl" else lambda _: completion
+        rows = (
+            make_row(n, i, text(n), **{"axis": None if n < inside else "more operands", **changes})
+            for n in range(n_problems)
+            for i in range(2)
+        )
+        made[column] = tabled(rows, column)
+    return made
+
+
+def about(estimate: float, **more: Any) -> dict[str, Any]:
+    return {"estimate": estimate, "low": max(0.0, estimate - 0.02), "high": min(1.0, estimate + 0.02), **more}
+
+
+def make_score(accuracy: float, tokens: float) -> dict[str, Any]:
+    chains = ("right_by_right", "right_by_wrong", "right_without", "wrong_by_right", "wrong_by_wrong", "wrong_without")
+    low, high = (about(accuracy)[end] for end in ("low", "high"))
+    return {
+        "seeds": [{"seed": 0, "pass_at_1": accuracy}],
+        "pass_at_1": accuracy,
+        "pass_at_1_interval": {"low": low, "high": high},
+        "pass_at_k": [about(1 - (1 - accuracy) ** k, k=k) for k in (1, 2, 4, 8, 16)],
+        "maj_at_k": [about(accuracy + 0.01 * k * (1 - accuracy), k=k) for k in (1, 2, 4, 8, 16)],
+        "greedy": about(accuracy),
+        "mean_tokens": tokens,
+        "tokens_right": tokens - 1,
+        "tokens_wrong": tokens + 1,
+        "well_formed": 1.0,
+        "truncated": 0.0,
+        "voices": {"direct": 0.25, "worked": 0.5, "checked": 0.25, "none": 0.0},
+        "chains": dict(
+            zip(chains, (accuracy - 0.1, 0.06, 0.04, 0.0, 0.7 * (1 - accuracy), 0.3 * (1 - accuracy)), strict=True)
+        ),
+        "first_wrong_step": {"1": 0.5, "2": 0.3, "3": 0.2},
+        "cells": [
+            about(accuracy, family=family, axis=None, depth=depth, n_problems=300)
+            for family in ("sum", "expression")
+            for depth in (2, 3, 4, 5)
+        ],
+        "axes": {"more operands": about(accuracy / 2, n_problems=200)},
+    }
+
+
+def difference(before: str, after: str, estimate: float, **more: Any) -> dict[str, Any]:
+    ends = {"estimate": estimate, "low": estimate - 0.02, "high": estimate + 0.02}
+    tested = {"p_value": 2e-16, "p_adjusted": 4e-16, "detectable": 0.012, "verdict": "shown"}
+    return {"before": before, "after": after, **ends, **tested, **more}
+
+
+def make_summary() -> dict[str, Any]:
+    """base 0.40, forced 0.62, after RL 0.91."""
+    parts = zip(PARTS, (0.02, 0.0, 0.22, 0.28, -0.01), strict=True)
+    return {
+        "title": "tiny-r1-zero",
+        "suite": "arithmetic",
+        "families": ["sum", "expression"],
+        "split": "test",
+        "n_problems": 1200,
+        "n_samples": 16,
+        "decoding": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 160, "seed": 1},
+        "names": dict(NAMES),
+        "scores": {
+            "base": make_score(0.40, 12.0),
+            "forced_worked": make_score(0.62, 33.0),
+            "rl": make_score(0.91, 36.0),
+        },
+        "comparisons": [difference("base", "rl", 0.51), difference("forced_worked", "rl", 0.29)],
+        "gain": {
+            "before": "base",
+            "after": "rl",
+            "parts": [{"name": name, "estimate": e, "low": e - 0.01, "high": e + 0.01} for name, e in parts],
+        },
+        "sharpened": {
+            "before": "base",
+            "after": "rl",
+            "crossing": None,
+            "bound": 0.171,
+            "n_solved_anew": 12,
+            "n_lost": 3,
+            "solved_anew": [
+                {"key": f"p{n}", "question": f"{n}+1+1", "answer": str(n + 2), "depth": 2, "right": 5, "n": 16}
+                for n in range(12)
+            ],
+        },
+        "seconds": {"base": 250.0, "grpo": 104.0, "exam": 12.0, "total": 366.0},
+        "checkpoints": {"01-base": {"model.safetensors": "ab" * 32}, "02-grpo": {"model.safetensors": "cd" * 32}},
+        "seed": 0,
+        "recipe": "tiny-r1-zero",
+    }
+
+
+def make_curves(steps: int = 40) -> dict[str, list[dict[str, Any]]]:
+    fields = ("reward", "accuracy", "length", "length_wrong", "voice_worked")
+    rows = [
+        {"step": step} | {field: None if step == 2 else 0.5 + 0.01 * step for field in fields}
+        for step in range(1, steps + 1)
+    ]
+    for row in rows[::10]:
+        row["dev_pass_at_1"] = 0.7
+    return {"base": [{"step": step, "loss": 1 / step} for step in range(1, steps + 1)], "grpo": rows}
+
+
+MANIFEST: Mapping[str, Any] = {
+    "command": "r1-mini run recipes/tiny/r1_zero.yaml",
+    "machine": {"cpu": "two cores", "memory": "8 GB"},
+    "versions": {"python": "3.11.9", "torch": "2.13.0"},
+    "commit": "0123abc",
+}
+
+
+@pytest.fixture
+def summary() -> dict[str, Any]:
+    return make_summary()
+
+
+@pytest.fixture
+def exams() -> Callable[..., dict[str, Samples]]:
+    return make_samples
+
+
+@pytest.fixture
+def curves() -> Callable[..., dict[str, list[dict[str, Any]]]]:
+    return make_curves
+
+
+@pytest.fixture
+def manifest() -> Mapping[str, Any]:
+    return MANIFEST

@@ -1,0 +1,186 @@
+"""The page in a real browser: headless Chromium, skipped where there is none."""
+
+import shutil
+
+import pytest
+
+from eval.report import page as report
+
+pytestmark = pytest.mark.slow
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run", "--disable-sync")
+ATTACK = "<script>document.title='owned'</script><img src=http://127.0.0.1:9/x onerror=\"document.title='owned'\">"
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium, tmp_path, summary, curves, manifest):
+    """Opens the page of some samples; at the end of the test nothing was logged and nothing requested but the file."""
+    logged, requested, contexts = [], [], []
+    file = tmp_path / "report.html"
+
+    def open_page(samples, **settings):
+        file.write_text(report.render(summary, samples, curves(), manifest), encoding="utf-8")
+        contexts.append(chromium.new_context(**settings))
+        tab = contexts[-1].new_page()
+        tab.on("console", lambda message: logged.append(message.text))
+        tab.on("pageerror", lambda error: logged.append(str(error)))
+        tab.on("request", lambda request: requested.append(request.url))
+        tab.goto(file.as_uri())
+        return tab
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert logged == []
+    assert requested == [file.as_uri()]
+
+
+def choose(tab, **values):
+    for name, label in values.items():
+        tab.locator(f"select[name={name}]").select_option(label=label)
+
+
+def count(tab):
+    return tab.locator("#count").inner_text()
+
+
+def titles(tab):
+    return tab.locator(".problem h3").all_inner_texts()
+
+
+@pytest.mark.parametrize("completion", [None, "7" * 5_000])
+def test_it_opens_with_the_ten_that_nobody_picked_as_the_html_has_them(opened, exams, completion):
+    samples = exams(40, completion)
+    tab = opened(samples)
+    opened_titles, html = titles(tab), tab.locator("#problems").inner_text()
+    assert count(tab) == "10 of 40 problems, 1 to 10 shown"
+    assert tab.locator("button.next").first.is_disabled()
+    without = tab.context.browser.new_context(java_script_enabled=False).new_page()
+    without.goto(tab.url)
+    assert titles(without) == opened_titles
+    assert without.locator("#problems").inner_text() == html
+    assert not without.locator("#filters").is_visible()
+    without.context.close()
+
+
+def test_filters_change_the_list_and_the_count(opened, exams):
+    tab = opened(exams(40))
+    choose(tab, depth="3")
+    assert count(tab) == "10 of 40 problems, 1 to 10 shown"
+    assert tab.locator("select[name=show]").input_value() == "all"
+    assert all("3 operations" in title for title in titles(tab))
+    choose(tab, depth="any", family="sum")
+    assert count(tab).startswith("26 of 40 problems")  # not every third, from 0
+    choose(tab, family="any", answer="wrong", column="after RL")
+    assert count(tab).startswith("2 of 40 problems")  # 0 and 20
+    choose(tab, column="base")
+    assert count(tab).startswith("30 of 40 problems")  # all but every fourth
+    choose(tab, answer="any", changed="wrong → right")
+    assert count(tab).startswith("30 of 40 problems")
+    choose(tab, changed="right → wrong")
+    assert count(tab).startswith("2 of 40 problems")
+    choose(tab, changed="either way")
+    assert count(tab).startswith("32 of 40 problems")
+    choose(tab, show="the ten nobody picked")  # which are shown unfiltered
+    assert count(tab) == "10 of 40 problems, 1 to 10 shown"
+    assert tab.locator("select[name=changed]").input_value() == ""
+    choose(tab, depth="3")
+    tab.locator("button[type=reset]").click()
+    assert count(tab) == "10 of 40 problems, 1 to 10 shown"
+    tab.get_by_label("question contains").fill("39+1")
+    assert [title.split(" ")[0] for title in titles(tab)] == ["39+1+1"]
+    tab.get_by_label("question contains").fill("nothing like it")
+    assert (count(tab), titles(tab)) == ("0 of 40 problems", [])
+
+
+def test_problems_outside_of_training_are_found_by_their_axis(opened, exams):
+    tab = opened(exams(40, n_inside=30))
+    choose(tab, axis="more operands")
+    assert count(tab).startswith("10 of 40 problems")
+    choose(tab, axis="none: the exam proper")
+    assert count(tab).startswith("30 of 40 problems")
+
+
+def test_pages_turn_by_button_and_by_key(opened, exams):
+    tab = opened(exams(40))
+    choose(tab, show="all problems")
+    first = titles(tab)
+    tab.locator("button.next").first.click()
+    assert count(tab) == "40 of 40 problems, 11 to 20 shown"
+    tab.locator("button.previous").last.click()
+    assert titles(tab) == first
+    tab.locator("body").press("j")
+    assert count(tab) == "40 of 40 problems, 11 to 20 shown"
+    tab.locator("body").press("ArrowRight")
+    tab.locator("body").press("j")
+    tab.locator("body").press("j")
+    assert count(tab) == "40 of 40 problems, 31 to 40 shown"
+    assert tab.locator("button.next").first.is_disabled()
+    tab.locator("body").press("k")
+    tab.locator("body").press("ArrowLeft")
+    assert count(tab) == "40 of 40 problems, 11 to 20 shown"
+    tab.get_by_label("question contains").press("ArrowLeft")  # moves in the field, turns no page
+    assert count(tab) == "40 of 40 problems, 11 to 20 shown"
+    tab.get_by_label("question contains").press("k")
+    assert tab.get_by_label("question contains").input_value() == "k"
+
+
+def test_every_control_has_a_label_and_can_be_reached_by_key(opened, exams):
+    tab = opened(exams(40))
+    controls = tab.locator("#filters select:visible, #filters input:visible")
+    assert controls.count() >= 7
+    for control in controls.all():
+        assert control.evaluate("control => control.labels[0].textContent.trim() !== '' && control.tabIndex === 0")
+    assert tab.locator("#count").get_attribute("aria-live") == "polite"
+
+
+def test_wrong_steps_are_marked_by_more_than_color(opened, exams):
+    tab = opened(exams(40))
+    choose(tab, answer="wrong", column="base, forced")
+    wrong = tab.locator(".text .wrong:not(.answer)").first
+    assert wrong.inner_text().startswith("✗") and " is " in wrong.inner_text()
+    assert wrong.locator(".mark").get_attribute("aria-label") == "wrong"
+    colors = [
+        tab.locator(f".text .{verdict} .mark").first.evaluate("e => getComputedStyle(e).color")
+        for verdict in ("wrong", "right")
+    ]
+    assert colors[0] != colors[1]
+    assert "line-through" in tab.locator(".retracted bdi").first.evaluate("e => getComputedStyle(e).textDecoration")
+
+
+def test_model_text_stays_text(opened, exams):
+    tab = opened(exams(40, f"<think>{ATTACK}</think></script><answer>{ATTACK}\u202e\ud800</answer>"))
+    choose(tab, show="all problems")
+    tab.locator("button.next").first.click()
+    assert tab.locator("img").count() == 0
+    assert tab.title() == "tiny-r1-zero: arithmetic"
+    assert ATTACK in tab.locator(".problem").first.inner_text()
+    assert "\\u202e\\ud800" in tab.locator(".problem").first.inner_text()
+
+
+@pytest.mark.parametrize("completion", [None, "7" * 5_000])
+def test_a_phone_scrolls_down_only(opened, exams, completion):
+    tab = opened(exams(40, completion), viewport={"width": 390, "height": 844})
+    choose(tab, show="all problems")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    boxes = [chain.bounding_box() for chain in tab.locator(".problem").first.locator(".chain").all()]
+    assert len({box["x"] for box in boxes}) == 1 and len({box["y"] for box in boxes}) == 3
+
+
+@pytest.mark.parametrize(("scheme", "is_dark"), [("light", False), ("dark", True)])
+def test_page_follows_the_color_scheme(opened, exams, scheme, is_dark):
+    tab = opened(exams(4), color_scheme=scheme)
+    ground, ink = (tab.evaluate(f"getComputedStyle(document.body).{name}") for name in ("backgroundColor", "color"))
+    light = [sum(map(int, color.removeprefix("rgb(").removesuffix(")").split(","))) for color in (ground, ink)]
+    assert (light[0] < 150) == is_dark and (light[1] > 600) == is_dark
