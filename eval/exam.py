@@ -87,7 +87,7 @@ def evaluate(
     checkpoints: Sequence[Path], suite_name: str, out: Path | None, voice: str | None, console: Console, **changes: Any
 ) -> None:
     """Examine any checkpoints on a suite, and compare the others to the first."""
-    candidates = [Candidate(_name(path, voice), path, voice) for path in map(find_checkpoint, checkpoints)]
+    candidates = [Candidate(_name(path, voice), find_checkpoint(path), voice) for path in checkpoints]
     names = [candidate.name for candidate in candidates]
     for name in names:
         if names.count(name) > 1:

@@ -114,6 +114,7 @@ def sharpened_or_new(before: Samples, after: Samples) -> dict[str, Any]:
     anew = np.flatnonzero((counts[0] == 0) & (counts[1] > 0))
     listed = sorted(anew, key=lambda place: -counts[1][place])[:_LISTED]
     return {
+        "n": n,
         "crossing": crossing,
         "bound": 1 - (1 - LEVEL) ** (1 / n),
         "n_solved_anew": len(anew),

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -31,6 +32,7 @@ from r1_mini.files import (
 from r1_mini.machine import commit, machine, versions
 from r1_mini.recipe import Recipe, dump, fingerprint
 
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _WORK = ".work-"  # a stage in progress; survives a kill, so that the stage can resume
 
 
@@ -178,7 +180,12 @@ def checkpoint_hash(checkpoint: Path) -> str:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """`path` if a model can be loaded from it; UserError with the likely fix if not."""
+    """The folder of a model: `path` itself, or the local copy of the Hub's model of that id, fetched if need be.
+
+    UserError with the likely fix if there is none.
+    """
+    if not path.exists() and _HUB_ID.fullmatch(str(path)) and not path.parent.exists():
+        return _from_hub(str(path))
     if not path.exists():
         raise UserError(
             "no such folder", where=str(path), fix="give the folder of a checkpoint, such as runs/tiny-r1-zero/02-grpo"
@@ -188,6 +195,19 @@ def find_checkpoint(path: Path) -> Path:
         fix = f"did you mean {path / inside[-1]}?" if inside else "give a folder with config.json and model.safetensors"
         raise UserError("not a checkpoint", where=str(path), fix=fix)
     return path
+
+
+def _from_hub(model: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    kept = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    try:
+        return Path(snapshot_download(model, allow_patterns=kept))
+    except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
+        fix = "give the folder of a checkpoint, such as runs/tiny-r1-zero/02-grpo"
+        raise UserError(f"no such folder, nor model on the Hub ({reason})", where=model, fix=fix) from None
 
 
 def first_difference(old: Any, new: Any, key: str = "") -> tuple[str, str, str] | None:

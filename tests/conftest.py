@@ -1,7 +1,9 @@
-"""Shared by all tests: the recipe they start from, and GPU tests skipped where there is no GPU."""
+"""Shared by all tests: a recipe to start from, a finished smoke run, and GPU tests skipped where there is no GPU."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,27 @@ stages:
   - kind: grpo
     trainer: {max_steps: 2, per_device_train_batch_size: 16, num_generations: 4}
 """
+
+SMOKE = Path(__file__).parents[1] / "recipes" / "tiny" / "smoke.yaml"
+SAVES = ("base.trainer.save_steps=40", "grpo.trainer.save_steps=4")
+
+
+def command(out, *overrides):
+    """The command that runs the smoke recipe into `out`."""
+    return [sys.executable, "-m", "r1_mini", "run", str(SMOKE), *SAVES, *overrides, "--out", str(out)]
+
+
+def run(out, *overrides):
+    return subprocess.run(command(out, *overrides), capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """A finished run of the smoke recipe, and what it printed; nobody may change it."""
+    out = tmp_path_factory.mktemp("smoke") / "run"
+    done = run(out)
+    assert done.returncode == 0, done.stderr
+    return out, done
 
 
 @pytest.fixture

@@ -8,33 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from r1_mini.files import read_jsonl, sha256
-
-SMOKE = Path(__file__).parents[1] / "recipes" / "tiny" / "smoke.yaml"
-SAVES = ("base.trainer.save_steps=40", "grpo.trainer.save_steps=4")
+from tests.conftest import command, run
 
 pytestmark = pytest.mark.slow
-
-
-def command(out, *overrides):
-    return [sys.executable, "-m", "r1_mini", "run", str(SMOKE), *SAVES, *overrides, "--out", str(out)]
-
-
-def run(out, *overrides):
-    return subprocess.run(command(out, *overrides), capture_output=True, text=True, timeout=300)
-
-
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    """A finished run of the smoke recipe, and what it printed."""
-    out = tmp_path_factory.mktemp("smoke") / "run"
-    done = run(out)
-    assert done.returncode == 0, done.stderr
-    return out, done
 
 
 def weights(out):

@@ -323,3 +323,22 @@ def test_a_disk_that_fills_up_while_metrics_are_written_says_so() -> None:
     with pytest.raises(OSError, match="No space left") as caught:
         metrics.append({"step": 1})
     assert str(disk_error(caught.value)) == "the disk is full; free some space and run the same command again"
+
+
+def test_a_model_that_is_neither_a_folder_nor_on_the_hub_is_one_line(monkeypatch):
+    import huggingface_hub
+
+    def not_there(*_, **__):
+        raise OSError("Repository Not Found\nand a page of advice")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", not_there)
+    with pytest.raises(UserError) as refused:
+        find_checkpoint(Path("someone/no-such-model"))
+    assert str(refused.value).startswith("someone/no-such-model: no such folder, nor model on the Hub (Repository Not")
+
+
+def test_a_model_on_the_hub_is_its_local_copy(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda model, **_: str(tmp_path / model))
+    assert find_checkpoint(Path("someone/model")) == tmp_path / "someone" / "model"

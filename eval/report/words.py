@@ -150,11 +150,15 @@ def sharpened(summary: Summary) -> str:
     found = summary["sharpened"]
     if found is None:
         return ""
-    before, after, n = summary["names"][found["before"]], summary["names"][found["after"]], summary["n_samples"]
+    before, after, n = summary["names"][found["before"]], summary["names"][found["after"]], found["n"]
     if found["crossing"] is not None:
         start = f"Sharpened: with {found['crossing']} samples per problem, {before} solves as many problems as {after}."
     else:
-        start = f"More than sharpened, up to pass@{n}: {before} stays below {after} at every k."
+        start = f"Not only sharpened, as far as {n} samples tell: {before} stays below {after} at every k."
+    written = summary["scores"].get("forced_worked")
+    if written and found["before"] == "base":
+        last = written["pass_at_k"][-1]
+        start += f" Made to write its steps, it reaches {percent(last['estimate'])} at pass@{last['k']}."
     anew, lost = found["n_solved_anew"], found["n_lost"]
     count = (
         f"Of {summary['n_problems']:,} problems, {after} solves {anew:,} that {before} solved in none of {n} samples"

@@ -9,6 +9,8 @@ from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.cache_utils import Cache, DynamicLayer
 
+from r1_mini.errors import UserError
+
 
 class _PreallocatedLayer(DynamicLayer):
     """Keys and values of one layer: buffers of (rows, heads, room, channels), the first `length` places in use."""
@@ -45,10 +47,14 @@ class _PreallocatedLayer(DynamicLayer):
 
 
 class RolloutCache(Cache):
-    """A cache for models whose layers all attend to everything; `room` tokens a row."""
+    """A cache for models whose layers all attend to everything; `room` tokens a row. UserError for another model."""
 
     def __init__(self, config: PretrainedConfig, room: int) -> None:
         text = config.get_text_config(decoder=True)
+        odd = set(getattr(text, "layer_types", None) or ()) - {"full_attention"}
+        if odd:
+            fix = "examine a model with full attention in every layer"
+            raise UserError(f"the sampler does not know {', '.join(sorted(odd))}", where=text.model_type, fix=fix)
         super().__init__(layers=[_PreallocatedLayer(room) for _ in range(text.num_hidden_layers)])
 
     def repeat(self, times: int) -> None:

@@ -135,3 +135,14 @@ def test_a_completion_carries_a_probability_for_each_token(model, tokenizer):
     done: Completion = sample(model, tokenizer, [[5, 6, 7]], 1, Decoding(20))[0][0]
     assert len(done.logprobs) == len(done.tokens)
     assert all(p <= 0 and math.isfinite(p) for p in done.logprobs)
+
+
+def test_a_model_with_sliding_attention_is_refused_rather_than_sampled_wrongly():
+    from transformers import Qwen2Config
+
+    from r1_mini.errors import UserError
+    from r1_mini.sampling.cache import RolloutCache
+
+    RolloutCache(Qwen2Config(num_hidden_layers=2), 8)
+    with pytest.raises(UserError, match="does not know sliding_attention"):
+        RolloutCache(Qwen2Config(num_hidden_layers=2, use_sliding_window=True, max_window_layers=0), 8)

@@ -151,6 +151,7 @@ def make_summary() -> dict[str, Any]:
         "sharpened": {
             "before": "base",
             "after": "rl",
+            "n": 16,
             "crossing": None,
             "bound": 0.171,
             "n_solved_anew": 12,

@@ -64,7 +64,7 @@ def test_parts_of_the_gain_are_told_with_their_signs(summary):
 
 
 def test_sharpened_or_new(summary):
-    assert words.sharpened(summary).startswith("More than sharpened, up to pass@16: base stays below after RL")
+    assert words.sharpened(summary).startswith("Not only sharpened, as far as 16 samples tell: base")
     assert "solves 12 that base solved in none of 16 samples, and 3 the other way round" in words.sharpened(summary)
     assert "a rate of up to 17.1%" in words.sharpened(summary)
     summary["sharpened"]["crossing"] = 8

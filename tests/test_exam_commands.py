@@ -1,0 +1,224 @@
+"""`r1-mini eval` and `r1-mini compare`, the real commands on the smoke run's checkpoints."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel
+
+from r1_mini.cli import main
+from r1_mini.files import read_jsonl, sha256
+from tests.conftest import run
+
+pytestmark = pytest.mark.slow
+
+QUICK = ("--suite", "smoke", "--limit", "20", "--samples", "4")
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "r1_mini", *map(str, arguments)]
+
+
+def call(*arguments):
+    """The command in this process, as the console script calls it: starting another one takes seconds."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main([str(argument) for argument in arguments])
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def start(*arguments):
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120, env=ONE_THREAD)
+
+
+def hashes(folder):
+    return {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*.jsonl"))}
+
+
+@pytest.fixture(scope="module")
+def examined(smoke, tmp_path_factory):
+    """Base and RL of the smoke run, examined on demand."""
+    out = tmp_path_factory.mktemp("examined") / "exam"
+    done = call("eval", smoke[0] / "01-base", smoke[0] / "02-grpo", *QUICK, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def test_eval_leaves_samples_and_a_report_and_says_the_verdict(examined):
+    out, done = examined
+    for name in ("summary.json", "comparison.csv", "report.html"):
+        assert (out / name).stat().st_size > 0, name
+    summary = json.loads((out / "summary.json").read_text())
+    assert list(summary["names"]) == ["run.01-base", "run.02-grpo"]
+    assert summary["comparisons"][0]["estimate"] > 0.1
+    assert "Shown" in done.stdout and done.stderr == ""
+
+
+def test_the_same_exam_again_is_the_same_files_and_draws_nothing(examined, smoke, tmp_path):
+    out, _ = examined
+    checkpoints = (smoke[0] / "01-base", smoke[0] / "02-grpo")
+    assert call("eval", *checkpoints, *QUICK, "--out", tmp_path / "again").returncode == 0
+    assert hashes(tmp_path / "again") == hashes(out)
+    before = hashes(out)
+    assert call("eval", *checkpoints, *QUICK, "--out", out).returncode == 0
+    assert hashes(out) == before
+
+
+def test_an_exam_killed_half_way_goes_on_and_ends_in_the_same_bytes(smoke, tmp_path):
+    asked = ("eval", smoke[0] / "02-grpo", "--suite", "smoke", "--samples", "400", "--out")
+    assert start(*asked, tmp_path / "whole").returncode == 0
+    process = subprocess.Popen(command(*asked, tmp_path / "cut"), stdout=subprocess.DEVNULL, env=ONE_THREAD)
+    samples = tmp_path / "cut" / "run.02-grpo" / "samples.jsonl"
+    deadline = time.monotonic() + 60
+    while not (samples.exists() and samples.stat().st_size):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert sum(1 for _ in samples.open()) < 60 * 400
+    assert start(*asked, tmp_path / "cut").returncode == 0
+    assert hashes(tmp_path / "cut") == hashes(tmp_path / "whole")
+
+
+def test_two_processes_write_what_one_writes(smoke, tmp_path):
+    asked = ("eval", smoke[0] / "02-grpo", "--suite", "smoke", "--samples", "100")
+    assert start(*asked, "--out", tmp_path / "one").returncode == 0
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "r1_mini"]
+    done = subprocess.run(
+        [*launch, *map(str, asked), "--out", str(tmp_path / "two")],
+        capture_output=True, text=True, timeout=120, env=ONE_THREAD,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert hashes(tmp_path / "two") == hashes(tmp_path / "one")
+
+
+def test_compare_recomputes_a_run_to_the_last_digit(smoke, tmp_path):
+    out, _ = smoke
+    done = call("compare", out, "--out", tmp_path / "again")
+    assert done.returncode == 0, done.stderr
+    for name in ("summary.json", "comparison.csv", "report.html"):
+        assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes(), name
+
+
+def test_compare_refuses_exams_that_differ_and_names_the_key(examined, smoke, tmp_path):
+    out, _ = examined
+    asked = ("eval", smoke[0] / "02-grpo", *QUICK, "--temperature", "0.5", "--out", tmp_path / "cold")
+    assert call(*asked).returncode == 0
+    refused = call("compare", out, tmp_path / "cold", "--out", tmp_path / "both")
+    assert refused.returncode == 2 and "they differ in `temperature`: 1.0 and 0.5" in refused.stderr
+    assert not (tmp_path / "both").exists()
+
+
+def test_a_run_examines_on_dev_while_it_trains_and_keeps_the_best(smoke):
+    out = smoke[0].parent / "with-dev"  # beside the smoke run, whose base it takes over
+    changes = ("grpo.trainer.max_steps=6", "grpo.dev={every: 2, suite: smoke, limit: 30}", "evaluate.limit=30")
+    done = run(out, *changes)
+    assert done.returncode == 0, done.stderr
+    scores = {
+        row["step"]: row["dev_pass_at_1"]
+        for row in read_jsonl(out / "02-grpo" / "metrics.jsonl")
+        if "dev_pass_at_1" in row
+    }
+    best = json.loads((out / "02-grpo" / "best.json").read_text())
+    assert list(scores) == [2, 4, 6]
+    assert best == {"step": max(scores, key=lambda step: (scores[step], -step)), "dev_pass_at_1": max(scores.values())}
+    plain = smoke[0].parent / "without-dev"
+    assert run(plain, "grpo.trainer.max_steps=6", "evaluate.limit=30").returncode == 0
+    rewards = [[row["reward"] for row in read_jsonl(each / "02-grpo" / "metrics.jsonl")] for each in (out, plain)]
+    assert rewards[0] == rewards[1]  # looking does not change what is trained
+
+
+def break_tokenizer(folder):
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").unlink()
+
+
+def break_vocabulary(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 5}))
+
+
+def make_not_causal(folder):
+    torch.manual_seed(0)
+    shape = {
+        "vocab_size": 40,
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "intermediate_size": 8,
+    }
+    shutil.rmtree(folder)
+    BertModel(BertConfig(**shape)).save_pretrained(folder)
+
+
+def cut_weights(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize("damage", [break_tokenizer, break_vocabulary, make_not_causal, cut_weights])
+def test_a_checkpoint_that_cannot_be_examined_is_one_line(smoke, tmp_path, damage):
+    broken = tmp_path / "broken"
+    shutil.copytree(smoke[0] / "02-grpo", broken)
+    damage(broken)
+    done = call("eval", broken, *QUICK, "--out", tmp_path / "out")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and "broken" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments,line",
+    [
+        (("--suite", "arithmetik"), "--suite: no suite is called 'arithmetik'; did you mean 'arithmetic'?"),
+        (("--suite", "smoke", "--family", "product"), "the suite has no family 'product'"),
+        (("--suite", "smoke", "--temperature", "0"), "4 samples at temperature 0 are all alike; set samples to 1"),
+        (("--suite", "smoke", "--split", "train"), "--split: no split is called 'train'"),
+        (("--suite", "smoke", "--voice", "loud"), "--voice: no voice is called 'loud'"),
+    ],
+)
+def test_a_wrong_option_is_one_line(smoke, tmp_path, arguments, line):
+    done = call("eval", smoke[0] / "02-grpo", *arguments, "--out", tmp_path / "out")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert line in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_edited_samples_file_is_refused_and_kept(examined, smoke, tmp_path):
+    edited = tmp_path / "exam"
+    shutil.copytree(examined[0], edited)
+    path = edited / "run.02-grpo" / "samples.jsonl"
+    path.write_text(path.read_text().replace('"correct": false', '"correct": true', 1))
+    text = path.read_text()
+    for arguments in (
+        ("compare", edited),
+        ("eval", smoke[0] / "01-base", smoke[0] / "02-grpo", *QUICK, "--out", edited),
+    ):
+        done = call(*arguments)
+        assert done.returncode == 2 and "has been changed since it was written" in done.stderr, done.stderr
+        assert path.read_text() == text
+
+
+def test_export_writes_tasks_for_the_other_harness(smoke, tmp_path):
+    done = call("eval", smoke[0] / "02-grpo", *QUICK[:4], "--export-lm-eval", tmp_path / "tasks")
+    assert done.returncode == 0, done.stderr
+    assert "lm_eval --model hf" in done.stdout
+    assert sum(1 for _ in (tmp_path / "tasks" / "r1_mini_smoke_sum.jsonl").open()) == 20
