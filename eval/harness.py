@@ -80,10 +80,14 @@ def examine(
             return float(json.loads((folder / NOTE).read_text(encoding="utf-8"))["seconds"])
         begun = time.perf_counter()
         model, tokenizer = load_checkpoint(candidate.checkpoint, processes.device)
-        for part in parts:
-            _fill(part, model, tokenizer, candidate, suite, asked, console, processes)
+        there = [part.tally() for part in parts]
+        processes.wait_for_everyone()  # all have read before the first one writes
+        for part, tally in zip(parts, there, strict=True):
+            _fill(part, tally, model, tokenizer, candidate, suite, asked, console, processes)
         seconds = round(time.perf_counter() - begun, 3)
         if processes.is_main_process:
+            for leftover in folder.glob(".chunk-*"):  # collected, and a kill came before it was removed
+                remove(leftover)
             hashes = {part.path.name: sha256(part.path) for part in parts}
             write_json_atomic(folder / NOTE, {**identity, "sha256": hashes, "seconds": seconds})
         processes.wait_for_everyone()
@@ -174,6 +178,7 @@ class _Part:
 
 def _fill(
     part: _Part,
+    tally: tuple[int, int, int],
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     candidate: Candidate,
@@ -183,7 +188,7 @@ def _fill(
     processes: PartialState,
 ) -> None:
     """Draw the chunks that are not there yet, each process its share."""
-    done, completions, right = part.tally()
+    done, completions, right = tally
     mine = [
         index for index in range(done, len(part.chunks)) if index % processes.num_processes == processes.process_index
     ]
