@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eval.harness import is_finished
+from eval.harness import is_finished, read_note
 from eval.samples import Samples, load_samples, pooled, require_same_exam
 from r1_mini.errors import UserError
 from r1_mini.recipe import fingerprint
@@ -79,12 +79,14 @@ def columns_of(paths: Sequence[Path], suite: str | None = None) -> dict[str, Col
     columns: dict[str, Column] = {}
     for path in expanded:
         if not is_run(path):
-            columns[_unused(path.name, columns)] = column(path.name, [path], [None])
+            name = _unused(path.name, columns)
+            columns[name] = column(name, [path], [None])
             continue
         alike = next(group for group in settings.values() if path in group)
         if path == alike[0]:
             together = columns_of_runs(alike, suite)
-            columns[_unused(path.name, columns)] = replace(together[RL if RL in together else BASE], label=path.name)
+            name = _unused(path.name, columns)
+            columns[name] = replace(together[RL if RL in together else BASE], label=name)
     return checked(columns)
 
 
@@ -117,7 +119,7 @@ def _exam_folder(run: Path, suite: str | None) -> Path:
 
 def _sat(exam: Path) -> dict[str, Path]:
     """Which folder of a run's exam is which column: the first checkpoint, the same forced, the last."""
-    notes = {note.parent: json.loads(note.read_text(encoding="utf-8")) for note in sorted(exam.glob("*/exam.json"))}
+    notes = {note.parent: read_note(note.parent) for note in sorted(exam.glob("*/exam.json"))}
     free = [folder for folder, note in notes.items() if note["voice"] is None]
     forced = [folder for folder, note in notes.items() if note["voice"] == "worked"]
     if not free:

@@ -58,9 +58,9 @@ def summarize(columns: Mapping[str, Column], suite: str) -> dict[str, Any]:
     }
     if pairs:
         before, after = pairs[0]
-        sides = proper[before].pooled, proper[after].pooled
-        summary["gain"] = {"before": before, "after": after, "parts": gain_parts(*sides)}
-        summary["sharpened"] = {"before": before, "after": after, **sharpened_or_new(*sides)}
+        old, new = proper[before], proper[after]
+        summary["gain"] = {"before": before, "after": after, "parts": gain_parts(old.pooled, new.pooled)}
+        summary["sharpened"] = {"before": before, "after": after, **sharpened_or_new(old.samples, new.samples)}
     return summary
 
 
@@ -177,7 +177,7 @@ def _accuracy(column: Column) -> dict[str, Any]:
 def _interval(means_SP: Floats, n_samples: int) -> stats.Interval:
     """Of one seed Wilson's with problems as clusters, of several the hierarchical bootstrap over seeds and problems."""
     n_seeds, n_problems = means_SP.shape
-    if n_seeds == 1:
+    if n_seeds == 1 or not means_SP.std():  # all right or all wrong: no spread to resample, yet no certainty
         return stats.clustered_proportion(means_SP[0], n_samples * n_problems)
     if n_problems == 1:
         return stats.wilson(float(means_SP.sum()), n_seeds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,11 @@ def evaluate(
     """Examine any checkpoints on a suite, and compare the others to the first."""
     candidates = [Candidate(_name(path, voice), find_checkpoint(path), voice) for path in checkpoints]
     names = [candidate.name for candidate in candidates]
+    if len(set(names)) < len(names):  # checkpoint-500 of two runs
+        candidates = [
+            replace(c, name=f"{p.resolve().parent.name}.{c.name}") for c, p in zip(candidates, checkpoints, strict=True)
+        ]
+        names = [candidate.name for candidate in candidates]
     for name in names:
         if names.count(name) > 1:
             raise UserError("given twice", where=name, fix="give each checkpoint once")

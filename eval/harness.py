@@ -61,7 +61,7 @@ def examine(
         "number": len(asked),
         "problems": fingerprint([(each.problem.question, each.problem.answer, each.axis) for each in asked]),
         "checkpoint": checkpoint_hash(candidate.checkpoint),
-        "source": source(),
+        "source": [source(), source(Path(__file__).parent)],
         "versions": versions(),
     }
     drawing = drawing_of(suite, candidate.voice)
@@ -77,7 +77,7 @@ def examine(
                 part.drop_half_chunk()
         processes.wait_for_everyone()
         if is_finished(folder):
-            return float(json.loads((folder / NOTE).read_text(encoding="utf-8"))["seconds"])
+            return float(read_note(folder)["seconds"])
         begun = time.perf_counter()
         model, tokenizer = load_checkpoint(candidate.checkpoint, processes.device)
         there = [part.tally() for part in parts]
@@ -94,13 +94,21 @@ def examine(
         return seconds
 
 
+def read_note(folder: Path) -> dict[str, Any]:
+    """What exam.json says; empty if there is none. UserError if it is damaged."""
+    path = folder / NOTE
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError):
+        raise UserError("damaged", where=str(path), fix=f"delete {folder} and examine again") from None
+
+
 def is_finished(folder: Path) -> bool:
     """Whether a whole exam lies in the folder; UserError if its samples have been changed since they were written."""
-    try:
-        hashes = json.loads((folder / NOTE).read_text(encoding="utf-8")).get("sha256")
-    except FileNotFoundError:
-        return False
-    for name, expected in (hashes or {}).items():
+    hashes = read_note(folder).get("sha256") or {}
+    for name, expected in hashes.items():
         path = folder / name
         if not path.is_file() or sha256(path) != expected:
             what = "has been changed since it was written" if path.is_file() else "is missing"
@@ -110,9 +118,11 @@ def is_finished(folder: Path) -> bool:
 
 def _claim(folder: Path, identity: dict[str, Any], replaces: bool) -> None:
     """Make the folder this exam's: what another one left is refused, or cleared if it may be replaced."""
-    note = folder / NOTE
-    if note.exists():
-        there = json.loads(note.read_text(encoding="utf-8"))
+    there = read_note(folder)
+    own = [path for path in (folder / "samples.jsonl", folder / "greedy.jsonl") if path.exists()]
+    if own and not there:
+        raise UserError(f"samples, but no {NOTE} that says of what", where=str(own[0]), fix="choose another folder")
+    if there:
         mine = {key: there.get(key) for key in identity}
         difference = first_difference(mine, json.loads(json.dumps(identity)))
         if difference is None:
@@ -121,9 +131,9 @@ def _claim(folder: Path, identity: dict[str, Any], replaces: bool) -> None:
             key, old, new = difference
             what = f"holds the samples of another exam: {key} is {old} there and {new} now"
             raise UserError(what, where=str(folder), fix="choose another folder with --out, or delete this one")
-    for old_file in (*folder.glob("*.jsonl"), *folder.glob(".chunk-*")):
+    for old_file in (*own, *folder.glob(".chunk-*")):
         remove(old_file)
-    write_json_atomic(note, identity)
+    write_json_atomic(folder / NOTE, identity)
 
 
 class _Part:
@@ -162,7 +172,12 @@ class _Part:
         if self.path.exists():
             with self.path.open(encoding="utf-8") as file:
                 for line in file:
-                    completions, right = completions + 1, right + bool(json.loads(line)["correct"])
+                    try:
+                        right += bool(json.loads(line)["correct"])
+                    except (ValueError, KeyError, TypeError):
+                        where, fix = f"{self.path}:{completions + 1}", "delete the folder and examine again"
+                        raise UserError("not a sample that this program wrote", where=where, fix=fix) from None
+                    completions += 1
         sizes = accumulate(len(problems) * len(samples) for problems, samples in self.chunks)
         return sum(size <= completions for size in sizes), completions, right
 

@@ -20,7 +20,7 @@ from r1_mini.transcript import Transcript, parse_number, read
 
 VOICES = ("direct", "worked", "checked", "none")
 CHAINS = ("right", "wrong", "none")
-NONE = CHAINS.index("none")
+SOUND, NONE = CHAINS.index("right"), CHAINS.index("none")
 EXAM = ("suite", "split", "temperature", "top_p", "max_tokens", "seed")
 """Fields that are the same in every row of a file, and have to be in every file that is compared."""
 _TYPES: dict[str, type | tuple[type, ...]] = {

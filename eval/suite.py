@@ -110,6 +110,8 @@ def load_suite(
     """
     path, values = _read(name, where)
     values |= {key: value for key, value in changes.items() if value is not None}
+    if "name" in values:
+        raise UserError("a suite has the name of its file", where=str(path), fix="remove `name`")
     if name == OWN:
         if not recipe_problems:
             raise UserError(
@@ -123,8 +125,6 @@ def load_suite(
         raise UserError(_explained(error), where=str(path), fix="correct the suite") from None
     if not suite.problems:
         raise UserError("the suite asks nothing", where=str(path), fix="add `problems`")
-    if all(entry.axis is not None for entry in suite.problems):
-        raise UserError("all its problems lie on an axis", where=str(path), fix="add some without `axis`")
     if families is not None:
         known = {entry.spec.family for entry in suite.problems}
         for family in families:
@@ -134,9 +134,13 @@ def load_suite(
             update={"problems": tuple(entry for entry in suite.problems if entry.spec.family in families)}
         )
     try:
-        return suite, _drawn(suite)[:limit]
+        asked = _drawn(suite)[:limit]
     except ValueError as error:
         raise UserError(str(error), where=str(path), fix="ask for fewer, or widen the axes") from None
+    if sum(each.axis is None for each in asked) < 2:
+        what = "fewer than two problems without an axis, so there is no headline"
+        raise UserError(what, where=str(path), fix="ask more, or add some without `axis`")
+    return suite, asked
 
 
 def _read(name: str, where: str) -> tuple[Path, dict[str, Any]]:

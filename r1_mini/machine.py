@@ -36,9 +36,9 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def source() -> str:
-    """Hash of this package's code: an edited line is another program, whatever the version number says."""
-    files = sorted(Path(__file__).parent.rglob("*.py"))
+def source(package: Path = Path(__file__).parent) -> str:
+    """Hash of a package's code: an edited line is another program, whatever the version number says."""
+    files = sorted(package.rglob("*.py"))
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 

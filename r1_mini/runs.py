@@ -174,8 +174,9 @@ def _is_finished(note: Path, inputs: str) -> bool:
 
 
 def checkpoint_hash(checkpoint: Path) -> str:
-    """One hash of a checkpoint folder: weights, shape and tokenizer, whatever else lies in it."""
-    kept = (path for glob in ("*.safetensors", "config.json", "tokenizer*.json") for path in checkpoint.glob(glob))
+    """One hash of a checkpoint folder: weights, shape, tokenizer and its template, whatever else lies in it."""
+    names = ("*.safetensors", "config.json", "generation_config.json", "tokenizer*", "vocab*", "merges.txt", "*.jinja")
+    kept = {path for glob in names for path in checkpoint.glob(glob) if path.is_file()}
     return fingerprint({path.name: sha256(path) for path in sorted(kept)})
 
 

@@ -150,11 +150,14 @@ def sharpened(summary: Summary) -> str:
     found = summary["sharpened"]
     if found is None:
         return ""
+    if not found["leads"]:
+        return ""
     before, after, n = summary["names"][found["before"]], summary["names"][found["after"]], found["n"]
     if found["crossing"] is not None:
         start = f"Sharpened: with {found['crossing']} samples per problem, {before} solves as many problems as {after}."
     else:
-        start = f"Not only sharpened, as far as {n} samples tell: {before} stays below {after} at every k."
+        tell = f"as far as {summary['n_samples']} samples tell"
+        start = f"Not only sharpened, {tell}: {before} stays below {after} at every k."
     written = summary["scores"].get("forced_worked")
     if written and found["before"] == "base":
         last = written["pass_at_k"][-1]

@@ -26,6 +26,9 @@ def load_checkpoint(
         raise UserError(f"cannot be loaded ({reason})", where=str(folder), fix=fix) from error
     if info["missing_keys"]:  # transformers would fill them with random numbers
         raise UserError(f"lacks weights, {min(info['missing_keys'])} for one", where=str(folder), fix=fix)
+    kinds = model.config.architectures or []
+    if kinds and not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
+        raise UserError(f"{kinds[0]} is not a causal language model", where=str(folder), fix=fix)
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         raise UserError("the tokenizer has more tokens than the model", where=str(folder), fix=fix)
     return model.to(device).eval(), tokenizer

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from r1_mini.errors import UserError
 from r1_mini.sampling.engine import Decoding, rollout
 from r1_mini.transcript import FORCED, R1_PROMPT, R1_SYSTEM, Finish, prompt
 
@@ -38,10 +41,13 @@ def prompt_for(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
     template that R1-Zero gave to a base model (2501.12948, table 1)."""
     if "\nAssistant:" in tokenizer.get_vocab():
         return prompt(question)
-    if tokenizer.chat_template:
-        messages = [{"role": "system", "content": R1_SYSTEM}, {"role": "user", "content": question}]
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-    return R1_PROMPT.format(question=question)
+    if not tokenizer.chat_template:
+        return R1_PROMPT.format(question=question)
+    apply = partial(tokenizer.apply_chat_template, tokenize=False, add_generation_prompt=True)
+    try:
+        return str(apply([{"role": "system", "content": R1_SYSTEM}, {"role": "user", "content": question}]))
+    except TemplateError:  # a template without a system role
+        return str(apply([{"role": "user", "content": f"{R1_SYSTEM}\n\n{question}"}]))
 
 
 def complete(
@@ -52,13 +58,22 @@ def complete(
     progress: Callable[[int], None] | None = None,
     first_sample: int = 0,
 ) -> list[list[Text]]:
-    """`drawing.samples` completions of each prompt, numbered from `first_sample`; the same whatever else is asked."""
+    """`drawing.samples` completions of each prompt, numbered from `first_sample`; the same whatever else is asked.
+
+    Where the prompt itself ends with `<think>`, as templates of some reasoning models do, the text begins with it.
+    """
+    given = encoded(tokenizer, prompts)
+    needed = max(map(len, given)) + len(FORCED[drawing.voice][0]) + drawing.max_tokens
+    room = getattr(model.config, "max_position_embeddings", None)
+    if room and needed > room:
+        what = f"prompt and completion may take {needed} tokens, the model has room for {room}"
+        raise UserError(what, where="max_tokens", fix=f"set it to at most {room - needed + drawing.max_tokens}")
     prefix, banned = (
         tuple(tokenizer("".join(tags), add_special_tokens=False)["input_ids"]) for tags in FORCED[drawing.voice]
     )
     groups = rollout(
         model,
-        encoded(tokenizer, prompts),
+        given,
         drawing.samples,
         Decoding(drawing.max_tokens, drawing.temperature, drawing.top_p, prefix, banned[:1]),
         seed=drawing.seed,
@@ -67,9 +82,10 @@ def complete(
         progress=progress,
         first_sample=first_sample,
     )
+    begun = ["<think>" if prompt.rstrip().endswith("<think>") else "" for prompt in prompts]
     return [
-        [Text(tokenizer.decode(c.tokens, skip_special_tokens=True), len(c.tokens), c.finish) for c in group]
-        for group in groups
+        [Text(start + tokenizer.decode(c.tokens, skip_special_tokens=True), len(c.tokens), c.finish) for c in group]
+        for start, group in zip(begun, groups, strict=True)
     ]
 
 

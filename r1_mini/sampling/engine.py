@@ -165,6 +165,8 @@ def _decode(
 def _forward(
     model: PreTrainedModel, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: RolloutCache
 ) -> Tensor:
+    if mask is not None and model.config._attn_implementation == "eager":  # which adds the mask to its scores
+        mask = torch.zeros_like(mask, dtype=model.dtype).masked_fill(~mask, torch.finfo(model.dtype).min)
     options: dict[str, Any] = {
         "attention_mask": mask,
         "position_ids": positions,

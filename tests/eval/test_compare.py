@@ -100,6 +100,22 @@ def test_the_table_of_numbers_has_every_figure_once(tmp_path):
     assert figures["after RL - base", "difference in pass@1"] == "0.5"
 
 
+def test_two_exams_of_one_name_are_two_columns_and_still_compared_field_by_field(tmp_path):
+    marks = {"a": "10", "b": "11"}
+    warm, same, cold = (
+        exam(tmp_path / place, "ckpt", marks, temperature=heat) for place, heat in (("w", 1.0), ("s", 1.0), ("c", 0.5))
+    )
+    assert len(columns_of([warm, same])) == 2
+    with pytest.raises(UserError, match=r"`temperature`: 1\.0 and 0\.5"):
+        columns_of([warm, cold])
+
+
+def test_seeds_that_agree_on_everything_right_are_still_not_certain(tmp_path):
+    runs = [write_run(tmp_path / f"r{seed}", seed, "10", "10", "11") for seed in (0, 1, 2)]
+    interval = summarize(columns_of(runs), "x")["scores"]["rl"]["pass_at_1_interval"]
+    assert interval["high"] == 1.0 and interval["low"] < 0.6  # Wilson's for 4 of 4
+
+
 @pytest.mark.parametrize("what", ["temperature", "seeds", "twice", "empty", "edited", "cut off", "missing"])
 def test_what_cannot_be_compared_is_one_clear_line(tmp_path, what):
     one, two = (exam(tmp_path, name, {"a": "10", "b": "11"}) for name in ("one", "two"))

@@ -137,6 +137,45 @@ def test_a_model_with_a_foreign_tokenizer_is_examined_too(tmp_path):
     assert row["prompt"].startswith("A conversation between") and row["completion"].startswith("<think>")
 
 
+def test_a_template_without_a_system_role_gets_the_instruction_in_the_question():
+    from r1_mini.sampling.complete import prompt_for
+
+    tokenizer = _letters()
+    tokenizer.chat_template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}{{ messages[0].content }}"
+    asked = prompt_for(tokenizer, "1+1+1")
+    assert asked.startswith("A conversation between") and asked.endswith("1+1+1")
+
+
+def test_thinking_that_the_prompt_begins_is_part_of_the_text(checkpoint):
+    from r1_mini.model.checkpoint import load_checkpoint
+    from r1_mini.sampling.complete import Drawing, complete
+
+    model, tokenizer = load_checkpoint(checkpoint)
+    drawing = Drawing(samples=1, temperature=0.0, top_p=1.0, max_tokens=5, seed=0)
+    (((plain,),), ((begun,),)) = (
+        complete(model, tokenizer, [prompt], drawing) for prompt in ("User: 1+1", "User: 1+1\nAssistant:<think>")
+    )
+    assert begun.text.startswith("<think>") and not plain.text.startswith("<think><think>")
+
+
+def test_more_tokens_than_the_model_has_room_for_are_refused_with_the_number_that_fits(checkpoint, tmp_path):
+    with pytest.raises(UserError, match=r"the model has room for 1024; set it to at most 10\d\d"):
+        sit(checkpoint, tmp_path, max_tokens=1020)
+
+
+def test_files_that_are_not_of_an_exam_stay(checkpoint, tmp_path):
+    (tmp_path / "train.jsonl").write_text("precious")
+    sit(checkpoint, tmp_path)
+    assert (tmp_path / "train.jsonl").read_text() == "precious"
+    (tmp_path / "exam.json").unlink()
+    with pytest.raises(UserError, match=r"samples, but no exam\.json"):
+        sit(checkpoint, tmp_path)
+    assert (tmp_path / "samples.jsonl").exists()
+    (tmp_path / "exam.json").write_text("{")
+    with pytest.raises(UserError, match=r"exam.json: damaged"):
+        sit(checkpoint, tmp_path)
+
+
 def _letters():
     """A tokenizer of single characters without our words."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers

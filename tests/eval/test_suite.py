@@ -93,10 +93,11 @@ def test_a_suite_can_be_a_file_of_the_user(tmp_path):
         ),
         ("problems: [{family: sum, terms: 2, number: 5}]", "no problem of depth 2 or more"),
         ("problems: []", "the suite asks nothing"),
-        ("problems: [{family: sum, terms: 3, number: 5, axis: far}]", "all its problems lie on an axis"),
+        ("problems: [{family: sum, terms: 3, number: 5, axis: far}]", "fewer than two problems without an axis"),
         ("problems: [{family: sum, terms: 3, number: 5, surface: odd}]", "problems.0.surface"),
         ("problems: [{family: sum, terms: 3, number: 5}]\ntemperature: 0", "2 samples at temperature 0 are all alike"),
         ("problems: [{family: sum, terms: 3, number: 5}]\ntop_q: 1", "top_q"),
+        ("name: mine", "a suite has the name of its file; remove `name`"),
         ("problems: [", "not valid YAML"),
     ],
 )

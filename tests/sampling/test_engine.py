@@ -137,6 +137,18 @@ def test_a_completion_carries_a_probability_for_each_token(model, tokenizer):
     assert all(p <= 0 and math.isfinite(p) for p in done.logprobs)
 
 
+def test_eager_attention_sees_no_padding_either():
+    tokenizer = make_tokenizer()
+    model = make_model(tokenizer, hidden_size=32, layers=2, heads=2, intermediate_size=64, seed=0)
+    model.set_attn_implementation("eager")
+    prompts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("1+1", "1+2+3+4+5+6", "9-8+7")]
+    options = {"seed": 0, "stop": [tokenizer.eos_token_id], "pad": tokenizer.pad_token_id}
+    decoding = Decoding(max_tokens=12, temperature=0.0)
+    together = rollout(model, prompts, 1, decoding, **options)
+    alone = [rollout(model, [prompt], 1, decoding, **options)[0] for prompt in prompts]
+    assert [group[0].tokens for group in together] == [group[0].tokens for group in alone]
+
+
 def test_a_model_with_sliding_attention_is_refused_rather_than_sampled_wrongly():
     from transformers import Qwen2Config
 

@@ -152,6 +152,7 @@ def make_summary() -> dict[str, Any]:
             "before": "base",
             "after": "rl",
             "n": 16,
+            "leads": True,
             "crossing": None,
             "bound": 0.171,
             "n_solved_anew": 12,
