@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from eval import lm_eval_export, metrics
 from eval.columns import checked, column, columns_of, is_run
-from eval.harness import Candidate, drawing_of, drawn, examine
+from eval.harness import Candidate, drawing_of, drawn, examine, read_note
 from eval.publish import publish
 from eval.samples import at_axis, tabled
 from eval.suite import load_suite
@@ -73,6 +73,7 @@ class Exam:
         for candidate in candidates:
             folder = run.path / "eval" / self.suite.name / candidate.name
             spent += examine(candidate, self.suite, self.asked, folder, console, replaces=True)
+            run.update_manifest(samples={f"{self.suite.name}/{candidate.name}": read_note(folder)["sha256"]})
         if first == last:
             console.print(f"no grpo stage, so nothing to compare; the samples: {run.path / 'eval' / self.suite.name}")
             return

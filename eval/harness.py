@@ -256,7 +256,7 @@ def drawn(
     first_sample: int = 0,
 ) -> Iterator[dict[str, Any]]:
     """The judged rows of some problems, all at once: `drawing.samples` completions of each."""
-    prompts = [prompt_for(tokenizer, each.problem.question) for each in asked]
+    prompts = [prompt_for(tokenizer, each.problem.question, suite.prompt) for each in asked]
     groups = complete(model, tokenizer, prompts, drawing, first_sample=first_sample)
     for each, prompt, group in zip(asked, prompts, groups, strict=True):
         for number, made in enumerate(group, start=first_sample):

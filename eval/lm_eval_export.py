@@ -22,7 +22,7 @@ from r1_mini.errors import UserError
 from r1_mini.files import folder_atomic, write_text_atomic
 from r1_mini.model.tokenizer import WORDS
 from r1_mini.problems import arithmetic
-from r1_mini.sampling.complete import prompt_for
+from r1_mini.sampling.complete import PromptStyle, prompt_for
 
 METRIC = {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}
 
@@ -37,7 +37,7 @@ def export(suite: Suite, asked: Sequence[Asked], tokenizer: PreTrainedTokenizerB
     tasks = _tasks(suite, asked)
     with folder_atomic(folder) as aside:
         for name, problems in tasks.items():
-            rows = [json.dumps(_document(one, tokenizer), ensure_ascii=False) + "\n" for one in problems]
+            rows = [json.dumps(_document(one, tokenizer, suite.prompt), ensure_ascii=False) + "\n" for one in problems]
             write_text_atomic(aside / f"{name}.jsonl", "".join(rows))
             settings = _task(name, folder.resolve() / f"{name}.jsonl", suite, tokenizer)
             judge = "process_results: !function utils.process_results\n"
@@ -72,13 +72,13 @@ def _name(*parts: str) -> str:
     return "_".join(["r1_mini", *words])
 
 
-def _document(one: Asked, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+def _document(one: Asked, tokenizer: PreTrainedTokenizerBase, style: PromptStyle) -> dict[str, Any]:
     problem = one.problem
     return {
         "key": problem.key,
         "question": problem.question,
         "answer": problem.answer,
-        "prompt": prompt_for(tokenizer, problem.question),
+        "prompt": prompt_for(tokenizer, problem.question, style),
         "family": problem.family,
         "depth": one.depth,
         "axis": one.axis,

@@ -18,6 +18,7 @@ from r1_mini import settings_file
 from r1_mini.errors import UserError, nearest
 from r1_mini.problems.problem import Problem, Split
 from r1_mini.problems.sources import ProblemSpec, exam
+from r1_mini.sampling.complete import PromptStyle
 
 OWN = "own"
 """The suite whose problems are those of the recipe, `OWN_NUMBER` in all."""
@@ -73,6 +74,8 @@ class Suite(BaseModel):
     """0 is greedy decoding; all samples would be alike then, so there is one."""
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(ge=1)
+    prompt: PromptStyle = "auto"
+    """How a model with a tokenizer that is not ours is asked."""
     seed: int = 0
 
     @model_validator(mode="after")

@@ -119,6 +119,10 @@ def evaluate(
     voice: Annotated[
         str | None, typer.Option(help="Force this voice: direct or worked.", show_default="the model's choice")
     ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="auto, chat (the model's template) or base (R1's).", show_default="the suite's: auto"),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Where the samples go.", show_default="runs/eval/<suite>")
     ] = None,
@@ -133,6 +137,8 @@ def evaluate(
     from r1_mini.logs import silent
 
     _known_voice(voice)
+    if prompt not in (None, "auto", "chat", "base"):
+        raise UserError(f"no prompt is called '{prompt}'", where="--prompt", fix="choose auto, chat or base")
     if split not in (None, "dev", "test"):
         raise UserError(f"no split is called '{split}'", where="--split", fix="choose dev or test")
 
@@ -148,6 +154,7 @@ def evaluate(
         "top_p": top_p,
         "max_tokens": max_tokens,
         "seed": seed,
+        "prompt": prompt,
     }
     with silent():
         if export_lm_eval is not None:

@@ -53,6 +53,8 @@ def test_the_summary_agrees_with_the_saved_samples(smoke):
         deep = [row for row in rows if row["difficulty"]["depth"] >= 2]
         assert summary[name]["pass_at_1"] == pytest.approx(sum(row["correct"] for row in deep) / len(deep))
         assert summary[name]["mean_tokens"] == pytest.approx(sum(row["n_tokens"] for row in deep) / len(deep))
+    hashes = json.loads((out / "manifest.json").read_text())["samples"]
+    assert hashes["smoke/02-grpo"]["samples.jsonl"] == samples(out)["02-grpo"]
     total = summary["seconds"]
     assert total["total"] == pytest.approx(total["base"] + total["grpo"] + total["exam"], abs=0.05)
 

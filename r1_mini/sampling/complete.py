@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,12 +37,21 @@ class Text:
     finish: Finish
 
 
-def prompt_for(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
+PromptStyle = Literal["auto", "chat", "base"]
+
+
+def prompt_for(tokenizer: PreTrainedTokenizerBase, question: str, style: PromptStyle = "auto") -> str:
     """The prompt of a question: our own tokenizer's short one, a chat model's template with R1's system prompt, or the
-    template that R1-Zero gave to a base model (2501.12948, table 1)."""
+    template that R1-Zero gave to a base model (2501.12948, table 1).
+
+    `auto` takes a tokenizer with a chat template for a chat model's; some base models have one too, hence `base`.
+    UserError if `chat` is asked of a tokenizer without a template.
+    """
     if "\nAssistant:" in tokenizer.get_vocab():
         return prompt(question)
-    if not tokenizer.chat_template:
+    if style == "chat" and not tokenizer.chat_template:
+        raise UserError("the tokenizer has no chat template", where="prompt", fix="choose base")
+    if style == "base" or not tokenizer.chat_template:
         return R1_PROMPT.format(question=question)
     apply = partial(tokenizer.apply_chat_template, tokenize=False, add_generation_prompt=True)
     try:

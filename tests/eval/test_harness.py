@@ -125,6 +125,10 @@ def test_a_chat_model_is_asked_through_its_template_and_a_base_model_through_the
     other.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
     asked = prompt_for(other, "1+1+1")
     assert asked.startswith("[system]A conversation between") and asked.endswith("[user]1+1+1[assistant]")
+    assert prompt_for(other, "1+1+1", "base").endswith("User: 1+1+1. Assistant:")  # Qwen's base models have a template
+    other.chat_template = None
+    with pytest.raises(UserError, match="no chat template; choose base"):
+        prompt_for(other, "1+1+1", "chat")
 
 
 def test_a_model_with_a_foreign_tokenizer_is_examined_too(tmp_path):
