@@ -172,7 +172,7 @@ def test_a_recipe_without_reinforcement_writes_samples_and_says_that_nothing_is_
     done = subprocess.run(asked, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "nothing to compare" in done.stdout
-    assert set(samples(tmp_path / "run")) == {"base", "base-forced"}
+    assert set(samples(tmp_path / "run")) == {"01-base", "01-base-worked"}
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing", "not json"])
