@@ -54,6 +54,7 @@ def examine(
     unless it `replaces` them, or if another process is at work in the folder.
     """
     processes = PartialState()
+    asked = sorted(asked, key=lambda each: len(each.problem.question))  # prompts of one length need no padding
     identity = {
         "candidate": candidate.name,
         "voice": candidate.voice,
