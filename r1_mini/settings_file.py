@@ -41,6 +41,16 @@ class _Dumper(yaml.SafeDumper):  # keeps the 1.1 schema too, so that what either
         return True
 
 
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Text in quotes that keep what YAML 1.1 takes for a line break and would read back as a space."""
+    return dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style='"' if set(text) & set("\x85\u2028\u2029") else None
+    )
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
     text = node.value
     if len(text) > 100:  # Python refuses to read more than 4300 digits, with a traceback

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from r1_mini import settings_file
@@ -295,6 +295,8 @@ plain = st.recursive(
 
 
 @settings(max_examples=200, deadline=None)
+@example("\x85")
+@example("a\u2028b")
 @given(plain)
 def test_whatever_is_dumped_is_read_back_alike(value: object) -> None:
     read = settings_file.parse(settings_file.dump(value), "here")
