@@ -80,8 +80,8 @@ class Exam:
         phases = {"base": 0.0, "grpo": 0.0}
         for stage, value in seconds.items():
             phases[stage.split("-", 1)[1]] += value
-        phases |= {"exam": spent, "total": sum(phases.values()) + spent}
-        run.update_manifest(seconds={name: round(value, 2) for name, value in phases.items()})
+        rounded = {name: round(value, 2) for name, value in {**phases, "exam": spent}.items()}
+        run.update_manifest(seconds={**rounded, "total": round(sum(rounded.values()), 2)})
         publish(columns_of([run.path], self.suite.name), self.suite.name, run.path, console, run.path)
 
 

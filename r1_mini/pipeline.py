@@ -96,7 +96,7 @@ def _run_stage(
         if (work / logged).is_dir():
             shutil.copytree(work / logged, checkpoint / logged, dirs_exist_ok=True)
     spent = before + time.perf_counter() - begun
-    return folder.finish_stage(name, inputs, checkpoint, spent), spent
+    return folder.finish_stage(name, inputs, checkpoint, spent), folder.seconds_of(name)
 
 
 def _seconds_spent(metrics: Path) -> float:

@@ -56,7 +56,7 @@ def test_the_summary_agrees_with_the_saved_samples(smoke):
     hashes = json.loads((out / "manifest.json").read_text())["samples"]
     assert hashes["smoke/02-grpo"]["samples.jsonl"] == samples(out)["02-grpo"]
     total = summary["seconds"]
-    assert total["total"] == pytest.approx(total["base"] + total["grpo"] + total["exam"], abs=0.05)
+    assert total["total"] == round(total["base"] + total["grpo"] + total["exam"], 2)
 
 
 def test_every_step_is_logged_with_every_metric(smoke):
