@@ -1,4 +1,4 @@
-"""A key-value cache with preallocated room, whose rows can be repeated and dropped."""
+"""A key-value cache of a fixed number of rows, each of its own length, that can be copied and moved."""
 
 from __future__ import annotations
 
@@ -12,57 +12,90 @@ from transformers.cache_utils import Cache, DynamicLayer
 from r1_mini.errors import UserError
 
 
-class _PreallocatedLayer(DynamicLayer):
-    """Keys and values of one layer: buffers of (rows, heads, room, channels), the first `length` places in use."""
+class _RowsLayer(DynamicLayer):
+    """Keys and values of one layer: buffers of (rows, heads, room, channels).
 
-    def __init__(self, room: int) -> None:
+    A forward pass either begins rows (`begin`: whole prompts, from place 0 on) or adds one token to each of the first
+    rows (`add`: at a place of its own for each row).
+    """
+
+    def __init__(self, rows: int, room: int) -> None:
         super().__init__()
-        self.room, self.length = room, 0
+        self.rows, self.room, self.in_use = rows, room, 0
+        self.slots, self.places, self.width = torch.zeros(0), torch.zeros(0), 0
+        self.clean = (0, 0)  # rows and places that hold numbers, not what was in memory
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
         self.keys, self.values = (
-            states.new_empty(*states.shape[:2], self.room, states.shape[-1]) for states in (key_states, value_states)
+            states.new_empty(self.rows, states.shape[1], self.room, states.shape[-1])
+            for states in (key_states, value_states)
         )
         self.is_initialized = True
+
+    def zero(self, rows: int, width: int) -> None:
+        """Have zeros where nothing was written yet: a mask multiplies with zero, which leaves NaN as it is."""
+        old_rows, old_width = self.clean
+        rows, width = max(rows, old_rows), max(width, old_width)
+        for states in (self.keys, self.values):
+            states[old_rows:rows, :, :width] = 0
+            states[:old_rows, :, old_width:width] = 0
+        self.clean = (rows, width)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        end = self.length + key_states.shape[-2]
-        self.keys[:, :, self.length : end] = key_states
-        self.values[:, :, self.length : end] = value_states
-        self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        self.zero(self.in_use, max(self.width, key_states.shape[2]))
+        if self.width == 0:
+            self.keys[self.slots, :, : key_states.shape[2]] = key_states
+            self.values[self.slots, :, : key_states.shape[2]] = value_states
+            return key_states, value_states
+        self.keys[self.slots, :, self.places] = key_states[:, :, 0]
+        self.values[self.slots, :, self.places] = value_states[:, :, 0]
+        rows = len(self.slots)
+        return self.keys[:rows, :, : self.width], self.values[:rows, :, : self.width]
 
     def get_seq_length(self) -> int:
-        return self.length
+        return max(0, self.width - 1)  # before the token that is being added
 
-    def rearrange(self, rows: Tensor) -> None:
-        """Row i becomes what row `rows[i]` was."""
-        old = self.keys, self.values
-        self.keys, self.values = (states.new_empty(len(rows), *states.shape[1:]) for states in old)
-        for new, states in zip((self.keys, self.values), old, strict=True):
-            new[:, :, : self.length] = states[:, :, : self.length].index_select(0, rows)
+    def copy(self, source: Tensor, target: Tensor, width: int) -> None:
+        self.zero(self.in_use, width)
+        for states in (self.keys, self.values):
+            states[target, :, :width] = states[source, :, :width]
 
 
 class RolloutCache(Cache):
-    """A cache for models whose layers all attend to everything; `room` tokens a row. UserError for another model."""
+    """A cache for models whose layers all attend to everything: `rows` rows with `room` tokens each.
 
-    def __init__(self, config: PretrainedConfig, room: int) -> None:
+    Memory is taken as it is used. UserError for a model of another kind.
+    """
+
+    def __init__(self, config: PretrainedConfig, rows: int, room: int) -> None:
         text = config.get_text_config(decoder=True)
         odd = set(getattr(text, "layer_types", None) or ()) - {"full_attention"}
         if odd:
             fix = "examine a model with full attention in every layer"
             raise UserError(f"the sampler does not know {', '.join(sorted(odd))}", where=text.model_type, fix=fix)
-        super().__init__(layers=[_PreallocatedLayer(room) for _ in range(text.num_hidden_layers)])
+        super().__init__(layers=[_RowsLayer(rows, room) for _ in range(text.num_hidden_layers)])
 
-    def repeat(self, times: int) -> None:
-        """Each row `times` times over, neighbors together."""
-        rows = self.layers[0].keys.shape[0]
-        self.select(torch.arange(rows, device=self.layers[0].keys.device).repeat_interleave(times))
-
-    def select(self, rows: Tensor) -> None:
-        """Keep the given rows, in the given order."""
+    def use(self, rows: int) -> None:
+        """From now on the first `rows` rows may be written."""
         for layer in self.layers:
-            layer.rearrange(rows)
+            layer.in_use = max(layer.in_use, rows)
+
+    def begin(self, slots: Tensor) -> None:
+        """The next forward pass writes prompts into these rows."""
+        for layer in self.layers:
+            layer.slots, layer.width = slots, 0
+
+    def add(self, places_R: Tensor, width: int) -> None:
+        """The next forward pass adds a token to each of the first R rows, at the given place, below `width`."""
+        slots = torch.arange(len(places_R), device=places_R.device)
+        for layer in self.layers:
+            layer.slots, layer.places, layer.width = slots, places_R, width
+
+    def copy(self, source: Tensor, target: Tensor, width: int) -> None:
+        """Rows `target` become what rows `source` are, in their first `width` places."""
+        for layer in self.layers:
+            if layer.is_initialized:
+                layer.copy(source, target, width)

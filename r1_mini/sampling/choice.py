@@ -11,13 +11,13 @@ def _signed(value: int) -> int:
     return (value + 2**63) % 2**64 - 2**63
 
 
-_GOLDEN = 0x9E3779B97F4A7C15
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
 _MIX1, _MIX2 = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
 
 
-def uniform(streams_B: Tensor, position: int) -> Tensor:
-    """One number in [0, 1) per row, (B,) float64: SplitMix64 (Steele et al. 2014) of the row's stream at `position`."""
-    z = streams_B + _signed(_GOLDEN * (position + 1))
+def uniform(streams_B: Tensor, position_B: Tensor) -> Tensor:
+    """One number in [0, 1) per row, (B,) float64: SplitMix64 (Steele et al. 2014) of its stream at its position."""
+    z = streams_B + (position_B + 1) * _GOLDEN
     z = (z ^ _shift_right(z, 30)) * _MIX1
     z = (z ^ _shift_right(z, 27)) * _MIX2
     z = z ^ _shift_right(z, 31)

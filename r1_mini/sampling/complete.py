@@ -88,7 +88,6 @@ def complete(
         Decoding(drawing.max_tokens, drawing.temperature, drawing.top_p, prefix, banned[:1]),
         seed=drawing.seed,
         stop=stop_tokens(model, tokenizer),
-        pad=padding(tokenizer),
         progress=progress,
         first_sample=first_sample,
     )
@@ -110,8 +109,3 @@ def stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> l
     configured = model.generation_config.eos_token_id if model.generation_config is not None else None
     more = configured if isinstance(configured, list) else [configured]
     return sorted({token for token in (tokenizer.eos_token_id, *more) if token is not None})
-
-
-def padding(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that fills a row up; it is never attended to, so any will do where a tokenizer has none."""
-    return int(tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id)

@@ -1,14 +1,16 @@
 """Many completions per prompt, through the model's own forward pass.
 
-Each prompt is prefilled once for its whole group; keys and values live in preallocated buffers; finished rows leave the
-batch. A completion is a function of (seed, prompt, sample index) alone: the random number of a token does not depend on
-what else is in the batch.
+Completions of a prompt that agree so far are one row of the batch: a group begins as a single row, which branches where
+its members draw different tokens. Keys and values live in a cache of bounded size; finished rows leave it, and waiting
+prompts come in. A completion is a function of (seed, prompt, sample index) alone: the random number of a token does not
+depend on what else is in the batch.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+import contextlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -22,9 +24,13 @@ from r1_mini.sampling.choice import choose, uniform
 from r1_mini.transcript import Finish
 
 ROWS = 1024
-"""Most completions in work at once."""
+"""Most completions in work at once, and so the most rows of the cache; the others wait."""
+_PREFILL_TOKENS = 16_384
+"""Most prompt tokens in one forward pass."""
+_ADMIT_ABOVE = 0.25
+"""Waiting prompts come in when this share of the rows is free: a prefill for each row that ends would be slow."""
 _COMPACT_BELOW = 0.75
-"""The batch is compacted when less than this share of its rows is still running."""
+"""Rows are moved together when less than this share of those computed is in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,140 +61,192 @@ def rollout(
     *,
     seed: int,
     stop: Sequence[int],
-    pad: int,
     rows: int = ROWS,
     progress: Callable[[int], None] | None = None,
     first_sample: int = 0,
 ) -> list[list[Completion]]:
     """`group` completions of each prompt, in the order of the prompts; the first of a group is number `first_sample`.
 
-    `stop`: token ids that end a completion. `progress` is called with a number of completions when they are done.
+    `stop`: token ids that end a completion. `rows` bounds the completions in work at once, but for a single group that
+    is larger. `progress` is called with a number of completions when they are done.
     """
-    results: list[list[Completion]] = [[] for _ in prompts]
-    by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))  # little padding
-    per_batch = max(1, rows // group)
+    given = [[*prompt, *decoding.prefix] for prompt in prompts]
+    waiting = deque(sorted(range(len(given)), key=lambda index: len(given[index])))  # little padding in a prefill
     streams = _streams(seed, prompts, group, first_sample)
+    rows = min(max(rows, group), group * len(given))
+    with _sampling(model):
+        work = _Work(model, decoding, stop, rows, max(map(len, given), default=0), group * len(given))
+        while waiting or work.running:
+            free = (rows - work.running) // group
+            if waiting and (free >= len(waiting) or free * group >= _ADMIT_ABOVE * rows or not work.running):
+                chosen = [waiting.popleft() for _ in range(min(max(free, 1), len(waiting)))]
+                work.admit([given[i] for i in chosen], [streams[i] for i in chosen], [i * group for i in chosen])
+            ended = work.step()
+            if progress and ended:
+                progress(ended)
+        done = work.completions()
+    return [done[start : start + group] for start in range(0, len(done), group)]
+
+
+@contextlib.contextmanager
+def _sampling(model: PreTrainedModel) -> Iterator[None]:
+    """Evaluation mode without gradients, as it was before at the end."""
     was_training = model.training
     model.eval()
-    with torch.no_grad():
-        for start in range(0, len(by_length), per_batch):
-            chosen = by_length[start : start + per_batch]
-            batch = [list(prompts[i]) for i in chosen]
-            done = _rollout_batch(model, batch, [streams[i] for i in chosen], decoding, stop, pad)
-            for position, index in enumerate(chosen):
-                results[index] = done[position * group : (position + 1) * group]
-            if progress:
-                progress(len(chosen) * group)
-    model.train(was_training)
-    return results
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
 
 
-def _rollout_batch(
-    model: PreTrainedModel,
-    prompts: list[list[int]],
-    streams: list[list[int]],
-    decoding: Decoding,
-    stop: Sequence[int],
-    pad: int,
-) -> list[Completion]:
-    """A completion for each of the random streams of each prompt, group after group. B = P * group rows."""
-    device, group = model.device, len(streams[0])
-    prefix = list(decoding.prefix)
-    given = [prompt + prefix for prompt in prompts]
-    width = max(map(len, given))
-    ids_PT = torch.tensor([[pad] * (width - len(row)) + row for row in given], device=device)
-    real_PT = torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in given], device=device)
-    cache = RolloutCache(model.config, width + decoding.max_tokens)
-    logits_PV = _prefill(model, ids_PT, real_PT, cache)
-    cache.repeat(group)
+class _Work:
+    """N completions in work and the R rows that compute them.
 
-    batch = len(prompts) * group
-    streams_B = torch.tensor(streams, device=device).flatten()
-    logits_BV = logits_PV.repeat_interleave(group, dim=0)
-    seen_BT = torch.ones(batch, width + decoding.max_tokens, dtype=torch.bool, device=device)
-    seen_BT[:, :width] = real_PT.repeat_interleave(group, dim=0)
-    position_B = seen_BT[:, :width].sum(dim=1)
-    rows_B = torch.arange(batch, device=device)  # which completion a running row belongs to
-    stops = torch.tensor(list(stop), device=device)
-    drawn_BT = torch.full((batch, decoding.max_tokens), pad, device=device)
-    logprob_BT = torch.zeros(batch, decoding.max_tokens, device=device)
-    length_B = torch.full((batch,), decoding.max_tokens, device=device)
-    stopped_B = torch.zeros(batch, dtype=torch.bool, device=device)
-    running_B = torch.ones(batch, dtype=torch.bool, device=device)  # of the rows in `rows_B`
+    A row has the next token to read and the number of tokens read before it; a completion has its row, its random
+    stream, the number of its next token, and its place in the results.
+    """
 
-    for step in range(decoding.max_tokens):
-        if step == 0 and decoding.banned_first:
-            logits_BV[:, list(decoding.banned_first)] = -torch.inf
-        token_B, logprob_B = choose(logits_BV, uniform(streams_B, step), decoding.temperature, decoding.top_p)
-        drawn_BT[rows_B, step] = torch.where(running_B, token_B, drawn_BT[rows_B, step])
-        logprob_BT[rows_B, step] = torch.where(running_B, logprob_B, 0.0)
-        ends_B = running_B & torch.isin(token_B, stops)
-        length_B[rows_B[ends_B]] = step + 1
-        stopped_B[rows_B[ends_B]] = True
-        running_B = running_B & ~ends_B
-        alive = int(running_B.sum())
-        if alive == 0 or step + 1 == decoding.max_tokens:
-            break
-        if alive < _COMPACT_BELOW * len(rows_B):
-            keep = running_B.nonzero(as_tuple=True)[0]
-            rows_B, streams_B, position_B, token_B = rows_B[keep], streams_B[keep], position_B[keep], token_B[keep]
-            seen_BT, running_B = seen_BT[keep], running_B[keep]
-            cache.select(keep)
-        logits_BV = _decode(model, token_B, position_B, seen_BT[:, : width + step + 1], cache)
-        position_B = position_B + 1
+    def __init__(
+        self, model: PreTrainedModel, decoding: Decoding, stop: Sequence[int], rows: int, longest: int, number: int
+    ) -> None:
+        self.model, self.decoding, device = model, decoding, model.device
+        self.stops = torch.tensor(list(stop), device=device)
+        self.cache = RolloutCache(model.config, rows, longest + decoding.max_tokens)
+        self.rows = 0  # computed in a step; some of them may be in use by no completion
+        self.token_R = torch.zeros(rows, dtype=torch.long, device=device)
+        self.length_R = torch.zeros(rows, dtype=torch.long, device=device)
+        self.row_N = self.stream_N = self.at_N = self.place_N = torch.zeros(0, dtype=torch.long, device=device)
+        self.drawn = torch.zeros(number, decoding.max_tokens, dtype=torch.long, device=device)
+        self.logprobs = torch.zeros(number, decoding.max_tokens, device=device)
+        self.lengths = torch.zeros(number, dtype=torch.long, device=device)
+        self.stopped = torch.zeros(number, dtype=torch.bool, device=device)
 
-    return _gather(prefix, drawn_BT, logprob_BT, length_B, stopped_B)
+    @property
+    def running(self) -> int:
+        """Completions that have begun and not ended."""
+        return len(self.row_N)
 
+    def admit(self, prompts: list[list[int]], streams: list[list[int]], places: list[int]) -> None:
+        """Begin a group of completions for each prompt: one row each, until they differ."""
+        device, group = self.model.device, len(streams[0])
+        self._compact()
+        slots = torch.arange(self.rows, self.rows + len(prompts), device=device)
+        lengths = [len(prompt) - 1 for prompt in prompts]  # the last token is read by the first step
+        self.length_R[slots] = torch.tensor(lengths, device=device)
+        self.token_R[slots] = torch.tensor([prompt[-1] for prompt in prompts], device=device)
+        self.rows += len(prompts)
+        self.cache.use(self.rows)
+        at_once = max(1, _PREFILL_TOKENS // max(1, *lengths, 1))
+        for first in range(0, len(prompts), at_once):
+            part = slice(first, first + at_once)
+            width = max(lengths[part])
+            if width:  # padded on the right, where no token before it looks
+                ids = [prompt[:-1] + [0] * (width - len(prompt) + 1) for prompt in prompts[part]]
+                self.cache.begin(slots[part])
+                self._forward(torch.tensor(ids, device=device), torch.arange(width, device=device)[None], None)
+        self.row_N = torch.cat([self.row_N, slots.repeat_interleave(group)])
+        self.stream_N = torch.cat([self.stream_N, torch.tensor(streams, device=device).flatten()])
+        self.at_N = torch.cat([self.at_N, self.at_N.new_zeros(len(prompts) * group)])
+        new = torch.tensor(places, device=device)[:, None] + torch.arange(group, device=device)
+        self.place_N = torch.cat([self.place_N, new.flatten()])
 
-def _prefill(model: PreTrainedModel, ids_PT: Tensor, real_PT: Tensor, cache: RolloutCache) -> Tensor:
-    """Logits after the last prompt token, (P, V); `cache` then holds the prompts."""
-    width = ids_PT.shape[1]
-    position_PT = (real_PT.cumsum(dim=1) - 1).clamp(min=0)
-    mask = None  # no padding: the model's own causal mask
-    if not bool(real_PT.all()):
-        causal_TT = torch.ones(width, width, dtype=torch.bool, device=ids_PT.device).tril()
-        own_TT = torch.eye(
-            width, dtype=torch.bool, device=ids_PT.device
-        )  # padding sees itself, so that no softmax is empty
-        mask = ((causal_TT & real_PT[:, None, :]) | own_TT)[:, None]
-    return _forward(model, ids_PT, position_PT, mask, cache)
+    def step(self) -> int:
+        """Draw one token for every completion; how many ended with it."""
+        decoding = self.decoding
+        logits_NV = self._logits()[self.row_N]
+        if decoding.banned_first:
+            first_N1 = (self.at_N == 0)[:, None]
+            banned = list(decoding.banned_first)
+            logits_NV[:, banned] = logits_NV[:, banned].masked_fill(first_N1, -torch.inf)
+        token_N, logprob_N = choose(logits_NV, uniform(self.stream_N, self.at_N), decoding.temperature, decoding.top_p)
+        self.drawn[self.place_N, self.at_N] = token_N
+        self.logprobs[self.place_N, self.at_N] = logprob_N
+        self.at_N = self.at_N + 1
+        stopped_N = torch.isin(token_N, self.stops)
+        goes_on_N = ~stopped_N & (self.at_N < decoding.max_tokens)
+        ended = len(goes_on_N) - int(goes_on_N.sum())
+        if ended:
+            over_N = ~goes_on_N
+            self.lengths[self.place_N[over_N]] = self.at_N[over_N]
+            self.stopped[self.place_N[over_N]] = stopped_N[over_N]
+            token_N, self.row_N, self.stream_N = token_N[goes_on_N], self.row_N[goes_on_N], self.stream_N[goes_on_N]
+            self.at_N, self.place_N = self.at_N[goes_on_N], self.place_N[goes_on_N]
+        self._branch(token_N, logits_NV.shape[1])
+        return ended
 
+    def _logits(self) -> Tensor:
+        """Each row reads its token: logits of the next one, (R, V)."""
+        length_R = self.length_R[: self.rows]
+        width = int(length_R.max()) + 1
+        seen_RT = torch.arange(width, device=length_R.device) <= length_R[:, None]
+        mask = None if bool(seen_RT.all()) else seen_RT[:, None, None, :]
+        self.cache.add(length_R, width)
+        logits_RV = self._forward(self.token_R[: self.rows, None], length_R[:, None], mask)
+        length_R += 1
+        return logits_RV
 
-def _decode(
-    model: PreTrainedModel, token_B: Tensor, position_B: Tensor, seen_BT: Tensor, cache: RolloutCache
-) -> Tensor:
-    """Logits after one more token, (B, V)."""
-    mask = None if bool(seen_BT.all()) else seen_BT[:, None, None, :]
-    return _forward(model, token_B[:, None], position_B[:, None], mask, cache)
+    def _branch(self, token_N: Tensor, vocabulary: int) -> None:
+        """Give a row to each distinct (row, token): to a row's first token that row, to the others copies of it."""
+        pair_U, which_N = torch.unique(self.row_N * vocabulary + token_N, return_inverse=True)
+        parent_U = pair_U // vocabulary
+        slot_U = parent_U.clone()
+        used_R = torch.zeros(len(self.token_R), dtype=torch.bool, device=slot_U.device)
+        used_R[parent_U] = True
+        other_U = torch.zeros_like(parent_U, dtype=torch.bool)
+        other_U[1:] = parent_U[1:] == parent_U[:-1]
+        source = parent_U[other_U]
+        if len(source):
+            free = (~used_R).nonzero(as_tuple=True)[0][: len(source)]
+            self.rows = max(self.rows, int(free[-1]) + 1)
+            self.cache.use(self.rows)
+            self.cache.copy(source, free, int(self.length_R[source].max()))
+            self.length_R[free] = self.length_R[source]
+            slot_U[other_U] = free
+            used_R[free] = True
+        self.token_R[slot_U] = pair_U % vocabulary
+        self.length_R[~used_R] = 0
+        self.row_N = slot_U[which_N]
+        if len(slot_U) < _COMPACT_BELOW * self.rows:
+            self._compact()
 
+    def _compact(self) -> None:
+        """Move the rows in use together, to the front."""
+        kept, self.row_N = torch.unique(self.row_N, return_inverse=True)
+        front = torch.arange(len(kept), device=kept.device)
+        moved = kept != front
+        if bool(moved.any()):
+            source, target = kept[moved], front[moved]
+            self.cache.copy(source, target, int(self.length_R[source].max()))
+            self.length_R[target], self.token_R[target] = self.length_R[source], self.token_R[source]
+        self.rows = len(kept)
 
-def _forward(
-    model: PreTrainedModel, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: RolloutCache
-) -> Tensor:
-    if mask is not None and model.config._attn_implementation == "eager":  # which adds the mask to its scores
-        mask = torch.zeros_like(mask, dtype=model.dtype).masked_fill(~mask, torch.finfo(model.dtype).min)
-    options: dict[str, Any] = {
-        "attention_mask": mask,
-        "position_ids": positions,
-        "past_key_values": cache,
-        "use_cache": True,
-    }
-    logits: Tensor = model(input_ids=ids, logits_to_keep=1, **options).logits
-    return logits[:, -1].float()
+    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+        """Logits after the last token of each row, float32."""
+        model = self.model
+        if mask is not None and model.config._attn_implementation == "eager":  # which adds the mask to its scores
+            mask = torch.zeros_like(mask, dtype=model.dtype).masked_fill(~mask, torch.finfo(model.dtype).min)
+        options: dict[str, Any] = {
+            "attention_mask": mask,
+            "position_ids": positions,
+            "past_key_values": self.cache,
+            "use_cache": True,
+        }
+        logits: Tensor = model(input_ids=ids, logits_to_keep=1, **options).logits
+        return logits[:, -1].float()
 
-
-def _gather(
-    prefix: list[int], drawn_BT: Tensor, logprob_BT: Tensor, length_B: Tensor, stopped_B: Tensor
-) -> list[Completion]:
-    completions = []
-    rows = zip(drawn_BT.tolist(), logprob_BT.tolist(), length_B.tolist(), stopped_B.tolist(), strict=True)
-    for tokens, logprobs, length, stopped in rows:
-        completions.append(
+    def completions(self) -> list[Completion]:
+        """Every completion, by its place."""
+        rows = zip(
+            self.drawn.tolist(), self.logprobs.tolist(), self.lengths.tolist(), self.stopped.tolist(), strict=True
+        )
+        prefix = list(self.decoding.prefix)
+        return [
             Completion(
                 prefix + tokens[:length], [0.0] * len(prefix) + logprobs[:length], "stop" if stopped else "length"
             )
-        )
-    return completions
+            for tokens, logprobs, length, stopped in rows
+        ]
 
 
 def _streams(seed: int, prompts: Sequence[Sequence[int]], group: int, first_sample: int) -> list[list[int]]:

@@ -14,18 +14,18 @@ import torch
 from datasets import Dataset
 from rich.console import Console
 from torch import Tensor
-from torch.nn.functional import pad
 from trl import GRPOConfig, GRPOTrainer
 
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.problems.sources import ProblemSpec, draw
 from r1_mini.recipe import GrpoStage
 from r1_mini.rewards import as_trl_reward
-from r1_mini.sampling.complete import encoded, padding, prompt_for, stop_tokens
+from r1_mini.sampling.complete import encoded, prompt_for, stop_tokens
 from r1_mini.sampling.engine import Decoding, rollout
 from r1_mini.training.callbacks import Reporter
 from r1_mini.training.dev_exam import DevExam, Score
 from r1_mini.training.rollout_metrics import rollout_metrics
+from r1_mini.training.scoring import score
 from r1_mini.training.stage import arguments, open_metrics, train
 from r1_mini.transcript import Finish, read
 
@@ -43,8 +43,8 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-CHUNKS = 6
-"""Into how many parts of similar length a batch is cut for the forward pass."""
+_TEXT_ONLY = ("batch_size", "compute_entropy")
+"""Arguments of TRL's scoring that need nothing more than text."""
 
 
 class Trainer(GRPOTrainer):
@@ -54,6 +54,8 @@ class Trainer(GRPOTrainer):
         self.rollout_seed = rollout_seed
         self.seconds = {"rollout": 0.0, "update": 0.0}
         self.latest_logps: Tensor | None = None
+        self.counted_B: Tensor | None = None  # rows to score in this loss; None is all
+        self.known_BT: Tensor | None = None  # what stands for the others' log-probabilities
         self.flat_B = torch.zeros(0, dtype=torch.bool)  # rows of groups without signal
         super().__init__(rollout_func=sample_groups if sampler_offers(kwargs["args"]) else None, **kwargs)
 
@@ -91,23 +93,29 @@ class Trainer(GRPOTrainer):
         return loss
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        """TRL's loss on the rows that have a gradient, cut to their longest completion."""
-        if self._only_advantages_count():
-            inputs = with_signal(inputs)
+        """TRL's loss; only rows that have a gradient are scored, the others stay as they were sampled."""
+        counted_B = inputs["advantages"] != 0
+        if self._only_advantages_count() and not counted_B.all():
+            counted_B[0] |= not counted_B.any()  # without a row, the loss would have no graph to call backward on
+            self.counted_B = counted_B
+            self.known_BT = inputs.get("old_per_token_logps", inputs.get("sampling_per_token_logps"))
         loss: Tensor = super()._compute_loss(model, inputs)
         if "sampling_per_token_logps" in inputs and self.latest_logps is not None:
             scored = inputs.get("old_per_token_logps", self.latest_logps)  # by the policy that sampled
-            gap = (scored - inputs["sampling_per_token_logps"]).abs()[inputs["completion_mask"].bool()]
+            computed = inputs["completion_mask"].bool()
+            if self.counted_B is not None:
+                computed = computed & self.counted_B[:, None]
+            gap = (scored - inputs["sampling_per_token_logps"]).abs()[computed]
             if gap.numel():
                 self._metrics["train"]["logp_gap_mean"].append(gap.mean().item())
                 self._metrics["train"]["logp_gap_max"].append(gap.max().item())
+        self.counted_B = self.known_BT = None
         return loss
 
     def _only_advantages_count(self) -> bool:
-        """Whether a row of advantage zero has no part in the loss, nor in what the loss is divided by."""
+        """Whether a row of advantage zero has no gradient, whatever the loss type and what it is divided by."""
         return bool(
-            self.loss_type == "dapo"
-            and self.beta == 0
+            self.beta == 0
             and not self._entropy_bonus_enabled
             and self.top_entropy_quantile == 1.0
             and not self.aux_loss_enabled
@@ -116,26 +124,34 @@ class Trainer(GRPOTrainer):
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
     ) -> Any:
-        """TRL's log-probabilities and entropies, (B, T) each, computed on rows of similar length: little padding."""
-        compute = super()._get_per_token_logps_and_entropies
-        first = input_ids.shape[1] - logits_to_keep
-        lengths_B = attention_mask[:, first:].sum(dim=1).clamp(min=1)
-        padding_B = first - attention_mask[:, :first].sum(dim=1)
-        order_B = (lengths_B - padding_B).argsort(stable=True)
-        parts = []
-        for rows in order_B.chunk(CHUNKS):
-            keep, skip = int(lengths_B[rows].max()), int(padding_B[rows].min())
-            cut = slice(skip, first + keep)
-            done = compute(model, input_ids[rows, cut], attention_mask[rows, cut], keep, *args, **kwargs)
-            room = (0, logits_to_keep - keep)
-            parts.append([None if values is None else pad(values, room) for values in done[:2]] + [done[2]])
-        back_B = order_B.argsort()
-        logps, entropies = (
-            None if column[0] is None else torch.cat(column)[back_B] for column in list(zip(*parts, strict=True))[:2]
-        )
-        assert logps is not None
+        """TRL's log-probabilities and entropies, (B, T) each.
+
+        Rows that do not count have the log-probabilities they were sampled with, and these as estimates of the entropy.
+        """
+        odd = {name for name, value in kwargs.items() if name not in _TEXT_ONLY and value not in (None, False)}
+        if args or odd:  # images, losses of routers
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
+            )
+
+        def forward(ids: Tensor, labels: Tensor) -> Any:
+            with self.accelerator.autocast():
+                return model(input_ids=ids, labels=labels, fused_lm_head=True)
+
+        if self.counted_B is None:
+            logps, entropies = score(forward, input_ids, attention_mask.bool(), logits_to_keep)
+        else:
+            rows = self.counted_B.nonzero(as_tuple=True)
+            known_BT = self.known_BT
+            if known_BT is None:
+                known_BT = torch.zeros_like(input_ids[:, -logits_to_keep:], dtype=torch.float32)
+            some = score(forward, input_ids[rows], attention_mask[rows].bool(), logits_to_keep)
+            logps, entropies = (
+                base.index_put(rows, values.to(base.dtype))
+                for base, values in zip((known_BT, -known_BT), some, strict=True)
+            )
         self.latest_logps = logps.detach()
-        return logps, entropies, parts[0][2]
+        return logps, entropies, None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
@@ -162,29 +178,6 @@ def without_signal(rewards_PG: Tensor) -> Tensor:
     return rewards_PG.amax(dim=1) == rewards_PG.amin(dim=1)  # not std == 0: fp32 residue can make it 1e-9
 
 
-def with_signal(inputs: dict[str, Any]) -> dict[str, Any]:
-    """The batch without the rows whose advantage is zero, cut to the longest prompt and completion left. (B, T)
-
-    If no row has an advantage, one is kept: its gradient is zero, and the trainer gets a loss to call backward on.
-    """
-    rows = inputs["advantages"].nonzero(as_tuple=True)[0]
-    rows = rows if len(rows) else rows.new_zeros(1)
-    batch = len(inputs["advantages"])
-    kept = {
-        name: value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == batch else value
-        for name, value in inputs.items()
-    }
-    skip = int((kept["prompt_mask"] == 0).all(dim=0).sum())  # prompts are padded on the left
-    longest = max(1, int(kept["completion_mask"].sum(dim=1).max()))
-    width = kept["completion_ids"].shape[1]
-    for name, value in kept.items():
-        if name in ("prompt_ids", "prompt_mask"):
-            kept[name] = value[:, skip:]
-        elif isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] == width:
-            kept[name] = value[:, :longest]
-    return kept
-
-
 def sample_groups(prompts: Sequence[str], trainer: Trainer) -> dict[str, list[Any]]:
     """TRL's `rollout_func`: a completion for each prompt; prompts of a group stand together."""
     started = time.perf_counter()
@@ -200,7 +193,6 @@ def sample_groups(prompts: Sequence[str], trainer: Trainer) -> dict[str, list[An
         decoding,
         seed=trainer.rollout_seed * 1_000_003 + trainer.state.global_step,
         stop=stop_tokens(model, tokenizer),
-        pad=padding(tokenizer),
     )
     flat = [completion for group in done for completion in group]
     trainer.seconds["rollout"] += time.perf_counter() - started

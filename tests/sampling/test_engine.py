@@ -31,7 +31,7 @@ def ids(tokenizer, text):
 
 
 def sample(model, tokenizer, prompts, group, decoding, seed=0, **options):
-    return rollout(model, prompts, group, decoding, seed=seed, stop=[tokenizer.eos_token_id], pad=0, **options)
+    return rollout(model, prompts, group, decoding, seed=seed, stop=[tokenizer.eos_token_id], **options)
 
 
 def test_log_probabilities_are_those_of_the_plain_forward_pass(model, tokenizer):
@@ -142,7 +142,7 @@ def test_eager_attention_sees_no_padding_either():
     model = make_model(tokenizer, hidden_size=32, layers=2, heads=2, intermediate_size=64, seed=0)
     model.set_attn_implementation("eager")
     prompts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("1+1", "1+2+3+4+5+6", "9-8+7")]
-    options = {"seed": 0, "stop": [tokenizer.eos_token_id], "pad": tokenizer.pad_token_id}
+    options = {"seed": 0, "stop": [tokenizer.eos_token_id]}
     decoding = Decoding(max_tokens=12, temperature=0.0)
     together = rollout(model, prompts, 1, decoding, **options)
     alone = [rollout(model, [prompt], 1, decoding, **options)[0] for prompt in prompts]
@@ -155,6 +155,6 @@ def test_a_model_with_sliding_attention_is_refused_rather_than_sampled_wrongly()
     from r1_mini.errors import UserError
     from r1_mini.sampling.cache import RolloutCache
 
-    RolloutCache(Qwen2Config(num_hidden_layers=2), 8)
+    RolloutCache(Qwen2Config(num_hidden_layers=2), 4, 8)
     with pytest.raises(UserError, match="does not know sliding_attention"):
-        RolloutCache(Qwen2Config(num_hidden_layers=2, use_sliding_window=True, max_window_layers=0), 8)
+        RolloutCache(Qwen2Config(num_hidden_layers=2, use_sliding_window=True, max_window_layers=0), 4, 8)

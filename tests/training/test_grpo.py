@@ -1,20 +1,52 @@
 """Our trainer against TRL's own loss, and by hand."""
 
+import contextlib
+
 import pytest
 import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from r1_mini.model.architecture import make_model
+from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.rewards import as_trl_reward
-from r1_mini.training.grpo import DEFAULTS, Trainer, with_signal, without_signal
+from r1_mini.trainer_fields import CHOICES
+from r1_mini.training.grpo import DEFAULTS, Trainer, without_signal
 from r1_mini.training.stage import arguments
+
+STOCK_SCORING = GRPOTrainer._get_per_token_logps_and_entropies
+
+
+@pytest.fixture(scope="module")
+def trainer_of(tmp_path_factory):
+    """Trainers by their settings, each made once."""
+    made = {}
+
+    def get(**fields):
+        key = tuple(sorted(fields.items()))
+        if key not in made:
+            made[key] = make_trainer(tmp_path_factory.mktemp("trainer"), **fields)
+        return made[key]
+
+    return get
+
+
+@contextlib.contextmanager
+def shapes_read(trainer):
+    """The shapes of what the trainer's model reads."""
+    shapes = []
+    hook = trainer.model.model.embed_tokens.register_forward_pre_hook(lambda _, read: shapes.append(read[0].shape))
+    yield shapes
+    hook.remove()
 
 
 def make_trainer(tmp_path, **fields):
     tokenizer = make_tokenizer()
     model = make_model(tokenizer, hidden_size=16, layers=1, heads=2, intermediate_size=None, seed=0)
+    if fields.get("beta"):  # TRL loads the reference model from where the policy came from
+        save_checkpoint(model, tokenizer, tmp_path / "start")
+        model, tokenizer = load_checkpoint(tmp_path / "start")
     settings = {
         "max_steps": 2,
         "per_device_train_batch_size": 8,
@@ -61,20 +93,6 @@ def test_a_group_scored_alike_has_no_signal_and_one_odd_reward_gives_it():
     assert without_signal(rewards).tolist() == [True, False, True]
 
 
-def test_rows_without_advantage_are_left_out_and_the_rest_is_cut_to_its_length():
-    kept = with_signal(batch([0.0, 0.5, 0.0, -0.5]))
-    assert kept["advantages"].tolist() == [0.5, -0.5]
-    assert kept["completion_ids"].shape == (2, 4)
-    assert kept["prompt_ids"].shape == (2, 3)
-    assert kept["num_items_in_batch"] == 14
-
-
-def test_leading_padding_of_prompts_is_cut():
-    inputs = batch([0.5, 0.0, 0.0, 0.0])
-    kept = with_signal(inputs)
-    assert kept["prompt_ids"].tolist() == [inputs["prompt_ids"][0, 1:].tolist()]
-
-
 def test_a_batch_without_any_signal_keeps_one_row_and_has_no_gradient(tmp_path):
     trainer = make_trainer(tmp_path)
     trainer.current_gradient_accumulation_steps = 1
@@ -82,45 +100,60 @@ def test_a_batch_without_any_signal_keeps_one_row_and_has_no_gradient(tmp_path):
     assert gradients(trainer.model).abs().max() == 0
 
 
-@pytest.mark.parametrize("loss_type", ["dapo", "grpo", "dr_grpo", "bnpo", "cispo"])
+@pytest.mark.parametrize("loss_type", CHOICES["GRPOConfig"]["loss_type"])
+@pytest.mark.parametrize("level", ["token", "sequence"])
+@pytest.mark.parametrize("beta", [0.0, 0.04])
 @pytest.mark.parametrize("advantages", [[0.5, 0.0, -0.25, 0.0], [1.0, -1.0, 0.5, -0.5]])
 @pytest.mark.parametrize("off_policy", [False, True])
-def test_gradients_equal_those_of_stock_trl(tmp_path, monkeypatch, loss_type, advantages, off_policy):
-    trainer = make_trainer(tmp_path, loss_type=loss_type)
+def test_gradients_equal_those_of_stock_trl(trainer_of, monkeypatch, loss_type, level, beta, advantages, off_policy):
+    trainer = trainer_of(loss_type=loss_type, importance_sampling_level=level, beta=beta)
     trainer.current_gradient_accumulation_steps = 1
     inputs = batch(advantages)
+    generator = torch.Generator().manual_seed(1)
     if off_policy:  # ratios away from 1, so that clipping acts
-        generator = torch.Generator().manual_seed(1)
-        inputs["old_per_token_logps"] = -3.2 + 0.5 * torch.randn(4, 5, generator=generator)
-    ours_per_token = Trainer._get_per_token_logps_and_entropies
-    stock = GRPOTrainer._get_per_token_logps_and_entropies
-    monkeypatch.setattr(Trainer, "_get_per_token_logps_and_entropies", stock)
-    GRPOTrainer._compute_loss(trainer, trainer.model, dict(inputs)).backward()
-    monkeypatch.setattr(Trainer, "_get_per_token_logps_and_entropies", ours_per_token)
+        inputs["old_per_token_logps"] = -3.43 + 0.2 * torch.randn(4, 5, generator=generator)
+    if beta:
+        inputs["ref_per_token_logps"] = -3.43 + 0.2 * torch.randn(4, 5, generator=generator)
+    with monkeypatch.context() as stock:
+        stock.setattr(Trainer, "_get_per_token_logps_and_entropies", STOCK_SCORING)
+        GRPOTrainer._compute_loss(trainer, trainer.model, dict(inputs)).backward()
     theirs = gradients(trainer.model)
     trainer.model.zero_grad()
     trainer._compute_loss(trainer.model, dict(inputs)).backward()
     ours = gradients(trainer.model)
+    trainer.model.zero_grad()
     assert theirs.norm() > 0
     assert (ours - theirs).norm() < 1e-5 * theirs.norm()
 
 
-def test_log_probabilities_and_entropies_by_parts_are_those_of_the_whole_batch(tmp_path):
-    """13 rows in 6 parts, with padding on both sides: every value lands in its own row."""
-    trainer = make_trainer(tmp_path)
-    generator = torch.Generator().manual_seed(2)
-    prompt_places, places = 6, 9
-    ids = torch.randint(3, 20, (13, prompt_places + places), generator=generator)
-    starts = torch.randint(0, prompt_places, (13, 1), generator=generator)
-    ends = prompt_places + torch.randint(1, places + 1, (13, 1), generator=generator)
-    at = torch.arange(prompt_places + places)[None]
-    mask = ((at >= starts) & (at < ends)).long()
-    whole = GRPOTrainer._get_per_token_logps_and_entropies(
-        trainer, trainer.model, ids, mask, places, compute_entropy=True
-    )
-    parts = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, places, compute_entropy=True)
-    for ours, theirs in zip(parts[:2], whole[:2], strict=True):
-        assert torch.allclose(ours * mask[:, prompt_places:], theirs * mask[:, prompt_places:], atol=1e-5)
+@pytest.mark.parametrize("loss_type,scored", [("dapo", [(2, 7)]), ("grpo", [(2, 7)])])
+def test_rows_without_advantage_are_not_scored_unless_they_have_a_kl_term(trainer_of, loss_type, scored):
+    """Rows 1 and 3 of four count: prompts of 3 tokens, completions of 2 and 4."""
+    inputs = batch([0.0, 0.5, 0.0, -0.5])
+    trainer = trainer_of(loss_type=loss_type)
+    trainer.current_gradient_accumulation_steps = 1
+    with shapes_read(trainer) as shapes:
+        trainer._compute_loss(trainer.model, dict(inputs))
+    assert shapes == scored
+    leashed = trainer_of(loss_type=loss_type, beta=0.04)
+    leashed.current_gradient_accumulation_steps = 1
+    with shapes_read(leashed) as shapes:
+        leashed._compute_loss(leashed.model, {**inputs, "ref_per_token_logps": torch.zeros(4, 5)})
+    assert shapes == [(4, 7)]
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_advantages_equal_those_of_stock_trl_and_are_zero_where_a_group_is_scored_alike(trainer_of, monkeypatch, scale):
+    trainer = trainer_of(scale_rewards=scale)
+    rewards = torch.tensor([[1.1], [0.1], [0.1], [0.0], [0.3], [0.3], [0.3], [0.3]])
+    inputs = [{"prompt": p, "answer": "3"} for p in ["User: 1+2\nAssistant:"] * 4 + ["User: 3-0\nAssistant:"] * 4]
+    monkeypatch.setattr(GRPOTrainer, "_calculate_rewards", lambda self, *args: rewards)
+    ours = trainer._generate_and_score_completions([dict(row) for row in inputs])["advantages"]
+    monkeypatch.setattr(Trainer, "_calculate_rewards", lambda self, *args: rewards)
+    theirs = GRPOTrainer._generate_and_score_completions(trainer, [dict(row) for row in inputs])["advantages"]
+    assert torch.allclose(ours[:4], theirs[:4], rtol=1e-5)
+    assert theirs[4:].abs().max() < 1e-3  # rounding, divided by 1e-4
+    assert ours[4:].tolist() == [0.0] * 4
 
 
 def test_a_batch_of_truncated_completions_that_are_masked_has_no_gradient_and_no_error(tmp_path):
