@@ -55,37 +55,43 @@ class MuonAdamW(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         assert closure is None
         for group in self.param_groups:
-            pairs = [(p, p.grad) for p in group["params"] if p.grad is not None]
-            for p, _ in pairs:
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-            (self._muon if group["muon"] else self._adamw)(pairs, group)
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            if group["weight_decay"]:
+                torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            (self._muon if group["muon"] else self._adamw)(params, [p.grad for p in params], group)
 
-    def _muon(self, pairs: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
+    def _moments(self, params: list[Tensor], name: str) -> list[Tensor]:
+        """A running mean for each parameter, zero at first."""
+        for p in params:
+            if name not in self.state[p]:
+                self.state[p][name] = torch.zeros_like(p)
+        return [self.state[p][name] for p in params]
+
+    def _muon(self, params: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
+        momenta = self._moments(params, "momentum")
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov
         by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
-        for p, gradient in pairs:
-            state = self.state[p]
-            if not state:
-                state["momentum"] = torch.zeros_like(p)
-            state["momentum"].lerp_(gradient, 1 - group["momentum"])
-            update = gradient.lerp(state["momentum"], group["momentum"])  # Nesterov
+        for p, update in zip(params, ahead, strict=True):
             wide = p.shape[0] <= p.shape[1]
             target = p if wide else p.mT
             by_shape[(target.shape[0], target.shape[1])].append((target, update if wide else update.mT))
         for (_, columns), alike in by_shape.items():
             updates = orthogonalized(torch.stack([update for _, update in alike]))
             scale = -group["lr"] * 0.2 * columns**0.5
-            for (target, _), update in zip(alike, updates, strict=True):
-                target.add_(update, alpha=scale)
+            torch._foreach_add_([target for target, _ in alike], list(updates.unbind()), alpha=scale)
 
-    def _adamw(self, pairs: list[tuple[Tensor, Tensor]], group: dict[str, Any]) -> None:
+    def _adamw(self, params: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
         (beta1, beta2), eps = group["betas"], group["eps"]
-        for p, gradient in pairs:
-            state = self.state[p]
-            if not state:
-                state.update(step=torch.zeros(()), first=torch.zeros_like(p), second=torch.zeros_like(p))
-            state["step"] += 1
-            state["first"].lerp_(gradient, 1 - beta1)
-            state["second"].lerp_(gradient.square(), 1 - beta2)
-            steps = float(state["step"])
-            root = (state["second"] / (1 - beta2**steps)).sqrt_().add_(eps)
-            p.addcdiv_(state["first"], root, value=-group["lr"] / (1 - beta1**steps))
+        first, second = self._moments(params, "first"), self._moments(params, "second")
+        torch._foreach_lerp_(first, gradients, 1 - beta1)
+        torch._foreach_lerp_(second, torch._foreach_mul(gradients, gradients), 1 - beta2)
+        steps = [self.state[p].setdefault("step", torch.zeros(())) for p in params]
+        torch._foreach_add_(steps, 1)
+        done = float(steps[0])
+        roots = torch._foreach_div(second, 1 - beta2**done)
+        torch._foreach_sqrt_(roots)
+        torch._foreach_add_(roots, eps)
+        torch._foreach_addcdiv_(params, first, roots, value=-group["lr"] / (1 - beta1**done))

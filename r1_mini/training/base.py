@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import chain, islice
+from functools import partial
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from r1_mini.problems.sources import ProblemSpec
 from r1_mini.recipe import BaseStage
 from r1_mini.training.callbacks import Reporter, progress_bar
 from r1_mini.training.corpus import corpus, tokenized
+from r1_mini.training.packing import pack
 from r1_mini.training.stage import arguments, open_metrics, train
 
 DEFAULTS: dict[str, Any] = {
@@ -54,9 +56,21 @@ def train_base(
         )
     optimizer = MuonAdamW(model, lr=config.learning_rate) if stage.optimizer == "muon" else None
     trainer = SFTTrainer(
-        model=model, args=config, train_dataset=dataset, processing_class=tokenizer, optimizers=(optimizer, None)
+        model=model,
+        args=config,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        data_collator=partial(pack, pad=tokenizer.pad_token_id),
+        optimizers=(optimizer, None),
     )
-    train(trainer, Reporter("base", open_metrics(work), console, _record, _note), work)
+    examples = config.per_device_train_batch_size * config.gradient_accumulation_steps  # of one step
+    tokens = list(accumulate(map(len, dataset["input_ids"])))  # TRL would count those of packed rows wrongly
+
+    def record(logs: Mapping[str, Any], step: int) -> dict[str, Any]:
+        named = {ours: logs[theirs] for theirs, ours in _NAMES.items() if theirs in logs}
+        return {**named, "tokens": tokens[step * examples - 1]}
+
+    train(trainer, Reporter("base", open_metrics(work), console, record, _note), work)
     save_checkpoint(model, tokenizer, out)
 
 
@@ -68,16 +82,13 @@ def texts_of(stage: BaseStage, specs: tuple[ProblemSpec, ...], rows: int, seed: 
     return chain(islice(first, early), islice(last, rows - early))
 
 
-def _record(logs: Mapping[str, Any]) -> dict[str, Any]:
-    names = {
-        "loss": "loss",
-        "learning_rate": "learning_rate",
-        "grad_norm": "grad_norm",
-        "mean_token_accuracy": "token_accuracy",
-        "entropy": "entropy",
-        "num_tokens": "tokens",
-    }
-    return {ours: logs[theirs] for theirs, ours in names.items() if theirs in logs}
+_NAMES = {
+    "loss": "loss",
+    "learning_rate": "learning_rate",
+    "grad_norm": "grad_norm",
+    "mean_token_accuracy": "token_accuracy",
+    "entropy": "entropy",
+}
 
 
 def _note(record: Mapping[str, Any]) -> str:

@@ -26,14 +26,14 @@ def progress_bar(console: Console) -> Progress:
 
 
 class Reporter(TrainerCallback):
-    """Writes each step's metrics and moves the bar. `rename` turns the trainer's logs into a record of ours."""
+    """Writes each step's metrics and moves the bar. `rename` makes a record of the trainer's logs and the step."""
 
     def __init__(
         self,
         title: str,
         metrics: Metrics,
         console: Console,
-        rename: Callable[[Mapping[str, Any]], dict[str, Any]],
+        rename: Callable[[Mapping[str, Any], int], dict[str, Any]],
         note: Callable[[Mapping[str, Any]], str],
     ) -> None:
         self.metrics, self.rename, self.note = metrics, rename, note
@@ -60,7 +60,8 @@ class Reporter(TrainerCallback):
         if not logs or "loss" not in logs:  # the summary that the trainer logs at its end
             return
         now = time.perf_counter()
-        record = {"step": state.global_step, **self.rename(logs), **self.extra, "seconds": round(now - self.last, 4)}
+        step = state.global_step
+        record = {"step": step, **self.rename(logs, step), **self.extra, "seconds": round(now - self.last, 4)}
         self.last, self.extra = now, {}
         self.metrics.append(record)
         self.progress.update(self.bar, completed=state.global_step, note=self.note(record))

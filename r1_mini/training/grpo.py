@@ -278,7 +278,7 @@ _NAMES = {
 }
 
 
-def _record(logs: Mapping[str, Any]) -> dict[str, Any]:
+def _record(logs: Mapping[str, Any], step: int) -> dict[str, Any]:
     return {ours: logs[theirs] for theirs, ours in _NAMES.items() if theirs in logs}
 
 
