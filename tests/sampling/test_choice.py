@@ -17,7 +17,9 @@ def splitmix64(state: int, position: int) -> float:
 @pytest.mark.parametrize("position", [0, 1, 500])
 def test_random_numbers_are_splitmix64(position):
     states = [0, 1, 2**62 + 12345, 2**63 - 1]
-    assert uniform(torch.tensor(states), torch.tensor(position)).tolist() == [splitmix64(state, position) for state in states]
+    assert uniform(torch.tensor(states), torch.tensor(position)).tolist() == [
+        splitmix64(state, position) for state in states
+    ]
 
 
 def test_random_numbers_are_uniform_and_independent_of_neighbors():

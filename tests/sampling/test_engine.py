@@ -1,5 +1,6 @@
 """The rollout engine against the model's plain forward pass and against exact enumeration."""
 
+import contextlib
 import math
 from collections import Counter
 from itertools import product
@@ -51,6 +52,70 @@ def test_a_completion_is_the_same_alone_and_in_a_crowd(model, tokenizer):
     alone = [sample(model, tokenizer, [prompt], 4, Decoding(30), seed=5)[0] for prompt in prompts]
     tokens = [[[done.tokens for done in group] for group in groups] for groups in (crowd, small, alone)]
     assert tokens[0] == tokens[1] == tokens[2]
+
+
+def test_a_completion_is_the_same_alone_and_among_512(model, tokenizer):
+    """But for ties at the level of rounding: at most one in a thousand."""
+    prompts = [ids(tokenizer, f"User: {a}+{b}\nAssistant:") for a in range(10, 42) for b in (7,)]
+    crowd = sample(model, tokenizer, prompts, 16, Decoding(60), seed=6)
+    alone = [sample(model, tokenizer, [prompt], 16, Decoding(60), seed=6)[0] for prompt in prompts]
+    pairs = [
+        (a.tokens, b.tokens) for one, other in zip(crowd, alone, strict=True) for a, b in zip(one, other, strict=True)
+    ]
+    assert len(pairs) == 512
+    assert sum(a != b for a, b in pairs) <= len(pairs) / 1000
+
+
+@contextlib.contextmanager
+def rows_read(model):
+    """How many rows each forward pass reads, and how many tokens in each."""
+    shapes = []
+    hook = model.model.embed_tokens.register_forward_pre_hook(lambda _, read: shapes.append(tuple(read[0].shape)))
+    yield shapes
+    hook.remove()
+
+
+def test_completions_that_agree_are_read_once(model, tokenizer):
+    """Greedy samples never differ: one row a prompt, whatever the group."""
+    prompts = [ids(tokenizer, f"User: {q}\nAssistant:") for q in ("1+2", "3+4")]
+    with rows_read(model) as shapes:
+        done = sample(model, tokenizer, prompts, 8, Decoding(10, temperature=0.0))
+    assert shapes[0] == (2, len(prompts[0]) - 1)
+    assert all(rows <= 2 and tokens == 1 for rows, tokens in shapes[1:])
+    assert all(c == group[0] for group in done for c in group)
+
+
+def test_a_group_has_as_many_rows_as_it_has_different_beginnings(model, tokenizer):
+    prompt = ids(tokenizer, "User: 1+2\nAssistant:")
+    with rows_read(model) as shapes:
+        (group,) = sample(model, tokenizer, [prompt], 64, Decoding(3), seed=4)
+    firsts = {c.tokens[0] for c in group if len(c.tokens) > 1}
+    assert 1 < len(firsts) < 64
+    assert shapes[1:3] == [(1, 1), (len(firsts), 1)]
+
+
+def test_no_more_rows_are_in_work_than_allowed_and_the_others_wait(model, tokenizer):
+    prompts = [ids(tokenizer, f"User: {a}+{b}\nAssistant:") for a in range(8) for b in (3, 33, 12)]
+    told = []
+    with rows_read(model) as shapes:
+        done = sample(model, tokenizer, prompts, 4, Decoding(30), seed=5, rows=8, progress=told.append)
+    assert max(rows for rows, _ in shapes) <= 8
+    assert sum(told) == 96 == sum(map(len, done))
+
+
+def test_a_group_larger_than_the_rows_allowed_is_drawn_alone(model, tokenizer):
+    prompts = [ids(tokenizer, f"User: {a}+2\nAssistant:") for a in range(3)]
+    large = sample(model, tokenizer, prompts, 8, Decoding(12), rows=2)
+    assert [[c.tokens for c in group] for group in large] == [
+        [c.tokens for c in group] for group in sample(model, tokenizer, prompts, 8, Decoding(12))
+    ]
+
+
+def test_a_prompt_of_one_token_is_drawn_from(model, tokenizer):
+    (group,) = sample(model, tokenizer, [[5]], 4, Decoding(6))
+    with torch.no_grad():
+        first = model(torch.tensor([[5]])).logits[0, -1].log_softmax(-1)
+    assert [c.logprobs[0] for c in group] == pytest.approx([float(first[c.tokens[0]]) for c in group], abs=1e-5)
 
 
 def test_another_seed_gives_other_completions(model, tokenizer):
