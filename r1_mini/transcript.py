@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Literal
 
@@ -67,6 +68,7 @@ class Transcript:
         return "checked" if any(line.strip() == "wait" for line in self.thinking.split("\n")) else "worked"
 
 
+@lru_cache(maxsize=1024)  # every reward and metric reads it; samples of one prompt are often alike
 def read(completion: str, finish: Finish) -> Transcript:
     """Reads a completion of any length and content."""
     tags = list(islice(_TAG.finditer(completion), len(TAGS) + 1))  # one more than allowed is enough to see

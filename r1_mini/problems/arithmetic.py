@@ -11,6 +11,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import lru_cache
 from math import gcd
 from typing import TypeAlias
 
@@ -86,6 +87,7 @@ def _operand(tokens: deque[str], nesting: int) -> Tree:
     return int(token)
 
 
+@lru_cache(maxsize=1024)
 def parse_number(text: str) -> Fraction | None:
     """The value of `16`, `-3`, `+7/2`, `007` or `0.5`; None for everything else, however long, and for `4/0`."""
     match = _NUMBER.fullmatch(text.strip(" \t\r\n"))
