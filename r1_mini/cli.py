@@ -185,6 +185,45 @@ def compare(
     compare_all(paths, suite, out, Console())
 
 
+@app.command(epilog="Example: r1-mini bench --size 0.3M --checkpoint runs/tiny-r1-zero/02-grpo")
+def bench(
+    size: Annotated[
+        list[str] | None,
+        typer.Option(help="Parameters: 0.3M, 5M or 30M; may be repeated.", show_default="all"),
+    ] = None,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(help="Lengths of completions: short or long; may be repeated.", show_default="all"),
+    ] = None,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(help="A trained model on the default recipe's problems; may be repeated.", show_default=False),
+    ] = None,
+    pairs: Annotated[int, typer.Option(min=1, help="Steps of each side, in turn.")] = 5,
+    without_signal: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of the groups with a constant reward.")
+    ] = 0.3,
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="Also time our step with other batches, lengths and sizes.")
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where every timing goes, JSON.")] = Path("runs/bench.json"),
+    prompts: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
+    samples: Annotated[int | None, typer.Option(min=2, hidden=True)] = None,
+) -> None:
+    """Time a GRPO step and rollouts in turn with stock TRL's and model.generate."""
+    from rich.console import Console
+
+    console = Console()
+    with console.status("loading"):  # importing TRL takes seconds
+        from eval.speed import bench as time_all
+        from r1_mini.logs import silent
+
+    with silent():
+        time_all(
+            size or (), profile or (), checkpoint or (), pairs, out, without_signal, scaling, console, prompts, samples
+        )
+
+
 def _known_voice(voice: str | None) -> None:
     if voice not in (None, "direct", "worked"):
         raise UserError(f"no voice is called '{voice}'", where="--voice", fix="choose direct or worked")

@@ -6,11 +6,13 @@ import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import DistributedType
 from datasets import Dataset
 from rich.console import Console
 from torch import Tensor
@@ -25,7 +27,7 @@ from r1_mini.sampling.engine import Decoding, rollout
 from r1_mini.training.callbacks import Reporter
 from r1_mini.training.dev_exam import DevExam, Score
 from r1_mini.training.rollout_metrics import rollout_metrics
-from r1_mini.training.scoring import score
+from r1_mini.training.scoring import score, score_in_backward
 from r1_mini.training.stage import arguments, open_metrics, train
 from r1_mini.transcript import Finish, read
 
@@ -56,6 +58,7 @@ class Trainer(GRPOTrainer):
         self.latest_logps: Tensor | None = None
         self.counted_B: Tensor | None = None  # rows to score in this loss; None is all
         self.known_BT: Tensor | None = None  # what stands for the others' log-probabilities
+        self.is_fresh = False  # whether these are of the weights as they are, and so known of all rows
         self.flat_B = torch.zeros(0, dtype=torch.bool)  # rows of groups without signal
         super().__init__(rollout_func=sample_groups if sampler_offers(kwargs["args"]) else None, **kwargs)
 
@@ -93,24 +96,27 @@ class Trainer(GRPOTrainer):
         return loss
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        """TRL's loss; only rows that have a gradient are scored, the others stay as they were sampled."""
-        counted_B = inputs["advantages"] != 0
-        if self._only_advantages_count() and not counted_B.all():
+        """TRL's loss; rows without a gradient are not scored, fresh samples in the backward pass only."""
+        old_BT, sampled_BT = inputs.get("old_per_token_logps"), inputs.get("sampling_per_token_logps")
+        if self._only_advantages_count():
+            counted_B = inputs["advantages"] != 0
             counted_B[0] |= not counted_B.any()  # without a row, the loss would have no graph to call backward on
-            self.counted_B = counted_B
-            self.known_BT = inputs.get("old_per_token_logps", inputs.get("sampling_per_token_logps"))
+            self.counted_B, self.known_BT = counted_B, sampled_BT if old_BT is None else old_BT
+            alone = self.accelerator.distributed_type == DistributedType.NO
+            self.is_fresh = old_BT is None and sampled_BT is not None and self.rollout_func is not None and alone
         loss: Tensor = super()._compute_loss(model, inputs)
-        if "sampling_per_token_logps" in inputs and self.latest_logps is not None:
-            scored = inputs.get("old_per_token_logps", self.latest_logps)  # by the policy that sampled
-            computed = inputs["completion_mask"].bool()
-            if self.counted_B is not None:
-                computed = computed & self.counted_B[:, None]
-            gap = (scored - inputs["sampling_per_token_logps"]).abs()[computed]
-            if gap.numel():
-                self._metrics["train"]["logp_gap_mean"].append(gap.mean().item())
-                self._metrics["train"]["logp_gap_max"].append(gap.max().item())
-        self.counted_B = self.known_BT = None
+        if sampled_BT is not None and not self.is_fresh:
+            scored_BT = self.latest_logps if old_BT is None else old_BT  # by the policy that sampled
+            self._note_gap(scored_BT, sampled_BT, inputs["completion_mask"])
+        self.counted_B, self.known_BT, self.is_fresh = None, None, False
         return loss
+
+    def _note_gap(self, scored: Tensor | None, sampled: Tensor, mask: Tensor) -> None:
+        """How far the trainer's log-probabilities are from the sampler's, as metrics; 0 in rows that are not scored."""
+        if scored is not None and mask.any():
+            gap = (scored - sampled).abs()[mask.bool()]
+            self._metrics["train"]["logp_gap_mean"].append(gap.mean().item())
+            self._metrics["train"]["logp_gap_max"].append(gap.max().item())
 
     def _only_advantages_count(self) -> bool:
         """Whether a row of advantage zero has no gradient, whatever the loss type and what it is divided by."""
@@ -128,8 +134,7 @@ class Trainer(GRPOTrainer):
 
         Rows that do not count have the log-probabilities they were sampled with, and these as estimates of the entropy.
         """
-        odd = {name for name, value in kwargs.items() if name not in _TEXT_ONLY and value not in (None, False)}
-        if args or odd:  # images, losses of routers
+        if args or any(v is not None and v is not False for name, v in kwargs.items() if name not in _TEXT_ONLY):
             return super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
             )
@@ -138,18 +143,22 @@ class Trainer(GRPOTrainer):
             with self.accelerator.autocast():
                 return model(input_ids=ids, labels=labels, fused_lm_head=True)
 
+        keep, real = logits_to_keep, attention_mask.bool()
         if self.counted_B is None:
-            logps, entropies = score(forward, input_ids, attention_mask.bool(), logits_to_keep)
+            logps, entropies = score(forward, input_ids, real, keep)
         else:
             rows = self.counted_B.nonzero(as_tuple=True)
-            known_BT = self.known_BT
-            if known_BT is None:
-                known_BT = torch.zeros_like(input_ids[:, -logits_to_keep:], dtype=torch.float32)
-            some = score(forward, input_ids[rows], attention_mask[rows].bool(), logits_to_keep)
-            logps, entropies = (
-                base.index_put(rows, values.to(base.dtype))
-                for base, values in zip((known_BT, -known_BT), some, strict=True)
-            )
+            ids, real = input_ids[rows], real[rows]
+            known_BT = torch.zeros(len(input_ids), keep, device=ids.device) if self.known_BT is None else self.known_BT
+            entropies = -known_BT
+            if self.is_fresh:
+                known = known_BT[rows]
+                told = partial(self._note_gap, sampled=known, mask=real[:, -keep:])
+                counted = score_in_backward(forward, ids, real, keep, known, told)
+            else:
+                counted, entropy = score(forward, ids, real, keep)
+                entropies = entropies.index_put(rows, entropy.to(entropies.dtype))
+            logps = known_BT.index_put(rows, counted.to(known_BT.dtype))
         self.latest_logps = logps.detach()
         return logps, entropies, None
 

@@ -1,4 +1,4 @@
-"""Log-probabilities of completions without wasted work: no padding to speak of, no row twice."""
+"""Log-probabilities of completions without wasted work: no padding to speak of, no row twice, no row kept for later."""
 
 from __future__ import annotations
 
@@ -10,44 +10,90 @@ from torch import Tensor
 
 _PASS = 1_000
 """Tokens that take about as long as the overhead of one more forward and backward pass of the tiny model."""
-_PART = 16_384
+_PART = 4_096
 """Most tokens in one forward pass, where a single row is not longer."""
 
 Forward = Callable[[Tensor, Tensor], Any]
 """(ids, labels) -> an output with `log_probs` and `entropy`, one place shorter: TRL's model with its fused head."""
 
 
-def score(forward: Forward, ids_BS: Tensor, real_BS: Tensor, keep: int) -> tuple[Tensor, Tensor]:
-    """Log-probability of each completion token and entropy before it, (B, keep) each, 0 where there is no token.
+class Rows:
+    """The distinct rows of a batch of prompts and completions, by length, cut into parts; samples are often alike.
 
     `ids_BS` are prompts, padded on the left, then completions of at most `keep` tokens, padded on the right; `real_BS`
-    is False on padding. Rows that are alike are computed once: samples of one prompt often are.
+    is False on padding. U distinct rows begin at place 0, so that no mask is needed to keep padding out of sight.
     """
-    first, size = ids_BS.shape[1] - keep, ids_BS.shape[1]
-    distinct_US, which_B = torch.unique(ids_BS.masked_fill(~real_BS, -1), dim=0, return_inverse=True)
-    total_U = (distinct_US >= 0).sum(dim=1)
-    order_U = total_U.argsort(stable=True)
-    distinct_US, total_U = distinct_US[order_U], total_U[order_U]
-    prompt_U = (distinct_US[:, :first] >= 0).sum(dim=1)
 
-    at_S = torch.arange(size, device=ids_BS.device)
-    begin_U1 = first - prompt_U[:, None]
-    left_US = distinct_US.gather(1, (begin_U1 + at_S).clamp(max=size - 1))  # padded on the right alone: needs no mask
-    left_US = left_US.where(at_S < total_U[:, None], -1)
-    labels_US = left_US.where((at_S >= prompt_U[:, None]) & (left_US >= 0), -100)
-    read_US = left_US.clamp(min=0)
-    place_UT = prompt_U[:, None] - 1 + at_S[:keep]  # the output at a place is of the next token
+    def __init__(self, ids_BS: Tensor, real_BS: Tensor, keep: int) -> None:
+        first, size = ids_BS.shape[1] - keep, ids_BS.shape[1]
+        distinct_US, which_B = torch.unique(ids_BS.masked_fill(~real_BS, -1), dim=0, return_inverse=True)
+        order_U = (distinct_US >= 0).sum(dim=1).argsort(stable=True)
+        self.which_B = order_U.argsort()[which_B]  # the distinct row of each row
+        distinct_US = distinct_US[order_U]
+        prompt_U1 = (distinct_US[:, :first] >= 0).sum(dim=1, keepdim=True)
+        self.total_U = (distinct_US >= 0).sum(dim=1)
+        at_S = torch.arange(size, device=ids_BS.device)
+        ids_US = distinct_US.gather(1, (first - prompt_U1 + at_S).clamp(max=size - 1))
+        inside_US = at_S < self.total_U[:, None]
+        self.ids_US = ids_US.where(inside_US, 0)
+        self.labels_US = ids_US.where(inside_US & (at_S >= prompt_U1), -100)
+        self.place_UT = prompt_U1 - 1 + at_S[:keep]  # the output at a place is of the next token
+        self.there_UT = at_S[:keep] < self.total_U[:, None] - prompt_U1
+        self.parts = parts(self.total_U.tolist())
 
-    columns: list[tuple[Tensor, Tensor]] = []
-    for part in parts(total_U.tolist()):
-        width = int(total_U[part.stop - 1])
-        out = forward(read_US[part, :width], labels_US[part, :width])
-        here = place_UT[part]
-        there = at_S[:keep] < (total_U - prompt_U)[part, None]
-        columns.append(tuple(v.gather(1, here.clamp(max=width - 2)) * there for v in (out.log_probs, out.entropy)))
-    back_B = order_U.argsort()[which_B]
-    logps, entropies = (torch.cat(column)[back_B] for column in zip(*columns, strict=True))
+    def read(self, forward: Forward, part: slice) -> list[Tensor]:
+        """Log-probability of each completion token of a part's rows and entropy before it, 0 where there is none."""
+        width = int(self.total_U[part.stop - 1])
+        out = forward(self.ids_US[part, :width], self.labels_US[part, :width])
+        place, there = self.place_UT[part].clamp(max=width - 2), self.there_UT[part]
+        return [values.gather(1, place) * there for values in (out.log_probs, out.entropy)]
+
+
+def score(forward: Forward, ids_BS: Tensor, real_BS: Tensor, keep: int) -> tuple[Tensor, Tensor]:
+    """Log-probability of each completion token and entropy before it, (B, keep) each; see `Rows`."""
+    rows = Rows(ids_BS, real_BS, keep)
+    columns = zip(*(rows.read(forward, part) for part in rows.parts), strict=True)
+    logps, entropies = (torch.cat(column)[rows.which_B] for column in columns)
     return logps, entropies
+
+
+def score_in_backward(
+    forward: Forward, ids_BS: Tensor, real_BS: Tensor, keep: int, known_BT: Tensor, told: Callable[[Tensor], None]
+) -> Tensor:
+    """`known_BT`, log-probabilities known from sampling with the same weights, with the gradient that `score` has.
+
+    The forward pass waits for the gradient, so the activations of one part at a time are in memory. Gradients of the
+    weights are added up during the outer backward pass, unseen by hooks that several processes would need. `told` gets
+    what the forward pass gave, (B, keep).
+    """
+
+    def backward(gradient_BT: Tensor) -> None:
+        rows = Rows(ids_BS, real_BS, keep)
+        gradient_UT = gradient_BT.new_zeros(len(rows.total_U), keep).index_add(0, rows.which_B, gradient_BT)
+        seen = []
+        for part in rows.parts:
+            logps, _ = rows.read(forward, part)
+            torch.autograd.backward(logps, gradient_UT[part])
+            seen.append(logps.detach())
+        told(torch.cat(seen)[rows.which_B])
+
+    result: Tensor = _Known.apply(torch.zeros((), requires_grad=True), known_BT, backward)
+    return result
+
+
+class _Known(torch.autograd.Function):
+    """A known value, whose gradient goes to a function."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, known: Tensor, backward: Callable[[Tensor], None]) -> Tensor:
+        ctx.to_call = backward
+        return known.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:
+        with torch.enable_grad():
+            ctx.to_call(gradient)
+        return None, None, None
 
 
 def parts(lengths: Sequence[int]) -> list[slice]:

@@ -126,6 +126,33 @@ def test_gradients_equal_those_of_stock_trl(trainer_of, monkeypatch, loss_type, 
     assert (ours - theirs).norm() < 1e-5 * theirs.norm()
 
 
+@pytest.mark.parametrize("loss_type", CHOICES["GRPOConfig"]["loss_type"])
+@pytest.mark.parametrize("advantages", [[0.5, 0.0, -0.25, 0.0], [1.0, -1.0, 0.5, -0.5], [1.0, 0.0, 0.0, 0.0]])
+def test_gradients_of_fresh_samples_equal_those_of_stock_trl(trainer_of, monkeypatch, loss_type, advantages):
+    trainer = trainer_of(loss_type=loss_type)
+    trainer.current_gradient_accumulation_steps = 1
+    inputs = batch(advantages)
+    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+    mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+    with torch.no_grad():
+        inputs["sampling_per_token_logps"] = STOCK_SCORING(trainer, trainer.model, ids, mask, 5)[0]
+    with monkeypatch.context() as stock:
+        stock.setattr(Trainer, "_get_per_token_logps_and_entropies", STOCK_SCORING)
+        expected = GRPOTrainer._compute_loss(trainer, trainer.model, dict(inputs))
+        (3 * expected).backward()
+    theirs = gradients(trainer.model)
+    trainer.model.zero_grad()
+    trainer._metrics["train"].clear()
+    loss = trainer._compute_loss(trainer.model, dict(inputs))
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
+    assert trainer.model.lm_head.weight.grad is None  # nothing is computed before the backward pass
+    (3 * loss).backward()
+    ours = gradients(trainer.model)
+    trainer.model.zero_grad()
+    assert (ours - theirs).norm() < 1e-5 * theirs.norm()
+    assert trainer._metrics["train"]["logp_gap_max"] == [pytest.approx(0, abs=1e-5)]
+
+
 @pytest.mark.parametrize("loss_type,scored", [("dapo", [(2, 7)]), ("grpo", [(2, 7)])])
 def test_rows_without_advantage_are_not_scored_unless_they_have_a_kl_term(trainer_of, loss_type, scored):
     """Rows 1 and 3 of four count: prompts of 3 tokens, completions of 2 and 4."""
