@@ -125,6 +125,8 @@ class GrpoStage(Settings):
     """Empty: the recipe's own `problems`."""
     rewards: dict[str, float] = {"accuracy": 1.0, "format": 0.1}
     """Name of a rule in r1_mini.rewards -> weight."""
+    rows: int = Field(1024, ge=1, le=1_000_000)
+    """Most completions that the sampler has in work at once; the others wait. Bounds the memory of its cache."""
     dev: DevExam | None = None
     """Examine while training, such as `{every: 25, families: [sum]}`, and keep the best checkpoint, not the last."""
     trainer: dict[str, Any] = {}

@@ -23,7 +23,7 @@ from r1_mini.problems.sources import ProblemSpec, draw
 from r1_mini.recipe import GrpoStage
 from r1_mini.rewards import as_trl_reward
 from r1_mini.sampling.complete import encoded, prompt_for, stop_tokens
-from r1_mini.sampling.engine import Decoding, rollout
+from r1_mini.sampling.engine import ROWS, Decoding, rollout
 from r1_mini.training.callbacks import Reporter
 from r1_mini.training.dev_exam import DevExam, Score
 from r1_mini.training.rollout_metrics import rollout_metrics
@@ -52,8 +52,8 @@ _TEXT_ONLY = ("batch_size", "compute_entropy")
 class Trainer(GRPOTrainer):
     """GRPO as TRL computes it. Rollouts come from `r1_mini.sampling`; rows without signal are not updated on."""
 
-    def __init__(self, *, rollout_seed: int, **kwargs: Any) -> None:
-        self.rollout_seed = rollout_seed
+    def __init__(self, *, rollout_seed: int, rows: int = ROWS, **kwargs: Any) -> None:
+        self.rollout_seed, self.rows = rollout_seed, rows
         self.seconds = {"rollout": 0.0, "update": 0.0}
         self.latest_logps: Tensor | None = None
         self.counted_B: Tensor | None = None  # rows to score in this loss; None is all
@@ -202,6 +202,7 @@ def sample_groups(prompts: Sequence[str], trainer: Trainer) -> dict[str, list[An
         decoding,
         seed=trainer.rollout_seed * 1_000_003 + trainer.state.global_step,
         stop=stop_tokens(model, tokenizer),
+        rows=trainer.rows,
     )
     flat = [completion for group in done for completion in group]
     trainer.seconds["rollout"] += time.perf_counter() - started
@@ -243,6 +244,7 @@ def train_grpo(
     torch.manual_seed(seed)
     trainer = Trainer(
         rollout_seed=seed,
+        rows=stage.rows,
         model=model,
         args=config,
         train_dataset=dataset,
