@@ -125,6 +125,7 @@ _HEAD = '''"""How r1_mini judges a completion. Written by eval/lm_eval_export.py
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from itertools import islice
 
 Finish = Voice = str
