@@ -29,7 +29,7 @@ def heading(result: Mapping[str, Any]) -> str:
 def comparison(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Three lines for each row: ours, theirs, and how they compare."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    table.add_column("", no_wrap=True)
+    table.add_column("", max_width=34)
     for name in ("seconds", "roll-\nout", "update", "tokens\n/ s", "tokens\n(max)", "peak\nMiB", "times\nlimit"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
