@@ -46,7 +46,8 @@ class Rows:
         width = int(self.total_U[part.stop - 1])
         out = forward(self.ids_US[part, :width], self.labels_US[part, :width])
         place, there = self.place_UT[part].clamp(max=width - 2), self.there_UT[part]
-        return [values.gather(1, place) * there for values in (out.log_probs, out.entropy)]
+        entropy = torch.zeros_like(out.log_probs) if out.entropy is None else out.entropy  # TRL's reference has none
+        return [values.gather(1, place) * there for values in (out.log_probs, entropy)]
 
 
 def score(forward: Forward, ids_BS: Tensor, real_BS: Tensor, keep: int) -> tuple[Tensor, Tensor]:

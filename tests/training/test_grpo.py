@@ -253,3 +253,9 @@ def test_advantages_are_centered_within_each_group(tmp_path):
     finally:
         GRPOTrainer._calculate_rewards = kept
     assert out["advantages"].tolist() == [0.75, -0.25, -0.25, -0.25, 0.0, 0.0, 0.0, 0.0]
+
+
+def test_a_step_under_a_kl_leash_scores_the_reference_model(tmp_path):
+    trainer = make_trainer(tmp_path, beta=0.04, max_steps=1)
+    trainer.train()
+    assert trainer.state.global_step == 1
