@@ -168,6 +168,10 @@ def _check_batches(settings: Mapping[str, Any]) -> None:
             f"{batch} is not a multiple of the batch of one step, {per_step}",
             f"set a multiple of {per_step}",
         )
+    share = (batch or per_step * (steps or settings["gradient_accumulation_steps"])) // world
+    if world > 1 and share % group:
+        what = f"a process generates {share} completions, which do not divide into groups of {group} (num_generations)"
+        raise TrainerError("per_device_train_batch_size", what, f"let each process have a multiple of {group}")
     if batch is not None:
         key, unit = "generation_batch_size", 1
     else:

@@ -172,11 +172,14 @@ def test_a_stage_that_leaves_everything_to_its_defaults_is_right(recipe_file: Wr
     load(recipe_file(), ["grpo.trainer={max_steps: 160, num_generations: 16}"])
 
 
-def test_every_process_of_a_launched_run_counts_into_the_batch(
+def test_a_process_of_a_launched_run_generates_whole_groups(
     recipe_file: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of 3 x 16 completions groups of 6 would make 8, but one of them would lie on two processes."""
     monkeypatch.setenv("WORLD_SIZE", "3")
-    load(recipe_file(), ["grpo.trainer.num_generations=6"])
+    load(recipe_file(), ["grpo.trainer.num_generations=8"])
+    with pytest.raises(UserError, match="a process generates 16 completions, which do not divide into groups of 6"):
+        load(recipe_file(), ["grpo.trainer.num_generations=6"])
 
 
 def test_every_field_of_trls_configs_but_ours_is_known_by_its_name() -> None:

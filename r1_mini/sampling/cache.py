@@ -76,6 +76,12 @@ class RolloutCache(Cache):
         if odd:
             fix = "examine a model with full attention in every layer"
             raise UserError(f"the sampler does not know {', '.join(sorted(odd))}", where=text.model_type, fix=fix)
+        window = getattr(text, "sliding_window", None)
+        if window and room > window and not getattr(text, "layer_types", None):
+            fix = f"ask for at most {window} tokens of prompt and completion"
+            raise UserError(
+                f"every layer sees {window} tokens only, and {room} may be needed", where=text.model_type, fix=fix
+            )
         super().__init__(layers=[_RowsLayer(rows, room) for _ in range(text.num_hidden_layers)])
 
     def use(self, rows: int) -> None:

@@ -47,14 +47,21 @@ def train_base(
         half = {"num_decay_steps": fields["max_steps"] // 2, "decay_type": "linear"}
         fields["lr_scheduler_kwargs"] = half | (fields.get("lr_scheduler_kwargs") or {})
     config = SFTConfig(**fields)
-    rows = config.max_steps * config.per_device_train_batch_size * config.gradient_accumulation_steps
+    examples = (
+        config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
+    )  # of one step
+    rows = config.max_steps * examples
     with progress_bar(console) as bar:
         task = bar.add_task("corpus", total=rows, note="")
         texts = texts_of(stage, specs, rows, seed)
         dataset = tokenized(
             texts, tokenizer, rows, config.per_device_train_batch_size, seed, lambda count: bar.advance(task, count)
         )
-    optimizer = MuonAdamW(model, lr=config.learning_rate) if stage.optimizer == "muon" else None
+    optimizer = (
+        MuonAdamW(model, lr=config.learning_rate, weight_decay=config.weight_decay)
+        if stage.optimizer == "muon"
+        else None
+    )
     trainer = SFTTrainer(
         model=model,
         args=config,
@@ -63,7 +70,6 @@ def train_base(
         data_collator=partial(pack, pad=tokenizer.pad_token_id),
         optimizers=(optimizer, None),
     )
-    examples = config.per_device_train_batch_size * config.gradient_accumulation_steps  # of one step
     tokens = list(accumulate(map(len, dataset["input_ids"])))  # TRL would count those of packed rows wrongly
 
     def record(logs: Mapping[str, Any], step: int) -> dict[str, Any]:

@@ -41,6 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "scale_rewards": "none",  # Dr. GRPO, 2503.20783: centered, not divided by the group's spread
     "loss_type": "dapo",  # DAPO, 2503.14476: mean over the tokens of the batch
     "beta": 0.0,
+    "disable_dropout": True,  # the sampler has none, and both are to have one policy
     "shuffle_dataset": False,  # the problems come in a random order already
 }
 
@@ -97,19 +98,31 @@ class Trainer(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         """TRL's loss; rows without a gradient are not scored, fresh samples in the backward pass only."""
+        self.latest_logps = None
         old_BT, sampled_BT = inputs.get("old_per_token_logps"), inputs.get("sampling_per_token_logps")
         if self._only_advantages_count():
             counted_B = inputs["advantages"] != 0
             counted_B[0] |= not counted_B.any()  # without a row, the loss would have no graph to call backward on
             self.counted_B, self.known_BT = counted_B, sampled_BT if old_BT is None else old_BT
-            alone = self.accelerator.distributed_type == DistributedType.NO
-            self.is_fresh = old_BT is None and sampled_BT is not None and self.rollout_func is not None and alone
-        loss: Tensor = super()._compute_loss(model, inputs)
-        if sampled_BT is not None and not self.is_fresh:
-            scored_BT = self.latest_logps if old_BT is None else old_BT  # by the policy that sampled
-            self._note_gap(scored_BT, sampled_BT, inputs["completion_mask"])
-        self.counted_B, self.known_BT, self.is_fresh = None, None, False
+            self.is_fresh = (
+                old_BT is None and sampled_BT is not None and self.rollout_func is not None and self._is_alone
+            )
+        try:
+            loss: Tensor = super()._compute_loss(model, inputs)
+            if sampled_BT is not None and not self.is_fresh:
+                scored_BT = self.latest_logps if old_BT is None else old_BT  # by the policy that sampled
+                mask_BT = inputs["completion_mask"]
+                if self.counted_B is not None and old_BT is None:
+                    mask_BT = mask_BT * self.counted_B[:, None]
+                self._note_gap(scored_BT, sampled_BT, mask_BT)
+        finally:
+            self.counted_B, self.known_BT, self.is_fresh = None, None, False
         return loss
+
+    @property
+    def _is_alone(self) -> bool:
+        """Whether this is the only process: several have to make the same number of forward passes."""
+        return bool(self.accelerator.distributed_type == DistributedType.NO)
 
     def _note_gap(self, scored: Tensor | None, sampled: Tensor, mask: Tensor) -> None:
         """How far the trainer's log-probabilities are from the sampler's, as metrics; 0 in rows that are not scored."""
@@ -134,7 +147,11 @@ class Trainer(GRPOTrainer):
 
         Rows that do not count have the log-probabilities they were sampled with, and these as estimates of the entropy.
         """
-        if args or any(v is not None and v is not False for name, v in kwargs.items() if name not in _TEXT_ONLY):
+        if (
+            not self._is_alone
+            or args
+            or any(v is not None and v is not False for name, v in kwargs.items() if name not in _TEXT_ONLY)
+        ):
             return super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
             )

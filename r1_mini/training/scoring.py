@@ -43,7 +43,7 @@ class Rows:
 
     def read(self, forward: Forward, part: slice) -> list[Tensor]:
         """Log-probability of each completion token of a part's rows and entropy before it, 0 where there is none."""
-        width = int(self.total_U[part.stop - 1])
+        width = max(2, int(self.total_U[part.stop - 1]))  # one output at least, of a lone prompt token too
         out = forward(self.ids_US[part, :width], self.labels_US[part, :width])
         place, there = self.place_UT[part].clamp(max=width - 2), self.there_UT[part]
         entropy = torch.zeros_like(out.log_probs) if out.entropy is None else out.entropy  # TRL's reference has none

@@ -223,3 +223,14 @@ def test_a_model_with_sliding_attention_is_refused_rather_than_sampled_wrongly()
     RolloutCache(Qwen2Config(num_hidden_layers=2), 4, 8)
     with pytest.raises(UserError, match="does not know sliding_attention"):
         RolloutCache(Qwen2Config(num_hidden_layers=2, use_sliding_window=True, max_window_layers=0), 4, 8)
+
+
+def test_a_model_whose_every_layer_has_a_window_is_refused_beyond_it():
+    from transformers import MistralConfig
+
+    from r1_mini.errors import UserError
+    from r1_mini.sampling.cache import RolloutCache
+
+    RolloutCache(MistralConfig(num_hidden_layers=2, sliding_window=16), 4, 16)
+    with pytest.raises(UserError, match="sees 16 tokens only, and 17 may be needed"):
+        RolloutCache(MistralConfig(num_hidden_layers=2, sliding_window=16), 4, 17)

@@ -84,6 +84,11 @@ def test_a_row_without_completion_has_nothing_but_zeros(model):
     assert entropies.abs().sum() == 0
 
 
+def test_a_prompt_of_one_token_without_completion_is_read(model):
+    logps, _ = score(read_by(model), torch.tensor([[5, 6, 7]]), torch.tensor([[True, False, False]]), 2)
+    assert logps.tolist() == [[0.0, 0.0]]
+
+
 @pytest.mark.parametrize(
     "lengths,cuts",
     [
