@@ -48,7 +48,14 @@ class MuonAdamW(torch.optim.Optimizer):
         hidden = [p for p in model.parameters() if p.ndim == 2 and id(p) not in ends]
         rest = [p for p in model.parameters() if p.ndim != 2 or id(p) in ends]
         groups = [{"params": hidden, "muon": True}, {"params": rest, "muon": False}]
-        defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "steps": 0,
+        }
         super().__init__(groups, defaults)
 
     @torch.no_grad()
@@ -88,9 +95,8 @@ class MuonAdamW(torch.optim.Optimizer):
         first, second = self._moments(params, "first"), self._moments(params, "second")
         torch._foreach_lerp_(first, gradients, 1 - beta1)
         torch._foreach_lerp_(second, torch._foreach_mul(gradients, gradients), 1 - beta2)
-        steps = [self.state[p].setdefault("step", torch.zeros(())) for p in params]
-        torch._foreach_add_(steps, 1)
-        done = float(steps[0])
+        group["steps"] += 1
+        done = group["steps"]
         roots = torch._foreach_div(second, 1 - beta2**done)
         torch._foreach_sqrt_(roots)
         torch._foreach_add_(roots, eps)

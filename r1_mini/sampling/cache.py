@@ -21,7 +21,7 @@ class _RowsLayer(DynamicLayer):
 
     def __init__(self, rows: int, room: int) -> None:
         super().__init__()
-        self.rows, self.room, self.in_use = rows, room, 0
+        self.rows, self.room = rows, room
         self.slots, self.places, self.width = torch.zeros(0), torch.zeros(0), 0
         self.clean = (0, 0)  # rows and places that hold numbers, not what was in memory
 
@@ -45,21 +45,23 @@ class _RowsLayer(DynamicLayer):
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        self.zero(self.in_use, max(self.width, key_states.shape[2]))
         if self.width == 0:
-            self.keys[self.slots, :, : key_states.shape[2]] = key_states
-            self.values[self.slots, :, : key_states.shape[2]] = value_states
+            end = key_states.shape[2]
+            self.zero(int(self.slots.max()) + 1, end)
+            self.keys[self.slots, :, :end] = key_states
+            self.values[self.slots, :, :end] = value_states
             return key_states, value_states
+        rows = len(self.slots)
+        self.zero(rows, self.width)
         self.keys[self.slots, :, self.places] = key_states[:, :, 0]
         self.values[self.slots, :, self.places] = value_states[:, :, 0]
-        rows = len(self.slots)
         return self.keys[:rows, :, : self.width], self.values[:rows, :, : self.width]
 
     def get_seq_length(self) -> int:
         return max(0, self.width - 1)  # before the token that is being added
 
     def copy(self, source: Tensor, target: Tensor, width: int) -> None:
-        self.zero(self.in_use, width)
+        self.zero(int(target.max()) + 1, width)
         for states in (self.keys, self.values):
             states[target, :, :width] = states[source, :, :width]
 
@@ -67,7 +69,7 @@ class _RowsLayer(DynamicLayer):
 class RolloutCache(Cache):
     """A cache for models whose layers all attend to everything: `rows` rows with `room` tokens each.
 
-    Memory is taken as it is used. UserError for a model of another kind.
+    A CPU gives memory as it is used, a GPU all of it at once. UserError for a model of another kind.
     """
 
     def __init__(self, config: PretrainedConfig, rows: int, room: int) -> None:
@@ -83,11 +85,6 @@ class RolloutCache(Cache):
                 f"every layer sees {window} tokens only, and {room} may be needed", where=text.model_type, fix=fix
             )
         super().__init__(layers=[_RowsLayer(rows, room) for _ in range(text.num_hidden_layers)])
-
-    def use(self, rows: int) -> None:
-        """From now on the first `rows` rows may be written."""
-        for layer in self.layers:
-            layer.in_use = max(layer.in_use, rows)
 
     def begin(self, slots: Tensor) -> None:
         """The next forward pass writes prompts into these rows."""

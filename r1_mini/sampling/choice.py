@@ -29,23 +29,26 @@ def _shift_right(z: Tensor, bits: int) -> Tensor:
     return (z >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def choose(logits_BV: Tensor, uniform_B: Tensor, temperature: float, top_p: float) -> tuple[Tensor, Tensor]:
-    """A token per row and its log-probability under softmax(logits / temperature), before `top_p` cuts. (B,), (B,)
+def choose(
+    logits_RV: Tensor, row_N: Tensor, uniform_N: Tensor, temperature: float, top_p: float
+) -> tuple[Tensor, Tensor]:
+    """A token for each of N completions, drawn from row `row_N` of the logits, and its log-probability. (N,), (N,)
 
-    temperature 0 takes the most likely token; its log-probability is that at temperature 1.
+    The log-probability is that of softmax(logits / temperature), before `top_p` cuts. temperature 0 takes the most
+    likely token; its log-probability is that at temperature 1.
     """
     if temperature == 0:
-        logprobs_BV = logits_BV.log_softmax(dim=-1)
-        token_B = logits_BV.argmax(dim=-1)
+        logprobs_RV = logits_RV.log_softmax(dim=-1)
+        token_N = logits_RV.argmax(dim=-1)[row_N]
     else:
-        logprobs_BV = (logits_BV / temperature).log_softmax(dim=-1)
-        probs_BV = logprobs_BV.double().exp()
+        logprobs_RV = (logits_RV / temperature).log_softmax(dim=-1)
+        probs_RV = logprobs_RV.double().exp()
         if top_p < 1:
-            probs_BV = _nucleus(probs_BV, top_p)
-        edges_BV = probs_BV.cumsum(dim=-1)
-        target_B1 = (uniform_B * edges_BV[:, -1])[:, None]
-        token_B = torch.searchsorted(edges_BV, target_B1, right=True)[:, 0].clamp(max=logits_BV.shape[-1] - 1)
-    return token_B, logprobs_BV.gather(1, token_B[:, None])[:, 0]
+            probs_RV = _nucleus(probs_RV, top_p)
+        edges_NV = probs_RV.cumsum(dim=-1)[row_N]
+        target_N1 = (uniform_N * edges_NV[:, -1])[:, None]
+        token_N = torch.searchsorted(edges_NV, target_N1, right=True)[:, 0].clamp(max=logits_RV.shape[-1] - 1)
+    return token_N, logprobs_RV[row_N, token_N]
 
 
 def _nucleus(probs_BV: Tensor, top_p: float) -> Tensor:

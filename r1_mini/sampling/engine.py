@@ -136,8 +136,7 @@ class _Work:
         self.length_R[slots] = torch.tensor(lengths, device=device)
         self.token_R[slots] = torch.tensor([prompt[-1] for prompt in prompts], device=device)
         self.rows += len(prompts)
-        self.cache.use(self.rows)
-        at_once = max(1, _PREFILL_TOKENS // max(1, *lengths, 1))
+        at_once = max(1, _PREFILL_TOKENS // max(1, *lengths))
         for first in range(0, len(prompts), at_once):
             part = slice(first, first + at_once)
             width = max(lengths[part])
@@ -154,12 +153,11 @@ class _Work:
     def step(self) -> int:
         """Draw one token for every completion; how many ended with it."""
         decoding = self.decoding
-        logits_NV = self._logits()[self.row_N]
-        if decoding.banned_first:
-            first_N1 = (self.at_N == 0)[:, None]
-            banned = list(decoding.banned_first)
-            logits_NV[:, banned] = logits_NV[:, banned].masked_fill(first_N1, -torch.inf)
-        token_N, logprob_N = choose(logits_NV, uniform(self.stream_N, self.at_N), decoding.temperature, decoding.top_p)
+        logits_RV = self._logits()
+        for token in decoding.banned_first:
+            logits_RV[self.row_N[self.at_N == 0], token] = -torch.inf
+        numbers_N = uniform(self.stream_N, self.at_N)
+        token_N, logprob_N = choose(logits_RV, self.row_N, numbers_N, decoding.temperature, decoding.top_p)
         self.drawn[self.place_N, self.at_N] = token_N
         self.logprobs[self.place_N, self.at_N] = logprob_N
         self.at_N = self.at_N + 1
@@ -172,7 +170,7 @@ class _Work:
             self.stopped[self.place_N[over_N]] = stopped_N[over_N]
             token_N, self.row_N, self.stream_N = token_N[goes_on_N], self.row_N[goes_on_N], self.stream_N[goes_on_N]
             self.at_N, self.place_N = self.at_N[goes_on_N], self.place_N[goes_on_N]
-        self._branch(token_N, logits_NV.shape[1])
+        self._branch(token_N, logits_RV.shape[1])
         return ended
 
     def _logits(self) -> Tensor:
@@ -199,7 +197,6 @@ class _Work:
         if len(source):
             free = (~used_R).nonzero(as_tuple=True)[0][: len(source)]
             self.rows = max(self.rows, int(free[-1]) + 1)
-            self.cache.use(self.rows)
             self.cache.copy(source, free, int(self.length_R[source].max()))
             self.length_R[free] = self.length_R[source]
             slot_U[other_U] = free

@@ -47,21 +47,17 @@ def train_base(
         half = {"num_decay_steps": fields["max_steps"] // 2, "decay_type": "linear"}
         fields["lr_scheduler_kwargs"] = half | (fields.get("lr_scheduler_kwargs") or {})
     config = SFTConfig(**fields)
-    examples = (
-        config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
-    )  # of one step
-    rows = config.max_steps * examples
+    per_step = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
+    rows = config.max_steps * per_step
     with progress_bar(console) as bar:
         task = bar.add_task("corpus", total=rows, note="")
         texts = texts_of(stage, specs, rows, seed)
         dataset = tokenized(
             texts, tokenizer, rows, config.per_device_train_batch_size, seed, lambda count: bar.advance(task, count)
         )
-    optimizer = (
-        MuonAdamW(model, lr=config.learning_rate, weight_decay=config.weight_decay)
-        if stage.optimizer == "muon"
-        else None
-    )
+    optimizer = None  # TRL makes its AdamW
+    if stage.optimizer == "muon":
+        optimizer = MuonAdamW(model, lr=config.learning_rate, weight_decay=config.weight_decay)
     trainer = SFTTrainer(
         model=model,
         args=config,
@@ -74,7 +70,7 @@ def train_base(
 
     def record(logs: Mapping[str, Any], step: int) -> dict[str, Any]:
         named = {ours: logs[theirs] for theirs, ours in _NAMES.items() if theirs in logs}
-        return {**named, "tokens": tokens[step * examples - 1]}
+        return {**named, "tokens": tokens[step * per_step - 1]}
 
     train(trainer, Reporter("base", open_metrics(work), console, record, _note), work)
     save_checkpoint(model, tokenizer, out)

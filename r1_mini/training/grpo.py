@@ -46,7 +46,7 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-_TEXT_ONLY = ("batch_size", "compute_entropy")
+_TEXT_ONLY = {"batch_size", "compute_entropy"}
 """Arguments of TRL's scoring that need nothing more than text."""
 
 
@@ -56,10 +56,7 @@ class Trainer(GRPOTrainer):
     def __init__(self, *, rollout_seed: int, rows: int = ROWS, **kwargs: Any) -> None:
         self.rollout_seed, self.rows = rollout_seed, rows
         self.seconds = {"rollout": 0.0, "update": 0.0}
-        self.latest_logps: Tensor | None = None
-        self.counted_B: Tensor | None = None  # rows to score in this loss; None is all
-        self.known_BT: Tensor | None = None  # what stands for the others' log-probabilities
-        self.is_fresh = False  # whether these are of the weights as they are, and so known of all rows
+        self.in_loss: dict[str, Any] | None = None  # the batch whose loss is being computed
         self.flat_B = torch.zeros(0, dtype=torch.bool)  # rows of groups without signal
         super().__init__(rollout_func=sample_groups if sampler_offers(kwargs["args"]) else None, **kwargs)
 
@@ -97,60 +94,30 @@ class Trainer(GRPOTrainer):
         return loss
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        """TRL's loss; rows without a gradient are not scored, fresh samples in the backward pass only."""
-        self.latest_logps = None
+        """TRL's loss, of log-probabilities that are computed as far as its gradient needs them."""
         old_BT, sampled_BT = inputs.get("old_per_token_logps"), inputs.get("sampling_per_token_logps")
-        if self._only_advantages_count():
-            counted_B = inputs["advantages"] != 0
-            counted_B[0] |= not counted_B.any()  # without a row, the loss would have no graph to call backward on
-            self.counted_B, self.known_BT = counted_B, sampled_BT if old_BT is None else old_BT
-            self.is_fresh = (
-                old_BT is None and sampled_BT is not None and self.rollout_func is not None and self._is_alone
-            )
+        if old_BT is not None and sampled_BT is not None:
+            self._note_gap(old_BT, sampled_BT, inputs["completion_mask"])
+        self.in_loss = inputs
         try:
             loss: Tensor = super()._compute_loss(model, inputs)
-            if sampled_BT is not None and not self.is_fresh:
-                scored_BT = self.latest_logps if old_BT is None else old_BT  # by the policy that sampled
-                mask_BT = inputs["completion_mask"]
-                if self.counted_B is not None and old_BT is None:
-                    mask_BT = mask_BT * self.counted_B[:, None]
-                self._note_gap(scored_BT, sampled_BT, mask_BT)
         finally:
-            self.counted_B, self.known_BT, self.is_fresh = None, None, False
+            self.in_loss = None
         return loss
-
-    @property
-    def _is_alone(self) -> bool:
-        """Whether this is the only process: several have to make the same number of forward passes."""
-        return bool(self.accelerator.distributed_type == DistributedType.NO)
-
-    def _note_gap(self, scored: Tensor | None, sampled: Tensor, mask: Tensor) -> None:
-        """How far the trainer's log-probabilities are from the sampler's, as metrics; 0 in rows that are not scored."""
-        if scored is not None and mask.any():
-            gap = (scored - sampled).abs()[mask.bool()]
-            self._metrics["train"]["logp_gap_mean"].append(gap.mean().item())
-            self._metrics["train"]["logp_gap_max"].append(gap.max().item())
-
-    def _only_advantages_count(self) -> bool:
-        """Whether a row of advantage zero has no gradient, whatever the loss type and what it is divided by."""
-        return bool(
-            self.beta == 0
-            and not self._entropy_bonus_enabled
-            and self.top_entropy_quantile == 1.0
-            and not self.aux_loss_enabled
-        )
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
     ) -> Any:
         """TRL's log-probabilities and entropies, (B, T) each.
 
-        Rows that do not count have the log-probabilities they were sampled with, and these as estimates of the entropy.
+        In a loss, rows without a gradient keep the log-probabilities they were sampled with, and these as estimates of
+        the entropy; so do fresh samples, whose gradient is computed in the backward pass.
         """
+        alone = self.accelerator.distributed_type == DistributedType.NO  # several must make equally many forward passes
         if (
-            not self._is_alone
+            not alone
             or args
-            or any(v is not None and v is not False for name, v in kwargs.items() if name not in _TEXT_ONLY)
+            or any(kwargs[name] is not None and kwargs[name] is not False for name in kwargs.keys() - _TEXT_ONLY)
         ):
             return super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
@@ -161,23 +128,48 @@ class Trainer(GRPOTrainer):
                 return model(input_ids=ids, labels=labels, fused_lm_head=True)
 
         keep, real = logits_to_keep, attention_mask.bool()
-        if self.counted_B is None:
-            logps, entropies = score(forward, input_ids, real, keep)
+        if self.in_loss is None:  # by the policy that sampled, or by the reference model
+            return *score(forward, input_ids, real, keep), None
+
+        old_BT, sampled_BT = self.in_loss.get("old_per_token_logps"), self.in_loss.get("sampling_per_token_logps")
+        own_BT = None if self.rollout_func is None else sampled_BT  # by our sampler
+        known_BT = old_BT if old_BT is not None else own_BT
+        if known_BT is None:
+            known_BT = torch.zeros(len(input_ids), keep, device=input_ids.device)
+        counted_B = self._has_gradient(self.in_loss["advantages"])
+        counted_B[0] |= not counted_B.any()  # without a row, the loss would have no graph to call backward on
+        rows = counted_B.nonzero(as_tuple=True)
+        ids, real = input_ids[rows], real[rows]
+        entropies = -known_BT
+        if old_BT is None and own_BT is not None and self._only_advantages_count():
+            told = partial(self._note_gap, sampled=own_BT[rows], mask=real[:, -keep:])
+            logps = score_in_backward(forward, ids, real, keep, own_BT[rows], told)
         else:
-            rows = self.counted_B.nonzero(as_tuple=True)
-            ids, real = input_ids[rows], real[rows]
-            known_BT = torch.zeros(len(input_ids), keep, device=ids.device) if self.known_BT is None else self.known_BT
-            entropies = -known_BT
-            if self.is_fresh:
-                known = known_BT[rows]
-                told = partial(self._note_gap, sampled=known, mask=real[:, -keep:])
-                counted = score_in_backward(forward, ids, real, keep, known, told)
-            else:
-                counted, entropy = score(forward, ids, real, keep)
-                entropies = entropies.index_put(rows, entropy.to(entropies.dtype))
-            logps = known_BT.index_put(rows, counted.to(known_BT.dtype))
-        self.latest_logps = logps.detach()
-        return logps, entropies, None
+            logps, entropy = score(forward, ids, real, keep)
+            entropies = entropies.index_put(rows, entropy.to(entropies.dtype))
+            if old_BT is None and sampled_BT is not None:
+                self._note_gap(logps.detach(), sampled_BT[rows], real[:, -keep:])
+        return known_BT.index_put(rows, logps.to(known_BT.dtype)), entropies, None
+
+    def _has_gradient(self, advantages_B: Tensor) -> Tensor:
+        """Which rows have a part in the gradient, (B,) bool."""
+        return advantages_B != 0 if self._only_advantages_count() else torch.ones_like(advantages_B, dtype=torch.bool)
+
+    def _only_advantages_count(self) -> bool:
+        """Whether a row of advantage zero has no gradient, whatever the loss type and what it is divided by."""
+        return bool(
+            self.beta == 0
+            and not self._entropy_bonus_enabled
+            and self.top_entropy_quantile == 1.0
+            and not self.aux_loss_enabled
+        )
+
+    def _note_gap(self, scored: Tensor, sampled: Tensor, mask: Tensor) -> None:
+        """How far the trainer's log-probabilities are from the sampler's where `mask` is set, as metrics."""
+        if mask.any():
+            gap = (scored - sampled).abs()[mask.bool()]
+            self._metrics["train"]["logp_gap_mean"].append(gap.mean().item())
+            self._metrics["train"]["logp_gap_max"].append(gap.max().item())
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:

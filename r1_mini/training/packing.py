@@ -17,28 +17,27 @@ def pack(examples: Sequence[Mapping[str, Sequence[int]]], pad: int) -> dict[str,
     and the loss, a mean over all labels, is that of the examples in rows of their own. `labels` ignore the first token
     of an example, which nothing predicts.
     """
-    rows: list[list[int]] = []
-    for index in sorted(range(len(examples)), key=lambda i: -len(examples[i]["input_ids"])):  # first fit, longest first
-        size = len(examples[index]["input_ids"])
-        for row in rows:
-            if row[0] >= size:
-                break
-        else:
-            width = len(examples[rows[0][1]]["input_ids"]) if rows else size
-            rows.append(row := [width])
-        row[0] -= size
-        row.append(index)
-    width = len(examples[rows[0][1]]["input_ids"])
-    shape = len(rows), width
-    columns = {name: torch.full(shape, fill) for name, fill in (("input_ids", pad), ("labels", IGNORED))}
-    columns["position_ids"] = torch.zeros(shape, dtype=torch.long)
-    for number, (_, *members) in enumerate(rows):
-        at = 0
-        for index in members:
-            ids, labels = examples[index]["input_ids"], examples[index]["labels"]
-            here = (number, slice(at, at + len(ids)))
-            columns["input_ids"][here] = torch.tensor(ids)
-            columns["labels"][here] = torch.tensor([IGNORED, *labels[1:]])
-            columns["position_ids"][here] = torch.arange(len(ids))
-            at += len(ids)
-    return columns
+    longest_first = sorted(examples, key=lambda example: -len(example["input_ids"]))
+    width = len(longest_first[0]["input_ids"])
+    rows: list[list[Mapping[str, Sequence[int]]]] = []
+    room: list[int] = []  # of each row
+    for example in longest_first:  # into the first row that it fits
+        size = len(example["input_ids"])
+        row = next((row for row, free in enumerate(room) if free >= size), len(rows))
+        if row == len(rows):
+            rows.append([])
+            room.append(width)
+        rows[row].append(example)
+        room[row] -= size
+    ids = torch.full((len(rows), width), pad)
+    labels = torch.full_like(ids, IGNORED)
+    positions = torch.zeros_like(ids)
+    for row, members in enumerate(rows):
+        start = 0
+        for example in members:
+            end = start + len(example["input_ids"])
+            ids[row, start:end] = torch.tensor(example["input_ids"])
+            labels[row, start + 1 : end] = torch.tensor(example["labels"][1:])
+            positions[row, start:end] = torch.arange(end - start)
+            start = end
+    return {"input_ids": ids, "labels": labels, "position_ids": positions}

@@ -72,29 +72,16 @@ def score_in_backward(
         rows = Rows(ids_BS, real_BS, keep)
         gradient_UT = gradient_BT.new_zeros(len(rows.total_U), keep).index_add(0, rows.which_B, gradient_BT)
         seen = []
-        for part in rows.parts:
-            logps, _ = rows.read(forward, part)
-            torch.autograd.backward(logps, gradient_UT[part])
-            seen.append(logps.detach())
+        with torch.enable_grad():
+            for part in rows.parts:
+                logps, _ = rows.read(forward, part)
+                torch.autograd.backward(logps, gradient_UT[part])
+                seen.append(logps.detach())
         told(torch.cat(seen)[rows.which_B])
 
-    result: Tensor = _Known.apply(torch.zeros((), requires_grad=True), known_BT, backward)
-    return result
-
-
-class _Known(torch.autograd.Function):
-    """A known value, whose gradient goes to a function."""
-
-    @staticmethod
-    def forward(ctx: Any, anchor: Tensor, known: Tensor, backward: Callable[[Tensor], None]) -> Tensor:
-        ctx.to_call = backward
-        return known.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:
-        with torch.enable_grad():
-            ctx.to_call(gradient)
-        return None, None, None
+    known_BT = known_BT.detach().clone().requires_grad_()
+    known_BT.register_hook(backward)
+    return known_BT
 
 
 def parts(lengths: Sequence[int]) -> list[slice]:
