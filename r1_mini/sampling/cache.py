@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from mmap import mmap
 from typing import Any
 
 import torch
@@ -23,36 +25,23 @@ class _RowsLayer(DynamicLayer):
         super().__init__()
         self.rows, self.room = rows, room
         self.slots, self.places, self.width = torch.zeros(0), torch.zeros(0), 0
-        self.clean = (0, 0)  # rows and places that hold numbers, not what was in memory
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
         self.keys, self.values = (
-            states.new_empty(self.rows, states.shape[1], self.room, states.shape[-1])
+            _zeros((self.rows, states.shape[1], self.room, states.shape[-1]), states)
             for states in (key_states, value_states)
         )
         self.is_initialized = True
-
-    def zero(self, rows: int, width: int) -> None:
-        """Have zeros where nothing was written yet: a mask multiplies with zero, which leaves NaN as it is."""
-        old_rows, old_width = self.clean
-        rows, width = max(rows, old_rows), max(width, old_width)
-        for states in (self.keys, self.values):
-            states[old_rows:rows, :, :width] = 0
-            states[:old_rows, :, old_width:width] = 0
-        self.clean = (rows, width)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         if self.width == 0:
-            end = key_states.shape[2]
-            self.zero(int(self.slots.max()) + 1, end)
-            self.keys[self.slots, :, :end] = key_states
-            self.values[self.slots, :, :end] = value_states
+            self.keys[self.slots, :, : key_states.shape[2]] = key_states
+            self.values[self.slots, :, : key_states.shape[2]] = value_states
             return key_states, value_states
         rows = len(self.slots)
-        self.zero(rows, self.width)
         self.keys[self.slots, :, self.places] = key_states[:, :, 0]
         self.values[self.slots, :, self.places] = value_states[:, :, 0]
         return self.keys[:rows, :, : self.width], self.values[:rows, :, : self.width]
@@ -61,15 +50,24 @@ class _RowsLayer(DynamicLayer):
         return max(0, self.width - 1)  # before the token that is being added
 
     def copy(self, source: Tensor, target: Tensor, width: int) -> None:
-        self.zero(int(target.max()) + 1, width)
         for states in (self.keys, self.values):
             states[target, :, :width] = states[source, :, :width]
+
+
+def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Zeros, for places that are masked: a mask multiplies with zero, and the NaN of old memory would stay NaN.
+
+    A CPU gets a mapping of memory, which the system clears and gives page by page when it is first used.
+    """
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    return torch.frombuffer(mmap(-1, math.prod(shape) * like.element_size()), dtype=like.dtype).view(shape)
 
 
 class RolloutCache(Cache):
     """A cache for models whose layers all attend to everything: `rows` rows with `room` tokens each.
 
-    A CPU gives memory as it is used, a GPU all of it at once. UserError for a model of another kind.
+    On a CPU memory is taken as it is used, on a GPU all of it at once. UserError for a model of another kind.
     """
 
     def __init__(self, config: PretrainedConfig, rows: int, room: int) -> None:

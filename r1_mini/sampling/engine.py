@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from r1_mini.sampling.attention import decoding_attention
 from r1_mini.sampling.cache import RolloutCache
 from r1_mini.sampling.choice import choose, uniform
 from r1_mini.transcript import Finish
@@ -94,7 +95,7 @@ def _sampling(model: PreTrainedModel) -> Iterator[None]:
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), decoding_attention(model):
             yield
     finally:
         model.train(was_training)

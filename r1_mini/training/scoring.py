@@ -10,8 +10,9 @@ from torch import Tensor
 
 _PASS = 1_000
 """Tokens that take about as long as the overhead of one more forward and backward pass of the tiny model."""
-_PART = 4_096
-"""Most tokens in one forward pass, where a single row is not longer."""
+_PART = {"cpu": 2_048}
+"""Most tokens in one forward pass, where a single row is not longer: few enough for a processor's cache."""
+_PART_ELSEWHERE = 8_192
 
 Forward = Callable[[Tensor, Tensor], Any]
 """(ids, labels) -> an output with `log_probs` and `entropy`, one place shorter: TRL's model with its fused head."""
@@ -39,7 +40,7 @@ class Rows:
         self.labels_US = ids_US.where(inside_US & (at_S >= prompt_U1), -100)
         self.place_UT = prompt_U1 - 1 + at_S[:keep]  # the output at a place is of the next token
         self.there_UT = at_S[:keep] < self.total_U[:, None] - prompt_U1
-        self.parts = parts(self.total_U.tolist())
+        self.parts = parts(self.total_U.tolist(), _PART.get(ids_BS.device.type, _PART_ELSEWHERE))
 
     def read(self, forward: Forward, part: slice) -> list[Tensor]:
         """Log-probability of each completion token of a part's rows and entropy before it, 0 where there is none."""
@@ -84,12 +85,12 @@ def score_in_backward(
     return known_BT
 
 
-def parts(lengths: Sequence[int]) -> list[slice]:
-    """Cut rows of rising length where going on would cost more in padding than another pass."""
+def parts(lengths: Sequence[int], most: int) -> list[slice]:
+    """Cut rows of rising length before `most` tokens, or where going on would cost more in padding than a pass."""
     cuts, start, padding = [], 0, 0
     for row, length in enumerate(lengths):
         more = (row - start) * (length - lengths[row - 1]) if row > start else 0
-        if row > start and (padding + more > _PASS or (row - start + 1) * length > _PART):
+        if row > start and (padding + more > _PASS or (row - start + 1) * length > most):
             cuts.append(slice(start, row))
             start, padding, more = row, 0, 0
         padding += more
