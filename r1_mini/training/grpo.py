@@ -27,7 +27,7 @@ from r1_mini.sampling.engine import ROWS, Decoding, rollout
 from r1_mini.training.callbacks import Reporter
 from r1_mini.training.dev_exam import DevExam, Score
 from r1_mini.training.rollout_metrics import rollout_metrics
-from r1_mini.training.scoring import score, score_in_backward
+from r1_mini.training.scoring import narrow_tiles, score, score_in_backward
 from r1_mini.training.stage import arguments, open_metrics, train
 from r1_mini.transcript import Finish, read
 
@@ -123,8 +123,10 @@ class Trainer(GRPOTrainer):
                 model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
             )
 
+        vocabulary = self.accelerator.unwrap_model(model).get_output_embeddings().weight.shape[0]
+
         def forward(ids: Tensor, labels: Tensor) -> Any:
-            with self.accelerator.autocast():
+            with self.accelerator.autocast(), narrow_tiles(vocabulary):
                 return model(input_ids=ids, labels=labels, fused_lm_head=True)
 
         keep, real = logits_to_keep, attention_mask.bool()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from trl.trainer import utils as trl_utils
 
 _PASS = 1_000
 """Tokens that take about as long as the overhead of one more forward and backward pass of the tiny model."""
@@ -83,6 +85,18 @@ def score_in_backward(
     known_BT = known_BT.detach().clone().requires_grad_()
     known_BT.register_hook(backward)
     return known_BT
+
+
+@contextlib.contextmanager
+def narrow_tiles(vocabulary: int) -> Iterator[None]:
+    """TRL's fused head no wider than the vocabulary: its tiles have 32,768 columns, used or not, and a token's row of
+    them is on memory pages of its own."""
+    width = trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE
+    trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE = min(width, vocabulary)
+    try:
+        yield
+    finally:
+        trl_utils._CHUNKED_LOGPROB_CHUNK_SIZE = width
 
 
 def parts(lengths: Sequence[int], most: int) -> list[slice]:
