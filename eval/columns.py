@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def column(label: str, folders: Sequence[Path], seeds: Sequence[int | None]) -> 
 def columns_of_runs(runs: Sequence[Path], suite: str | None = None) -> dict[str, Column]:
     """base, forced_worked and rl of runs of one recipe, which differ in their seed alone."""
     exams = [_exam_folder(run, suite) for run in runs]
-    seeds = [read_mapping(run / "recipe.yaml")["seed"] for run in runs]
+    seeds = [_seed(read_mapping(run / "recipe.yaml")) for run in runs]
     if len(set(seeds)) < len(seeds):
         raise UserError(
             f"seed {max(seeds, key=seeds.count)} comes twice", where=", ".join(map(str, runs)), fix="drop one"
@@ -72,8 +72,7 @@ def columns_of(paths: Sequence[Path], suite: str | None = None) -> dict[str, Col
     runs = [path for path in expanded if is_run(path)]
     settings: dict[str, list[Path]] = {}
     for run in runs:
-        recipe = {key: value for key, value in read_mapping(run / "recipe.yaml").items() if key not in ("seed", "name")}
-        settings.setdefault(fingerprint(recipe), []).append(run)
+        settings.setdefault(fingerprint(_without_seeds(read_mapping(run / "recipe.yaml"))), []).append(run)
     if len(runs) == len(expanded) and len(settings) == 1:
         return checked(columns_of_runs(runs, suite))
     columns: dict[str, Column] = {}
@@ -102,6 +101,18 @@ def checked(columns: dict[str, Column]) -> dict[str, Column]:
             what = f"they differ in `seed`: {list(first.seeds)} and {list(other.seeds)}"
             raise UserError(what, where=f"{first.label} and {other.label}", fix="train both with the same seeds")
     return columns
+
+
+def _seed(recipe: Mapping[str, Any]) -> Any:
+    """The seed of a run: that of its last stage."""
+    own = recipe["stages"][-1].get("seed")
+    return recipe["seed"] if own is None else own
+
+
+def _without_seeds(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a setting of a recipe: all but its name and seeds."""
+    stages = [{**stage, "seed": None} for stage in recipe["stages"]]
+    return {**recipe, "stages": stages, "name": None, "seed": None}
 
 
 def is_run(path: Path) -> bool:

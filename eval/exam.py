@@ -71,8 +71,10 @@ class Exam:
         ]
         spent = 0.0
         for candidate in candidates:
-            folder = run.path / "eval" / self.suite.name / candidate.name
-            spent += examine(candidate, self.suite, self.asked, folder, console, replaces=True)
+            place = Path("eval") / self.suite.name / candidate.name
+            folder = run.path / place
+            beside = sorted(other.parent / place for other in run.path.resolve().parent.glob("*/recipe.yaml"))
+            spent += examine(candidate, self.suite, self.asked, folder, console, replaces=True, beside=beside)
             run.update_manifest(samples={f"{self.suite.name}/{candidate.name}": read_note(folder)["sha256"]})
         if first == last:
             console.print(f"no grpo stage, so nothing to compare; the samples: {run.path / 'eval' / self.suite.name}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -44,14 +45,20 @@ class Candidate:
 
 
 def examine(
-    candidate: Candidate, suite: Suite, asked: Sequence[Asked], folder: Path, console: Console, replaces: bool = False
+    candidate: Candidate,
+    suite: Suite,
+    asked: Sequence[Asked],
+    folder: Path,
+    console: Console,
+    replaces: bool = False,
+    beside: Sequence[Path] = (),
 ) -> float:
     """Fill `folder` with samples.jsonl, greedy.jsonl if the suite wants one, and exam.json, which says of what.
 
     Returns the seconds that it took, now or when it was done.
 
-    What is there from the same exam is kept, a part of it continued. UserError if another exam's samples are there,
-    unless it `replaces` them, or if another process is at work in the folder.
+    What is there from the same exam is kept, a part of it continued; a whole one that lies in a folder `beside` is
+    copied. UserError if another exam's samples are there, unless it `replaces` them, or if another process is at work.
     """
     processes = PartialState()
     asked = sorted(asked, key=lambda each: len(each.problem.question))  # prompts of one length need no padding
@@ -74,6 +81,7 @@ def examine(
             folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(locked(folder))
             _claim(folder, identity, replaces)
+            _copy(identity, beside, folder)
             for part in parts:
                 part.drop_half_chunk()
         processes.wait_for_everyone()
@@ -135,6 +143,20 @@ def _claim(folder: Path, identity: dict[str, Any], replaces: bool) -> None:
     for old_file in (*own, *folder.glob(".chunk-*")):
         remove(old_file)
     write_json_atomic(folder / NOTE, identity)
+
+
+def _copy(identity: dict[str, Any], beside: Sequence[Path], folder: Path) -> None:
+    """Take over a whole exam of this identity from one of the folders `beside`, if it is not here already."""
+    if is_finished(folder):
+        return
+    for other in beside:
+        with contextlib.suppress(OSError, UserError):  # it may be damaged, or going away
+            note = read_note(other)
+            if {key: note.get(key) for key in identity} == json.loads(json.dumps(identity)) and is_finished(other):
+                for name in note["sha256"]:
+                    shutil.copy(other / name, folder / name)
+                write_json_atomic(folder / NOTE, note)
+                return
 
 
 class _Part:

@@ -57,25 +57,24 @@ def _run_stage(
 ) -> tuple[Path, float]:
     """The stage's checkpoint folder and the seconds it took, now or when it was done."""
     recipe = folder.recipe
-    specs = recipe.problems_of(stage)
+    specs, seed = recipe.problems_of(stage), recipe.seed_of(stage)
     inputs = fingerprint(
         {
-            "stage": stage,
+            "stage": stage.model_copy(update={"seed": None}),
             "problems": specs,
-            "seed": recipe.seed,
+            "seed": seed,
             "start": checkpoint_hash(start) if start else None,
             "source": source(),
             "versions": versions(),
             "threads": torch.get_num_threads(),
         }
     )
-    found = folder.stage_done(inputs)
+    work, found = folder.begin_stage(name, inputs)
     if found is not None:
         here = folder.adopt_stage(name, found)
         console.print(f"{name:<10} done before, skipped")
         return here, folder.seconds_of(name)
 
-    work = folder.work_folder(name, inputs)
     checkpoint = work / "finished"
     checkpoint.mkdir(exist_ok=True)
     before = _seconds_spent(work / "metrics.jsonl")
@@ -83,13 +82,13 @@ def _run_stage(
     if isinstance(stage, BaseStage):
         from r1_mini.training.base import train_base
 
-        train_base(stage, specs, recipe.seed, work, checkpoint, console)
+        train_base(stage, specs, seed, work, checkpoint, console)
     else:
         from r1_mini.training.grpo import train_grpo
 
         assert start is not None, "a recipe starts from a model or a base stage"
         dev_score = examine.on_dev(stage.dev) if stage.dev is not None else None
-        train_grpo(stage, specs, start, recipe.seed, work, checkpoint, console, dev_score)
+        train_grpo(stage, specs, start, seed, work, checkpoint, console, dev_score)
     for file in ("metrics.jsonl", "trainer.json"):
         shutil.copy(work / file, checkpoint / file)
     for logged in ("runs", "completions"):  # what TRL wrote for TensorBoard, and its tables of completions

@@ -22,6 +22,7 @@ from r1_mini.problems.sources import ProblemSpec
 from r1_mini.trainer_fields import TrainerError, check_trainer
 
 Families = Annotated[tuple[str, ...], Strict(False), Field(min_length=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Problems = Annotated[tuple[ProblemSpec, ...], Strict(False)]
 
 
@@ -97,6 +98,8 @@ class BaseStage(Settings):
     problems: Problems = ()
     """Empty: the recipe's own `problems`."""
     optimizer: Literal["muon", "adamw"] = "muon"
+    seed: Seed | None = None
+    """Null is the recipe's. Another here trains this stage again on the same start."""
     trainer: dict[str, Any] = {}
     """Fields of trl.SFTConfig."""
 
@@ -124,9 +127,11 @@ class GrpoStage(Settings):
     problems: Problems = ()
     """Empty: the recipe's own `problems`."""
     rewards: dict[str, float] = {"accuracy": 1.0, "format": 0.1}
-    """Name of a rule in r1_mini.rewards -> weight."""
+    """Name of a rule or control in r1_mini.rewards -> weight."""
     rows: int = Field(1024, ge=1, le=1_000_000)
     """Most completions that the sampler has in work at once; the others wait. Bounds the memory of its cache."""
+    seed: Seed | None = None
+    """Null is the recipe's. Another here trains this stage again on the same start."""
     dev: DevExam | None = None
     """Examine while training, such as `{every: 25, families: [sum]}`, and keep the best checkpoint, not the last."""
     trainer: dict[str, Any] = {}
@@ -135,11 +140,11 @@ class GrpoStage(Settings):
     @field_validator("rewards")
     @classmethod
     def _rules_are_known(cls, weights: dict[str, float]) -> dict[str, float]:
-        from r1_mini.rewards import RULES
+        from r1_mini.rewards import CONTROLS, RULES
 
         for name in weights:
-            if name not in RULES:
-                raise _wrong(f"no reward is called '{name}'", nearest(name, RULES), name)
+            if name not in RULES and name not in CONTROLS:
+                raise _wrong(f"no reward is called '{name}'", nearest(name, [*RULES, *CONTROLS]), name)
         if not any(weights.values()):
             raise _wrong("no reward has a weight", "write for example {accuracy: 1.0, format: 0.1}")
         return weights
@@ -175,7 +180,7 @@ class Evaluate(Settings):
     top_p: float | None = Field(None, gt=0, le=1)
     max_tokens: int | None = Field(None, ge=1, le=100_000)
     """Longest completion, tokens."""
-    seed: int | None = Field(None, ge=0, lt=2**32)
+    seed: Seed | None = None
 
 
 class Recipe(Settings):
@@ -183,7 +188,7 @@ class Recipe(Settings):
 
     name: str = Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Also the name of the run folder."""
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: Seed = 0
     model: str | None = None
     """Folder of the model that the first stage starts from; null when that stage is `base`."""
     problems: Problems = ()
@@ -211,6 +216,10 @@ class Recipe(Settings):
         if not starts_random and self.model is None:
             raise _wrong("missing, and no base stage makes one", "add `model: <folder>` or a base stage", "model")
         return self
+
+    def seed_of(self, stage: BaseStage | GrpoStage) -> int:
+        """The stage's own seed, else the recipe's."""
+        return self.seed if stage.seed is None else stage.seed
 
     def problems_of(self, stage: BaseStage | GrpoStage) -> tuple[ProblemSpec, ...]:
         """What a stage draws from: its own problems, else the recipe's."""

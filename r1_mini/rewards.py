@@ -2,10 +2,14 @@
 
 A rule is a pure function of a transcript and the right answer. A new one is a function here and a line in `RULES`; a
 recipe then weighs it by name. Only the final answer and the form are rewarded: not the length, not the steps.
+
+A control is a reward that must not teach arithmetic, for the sceptic who asks whether any reward would have done the
+same (Spurious Rewards, 2506.10947). It sees a whole batch: what is right there, and how long it is.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -28,16 +32,56 @@ def well_formed(transcript: Transcript, answer: str = "") -> float:
 RULES: dict[str, Rule] = {"accuracy": accuracy, "format": well_formed}
 
 
+Control = Callable[[Sequence[float], Sequence[int], random.Random], list[float]]
+"""(accuracy of each completion, its tokens, random numbers that depend on the batch alone) -> its reward."""
+
+
+def at_random(right: Sequence[float], tokens: Sequence[int], rng: random.Random) -> list[float]:
+    """1 with the chance that a completion of the batch is right, else 0: the true reward's mean, and nothing else."""
+    share = sum(right) / len(right)
+    return [float(rng.random() < share) for _ in right]
+
+
+def shuffled(right: Sequence[float], tokens: Sequence[int], rng: random.Random) -> list[float]:
+    """The batch's own rewards, each given to some completion of it."""
+    return rng.sample(list(right), len(right))
+
+
+def inverted(right: Sequence[float], tokens: Sequence[int], rng: random.Random) -> list[float]:
+    """1 for what is wrong, 0 for what is right."""
+    return [1.0 - value for value in right]
+
+
+def length(right: Sequence[float], tokens: Sequence[int], rng: random.Random) -> list[float]:
+    """The tokens of a completion as a share of the longest in the batch."""
+    return [count / max(tokens) for count in tokens]
+
+
+def constant(right: Sequence[float], tokens: Sequence[int], rng: random.Random) -> list[float]:
+    """1 for everything: no completion has an advantage."""
+    return [1.0 for _ in right]
+
+
+CONTROLS: dict[str, Control] = {
+    "random": at_random,
+    "shuffled": shuffled,
+    "inverted": inverted,
+    "length": length,
+    "constant": constant,
+}
+
+
 def as_trl_reward(name: str) -> Callable[..., list[float]]:
-    """The rule as one of TRL's `reward_funcs`: one float for each completion of the batch.
+    """The rule or control as one of TRL's `reward_funcs`: one float for each completion of the batch.
 
     Beside TRL's own arguments it needs two columns: `answer` from the data set and `finish` from the sampler.
     """
-    if name not in RULES:
+    known = [*RULES, *CONTROLS]
+    if name not in known:
         raise ValueError(
-            f"unknown reward {name!r}; nearest known: {get_close_matches(name, RULES, n=1, cutoff=0)[0]!r}"
+            f"unknown reward {name!r}; nearest known: {get_close_matches(name, known, n=1, cutoff=0)[0]!r}"
         )
-    rule = RULES[name]
+    rule = RULES.get(name, accuracy)  # a control looks at accuracy
 
     def reward(
         prompts: Sequence[str],
@@ -48,7 +92,11 @@ def as_trl_reward(name: str) -> Callable[..., list[float]]:
         **columns: Any,
     ) -> list[float]:
         read_all = map(read, completions, finish)
-        return [rule(transcript, right) for transcript, right in zip(read_all, answer, strict=True)]
+        scores = [rule(transcript, right) for transcript, right in zip(read_all, answer, strict=True)]
+        if name in RULES:
+            return scores
+        rng = random.Random(repr((name, prompts, completions)))  # the batch's own: the same when a run resumes
+        return CONTROLS[name](scores, [len(ids) for ids in completion_ids], rng)
 
     reward.__name__ = name
     return reward

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -95,15 +96,34 @@ class RunFolder:
         """Set keys of manifest.json; a mapping is merged into the mapping that is there."""
         write_json_atomic(self.path / "manifest.json", _merged(self.manifest, changes))
 
-    def work_folder(self, name: str, inputs: str) -> Path:
-        """Where stage `name` puts what it needs to resume; emptied if it was left by other inputs (a fingerprint)."""
+    def begin_stage(self, name: str, inputs: str) -> tuple[Path, Path | None]:
+        """The work folder for stage `name`, and the folder of the finished stage if it is done already.
+
+        While a run beside this one is at a stage with the same inputs (a fingerprint), this one waits for it. The work
+        folder holds what resuming needs; it is emptied if it was left by other inputs.
+        """
         folder = self.path / f"{_WORK}{name}"
-        marker = folder / "inputs"
-        if not marker.exists() or marker.read_text(encoding="utf-8") != inputs:
-            remove(folder)
-            folder.mkdir()
-            write_text_atomic(marker, inputs)
-        return folder
+        while True:
+            with _holding(self.path.resolve().parent):  # one at a time looks and begins
+                found = self.stage_done(inputs)
+                if found is None and not self._is_begun_beside(name, inputs):
+                    _prepare(folder, inputs)
+                    self._lock.enter_context(_holding(folder, wait=False))
+                    return folder, None
+            if found is not None:
+                return folder, found
+            time.sleep(0.5)
+
+    def _is_begun_beside(self, name: str, inputs: str) -> bool:
+        """Whether a process is at a stage with these inputs in a run beside this one."""
+        here = self.path.resolve()
+        for marker in here.parent.glob(f"*/{_WORK}*/inputs"):
+            with contextlib.suppress(OSError):  # it may be finished by now
+                if marker.parent != here / f"{_WORK}{name}" and marker.read_text(encoding="utf-8") == inputs:
+                    with _holding(marker.parent, wait=False) as was_free:
+                        if not was_free:
+                            return True
+        return False
 
     def finish_stage(self, name: str, inputs: str, checkpoint: Path, seconds: float) -> Path:
         """Give the filled folder `checkpoint` its place as stage `name`, with its stage.json; the work folder goes."""
@@ -162,6 +182,36 @@ class RunFolder:
                     if _is_finished(note, inputs):
                         return note.parent
         return None
+
+
+def _prepare(folder: Path, inputs: str) -> None:
+    """Make a stage's work folder, or empty one that other inputs left."""
+    marker = folder / "inputs"
+    if not marker.exists() or marker.read_text(encoding="utf-8") != inputs:
+        remove(folder)
+        folder.mkdir()
+        write_text_atomic(marker, inputs)
+
+
+@contextlib.contextmanager
+def _holding(folder: Path, wait: bool = True) -> Iterator[bool]:
+    """Holds the folder itself within the block: True. Without `wait`, and if another has it, nothing is held: False.
+
+    A process that ends lets it go, however it ends. Where the file system cannot lock a folder, nothing is held.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        free = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            free = False
+        except OSError as error:
+            if error.errno not in (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP):
+                raise
+        yield free
+    finally:
+        os.close(descriptor)
 
 
 def _is_finished(note: Path, inputs: str) -> bool:

@@ -144,6 +144,18 @@ def test_a_stage_is_found_again_from_another_run(smoke, tmp_path):
     assert weights(other)["01-base"] == weights(out)["01-base"]
 
 
+def test_a_seed_of_the_grpo_stage_trains_that_stage_again_on_the_same_base(smoke, tmp_path):
+    out, _ = smoke
+    folder = out.parent / "grpo-seed"
+    done = run(folder, "grpo.seed=1", "grpo.trainer.max_steps=3", "grpo.rewards={random: 1.0}")
+    assert done.returncode == 0, done.stderr
+    assert "01-base    done before, skipped" in done.stdout
+    assert samples(folder)["01-base"] == samples(out)["01-base"]
+    plain = out.parent / "grpo-plain"
+    assert run(plain, "grpo.trainer.max_steps=3", "grpo.rewards={random: 1.0}").returncode == 0
+    assert weights(plain)["02-grpo"] != weights(folder)["02-grpo"]
+
+
 def test_a_recipe_that_starts_from_a_folder_examines_that_model_as_the_base(smoke, tmp_path):
     out, _ = smoke
     recipe = tmp_path / "from-base.yaml"

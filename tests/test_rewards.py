@@ -1,10 +1,11 @@
 """The rules and their adapter to TRL."""
 
 import inspect
+import random
 
 import pytest
 
-from r1_mini.rewards import RULES, accuracy, as_trl_reward, well_formed
+from r1_mini.rewards import CONTROLS, RULES, accuracy, as_trl_reward, well_formed
 from r1_mini.transcript import read
 
 RIGHT = "<think>12+7=19</think><answer>19</answer>"
@@ -39,6 +40,41 @@ def test_length_and_steps_are_not_rewarded() -> None:
         "<think>" + "12+7=19\nwait\n" * 50 + "</think><answer>19</answer>",
     )
     assert {rule(read(text, "stop"), "19") for text in texts for rule in RULES.values()} == {1.0}
+
+
+def control(name: str, right: list[float], tokens: list[int] | None = None) -> list[float]:
+    return CONTROLS[name](right, tokens or [1] * len(right), random.Random(0))
+
+
+def test_the_random_control_pays_as_often_as_the_truth_and_whether_or_not_it_is_right() -> None:
+    right = [1.0] * 3_000 + [0.0] * 7_000
+    paid = control("random", right)
+    assert set(paid) == {0.0, 1.0}
+    assert sum(paid) / 10_000 == pytest.approx(0.3, abs=0.02)  # more than four standard errors
+    assert sum(paid[:3_000]) / 3_000 == pytest.approx(0.3, abs=0.035)
+
+
+def test_the_shuffled_control_pays_exactly_what_the_truth_pays_to_others() -> None:
+    right = [1.0] * 300 + [0.0] * 700
+    paid = control("shuffled", right)
+    assert sum(paid) == 300
+    assert sum(paid[:300]) == pytest.approx(90, abs=40)
+
+
+def test_the_inverted_length_and_constant_controls_by_hand() -> None:
+    assert control("inverted", [1.0, 0.0, 0.0]) == [0.0, 1.0, 1.0]
+    assert control("length", [1.0, 0.0, 0.0], [10, 40, 20]) == [0.25, 1.0, 0.5]
+    assert control("constant", [1.0, 0.0, 0.0]) == [1.0, 1.0, 1.0]
+
+
+def test_a_control_gives_the_same_batch_the_same_rewards_and_another_batch_others() -> None:
+    def paid(prompt: str) -> list[float]:
+        texts = [RIGHT, WRONG] * 32
+        ids = [[1]] * 64
+        return as_trl_reward("random")([prompt] * 64, texts, ids, answer=["19"] * 64, finish=["stop"] * 64)
+
+    assert paid("12+7") == paid("12+7")
+    assert paid("12+7") != paid("7+12")
 
 
 @pytest.mark.parametrize(("name", "expected"), [("accuracy", [1.0, 0.0, 0.0, 1.0]), ("format", [1.0, 1.0, 0.0, 0.0])])

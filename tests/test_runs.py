@@ -7,9 +7,11 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -41,7 +43,7 @@ def names(folder: Path) -> list[str]:
 
 def finish(run: RunFolder, name: str, inputs: str, weights: str = "weights") -> Path:
     """What a stage does: fill the work folder, then take its place."""
-    checkpoint = run.work_folder(name, inputs) / "checkpoint"
+    checkpoint = run.begin_stage(name, inputs)[0] / "checkpoint"
     checkpoint.mkdir()
     (checkpoint / "model.safetensors").write_text(weights, encoding="utf-8")
     return run.finish_stage(name, inputs, checkpoint, seconds=1.5)
@@ -272,10 +274,42 @@ def test_a_damaged_stage_does_not_count_as_done(tmp_path: Path, recipe: Recipe, 
 
 def test_a_stage_in_progress_keeps_its_work_only_for_the_same_inputs(tmp_path: Path, recipe: Recipe) -> None:
     with RunFolder(tmp_path / "run", recipe) as run:
-        (run.work_folder("02-grpo", "inputs") / "step-100").touch()
+        (run.begin_stage("02-grpo", "inputs")[0] / "step-100").touch()
     with RunFolder(tmp_path / "run", recipe) as run:
-        assert (run.work_folder("02-grpo", "inputs") / "step-100").exists()
-        assert not (run.work_folder("02-grpo", "other") / "step-100").exists()
+        assert (run.begin_stage("02-grpo", "inputs")[0] / "step-100").exists()
+        assert not (run.begin_stage("02-grpo", "other")[0] / "step-100").exists()
+
+
+def _work_at_a_stage(path: Path, recipe: Recipe, said: Any, finishes: bool) -> None:
+    with RunFolder(path, recipe) as run:
+        checkpoint = run.begin_stage("01-base", "inputs")[0] / "checkpoint"
+        said.send("begun")
+        time.sleep(1.0 if finishes else 60.0)
+        checkpoint.mkdir()
+        (checkpoint / "model.safetensors").write_text("theirs", encoding="utf-8")
+        run.finish_stage("01-base", "inputs", checkpoint, seconds=1.0)
+
+
+@pytest.mark.parametrize("finishes", [True, False])
+def test_a_run_waits_for_a_stage_that_one_beside_it_is_at_and_does_it_itself_if_that_one_is_killed(
+    tmp_path: Path, recipe: Recipe, finishes: bool
+) -> None:
+    hears, said = multiprocessing.Pipe(duplex=False)
+    arguments = (tmp_path / "a", recipe, said, finishes)
+    beside = multiprocessing.get_context("spawn").Process(target=_work_at_a_stage, args=arguments)
+    beside.start()
+    assert hears.recv() == "begun"
+    if not finishes:
+        threading.Timer(1.0, beside.kill).start()
+    begun = time.monotonic()
+    with RunFolder(tmp_path / "b", recipe) as run:
+        work, found = run.begin_stage("01-base", "inputs")
+        assert time.monotonic() - begun > 0.5
+        assert found == (tmp_path / "a" / "01-base" if finishes else None)
+        assert work.exists() is not finishes
+        other, _ = run.begin_stage("02-grpo", "other inputs")  # of nobody's interest: no wait
+        assert other.exists()
+    beside.join()
 
 
 def test_the_manifest_is_merged_not_replaced(tmp_path: Path, recipe: Recipe) -> None:

@@ -76,10 +76,20 @@ def write_exam(folder: Path, rows: Iterable[dict[str, Any]], voice: str | None =
     return folder
 
 
-def write_run(folder: Path, seed: int, base: str, forced: str, rl: str, name: str = "x", **recipe: Any) -> Path:
+def write_run(
+    folder: Path,
+    seed: int,
+    base: str,
+    forced: str,
+    rl: str,
+    name: str = "x",
+    grpo_seed: int | None = None,
+    **recipe: Any,
+) -> Path:
     """A run folder with the three exams of four problems, all problems marked alike."""
     folder.mkdir(parents=True)
-    settings = {"name": name, "seed": seed, "evaluate": {"suite": "arithmetic"}, **recipe}
+    stages = [{"kind": "base", "seed": None}, {"kind": "grpo", "seed": grpo_seed}]
+    settings = {"name": name, "seed": seed, "stages": stages, "evaluate": {"suite": "arithmetic"}, **recipe}
     (folder / "recipe.yaml").write_text(json.dumps(settings), encoding="utf-8")
     (folder / "manifest.json").write_text(json.dumps({"stages": {}, "seconds": {"total": 9.0}}), encoding="utf-8")
     for exam, marks, voice in (("01-base", base, None), ("01-base-worked", forced, "worked"), ("02-grpo", rl, None)):

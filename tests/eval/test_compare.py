@@ -51,9 +51,15 @@ def test_seeds_of_one_recipe_become_one_column_with_every_seed_shown(tmp_path):
     assert width[0] < width[1]  # two seeds that differ leave more open than one that claims nothing of others
 
 
+def test_runs_that_differ_in_the_seed_of_a_stage_are_seeds_of_one_setting_too(tmp_path):
+    runs = [write_run(tmp_path / f"r{seed}", 7, "1000", "1100", "1110", grpo_seed=seed) for seed in (4, 5)]
+    scores = summarize(columns_of(runs), "arithmetic")["scores"]
+    assert [each["seed"] for each in scores["rl"]["seeds"]] == [4, 5]
+
+
 def test_runs_of_two_recipes_are_two_columns_of_their_last_checkpoints(tmp_path):
     runs = [
-        write_run(tmp_path / name, seed, "1000", "1100", rl, stages=name[0])
+        write_run(tmp_path / name, seed, "1000", "1100", rl, problems=name[0])
         for name, seed, rl in (("a0", 0, "1100"), ("b0", 0, "1110"), ("a1", 1, "1100"), ("b1", 1, "1110"))
     ]
     summary = summarize(columns_of(runs), "arithmetic")
@@ -126,7 +132,7 @@ def test_what_cannot_be_compared_is_one_clear_line(tmp_path, what):
             "`temperature`: 1.0 and 0.5",
         )
     if what == "seeds":
-        paths = [write_run(tmp_path / name, seed, "10", "10", "10", stages=name[0]) for name, seed in (("p0", 0), ("p1", 1), ("q0", 0))]  # fmt: skip
+        paths = [write_run(tmp_path / name, seed, "10", "10", "10", problems=name[0]) for name, seed in (("p0", 0), ("p1", 1), ("q0", 0))]  # fmt: skip
         line = "they differ in `seed`: [0, 1] and [0]"
     if what == "twice":
         paths = [write_run(tmp_path / name, 0, "10", "10", "10") for name in "pq"]

@@ -83,6 +83,19 @@ def test_a_finished_exam_is_not_drawn_again(checkpoint, tmp_path, monkeypatch):
     assert sit(checkpoint, tmp_path) == seconds
 
 
+def test_a_whole_exam_of_the_same_checkpoint_beside_is_copied_and_no_other(checkpoint, tmp_path, monkeypatch):
+    sit(checkpoint, tmp_path / "other", seed=1)
+    sit(checkpoint, tmp_path / "same")
+    (tmp_path / "damaged").mkdir()
+    shutil.copytree(tmp_path / "same", tmp_path / "damaged", dirs_exist_ok=True)
+    (tmp_path / "damaged" / "samples.jsonl").write_text("", encoding="utf-8")
+    beside = [tmp_path / name for name in ("missing", "damaged", "other", "same")]
+    monkeypatch.setattr(harness, "load_checkpoint", lambda *_: pytest.fail("drawn again"))
+    examine(Candidate("model", checkpoint), *suite(), tmp_path / "new", QUIET, beside=beside)
+    for name in ("samples.jsonl", "greedy.jsonl", "exam.json"):
+        assert (tmp_path / "new" / name).read_bytes() == (tmp_path / "same" / name).read_bytes()
+
+
 @pytest.mark.parametrize(
     "changes,key", [({"seed": 5}, "suite.seed"), ({"limit": 10}, "number"), ({"voice": "worked"}, "voice")]
 )
