@@ -23,6 +23,17 @@ def test_a_recipe_loads_and_its_resolved_form_loads_as_the_same(path, tmp_path):
     assert load(tmp_path / "resolved.yaml") == recipe
 
 
+@pytest.mark.parametrize("name", ["r1_literal", "dr_grpo", "dapo", "gspo", "cispo"])
+def test_the_papers_settings_start_from_the_base_of_the_default_recipe_and_see_as_many_completions(name):
+    ours, theirs = (load(FOLDER / "tiny" / f"{each}.yaml") for each in ("r1_zero", name))
+    assert (theirs.problems, theirs.stages[0], theirs.evaluate) == (ours.problems, ours.stages[0], ours.evaluate)
+    seen = [
+        (stage.trainer["max_steps"] * stage.trainer["per_device_train_batch_size"], stage.trainer["num_generations"])
+        for stage in (ours.stages[1], theirs.stages[1])
+    ]
+    assert seen == [(128_000, 16)] * 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_runs_for_a_step_of_each_stage(path, tmp_path):
