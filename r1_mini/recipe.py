@@ -26,7 +26,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Problems = Annotated[tuple[ProblemSpec, ...], Strict(False)]
 
 
-def _wrong(what: str, fix: str, key: str = "") -> PydanticCustomError:
+def wrong(what: str, fix: str, key: str = "") -> PydanticCustomError:
     """An error of ours inside pydantic's; `key` is the wrong key below the one that is being validated."""
     return PydanticCustomError("recipe", "{what}", {"what": what, "fix": fix, "key": key})
 
@@ -41,7 +41,7 @@ class Settings(BaseModel):
     def _known_keys(cls, values: Any) -> Any:
         for key in values if isinstance(values, dict) else ():
             if key not in cls.model_fields:
-                raise _wrong("unknown key", nearest(str(key), cls.model_fields), str(key))
+                raise wrong("unknown key", nearest(str(key), cls.model_fields), str(key))
         return values
 
 
@@ -59,7 +59,7 @@ class ModelSettings(Settings):
     def _heads_fit(self) -> Self:
         if self.hidden_size % (2 * self.heads):
             step = 2 * self.heads
-            raise _wrong(
+            raise wrong(
                 f"{self.hidden_size} does not divide into {self.heads} heads of even width",
                 f"set a multiple of {step}, such as {max(1, round(self.hidden_size / step)) * step}",
                 "hidden_size",
@@ -78,7 +78,7 @@ class Voices(Settings):
     def _sum_to_one(self) -> Self:
         total = math.fsum((self.direct, self.worked, self.checked))
         if abs(total - 1) > 1e-6:
-            raise _wrong(f"direct, worked and checked sum to {total:g}, not 1", "change one of them")
+            raise wrong(f"direct, worked and checked sum to {total:g}, not 1", "change one of them")
         return self
 
 
@@ -144,9 +144,9 @@ class GrpoStage(Settings):
 
         for name in weights:
             if name not in RULES and name not in CONTROLS:
-                raise _wrong(f"no reward is called '{name}'", nearest(name, [*RULES, *CONTROLS]), name)
+                raise wrong(f"no reward is called '{name}'", nearest(name, [*RULES, *CONTROLS]), name)
         if not any(weights.values()):
-            raise _wrong("no reward has a weight", "write for example {accuracy: 1.0, format: 0.1}")
+            raise wrong("no reward has a weight", "write for example {accuracy: 1.0, format: 0.1}")
         return weights
 
     @field_validator("trainer")
@@ -201,20 +201,20 @@ class Recipe(Settings):
     def _stages_fit_together(self) -> Self:
         for index, stage in enumerate(self.stages):
             if not (stage.problems or self.problems):
-                raise _wrong(
+                raise wrong(
                     "no problems here nor at the top", "add for example `- {family: sum}`", f"stages.{index}.problems"
                 )
             if stage.kind == "base" and index > 0:
-                raise _wrong(
+                raise wrong(
                     "a base stage starts from random weights", "make it the first stage", f"stages.{index}.kind"
                 )
         starts_random = self.stages[0].kind == "base"
         if starts_random and self.model is not None:
-            raise _wrong(
+            raise wrong(
                 "given, but the base stage starts from random weights", "remove `model` or the base stage", "model"
             )
         if not starts_random and self.model is None:
-            raise _wrong("missing, and no base stage makes one", "add `model: <folder>` or a base stage", "model")
+            raise wrong("missing, and no base stage makes one", "add `model: <folder>` or a base stage", "model")
         return self
 
     def seed_of(self, stage: BaseStage | GrpoStage) -> int:
@@ -233,7 +233,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise _explained(error, str(path), overridden) from None
+        raise explained(error, str(path), overridden) from None
     except RecursionError:
         raise UserError(
             "refers to itself", where=str(path), fix="remove the alias (*) that contains its own anchor (&)"
@@ -265,10 +265,10 @@ def _trainer(kind: str, values: dict[str, Any]) -> dict[str, Any]:
     try:
         return check_trainer(kind, values)
     except TrainerError as error:
-        raise _wrong(error.what, error.fix, error.key) from None
+        raise wrong(error.what, error.fix, error.key) from None
 
 
-def _explained(error: ValidationError, path: str, overridden: dict[str, str]) -> UserError:
+def explained(error: ValidationError, path: str, overridden: dict[str, str]) -> UserError:
     """The first thing pydantic found wrong, as one line: what, the file or override and the key, the fix."""
     first = error.errors()[0]
     context = first.get("ctx") or {}

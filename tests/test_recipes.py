@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from eval.sweep.plan import read
 from r1_mini.recipe import dump, load
 
 FOLDER = Path(__file__).parents[1] / "recipes"
-RECIPES = sorted(FOLDER.rglob("*.yaml"))
+SWEEPS = sorted((FOLDER / "sweeps").glob("*.yaml"))
+RECIPES = sorted(set(FOLDER.rglob("*.yaml")) - set(SWEEPS))
 
 
 def test_there_are_recipes():
@@ -21,6 +23,19 @@ def test_a_recipe_loads_and_its_resolved_form_loads_as_the_same(path, tmp_path):
     recipe = load(path)
     (tmp_path / "resolved.yaml").write_text(dump(recipe))
     assert load(tmp_path / "resolved.yaml") == recipe
+
+
+def test_there_are_sweeps():
+    assert {path.stem for path in SWEEPS} >= {"controls", "kl"}
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_a_sweep_loads_and_trains_one_base(path):
+    plan = read(path)
+    assert plan.sweep.name == path.stem
+    bases = {repr(recipe.stages[0]) for recipe in plan.recipes.values()}
+    assert len(bases) == 1
+    assert not any(key.startswith("base.") for setting in plan.settings() for key in setting.changes)
 
 
 @pytest.mark.parametrize("name", ["r1_literal", "dr_grpo", "dapo", "gspo", "cispo"])

@@ -1,0 +1,1 @@
+"""Sweeps: which setting of a recipe is better."""
