@@ -171,10 +171,10 @@ def _cells(column: Column) -> list[dict[str, Any]]:
 def _accuracy(column: Column) -> dict[str, Any]:
     """pass@1 with its interval."""
     means_SP = np.stack([metrics.pass_at_1(samples) for samples in column.samples])
-    return {**asdict(_interval(means_SP, column.samples[0].n)), "n_problems": means_SP.shape[1]}
+    return {**asdict(interval(means_SP, column.samples[0].n)), "n_problems": means_SP.shape[1]}
 
 
-def _interval(means_SP: Floats, n_samples: int) -> stats.Interval:
+def interval(means_SP: Floats, n_samples: int) -> stats.Interval:
     """Of one seed Wilson's with problems as clusters, of several the hierarchical bootstrap over seeds and problems."""
     n_seeds, n_problems = means_SP.shape
     if n_seeds == 1 or not means_SP.std():  # all right or all wrong: no spread to resample, yet no certainty
@@ -187,8 +187,7 @@ def _interval(means_SP: Floats, n_samples: int) -> stats.Interval:
 def _curve_point(column: Column, k: int, metric: Callable[[Samples, int], Floats]) -> dict[str, float]:
     """A score at k with its interval over problems, and over seeds if there are several."""
     means_SP = np.stack([metric(samples, k) for samples in column.samples])
-    interval = _interval(means_SP, column.samples[0].n)
-    return {"k": k, **asdict(interval)}
+    return {"k": k, **asdict(interval(means_SP, column.samples[0].n))}
 
 
 def _difference(before: Column, after: Column) -> tuple[stats.Interval, float, float]:

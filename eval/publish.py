@@ -22,6 +22,12 @@ from r1_mini.settings_file import read_mapping
 
 def compare(paths: Sequence[Path], suite: str | None, out: Path | None, console: Console) -> None:
     """Compare runs, or exams, from their samples alone; into `out`, or of a single run into its own folder."""
+    if any((path / "sweep.yaml").is_file() for path in paths):
+        from eval.sweep.comparison import compare_sweep  # needs optuna
+
+        if len(paths) > 1:
+            raise UserError("a sweep is compared within itself", where=str(paths[0]), fix="name it alone")
+        return compare_sweep(paths[0], out, console)
     one_run = paths[0] if len(paths) == 1 and is_run(paths[0]) else None
     columns = columns_of(paths, suite)
     if len(columns) == 1:

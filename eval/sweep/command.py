@@ -17,8 +17,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from eval.sweep.comparison import compare_sweep
 from eval.sweep.plan import Plan, read
-from eval.sweep.study import Study, Trial
+from eval.sweep.study import TRIALS, Study, Trial
 from eval.sweep.worker import work
 from r1_mini.errors import UserError
 from r1_mini.machine import machine
@@ -66,7 +67,12 @@ def sweep(path: Path, out: Path | None, url: str | None, workers: int, console: 
             if process is not None and process.poll() is None:
                 process.terminate()
                 process.wait()
-    return any(trial.state == TrialState.COMPLETE for trial in study.trials())
+        study.write_trials()
+    if not any(trial.state == TrialState.COMPLETE for trial in study.trials()):
+        console.print(f"no trial is complete; their reasons: {folder / TRIALS}", soft_wrap=True)
+        return False
+    compare_sweep(folder, None, console)
+    return True
 
 
 def be_worker(path: Path, folder: Path, url: str | None, index: int, workers: int) -> None:

@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from eval.sweep.plan import Plan, Setting
 from r1_mini.errors import UserError
-from r1_mini.files import write_text_atomic
+from r1_mini.files import write_json_atomic, write_text_atomic
 from r1_mini.recipe import dump, fingerprint
 from r1_mini.runs import first_difference
 from r1_mini.settings_file import dump as dump_yaml
 
 JOURNAL = "journal.log"
+TRIALS = "trials.json"
 STALE = 90.0
 """Seconds without a beat of its owner, on another machine, after which a trial is taken over."""
 UNOWNED = 10.0
@@ -265,6 +266,10 @@ class Study:
         running = optuna.Trial(self.study, trial.id)
         running.report(value, step)
         return running.should_prune()
+
+    def write_trials(self) -> None:
+        """trials.json: every trial as it stands, for `compare`."""
+        write_json_atomic(self.folder / TRIALS, [{**asdict(each), "state": each.state.name} for each in self.trials()])
 
     def end(self, trial: Trial, state: TrialState, value: float | None, reason: str | None, seconds: float) -> None:
         """Say how a trial ended. If somebody else has said so already, that stands."""

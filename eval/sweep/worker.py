@@ -19,6 +19,7 @@ from pathlib import Path
 from optuna.trial import TrialState
 
 from eval.columns import BASE, RL, columns_of_runs
+from eval.samples import at_axis
 from eval.sweep.objective import OBJECTIVES
 from eval.sweep.study import Study, Trial
 from r1_mini.errors import UserError
@@ -118,7 +119,8 @@ def _judged(study: Study, folder: Path) -> tuple[TrialState, float | None, str |
         columns = columns_of_runs([folder])
     except UserError as error:
         return TrialState.FAIL, None, str(error)
-    value = OBJECTIVES[study.plan.sweep.objective](columns[RL if RL in columns else BASE])
+    samples = at_axis(columns[RL if RL in columns else BASE].pooled, None)
+    value = float(OBJECTIVES[study.plan.sweep.objective](samples).mean())
     if not math.isfinite(value):
         return TrialState.FAIL, None, f"{study.plan.sweep.objective} is {value}"
     return TrialState.COMPLETE, value, None

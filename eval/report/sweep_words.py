@@ -1,0 +1,93 @@
+"""What the terminal and the page say of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eval.report.words import signed, with_interval
+
+Summary = Mapping[str, Any]
+
+
+def exam(summary: Summary) -> str:
+    """Who was asked what."""
+    seeds = ", ".join(map(str, summary["seeds"]))
+    asked = f"{summary['n_problems']:,} {summary['split']} problems, {summary['n_samples']} samples each"
+    return f"{len(summary['settings'])} settings, {asked}, training seeds {seeds}"
+
+
+def verdict(summary: Summary) -> str:
+    """In a sentence: which settings are better, worse, or not told apart from the default."""
+    words: dict[str, list[str]] = {"better": [], "worse": [], "tied": []}
+    for setting in summary["settings"]:
+        if setting["against_default"]:
+            words[setting["against_default"]["word"]].append(setting["name"])
+    parts = [
+        f"{phrase} '{summary['default']}': {', '.join(words[word])}"
+        for word, phrase in (("better", "Better than"), ("worse", "Worse than"), ("tied", "Not told apart from"))
+        if words[word]
+    ]
+    return ". ".join(parts) or "Nothing to compare"
+
+
+def sentences(summary: Summary) -> Sequence[str]:
+    """What the table means."""
+    compared = sum(bool(setting["against_default"]) for setting in summary["settings"])
+    said = [
+        f"{verdict(summary)}.",
+        f"Verdicts are on paired differences, with p-values corrected for {compared} comparisons (Holm).",
+    ]
+    if len(summary["seeds"]) < 2:
+        said.append("One training seed: the verdicts speak of these trainings only.")
+    if summary["unfinished"]:
+        said.append(f"Without a finished trial, and left out: {', '.join(summary['unfinished'])}.")
+    said += [f"Failed: {each['setting']}, seed {each['seed']} ({each['reason']})." for each in summary["failures"]]
+    return said
+
+
+def headings(summary: Summary) -> list[str]:
+    """Those of `rows`."""
+    score, k = summary["objective"].replace("_at_", "@"), summary["n_samples"]
+    between = ["seeds", "interquartile mean", "difference", "improves", "verdict"]
+    return ["setting", score, *between, f"pass@{k}", "tokens", "right, sound"]
+
+
+def rows(summary: Summary) -> list[list[str]]:
+    """A row for each setting, the best first, then what training started from."""
+    is_share = summary["objective"] != "mean_tokens"
+
+    def ends(interval: Mapping[str, float]) -> str:
+        if is_share:
+            return with_interval(interval)
+        return f"{interval['estimate']:.1f} [{interval['low']:.1f}, {interval['high']:.1f}]"
+
+    def gain(interval: Mapping[str, float]) -> str:
+        show = signed if is_share else "{:+.1f}".format
+        return f"{show(interval['estimate'])} [{show(interval['low'])}, {show(interval['high'])}]"
+
+    table = []
+    for setting in summary["settings"]:
+        against = setting["against_default"]
+        seeds = [each["score"] for each in setting["seeds"]]
+        table.append(
+            [
+                setting["name"],
+                ends(setting["score"]),
+                "  ".join(_share(score) if is_share else f"{score:.1f}" for score in seeds),
+                ends(setting["interquartile_mean"]),
+                gain(against["difference"]) if against else "",
+                f"{against['improvement']['estimate']:.2f}" if against else "",
+                against["word"] if against else "the default",
+                *_figures(setting),
+            ]
+        )
+    return table + [[start["name"], ends(start["score"]), *[""] * 5, *_figures(start)] for start in summary["starts"]]
+
+
+def _figures(setting: Mapping[str, Any]) -> list[str]:
+    return [_share(setting["pass_at_k"]), f"{setting['mean_tokens']:.1f}", _share(setting["right_and_sound"])]
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f}"

@@ -1,0 +1,228 @@
+"""`r1-mini compare SWEEP`: settings against the default, from the samples of their trials."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from eval import metrics, stats
+from eval.columns import BASE, FORCED, RL, Column, checked, columns_of_runs
+from eval.compare import interval
+from eval.report import sweep_page, sweep_words
+from eval.samples import Samples, at_axis
+from eval.sweep.objective import OBJECTIVES
+from eval.sweep.plan import Sweep
+from eval.sweep.study import TRIALS
+from eval.sweep.verdicts import interquartile_mean, of_cells, verdicts
+from r1_mini.errors import UserError
+from r1_mini.files import read_jsonl, write_json_atomic, write_text_atomic
+from r1_mini.settings_file import read_mapping
+
+SWEEP = "sweep.yaml"
+
+
+def compare_sweep(folder: Path, out: Path | None, console: Console) -> None:
+    """Write summary.json, comparison.csv and report.html of a sweep, and print its table and verdicts."""
+    summary, curves = summarize(folder)
+    target = out or folder
+    target.mkdir(parents=True, exist_ok=True)
+    write_json_atomic(target / "summary.json", summary)
+    write_text_atomic(target / "comparison.csv", as_csv(summary))
+    write_text_atomic(target / "report.html", sweep_page.render(summary, curves))
+    show(summary, console)
+    console.print(f"the page: {target / 'report.html'}", soft_wrap=True)
+
+
+def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[list[dict[str, Any]]]]]:
+    """The summary of a sweep, and each setting's metrics of the last stage, seed by seed.
+
+    UserError if the default, or all others, have no finished trial. Settings are compared over the seeds that they and
+    the default have finished.
+    """
+    sweep, trials = _read(folder)
+    done: dict[str, dict[int, dict[str, Any]]] = {}
+    for trial in trials:
+        done.setdefault(trial["setting"], {})
+        if trial["state"] == "COMPLETE":
+            done[trial["setting"]][trial["seed"]] = trial
+    default = sweep.default or next(iter(done), "")
+    finished = {name: seeds for name, seeds in done.items() if seeds}
+    if default not in finished:
+        raise UserError(f"the setting '{default}' has no finished trial", where=str(folder), fix="run the sweep on")
+    shared = sorted(set.intersection(*(set(seeds) for seeds in finished.values())))
+    if not shared:
+        raise UserError("no seed is finished for every setting", where=str(folder), fix="run the sweep on")
+    runs = {name: [folder / "trials" / seeds[seed]["folder"] for seed in shared] for name, seeds in finished.items()}
+    columns = {name: columns_of_runs(each) for name, each in runs.items()}
+    last = checked({name: each[RL if RL in each else BASE] for name, each in columns.items()})
+    score = OBJECTIVES[sweep.objective]
+    scores = {name: _scores(column, score) for name, column in last.items()}
+    first = _proper(next(iter(last.values())))[0]
+    cells = _cells(first)
+    maximize = sweep.direction == "maximize"
+    found = verdicts(scores, cells, default, maximize)
+    settings = [
+        {
+            "name": name,
+            "overrides": finished[name][shared[0]]["overrides"],
+            "recipe": finished[name][shared[0]]["recipe"],
+            "seeds": [
+                {"seed": seed, "score": float(row.mean())} for seed, row in zip(shared, scores[name], strict=True)
+            ],
+            "score": asdict(_interval(scores[name], first.n, sweep.objective)),
+            "interquartile_mean": asdict(interquartile_mean(of_cells(scores[name], cells))),
+            "against_default": asdict(found[name]) if name in found else None,
+            "cells": _by_cell(last[name], cells),
+            "seconds": [finished[name][seed]["seconds"] for seed in shared],
+            **_figures(last[name]),
+        }
+        for name in last
+    ]
+    settings.sort(key=lambda each: each["score"]["estimate"], reverse=maximize)
+    starts = {BASE: "base", FORCED: "base, forced"}
+    failed = [trial for trial in trials if trial["state"] == "FAIL"]
+    summary = {
+        "sweep": sweep.name,
+        "set": [f"{key}={json.dumps(value)}" for key, value in sweep.set.items()],
+        "objective": sweep.objective,
+        "direction": sweep.direction,
+        "default": default,
+        "seeds": shared,
+        "n_problems": len(first.questions),
+        "n_samples": first.n,
+        "split": first.settings["split"],
+        "starts": [
+            {
+                "name": label,
+                **_figures(start),
+                "score": asdict(_interval(_scores(start, score), first.n, sweep.objective)),
+            }
+            for key, label in starts.items()
+            if RL in columns[default] and (start := columns[default].get(key))
+        ],
+        "settings": settings,
+        "unfinished": sorted({trial["setting"] for trial in trials} - set(finished)),
+        "pruned": sum(trial["state"] == "PRUNED" for trial in trials),
+        "failures": [{key: trial[key] for key in ("setting", "seed", "reason")} for trial in failed],
+    }
+    return summary, {name: [_curve(run) for run in each] for name, each in runs.items()}
+
+
+def _read(folder: Path) -> tuple[Sweep, list[dict[str, Any]]]:
+    sweep = Sweep.model_validate(read_mapping(folder / SWEEP))
+    try:
+        return sweep, list(json.loads((folder / TRIALS).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError("no trials.json yet", where=str(folder), fix="run r1-mini sweep to its end") from None
+
+
+def _proper(column: Column) -> list[Samples]:
+    return [at_axis(samples, None) for samples in column.samples]
+
+
+def _scores(column: Column, score: Any) -> NDArray[np.float64]:
+    """(S, P)."""
+    return np.stack([np.asarray(score(samples), dtype=float) for samples in _proper(column)])
+
+
+def _cells(samples: Samples) -> NDArray[np.int64]:
+    """The number of the family and depth of each problem, (P,)."""
+    kinds = [(question.family, question.depth) for question in samples.questions]
+    order = {kind: number for number, kind in enumerate(sorted(set(kinds)))}
+    return np.array([order[kind] for kind in kinds])
+
+
+def _by_cell(column: Column, cells_P: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """pass@1 of each family and depth, with its interval."""
+    questions = _proper(column)[0].questions
+    passed, n_samples = _scores(column, metrics.pass_at_1), column.samples[0].n
+    found = []
+    for cell in np.unique(cells_P):
+        question = questions[int(np.argmax(cells_P == cell))]
+        found.append(
+            {
+                "family": question.family,
+                "depth": question.depth,
+                **asdict(interval(passed[:, cells_P == cell], n_samples)),
+            }
+        )
+    return found
+
+
+def _interval(scores_SP: NDArray[np.float64], n_samples: int, objective: str) -> stats.Interval:
+    """Of a share within 0 and 1, as in every exam; tokens have no such bounds."""
+    return stats.hierarchical(scores_SP) if objective == "mean_tokens" else interval(scores_SP, n_samples)
+
+
+def _figures(column: Column) -> dict[str, Any]:
+    """What else an exam says of a setting, over all seeds."""
+    pooled = at_axis(column.pooled, None)
+    samples = _proper(column)
+    chains = metrics.chain_truth(pooled)
+    return {
+        "pass_at_1": float(metrics.pass_at_1(pooled).mean()),
+        "pass_at_k": float(np.mean([metrics.pass_at_k(each, each.n).mean() for each in samples])),
+        "maj_at_k": float(np.mean([metrics.maj_at_k(each, each.n).mean() for each in samples])),
+        "mean_tokens": float(metrics.tokens(pooled).mean()),
+        "well_formed": float(metrics.well_formed(pooled).mean()),
+        "worked": metrics.voice_shares(pooled).get("worked", 0.0),
+        "right_and_sound": chains["right_by_right"],
+    }
+
+
+def _curve(run: Path) -> list[dict[str, Any]]:
+    found = sorted(run.glob("[0-9][0-9]-grpo/metrics.jsonl"))
+    return read_jsonl(found[-1]) if found else []
+
+
+def as_csv(summary: Mapping[str, Any]) -> str:
+    """One row a setting."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    figures = ("pass_at_1", "pass_at_k", "maj_at_k", "mean_tokens", "well_formed", "worked", "right_and_sound")
+    seeds = [f"seed {seed}" for seed in summary["seeds"]]
+    heads = ["setting", summary["objective"], "low", "high", "interquartile mean", "low", "high", *seeds]
+    writer.writerow([*heads, "difference", "low", "high", "p adjusted", "chance of improvement", "verdict", *figures])
+    for setting in summary["settings"]:
+        against = setting["against_default"]
+        row = [setting["name"], *_ends(setting["score"]), *_ends(setting["interquartile_mean"])]
+        row += [each["score"] for each in setting["seeds"]]
+        row += (
+            [*_ends(against["difference"]), against["p_adjusted"], against["improvement"]["estimate"], against["word"]]
+            if against
+            else [""] * 5 + ["default"]
+        )
+        writer.writerow([*row, *(setting[figure] for figure in figures)])
+    return out.getvalue()
+
+
+def _ends(interval: Mapping[str, float]) -> list[float]:
+    return [interval["estimate"], interval["low"], interval["high"]]
+
+
+def show(summary: Mapping[str, Any], console: Console) -> None:
+    """The table and the verdict, for the terminal."""
+    console.print(f"{summary['sweep']}: {sweep_words.exam(summary)}; percent [95% interval]", highlight=False)
+    table = Table(box=box.SIMPLE_HEAD)
+    shown = (0, 1, 4, 5, 6)  # what 80 columns have room for; the page has all
+    for place in shown:
+        table.add_column(
+            Text(sweep_words.headings(summary)[place]), justify="right" if place else "left", no_wrap=bool(place)
+        )
+    for row in sweep_words.rows(summary):
+        table.add_row(*(Text(row[place]) for place in shown))
+    console.print(table)
+    for sentence in sweep_words.sentences(summary):
+        console.print(sentence, highlight=False, markup=False)
