@@ -128,6 +128,8 @@ class GrpoStage(Settings):
     """Empty: the recipe's own `problems`."""
     rewards: dict[str, float] = {"accuracy": 1.0, "format": 0.1}
     """Name of a rule or control in r1_mini.rewards -> weight."""
+    baseline: Literal["group", "batch"] = "group"
+    """What a reward is compared with: the mean of its group (GRPO), or of the whole batch (REINFORCE)."""
     rows: int = Field(1024, ge=1, le=1_000_000)
     """Most completions that the sampler has in work at once; the others wait. Bounds the memory of its cache."""
     seed: Seed | None = None
@@ -158,6 +160,9 @@ class GrpoStage(Settings):
     def _batches_hold_whole_groups(self) -> Self:
         if not self.trainer:  # a validator does not see a default
             _trainer("grpo", {})
+        if self.baseline == "batch" and self.trainer.get("scale_rewards", "none") != "none":
+            fix = "leave scale_rewards out"
+            raise wrong("a batch as baseline is not divided by a spread", fix, "trainer.scale_rewards")
         return self
 
 

@@ -38,7 +38,7 @@ def test_a_sweep_loads_and_trains_one_base(path):
     assert not any(key.startswith("base.") for setting in plan.settings() for key in setting.changes)
 
 
-@pytest.mark.parametrize("name", ["r1_literal", "dr_grpo", "dapo", "gspo", "cispo"])
+@pytest.mark.parametrize("name", ["r1_literal", "dr_grpo", "dapo", "gspo", "cispo", "reinforce"])
 def test_the_papers_settings_start_from_the_base_of_the_default_recipe_and_see_as_many_completions(name):
     ours, theirs = (load(FOLDER / "tiny" / f"{each}.yaml") for each in ("r1_zero", name))
     assert (theirs.problems, theirs.stages[0], theirs.evaluate) == (ours.problems, ours.stages[0], ours.evaluate)

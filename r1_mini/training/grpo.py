@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import DistributedType
@@ -53,11 +53,14 @@ _TEXT_ONLY = {"batch_size", "compute_entropy"}
 class Trainer(GRPOTrainer):
     """GRPO as TRL computes it. Rollouts come from `r1_mini.sampling`; rows without signal are not updated on."""
 
-    def __init__(self, *, rollout_seed: int, rows: int = ROWS, **kwargs: Any) -> None:
-        self.rollout_seed, self.rows = rollout_seed, rows
+    def __init__(
+        self, *, rollout_seed: int, rows: int = ROWS, baseline: Literal["group", "batch"] = "group", **kwargs: Any
+    ) -> None:
+        self.rollout_seed, self.rows, self.baseline = rollout_seed, rows, baseline
         self.seconds = {"rollout": 0.0, "update": 0.0}
         self.in_loss: dict[str, Any] | None = None  # the batch whose loss is being computed
         self.flat_B = torch.zeros(0, dtype=torch.bool)  # rows of groups without signal
+        self.centered_B = torch.zeros(0)  # rewards less their mean over the batch
         super().__init__(rollout_func=sample_groups if sampler_offers(kwargs["args"]) else None, **kwargs)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
@@ -75,15 +78,22 @@ class Trainer(GRPOTrainer):
         first = self.accelerator.process_index * len(prompts)
         flat = without_signal(weighted_PG).repeat_interleave(self.num_generations)
         self.flat_B = flat[first : first + len(prompts)]
+        self.centered_B = (weighted_PG - weighted_PG.mean()).flatten()[first : first + len(prompts)]
         return rewards
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        """TRL's batch, with advantages of exactly zero where a group was scored alike: rounding leaves 1e-7 there."""
+        """TRL's batch, with advantages of exactly zero where a group was scored alike: rounding leaves 1e-7 there.
+
+        With the batch as baseline, advantages are those of REINFORCE (Williams 1992): what all completions get, less
+        their mean, whatever the problem.
+        """
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if "sampling_per_token_logps" in batch:
             drawn = batch["sampling_per_token_logps"][batch["completion_mask"].bool()]
             self._metrics["train" if self.model.training else "eval"]["surprise"].append(-drawn.mean().item())
-        if self.multi_objective_aggregation == "sum_then_normalize":
+        if self.baseline == "batch":
+            batch["advantages"] = self.centered_B.to(batch["advantages"])
+        elif self.multi_objective_aggregation == "sum_then_normalize":
             batch["advantages"] = batch["advantages"].masked_fill(self.flat_B, 0.0)
         return batch
 
@@ -256,6 +266,7 @@ def train_grpo(
     trainer = Trainer(
         rollout_seed=seed,
         rows=stage.rows,
+        baseline=stage.baseline,
         model=model,
         args=config,
         train_dataset=dataset,

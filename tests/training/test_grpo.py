@@ -238,9 +238,17 @@ def test_sampler_and_trainer_agree_on_log_probabilities(tmp_path):
     assert max(max(record["logp_gap_max"]) for record in seen if record.get("logp_gap_max")) < 1e-4
 
 
-def test_advantages_are_centered_within_each_group(tmp_path):
+@pytest.mark.parametrize(
+    ("baseline", "expected"),
+    [
+        ("group", [0.75, -0.25, -0.25, -0.25, 0.0, 0.0, 0.0, 0.0]),
+        ("batch", [0.725, -0.275, -0.275, -0.275, 0.025, 0.025, 0.025, 0.025]),  # the mean of all is 2.2 / 8
+    ],
+)
+def test_advantages_are_centered_within_each_group_or_within_the_batch(tmp_path, baseline, expected):
     """Rewards 1, 0, 0, 0 with nothing divided: 0.75 and three times -0.25. A group of equal rewards: exactly zero."""
     trainer = make_trainer(tmp_path)
+    trainer.baseline = baseline
     given = iter([torch.tensor([[1.0], [0.0], [0.0], [0.0], [0.3], [0.3], [0.3], [0.3]])])
 
     def rewards(inputs, prompts, completions, completion_ids_list):
@@ -252,7 +260,8 @@ def test_advantages_are_centered_within_each_group(tmp_path):
         out = trainer._generate_and_score_completions(inputs)
     finally:
         GRPOTrainer._calculate_rewards = kept
-    assert out["advantages"].tolist() == [0.75, -0.25, -0.25, -0.25, 0.0, 0.0, 0.0, 0.0]
+    tolerance = 0.0 if baseline == "group" else 1e-6
+    assert out["advantages"].tolist() == pytest.approx(expected, abs=tolerance)
 
 
 def test_a_step_under_a_kl_leash_scores_the_reference_model(tmp_path):
