@@ -77,16 +77,30 @@ def points(summary: Mapping[str, Any]) -> Markup:
 
 
 def depths(summary: Mapping[str, Any]) -> Markup:
-    """pass at 1 against the number of operations, a line for each setting."""
+    """pass@1 against the number of operations: a line for each setting, dashed for what it started from.
+
+    Settings that started from one base have one dashed line.
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.8, 3.6), layout="constrained")
         axes = axes_of(figure, "operations", share=True)
-        for place, setting in enumerate(summary["settings"][: len(LETTERS)]):
-            cells = [cell for cell in setting["cells"] if cell["family"] == setting["cells"][0]["family"]]
-            x, y = [cell["depth"] for cell in cells], [cell["estimate"] for cell in cells]
-            axes.plot(x, y, color=COLORS[LETTERS[place]], marker="o", markersize=3.5, label=_plain(setting["name"]))
+        settings = summary["settings"][: len(LETTERS)]
+        starts = [_line_of(setting["cells_before"]) for setting in settings]
+        for place, (setting, start) in enumerate(zip(settings, starts, strict=True)):
+            x, y = _line_of(setting["cells"])
+            color = COLORS[LETTERS[place]]
+            axes.plot(x, y, color=color, marker="o", markersize=3.5, label=_plain(setting["name"]))
+            if start not in starts[:place]:
+                shared = starts.count(start) > 1
+                axes.plot(*start, color=INK if shared else color, linewidth=1.0, linestyle="--")
         axes.set_xticks(x)
         return drawn(figure, axes, "depths", "Accuracy by number of operations", columns=3)
+
+
+def _line_of(cells: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[float]]:
+    """(depths, scores) of the first family."""
+    same = [cell for cell in cells if cell["family"] == cells[0]["family"]]
+    return [cell["depth"] for cell in same], [cell["estimate"] for cell in same]
 
 
 def learning(curves: Curves, field: str, title: str) -> Markup | None:

@@ -85,6 +85,7 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[list[dict[st
             "interquartile_mean": asdict(interquartile_mean(of_cells(scores[name], cells))),
             "against_default": asdict(found[name]) if name in found else None,
             "cells": _by_cell(last[name], cells),
+            "cells_before": _by_cell(columns[name][BASE], cells) if RL in columns[name] else [],
             "seconds": [finished[name][seed]["seconds"] for seed in shared],
             **_figures(last[name]),
         }
