@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -72,7 +73,8 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[list[dict[st
     first = _proper(next(iter(last.values())))[0]
     cells = _cells(first)
     maximize = sweep.direction == "maximize"
-    found = verdicts(scores, cells, default, maximize)
+    bounds = (-math.inf, math.inf) if sweep.objective == "mean_tokens" else (-1.0, 1.0)
+    found = verdicts(scores, cells, default, maximize, bounds)
     settings = [
         {
             "name": name,
@@ -217,7 +219,7 @@ def show(summary: Mapping[str, Any], console: Console) -> None:
     """The table and the verdict, for the terminal."""
     console.print(f"{summary['sweep']}: {sweep_words.exam(summary)}; percent [95% interval]", highlight=False)
     table = Table(box=box.SIMPLE_HEAD)
-    shown = (0, 1, 4, 5, 6)  # what 80 columns have room for; the page has all
+    shown = (0, 1, 4, 6)  # what 80 columns have room for; the page has all
     for place in shown:
         table.add_column(
             Text(sweep_words.headings(summary)[place]), justify="right" if place else "left", no_wrap=bool(place)

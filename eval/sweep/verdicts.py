@@ -34,11 +34,16 @@ class Verdict:
 
 
 def verdicts(
-    scores: Mapping[str, Array], cells_P: NDArray[np.int64], default: str, maximize: bool = True
+    scores: Mapping[str, Array],
+    cells_P: NDArray[np.int64],
+    default: str,
+    maximize: bool = True,
+    bounds: tuple[float, float] = (-1.0, 1.0),
 ) -> dict[str, Verdict]:
     """Every other setting against the default; `scores`: setting -> (S, P), the same seeds and problems for all.
 
-    The differences are paired by seed and problem, their p-values adjusted for being several (Holm 1979).
+    The differences are paired by seed and problem, their p-values adjusted for being several (Holm 1979). `bounds`
+    are those of a difference, of shares by default.
     """
     base = scores[default]
     others = [name for name in scores if name != default]
@@ -51,7 +56,7 @@ def verdicts(
                 stats.permutation_p(base[0], scores[name][0]),
             )
         else:
-            gain, p_value = stats.hierarchical(difference), stats.seeds_p(difference)
+            gain, p_value = stats.hierarchical(difference, within=bounds), stats.seeds_p(difference)
         found.append((gain, p_value))
     adjusted = stats.holm([p_value for _, p_value in found]) if found else []
     return {
