@@ -37,6 +37,7 @@ def render(summary: Mapping[str, Any], curves: Curves) -> str:
         lstrip_blocks=True,
     )
     best = summary["settings"][0]
+    curves = {setting["name"]: curves[setting["name"]] for setting in summary["settings"]}  # one order, one color
     html: str = environment.get_template("sweep.html.jinja").render(
         summary=summary,
         exam=sweep_words.exam(summary),
