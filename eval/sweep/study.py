@@ -22,6 +22,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import DatabaseError
 
 from eval.sweep.plan import Plan, Setting
 from r1_mini.errors import UserError
@@ -36,6 +37,8 @@ STALE = 90.0
 """Seconds without a beat of its owner, on another machine, after which a trial is taken over."""
 UNOWNED = 10.0
 """The same for a trial that nobody has signed: its worker was killed between taking and signing it."""
+_OPENINGS = 4
+"""So many times a database may fail to open before it counts as one that does not answer."""
 _REPEATS = 50
 """So many proposals of what was tried already, and the space is exhausted."""
 
@@ -285,12 +288,21 @@ def _storage(folder: Path, url: str | None) -> BaseStorage:
         path = folder / JOURNAL
         return JournalStorage(JournalFileBackend(str(path), _Lock(path.with_suffix(".lock"))))
     try:
-        return RDBStorage(url)
+        return _opened(url)
     except Exception as error:  # SQLAlchemy's own, the driver's, a missing driver, a URL that is none
         reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
         raise UserError(
             f"the storage does not answer ({reason})", where=url, fix="check the URL and the server"
         ) from None
+
+
+def _opened(url: str) -> RDBStorage:
+    """A database with its tables. Of workers that make them at once all but one fail, and find them the next time."""
+    for _ in range(_OPENINGS):
+        with contextlib.suppress(DatabaseError):
+            return RDBStorage(url)
+        time.sleep(0.5)
+    return RDBStorage(url)
 
 
 class _Lock(JournalFileOpenLock):

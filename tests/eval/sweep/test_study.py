@@ -5,8 +5,10 @@ import random
 import shutil
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import optuna
+import psycopg
 import pytest
 from optuna.trial import TrialState
 
@@ -187,6 +189,20 @@ def postgres(tmp_path):
     finally:
         subprocess.run([f"{binaries}/pg_ctl", "-D", f"{home}/data", "-m", "immediate", "stop"], **calls)
         shutil.rmtree(home)
+
+
+@pytest.mark.slow
+def test_workers_may_begin_at_once_on_an_empty_database(postgres):
+    for attempt in range(3):
+        name = f"empty{attempt}"
+        with psycopg.connect(f"user=sweeper dbname=postgres host={postgres.split('host=')[1]}", autocommit=True) as own:
+            own.execute(f"CREATE DATABASE {name}")
+        url = postgres.replace("/postgres?", f"/{name}?")
+        with ThreadPoolExecutor(8) as pool:
+            storages = list(pool.map(study_module._opened, [url] * 8))
+        assert [optuna.get_all_study_names(storage) for storage in storages] == [[]] * 8
+        for storage in storages:
+            storage.engine.dispose()
 
 
 @pytest.mark.slow
