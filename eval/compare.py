@@ -90,7 +90,7 @@ def as_csv(summary: Mapping[str, Any]) -> str:
                 writer.writerow([label, f"{figure.split('_')[0]}@{point['k']}", *_ends(point)])
         if score["greedy"]:
             writer.writerow([label, "greedy", *_ends(score["greedy"])])
-        for figure in ("mean_tokens", "tokens_right", "tokens_wrong", "well_formed", "truncated"):
+        for figure in ("mean_tokens", "tokens_right", "tokens_wrong", "entropy", "kl", "well_formed", "truncated"):
             writer.writerow([label, figure, score[figure], "", ""])
         for group in ("voices", "chains"):
             for figure, value in score[group].items():
@@ -144,6 +144,8 @@ def _score(column: Column, proper: Column) -> dict[str, Any]:
         "mean_tokens": float(metrics.tokens(pooled).mean()),
         "tokens_right": metrics.mean_tokens_where(pooled, correct=True),
         "tokens_wrong": metrics.mean_tokens_where(pooled, correct=False),
+        "entropy": metrics.entropy(pooled),
+        "kl": metrics.kl(pooled),
         "well_formed": float(metrics.well_formed(pooled).mean()),
         "truncated": float(metrics.truncated(pooled).mean()),
         "voices": metrics.voice_shares(pooled),

@@ -67,7 +67,7 @@ class Exam:
         candidates = [
             Candidate(first, checkpoints[first]),
             Candidate(f"{first}-worked", checkpoints[first], "worked"),
-            *([Candidate(last, checkpoints[last])] if last != first else []),
+            *([Candidate(last, checkpoints[last], reference=checkpoints[first])] if last != first else []),
         ]
         spent = 0.0
         for candidate in candidates:
@@ -79,9 +79,10 @@ class Exam:
         if first == last:
             console.print(f"no grpo stage, so nothing to compare; the samples: {run.path / 'eval' / self.suite.name}")
             return
-        phases = {"base": 0.0, "grpo": 0.0}
+        phases: dict[str, float] = {}
         for stage, value in seconds.items():
-            phases[stage.split("-", 1)[1]] += value
+            kind = stage.split("-", 1)[1]
+            phases[kind] = phases.get(kind, 0.0) + value
         rounded = {name: round(value, 2) for name, value in {**phases, "exam": spent}.items()}
         run.update_manifest(seconds={**rounded, "total": round(sum(rounded.values()), 2)})
         publish(columns_of([run.path], self.suite.name), self.suite.name, run.path, console, run.path)

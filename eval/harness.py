@@ -10,8 +10,9 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ class Candidate:
     name: str
     checkpoint: Path
     voice: str | None = None
+    reference: Path | None = None
+    """The checkpoint that its training started from: how far its samples are from that one's is measured."""
 
 
 def examine(
@@ -69,6 +72,7 @@ def examine(
         "number": len(asked),
         "problems": fingerprint([(each.problem.question, each.problem.answer, each.axis) for each in asked]),
         "checkpoint": checkpoint_hash(candidate.checkpoint),
+        "reference": checkpoint_hash(candidate.reference) if candidate.reference else None,
         "source": [source(), source(Path(__file__).parent)],
         "versions": versions(),
     }
@@ -89,10 +93,13 @@ def examine(
             return float(read_note(folder)["seconds"])
         begun = time.perf_counter()
         model, tokenizer = load_checkpoint(candidate.checkpoint, processes.device)
+        reference = load_checkpoint(candidate.reference, processes.device)[0] if candidate.reference else None
+        draw = partial(drawn, model, tokenizer, candidate.name, suite, reference=reference)
         there = [part.tally() for part in parts]
         processes.wait_for_everyone()  # all have read before the first one writes
         for part, tally in zip(parts, there, strict=True):
-            _fill(part, tally, model, tokenizer, candidate, suite, asked, console, processes)
+            title = candidate.name if part.drawing.temperature else f"{candidate.name}, greedy"
+            _fill(part, tally, draw, asked, title, console, processes)
         seconds = round(time.perf_counter() - begun, 3)
         if processes.is_main_process:
             for leftover in folder.glob(".chunk-*"):  # collected, and a kill came before it was removed
@@ -217,28 +224,27 @@ class _Part:
 def _fill(
     part: _Part,
     tally: tuple[int, int, int],
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    candidate: Candidate,
-    suite: Suite,
+    draw: Callable[..., Iterator[dict[str, Any]]],
     asked: Sequence[Asked],
+    title: str,
     console: Console,
     processes: PartialState,
 ) -> None:
-    """Draw the chunks that are not there yet, each process its share."""
+    """Draw the chunks that are not there yet, each process its share. `draw`: `drawn` of a model and a suite."""
     done, completions, right = tally
     mine = [
         index for index in range(done, len(part.chunks)) if index % processes.num_processes == processes.process_index
     ]
     total = len(asked) * part.drawing.samples
-    title = candidate.name if part.drawing.temperature else f"{candidate.name}, greedy"
     with progress_bar(console) as progress:
         bar = progress.add_task(title, total=total, completed=completions, note="", visible=processes.is_main_process)
         for index in mine:
             if part.chunk_file(index).exists():  # drawn before a cut, and not yet collected
                 continue
             lines = []
-            for line in _chunk(part, index, model, tokenizer, candidate, suite, asked):
+            problems, samples = part.chunks[index]
+            chosen = [asked[problem] for problem in problems]
+            for line in draw(chosen, replace(part.drawing, samples=len(samples)), samples.start):
                 lines.append(json.dumps(line, ensure_ascii=False))
                 completions, right = completions + 1, right + line["correct"]
             write_text_atomic(part.chunk_file(index), "".join(f"{line}\n" for line in lines))
@@ -253,22 +259,6 @@ def _fill(
         assert done == len(part.chunks), f"{done} of {len(part.chunks)} chunks of {part.path}"
 
 
-def _chunk(
-    part: _Part,
-    index: int,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    candidate: Candidate,
-    suite: Suite,
-    asked: Sequence[Asked],
-) -> Iterator[dict[str, Any]]:
-    """The rows of one chunk."""
-    problems, samples = part.chunks[index]
-    chosen = [asked[problem] for problem in problems]
-    drawing = replace(part.drawing, samples=len(samples))
-    return drawn(model, tokenizer, candidate.name, suite, chosen, drawing, samples.start)
-
-
 def drawn(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -277,10 +267,11 @@ def drawn(
     asked: Sequence[Asked],
     drawing: Drawing,
     first_sample: int = 0,
+    reference: PreTrainedModel | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The judged rows of some problems, all at once: `drawing.samples` completions of each."""
     prompts = [prompt_for(tokenizer, each.problem.question, suite.prompt) for each in asked]
-    groups = complete(model, tokenizer, prompts, drawing, first_sample=first_sample)
+    groups = complete(model, tokenizer, prompts, drawing, first_sample=first_sample, reference=reference)
     for each, prompt, group in zip(asked, prompts, groups, strict=True):
         for number, made in enumerate(group, start=first_sample):
             yield row(each, prompt, made, number, name, suite, drawing)

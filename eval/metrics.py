@@ -93,6 +93,20 @@ def tokens(samples: Samples) -> Floats:
     return _mean(samples.tokens_PN)
 
 
+def entropy(samples: Samples) -> float:
+    """Nats per token: mean surprise -log p of the tokens drawn, an unbiased estimate of the policy's entropy."""
+    return float(-samples.logp_PN.sum(dtype=float) / samples.tokens_PN.sum())
+
+
+def kl(samples: Samples) -> float | None:
+    """KL divergence of the policy from the one that training started from, nats per completion; None if not measured.
+
+    Mean of log p - log p_start over completions of the policy: Schulman's unbiased k1.
+    """
+    gaps = samples.logp_PN.astype(float) - samples.reference_PN
+    return None if np.isnan(gaps).any() else float(gaps.mean())
+
+
 def mean_tokens_where(samples: Samples, correct: bool) -> float | None:
     """Mean length of the completions that are right, or wrong; None if there are none."""
     chosen = samples.tokens_PN[samples.correct_PN == correct]

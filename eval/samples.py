@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,8 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("suite", "split", "model"), str),
     **dict.fromkeys(("n_tokens", "sample_index", "max_tokens", "seed"), int),
     **dict.fromkeys(("correct", "well_formed"), bool),
-    **dict.fromkeys(("temperature", "top_p"), (int, float)),
+    **dict.fromkeys(("temperature", "top_p", "logp"), (int, float)),
+    "logp_reference": (int, float, type(None)),
     "difficulty": dict,
     "axis": (str, type(None)),
     "parsed": (str, type(None)),
@@ -53,6 +55,8 @@ def row(asked: Asked, text: str, made: Text, index: int, model: str, suite: Suit
         "prompt": text,
         "completion": made.text,
         "n_tokens": made.n_tokens,
+        "logp": round(made.logp, 4),
+        "logp_reference": None if made.logp_reference is None else round(made.logp_reference, 4),
         "finish": made.finish,
         "parsed": transcript.answer,
         "correct": rewards["accuracy"] == 1.0,
@@ -111,6 +115,8 @@ class Samples:
     chain_PN: NDArray[np.int8]  # index into CHAINS
     first_wrong_PN: NDArray[np.int16]  # 0: no wrong step
     answer_PN: NDArray[np.int16]  # equal numbers are equal answers of a problem; -1 is no answer
+    logp_PN: NDArray[np.float32]  # nats, by the model itself
+    reference_PN: NDArray[np.float32]  # nats, by the model that training started from; NaN if it was not asked
 
     @property
     def n(self) -> int:
@@ -148,7 +154,7 @@ def tabled(rows: Iterable[Mapping[str, Any]], where: str) -> Samples:
     place: dict[str, int] = {}
     questions: list[Question] = []
     first: list[Mapping[str, Any]] = []
-    cells: list[dict[int, tuple[int, ...]]] = []
+    cells: list[dict[int, tuple[float, ...]]] = []
     codes: list[dict[Any, int]] = []
     settings: dict[str, Any] | None = None
     for entry in rows:
@@ -187,6 +193,8 @@ def tabled(rows: Iterable[Mapping[str, Any]], where: str) -> Samples:
             CHAINS.index(entry["chain"]),
             entry["first_wrong"] or 0,
             -1 if value is None else codes[problem].setdefault(value, len(codes[problem])),
+            entry["logp"],
+            math.nan if entry["logp_reference"] is None else entry["logp_reference"],
         )
     if settings is None:
         raise UserError("no samples", where=where, fix=again)
@@ -194,8 +202,8 @@ def tabled(rows: Iterable[Mapping[str, Any]], where: str) -> Samples:
     for question, cell in zip(questions, cells, strict=True):
         if len(cell) < most:
             raise UserError(f"`key` {question.key} has {len(cell)} samples, others have {most}", where=where, fix=again)
-    table = np.array([[cell[index] for index in sorted(cell)] for cell in cells], dtype=np.int32)
-    kinds = (bool, np.int32, bool, bool, bool, np.int8, np.int8, np.int16, np.int16)
+    table = np.array([[cell[index] for index in sorted(cell)] for cell in cells])
+    kinds = (bool, np.int32, bool, bool, bool, np.int8, np.int8, np.int16, np.int16, np.float32, np.float32)
     columns = (table[:, :, column].astype(kind) for column, kind in enumerate(kinds))
     return Samples(tuple(questions), settings, tuple(first), *columns)
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from r1_mini.files import read_jsonl
 from r1_mini.logs import quiet
 from r1_mini.machine import source, versions
-from r1_mini.recipe import BaseStage, DevExam, GrpoStage, Recipe, fingerprint
+from r1_mini.recipe import BaseStage, DevExam, Recipe, RejectionStage, Stage, fingerprint
 from r1_mini.runs import RunFolder, checkpoint_hash, find_checkpoint
 
 
@@ -50,7 +50,7 @@ def run(recipe: Recipe, out: Path, console: Console, examine: Examiner) -> None:
 def _run_stage(
     folder: RunFolder,
     name: str,
-    stage: BaseStage | GrpoStage,
+    stage: Stage,
     start: Path | None,
     console: Console,
     examine: Examiner,
@@ -83,6 +83,11 @@ def _run_stage(
         from r1_mini.training.base import train_base
 
         train_base(stage, specs, seed, work, checkpoint, console)
+    elif isinstance(stage, RejectionStage):
+        from r1_mini.training.rejection import train_by_rejection
+
+        assert start is not None, "a recipe starts from a model or a base stage"
+        train_by_rejection(stage, specs, start, seed, work, checkpoint, console)
     else:
         from r1_mini.training.grpo import train_grpo
 

@@ -1,7 +1,7 @@
 """A recipe: YAML and `key=value` overrides become frozen, validated settings.
 
 Everything a run depends on stands in here, validated before anything is computed. `trainer:` takes any field of
-trl.SFTConfig (base) or trl.GRPOConfig (grpo) under its own name.
+trl.SFTConfig (base, rejection) or trl.GRPOConfig (grpo) under its own name.
 """
 
 from __future__ import annotations
@@ -166,6 +166,38 @@ class GrpoStage(Settings):
         return self
 
 
+class RejectionStage(Settings):
+    """Expert iteration: sample, keep the right completions, train on them through TRL's SFTTrainer, and again."""
+
+    kind: Literal["rejection"]
+    problems: Problems = ()
+    """Empty: the recipe's own `problems`."""
+    rounds: int = Field(8, ge=1, le=1000)
+    prompts: int = Field(1000, ge=1, le=10_000_000)
+    """Problems of a round."""
+    samples: int = Field(16, ge=1, le=10_000)
+    """Completions of each problem."""
+    max_tokens: int = Field(128, ge=1, le=100_000)
+    """Longest completion, tokens."""
+    distinct: bool = False
+    """Whether a completion that comes several times for a problem is kept once (RFT, 2308.01825), or as often."""
+    rows: int = Field(1024, ge=1, le=1_000_000)
+    """Most completions that the sampler has in work at once; the others wait. Bounds the memory of its cache."""
+    seed: Seed | None = None
+    """Null is the recipe's. Another here trains this stage again on the same start."""
+    trainer: dict[str, Any] = {}
+    """Fields of trl.SFTConfig, for each round."""
+
+    @field_validator("trainer")
+    @classmethod
+    def _trl_knows(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return _trainer("rejection", values)
+
+
+Stage = BaseStage | GrpoStage | RejectionStage
+KINDS = ("base", "grpo", "rejection")
+
+
 class Evaluate(Settings):
     """The exam at the end of a run; null takes the suite's own value."""
 
@@ -197,9 +229,7 @@ class Recipe(Settings):
     model: str | None = None
     """Folder of the model that the first stage starts from; null when that stage is `base`."""
     problems: Problems = ()
-    stages: Annotated[
-        tuple[Annotated[BaseStage | GrpoStage, Field(discriminator="kind")], ...], Strict(False), Field(min_length=1)
-    ]
+    stages: Annotated[tuple[Annotated[Stage, Field(discriminator="kind")], ...], Strict(False), Field(min_length=1)]
     evaluate: Evaluate = Evaluate()
 
     @model_validator(mode="after")
@@ -222,11 +252,11 @@ class Recipe(Settings):
             raise wrong("missing, and no base stage makes one", "add `model: <folder>` or a base stage", "model")
         return self
 
-    def seed_of(self, stage: BaseStage | GrpoStage) -> int:
+    def seed_of(self, stage: Stage) -> int:
         """The stage's own seed, else the recipe's."""
         return self.seed if stage.seed is None else stage.seed
 
-    def problems_of(self, stage: BaseStage | GrpoStage) -> tuple[ProblemSpec, ...]:
+    def problems_of(self, stage: Stage) -> tuple[ProblemSpec, ...]:
         """What a stage draws from: its own problems, else the recipe's."""
         return stage.problems or self.problems
 
@@ -278,7 +308,7 @@ def explained(error: ValidationError, path: str, overridden: dict[str, str]) -> 
     first = error.errors()[0]
     context = first.get("ctx") or {}
     location = [str(part) for part in first["loc"]]
-    if len(location) > 2 and location[0] == "stages" and location[2] in ("base", "grpo"):
+    if len(location) > 2 and location[0] == "stages" and location[2] in KINDS:
         del location[2]  # pydantic names the chosen kind of stage
     if first["type"] == "recipe":
         what, fix = context["what"], context["fix"]
@@ -301,9 +331,9 @@ def _in_words(first: Any) -> tuple[str, str]:
         case "missing":
             return "missing", "add it"
         case "union_tag_not_found":
-            return "missing", "set it to base or grpo"
+            return "missing", f"set it to {', '.join(KINDS[:-1])} or {KINDS[-1]}"
         case "union_tag_invalid":
-            return f"no stage is called '{context['tag']}'", nearest(str(context["tag"]), ("base", "grpo"))
+            return f"no stage is called '{context['tag']}'", nearest(str(context["tag"]), KINDS)
         case "value_error" | "assertion_error":
             what = str(context.get("error", first["msg"]))
             return what, "" if ";" in what else "change it"

@@ -21,7 +21,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from r1_mini.errors import nearest, shown
 
-KNOWN = {"base": "SFTConfig", "grpo": "GRPOConfig"}
+KNOWN = {"base": "SFTConfig", "grpo": "GRPOConfig", "rejection": "SFTConfig"}
 
 OURS = {
     "output_dir": "give --out",
@@ -30,7 +30,6 @@ OURS = {
     "resume_from_checkpoint": "run the same command again, it resumes by itself",
     "use_cpu": "a GPU is used where there is one; hide it with CUDA_VISIBLE_DEVICES= in front of the command",
     "reward_weights": "set the weights under `rewards` of the stage",
-    "num_train_epochs": "problems are drawn without end; set max_steps",
     "eval_strategy": "the exam at the end of the run evaluates; see `evaluate`",
     "do_eval": "the exam at the end of the run evaluates; see `evaluate`",
     "load_best_model_at_end": "the exam at the end of the run evaluates; see `evaluate`",
@@ -38,6 +37,12 @@ OURS = {
     "save_strategy": "set save_steps",
     "ignore_data_skip": "resuming would repeat data",
     "push_to_hub": "push the finished checkpoint with the hub's own command",
+}
+
+OURS_OF_KIND = {
+    "base": {"num_train_epochs": "problems are drawn without end; set max_steps"},
+    "grpo": {"num_train_epochs": "problems are drawn without end; set max_steps"},
+    "rejection": {"max_steps": "a round trains on what it has kept; set num_train_epochs, or prompts of the stage"},
 }
 
 # Choices that TRL checks only when the first loss or reward is computed; its fields say just `str`.
@@ -60,6 +65,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "steps_per_generation": (1, math.inf),
     "num_generations": (2, math.inf),
     "max_steps": (1, math.inf),
+    "num_train_epochs": (0.01, math.inf),
     "save_steps": (1, math.inf),
     "num_iterations": (1, math.inf),
     "max_completion_length": (1, math.inf),
@@ -108,15 +114,15 @@ def _fields(config_name: str) -> dict[str, tuple[Any, Any, tuple[str, ...]]]:
 
 
 def check_trainer(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The trainer section of a `base` or `grpo` stage, each value in its field's type; TrainerError if one is wrong."""
+    """The trainer section of a stage of some kind, each value in its field's type; TrainerError if one is wrong."""
     config_name = KNOWN[kind]
-    fields = _fields(config_name)
+    fields, ours = _fields(config_name), OURS | OURS_OF_KIND[kind]
     checked: dict[str, Any] = {}
     for key, value in values.items():
-        if key in OURS:
-            raise TrainerError(key, "the pipeline sets this field itself", OURS[key])
+        if key in ours:
+            raise TrainerError(key, "the pipeline sets this field itself", ours[key])
         if key not in fields:
-            raise TrainerError(key, f"trl.{config_name} has no field '{key}'", nearest(key, set(fields) - set(OURS)))
+            raise TrainerError(key, f"trl.{config_name} has no field '{key}'", nearest(key, set(fields) - set(ours)))
         hint, _, choices = fields[key]
         checked[key] = _check_value(key, value, hint, choices)
     if kind == "grpo":

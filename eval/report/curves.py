@@ -20,7 +20,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 def training(curves: Mapping[str, Rows]) -> Iterator[tuple[str, Markup]]:
     """(caption, chart) of every training curve for which metrics were logged."""
-    grpo, base = curves.get("grpo", []), curves.get("base", [])
+    grpo, base = curves.get("grpo") or curves.get("rejection", []), curves.get("base", [])
     rewards = {"reward": "reward", "accuracy": "accuracy"}
     lengths = {"length": "all", "length_right": "right", "length_wrong": "wrong"}
     voices = {f"voice_{voice}": voice for voice in VOICES}

@@ -198,6 +198,12 @@ def table(summary: Summary) -> list[Section]:
         row("tokens", lambda s: one_decimal(s["mean_tokens"])),
         row("tokens, right", lambda s: one_decimal(s["tokens_right"])),
         row("tokens, wrong", lambda s: one_decimal(s["tokens_wrong"])),
+        row("nats per token", lambda s: f"{s['entropy']:.3f}"),
+        *(
+            [row("KL to base, nats", lambda s: one_decimal(s["kl"]))]
+            if any(score["kl"] is not None for score in scores)
+            else []
+        ),
         row("well-formed", lambda s: one_decimal(100 * s["well_formed"])),
         row("cut off", lambda s: one_decimal(100 * s["truncated"])),
     ]

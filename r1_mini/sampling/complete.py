@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1_mini.errors import UserError
 from r1_mini.sampling.engine import Decoding, rollout
+from r1_mini.sampling.likelihood import log_likelihoods
 from r1_mini.transcript import FORCED, R1_PROMPT, R1_SYSTEM, Finish, prompt
 
 
@@ -35,6 +37,10 @@ class Text:
     text: str
     n_tokens: int
     finish: Finish
+    logp: float
+    """Log-probability, nats, of all its tokens but a forced prefix, at the temperature they were drawn at."""
+    logp_reference: float | None
+    """The same by the reference model; None where there is none."""
 
 
 PromptStyle = Literal["auto", "chat", "base"]
@@ -67,8 +73,12 @@ def complete(
     drawing: Drawing,
     progress: Callable[[int], None] | None = None,
     first_sample: int = 0,
+    reference: PreTrainedModel | None = None,
 ) -> list[list[Text]]:
     """`drawing.samples` completions of each prompt, numbered from `first_sample`; the same whatever else is asked.
+
+    A `reference` model with the same tokenizer tells how likely it finds them, where they are drawn from the policy as
+    it is: at temperature 1, without top-p and a forced voice.
 
     Where the prompt itself ends with `<think>`, as templates of some reasoning models do, the text begins with it.
     """
@@ -91,10 +101,23 @@ def complete(
         progress=progress,
         first_sample=first_sample,
     )
+    as_it_is = drawing.temperature == 1 and drawing.top_p == 1 and drawing.voice is None
+    theirs: Sequence[Sequence[float | None]] = [[None] * drawing.samples] * len(groups)
+    if reference is not None and as_it_is:
+        theirs = log_likelihoods(reference, given, groups)
     begun = ["<think>" if prompt.rstrip().endswith("<think>") else "" for prompt in prompts]
     return [
-        [Text(start + tokenizer.decode(c.tokens, skip_special_tokens=True), len(c.tokens), c.finish) for c in group]
-        for start, group in zip(begun, groups, strict=True)
+        [
+            Text(
+                start + tokenizer.decode(c.tokens, skip_special_tokens=True),
+                len(c.tokens),
+                c.finish,
+                math.fsum(c.logprobs),
+                other,
+            )
+            for c, other in zip(group, others, strict=True)
+        ]
+        for start, group, others in zip(begun, groups, theirs, strict=True)
     ]
 
 

@@ -59,7 +59,7 @@ def train(trainer: Trainer, reporter: Reporter, work: Path) -> None:
 def open_metrics(work: Path) -> Metrics:
     """The stage's metrics.jsonl, cut back to the step that training resumes from."""
     last = last_checkpoint(work)
-    return Metrics(work / "metrics.jsonl", keep_through=_step(last) if last else 0)
+    return Metrics(work / "metrics.jsonl", keep_through=step_of(last) if last else 0)
 
 
 def last_checkpoint(work: Path) -> Path | None:
@@ -71,8 +71,9 @@ def last_checkpoint(work: Path) -> Path | None:
             whole.append(folder)
         except (OSError, ValueError):
             remove(folder)
-    return max(whole, key=_step, default=None)
+    return max(whole, key=step_of, default=None)
 
 
-def _step(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """The step that a trainer's checkpoint was saved at."""
     return int(checkpoint.name.rsplit("-", 1)[1])

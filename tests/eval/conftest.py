@@ -37,6 +37,8 @@ def make_row(key: str, mark: str, index: int = 0, depth: int = 2, **changes: Any
         "prompt": "User: 1+1+1\nAssistant:",
         "completion": completion,
         "n_tokens": len(completion),
+        "logp": -0.5 * len(completion),
+        "logp_reference": None,
         "finish": "length" if mark == "-" else "stop",
         "parsed": parsed,
         "correct": correct,

@@ -1,6 +1,7 @@
 """Samples written as they come: whole, the same every time, continued where they were cut off."""
 
 import json
+import math
 import shutil
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from rich.console import Console
 from transformers import AutoTokenizer
 
-from eval import harness
+from eval import harness, metrics
 from eval.harness import Candidate, examine, is_finished
 from eval.samples import load_samples
 from eval.suite import load_suite
@@ -49,6 +50,22 @@ def test_an_exam_leaves_one_row_per_completion_and_one_greedy_row_per_problem(ch
     assert samples.correct_PN.shape == (20, 4) and greedy.correct_PN.shape == (20, 1)
     assert greedy.settings["temperature"] == 0 and is_finished(tmp_path)
     assert not list(tmp_path.glob(".chunk-*"))
+
+
+def test_samples_tell_how_likely_the_checkpoint_and_the_one_it_started_from_find_them(checkpoint, tmp_path):
+    other = tmp_path / "other"
+    tokenizer = make_tokenizer()
+    shape = {"hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": 32}
+    save_checkpoint(make_model(tokenizer, **shape, seed=1), tokenizer, other)
+    measured = {}
+    for name, reference in (("itself", checkpoint), ("other", other)):
+        examine(Candidate(name, checkpoint, reference=reference), *suite(), tmp_path / name, QUIET)
+        measured[name] = load_samples(tmp_path / name / "samples.jsonl")
+    assert metrics.kl(measured["itself"]) == pytest.approx(0, abs=1e-3)
+    assert metrics.kl(measured["other"]) > 0.01
+    assert 0 < metrics.entropy(measured["itself"]) < math.log(len(tokenizer))
+    greedy = load_samples(tmp_path / "other" / "greedy.jsonl")
+    assert metrics.kl(greedy) is None  # not of the policy as it is
 
 
 def test_two_exams_with_the_same_seed_are_the_same_bytes_and_another_seed_is_not(checkpoint, tmp_path):

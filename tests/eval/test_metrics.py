@@ -6,7 +6,8 @@ from itertools import combinations
 import pytest
 
 from eval import metrics
-from tests.eval.conftest import COMPLETIONS, make_samples
+from eval.samples import tabled
+from tests.eval.conftest import COMPLETIONS, make_row, make_samples
 
 
 def test_pass_at_1_is_the_share_of_right_samples_of_each_problem():
@@ -55,6 +56,23 @@ def test_lengths_are_told_apart_by_right_and_wrong():
     assert [metrics.mean_tokens_where(samples, right) for right in (True, False)] == lengths
     assert metrics.mean_tokens_where(make_samples("11"), correct=False) is None
     assert metrics.tokens(samples).tolist() == [sum(lengths) / 2]
+
+
+def test_entropy_is_surprise_per_token_and_kl_the_mean_gap_to_the_reference_per_completion():
+    rows = [
+        make_row("a", "1", 0, n_tokens=2, logp=-1.0, logp_reference=-3.0),
+        make_row("a", "1", 1, n_tokens=6, logp=-3.0, logp_reference=-4.0),
+        make_row("b", "1", 0, n_tokens=4, logp=-2.0, logp_reference=-1.5),
+        make_row("b", "1", 1, n_tokens=4, logp=-2.0, logp_reference=-1.5),
+    ]
+    measured = tabled(rows, "here")
+    assert metrics.entropy(measured) == pytest.approx(8 / 16)
+    assert metrics.kl(measured) == pytest.approx((2.0 + 1.0 - 0.5 - 0.5) / 4)
+
+
+def test_kl_is_not_told_where_one_completion_was_not_measured():
+    rows = [make_row("a", "1", 0, logp=-1.0, logp_reference=-3.0), make_row("a", "1", 1, logp=-1.0)]
+    assert metrics.kl(tabled(rows, "here")) is None
 
 
 def test_shares_of_form_cuts_and_voices():

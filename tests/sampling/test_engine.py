@@ -10,21 +10,7 @@ import torch
 from scipy.stats import chisquare
 
 from r1_mini.model.architecture import make_model
-from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.sampling.engine import Completion, Decoding, rollout, stream
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return make_tokenizer()
-
-
-@pytest.fixture(scope="module")
-def model(tokenizer):
-    model = make_model(tokenizer, hidden_size=32, layers=2, heads=2, intermediate_size=64, seed=0)
-    with torch.no_grad():  # sharper than fresh weights, so that tokens differ in probability
-        model.lm_head.weight.mul_(8)
-    return model.eval()
 
 
 def ids(tokenizer, text):
@@ -202,8 +188,7 @@ def test_a_completion_carries_a_probability_for_each_token(model, tokenizer):
     assert all(p <= 0 and math.isfinite(p) for p in done.logprobs)
 
 
-def test_eager_attention_sees_no_padding_either():
-    tokenizer = make_tokenizer()
+def test_eager_attention_sees_no_padding_either(tokenizer):
     model = make_model(tokenizer, hidden_size=32, layers=2, heads=2, intermediate_size=64, seed=0)
     model.set_attn_implementation("eager")
     prompts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("1+1", "1+2+3+4+5+6", "9-8+7")]

@@ -1,0 +1,175 @@
+"""Expert iteration: sample, keep the right completions, train on them as text; again, from the result.
+
+Each round is rejection-sampling fine-tuning, through TRL's SFTTrainer. Anthony et al. 2017 (1705.08439); of language
+models STaR (2203.14465), ReST-EM (2312.06585) and the third stage of DeepSeek-R1 (2501.12948, section 2.3.3).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from datasets import Dataset
+from rich.console import Console
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import SFTConfig, SFTTrainer
+
+from r1_mini.errors import UserError
+from r1_mini.files import Metrics, folder_atomic, read_jsonl
+from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
+from r1_mini.problems.problem import Problem
+from r1_mini.problems.sources import ProblemSpec, draw
+from r1_mini.recipe import RejectionStage
+from r1_mini.sampling.complete import encoded, prompt_for, stop_tokens
+from r1_mini.sampling.engine import Completion, Decoding, rollout
+from r1_mini.training.callbacks import Reporter, progress_bar
+from r1_mini.training.packing import pack
+from r1_mini.training.rollout_metrics import rollout_metrics
+from r1_mini.training.stage import arguments, last_checkpoint, step_of, train
+from r1_mini.transcript import is_correct, read
+
+DEFAULTS: dict[str, Any] = {
+    "per_device_train_batch_size": 256,
+    "num_train_epochs": 1,
+    "learning_rate": 1e-3,
+    "lr_scheduler_type": "linear",
+    "max_length": None,
+    "train_sampling_strategy": "sequential",  # what is kept comes in a random order already
+    "dataset_kwargs": {"skip_prepare_dataset": True},
+}
+Rollouts = Sequence[tuple[Problem, Sequence[int], Sequence[Completion]]]
+"""Problem, the tokens of its prompt, completions."""
+
+
+def train_by_rejection(
+    stage: RejectionStage,
+    specs: tuple[ProblemSpec, ...],
+    start: Path,
+    seed: int,
+    work: Path,
+    out: Path,
+    console: Console,
+) -> None:
+    """Train the checkpoint `start` and save the result in the folder `out`; `work` holds what resuming needs.
+
+    UserError if a round finds no right completion.
+    """
+    problems = draw(specs, "train", seed)
+    for number in range(stage.rounds):
+        asked = list(islice(problems, stage.prompts))
+        folder = work / f"round-{number:03d}"
+        if not (folder / "done").exists():
+            _round(stage, number, asked, start, seed, work, console)
+        start = folder / "done"
+    save_checkpoint(*load_checkpoint(start), out)
+
+
+def _round(
+    stage: RejectionStage,
+    number: int,
+    problems: Sequence[Problem],
+    start: Path,
+    seed: int,
+    work: Path,
+    console: Console,
+) -> None:
+    """One round: its checkpoint is the folder `done` in the round's own."""
+    folder = work / f"round-{number:03d}"
+    folder.mkdir(exist_ok=True)
+    model, tokenizer = load_checkpoint(start, PartialState().device)
+    title = f"round {number + 1}"
+    rollouts = _sampled(stage, model, tokenizer, problems, seed * 1_000_003 + number, title, console)
+    kept, extra = judged(rollouts, tokenizer, stage.distinct)
+    if not kept:
+        what = f"none of {len(problems) * stage.samples:,} completions is right in round {number + 1}"
+        raise UserError(what, where="rejection", fix="train the base longer, or ask easier problems")
+    random.Random(f"kept {seed} {number}").shuffle(kept)
+    config = SFTConfig(**arguments(DEFAULTS, stage.trainer, folder, seed))
+    trainer = SFTTrainer(
+        model=model,
+        args=config,
+        train_dataset=Dataset.from_list(kept),
+        processing_class=tokenizer,
+        data_collator=partial(pack, pad=tokenizer.pad_token_id),
+    )
+    before = _steps_before(work / "metrics.jsonl", number)
+    last = last_checkpoint(folder)
+    metrics = Metrics(work / "metrics.jsonl", keep_through=before + (step_of(last) if last else 0))
+
+    def record(logs: Mapping[str, Any], step: int) -> dict[str, Any]:
+        measured = extra if step == 1 else {}
+        return {"step": before + step, "round": number, **measured, **{name: logs[name] for name in _NAMES & set(logs)}}
+
+    train(trainer, Reporter(title, metrics, console, record, _note), folder)
+    (folder / "trainer.json").replace(work / "trainer.json")
+    with folder_atomic(folder / "done") as done:
+        save_checkpoint(trainer.accelerator.unwrap_model(trainer.model), tokenizer, done)
+
+
+def _sampled(
+    stage: RejectionStage,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: Sequence[Problem],
+    seed: int,
+    title: str,
+    console: Console,
+) -> Rollouts:
+    """Completions of every problem, from the policy as it is."""
+    prompts = encoded(tokenizer, [prompt_for(tokenizer, problem.question) for problem in problems])
+    with progress_bar(console) as bar:
+        task = bar.add_task(title, total=len(prompts) * stage.samples, note="sampling")
+        groups = rollout(
+            model,
+            prompts,
+            stage.samples,
+            Decoding(stage.max_tokens),
+            seed=seed,
+            stop=stop_tokens(model, tokenizer),
+            rows=stage.rows,
+            progress=lambda count: bar.advance(task, count),
+        )
+    return list(zip(problems, prompts, groups, strict=True))
+
+
+def judged(
+    rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase, distinct: bool
+) -> tuple[list[dict[str, list[int]]], dict[str, float]]:
+    """The right completions as examples of `input_ids` and `labels` (-100 on the prompt), and metrics of them all.
+
+    `distinct` keeps each text of a problem once.
+    """
+    kept, transcripts, answers, lengths = [], [], [], []
+    for problem, prompt, group in rollouts:
+        seen = set()
+        for done in group:
+            transcript = read(tokenizer.decode(done.tokens, skip_special_tokens=True), done.finish)
+            transcripts.append(transcript)
+            answers.append(problem.answer)
+            lengths.append(len(done.tokens))
+            text = tuple(done.tokens)
+            if is_correct(transcript, problem.answer) and not (distinct and text in seen):
+                seen.add(text)
+                kept.append({"input_ids": [*prompt, *text], "labels": [-100] * len(prompt) + [*text]})
+    metrics = rollout_metrics(transcripts, answers, lengths)
+    tokens = sum(lengths)
+    surprise = -sum(sum(done.logprobs) for _, _, group in rollouts for done in group) / tokens
+    return kept, {**metrics, "length": tokens / len(lengths), "entropy": surprise, "kept": len(kept)}
+
+
+def _steps_before(metrics: Path, number: int) -> int:
+    """The last step of the rounds before this one."""
+    records = read_jsonl(metrics) if metrics.exists() else []
+    return max((record["step"] for record in records if record["round"] < number), default=0)
+
+
+_NAMES = {"loss", "learning_rate", "grad_norm"}
+
+
+def _note(record: Mapping[str, Any]) -> str:
+    return f"loss {record['loss']:.3f}"
