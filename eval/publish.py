@@ -16,7 +16,8 @@ from eval.columns import Column, columns_of, is_run
 from eval.compare import as_csv, of_a_run, summarize
 from eval.report import page, words
 from r1_mini.errors import UserError
-from r1_mini.files import read_jsonl, write_json_atomic, write_text_atomic
+from r1_mini.files import write_json_atomic, write_text_atomic
+from r1_mini.runs import stage_metrics
 from r1_mini.settings_file import read_mapping
 
 
@@ -41,9 +42,7 @@ def compare(paths: Sequence[Path], suite: str | None, out: Path | None, console:
 def publish(columns: Mapping[str, Column], suite: str, folder: Path, console: Console, run: Path | None = None) -> None:
     """Write and print the comparison; `run` is the run whose base and RL it compares, if it is one run's."""
     summary = {**_origin(columns, run), **summarize(columns, suite)}
-    curves = (
-        {} if run is None else {path.name.split("-", 1)[1]: read_jsonl(path / "metrics.jsonl") for path in _stages(run)}
-    )
+    curves = {} if run is None else stage_metrics(run)
     manifest = {} if run is None else _manifest(run)
     samples = {name: column.samples[0] for name, column in columns.items()}
     write_json_atomic(folder / "summary.json", {**summary, **of_a_run(summary)})
@@ -89,8 +88,3 @@ def _origin(columns: Mapping[str, Column], run: Path | None) -> dict[str, Any]:
 
 def _manifest(run: Path) -> dict[str, Any]:
     return dict(json.loads((run / "manifest.json").read_text(encoding="utf-8")))
-
-
-def _stages(run: Path) -> list[Path]:
-    """Stage folders `01-base`, `02-grpo`, … that logged metrics, in order."""
-    return [path.parent for path in sorted(run.glob("[0-9][0-9]-*/metrics.jsonl"))]

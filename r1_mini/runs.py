@@ -23,6 +23,7 @@ from r1_mini.files import (
     ASIDE,
     clear_leftovers,
     folder_atomic,
+    read_jsonl,
     remove,
     sha256,
     sha256_of_files,
@@ -221,6 +222,16 @@ def _is_finished(note: Path, inputs: str) -> bool:
         return bool(stage["fingerprint"] == inputs) and sha256_of_files(note.parent) == stage["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def stage_metrics(run: Path) -> dict[str, list[dict[str, Any]]]:
+    """Kind of stage -> its metrics, in order; steps of several stages of a kind go on counting."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(run.glob("[0-9][0-9]-*/metrics.jsonl")):
+        rows = found.setdefault(path.parent.name.split("-", 1)[1], [])
+        before = rows[-1]["step"] if rows else 0
+        rows += [{**row, "step": before + row["step"]} for row in read_jsonl(path)]
+    return found
 
 
 def checkpoint_hash(checkpoint: Path) -> str:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from r1_mini import settings_file
 from r1_mini.errors import UserError
-from r1_mini.recipe import BaseStage, GrpoStage, Recipe, dump, fingerprint, load
+from r1_mini.recipe import BaseStage, GrpoStage, Recipe, RejectionStage, dump, fingerprint, load
 
 Write = Callable[..., Path]
 
@@ -187,14 +188,23 @@ def test_every_field_of_trls_configs_but_ours_is_known_by_its_name() -> None:
 
     import trl
 
-    from r1_mini.trainer_fields import OURS, check_trainer
+    from r1_mini.trainer_fields import OURS, OURS_OF_KIND, check_trainer
 
-    for kind, config, groups in (("base", trl.SFTConfig, {}), ("grpo", trl.GRPOConfig, {"num_generations": 8})):
+    kinds = {"base": trl.SFTConfig, "rejection": trl.SFTConfig, "grpo": trl.GRPOConfig}
+    for kind, config in kinds.items():
+        groups = {"num_generations": 8} if kind == "grpo" else {}
         for field in dataclasses.fields(config):
-            known = field.name not in OURS and field.name != "max_steps"  # -1 there means epochs
+            known = field.name not in OURS | OURS_OF_KIND[kind] and field.name != "max_steps"  # -1 there means epochs
             if known and isinstance(field.default, bool | int | float | str):
                 values = {**groups, field.name: field.default}
                 assert check_trainer(kind, values) == values
+
+
+def test_a_round_of_expert_iteration_is_as_long_as_what_it_keeps() -> None:
+    with pytest.raises(ValidationError, match="the pipeline sets this field itself") as refused:
+        RejectionStage.model_validate({"kind": "rejection", "trainer": {"max_steps": 10}})
+    assert "a round trains on what it has kept" in refused.value.errors()[0]["ctx"]["fix"]
+    RejectionStage.model_validate({"kind": "rejection", "trainer": {"num_train_epochs": 2.0}})
 
 
 def test_the_choices_listed_here_are_those_that_trl_knows() -> None:

@@ -26,7 +26,7 @@ def test_a_recipe_loads_and_its_resolved_form_loads_as_the_same(path, tmp_path):
 
 
 def test_there_are_sweeps():
-    assert {path.stem for path in SWEEPS} >= {"controls", "kl", "exposure", "algorithms"}
+    assert {path.stem for path in SWEEPS} >= {"controls", "kl", "exposure", "curriculum", "algorithms"}
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
@@ -35,28 +35,54 @@ def test_a_sweep_loads_and_trains_one_base_where_the_base_is_not_what_it_varies(
     assert plan.sweep.name == path.stem
     if path.stem == "exposure":
         return
-    assert plan.sweep.seeds.key == "grpo.seed"
-    bases = {repr(recipe.stages[0]) for recipe in plan.recipes.values()}
+    assert plan.sweep.seeds.key == "grpo.seed" or plan.sweep.set["base.seed"] == 0
+    bases = {repr(recipe.stages[0]) for recipe in plan.recipes.values() if len(recipe.stages) > 1}
     assert len(bases) == 1
-    assert not any(key.startswith("base.") for setting in plan.settings() for key in setting.changes)
+    for setting in plan.settings():
+        assert setting.name == "more base" or not any(key.startswith("base.") for key in setting.changes)
 
 
-@pytest.mark.parametrize("name", ["r1_literal", "dr_grpo", "dapo", "gspo", "cispo", "reinforce"])
+@pytest.mark.parametrize("name", ["r1_literal", "dr_grpo", "dapo", "gspo", "cispo", "reinforce", "expert_iteration"])
 def test_the_papers_settings_start_from_the_base_of_the_default_recipe_and_see_as_many_completions(name):
     ours, theirs = (load(FOLDER / "tiny" / f"{each}.yaml") for each in ("r1_zero", name))
     assert (theirs.problems, theirs.stages[0], theirs.evaluate) == (ours.problems, ours.stages[0], ours.evaluate)
-    seen = [
-        (stage.trainer["max_steps"] * stage.trainer["per_device_train_batch_size"], stage.trainer["num_generations"])
-        for stage in (ours.stages[1], theirs.stages[1])
-    ]
-    assert seen == [(128_000, 16)] * 2
+    assert [_seen(recipe.stages[1]) for recipe in (ours, theirs)] == [(128_000, 16)] * 2
+
+
+def _seen(stage):
+    """Completions in all, and of each problem."""
+    if stage.kind == "rejection":
+        return stage.rounds * stage.prompts * stage.samples, stage.samples
+    trainer = stage.trainer
+    return trainer["max_steps"] * trainer["per_device_train_batch_size"], trainer["num_generations"]
+
+
+def test_the_base_trained_longer_differs_in_its_steps_alone():
+    base, more = (load(FOLDER / "tiny" / f"{each}.yaml").stages[0] for each in ("r1_zero", "more_base"))
+    assert more.model_copy(update={"trainer": base.trainer}) == base
+    assert more.trainer == base.trainer | {"max_steps": 4100}
+
+
+def test_a_curriculum_adds_an_operation_at_a_time_and_takes_as_many_steps_as_its_rivals():
+    plan = read(FOLDER / "sweeps" / "curriculum.yaml")
+    stages = plan.recipes["../tiny/curriculum.yaml"].stages[1:]
+    assert [stage.problems[0].axes.terms for stage in stages] == [(2, most) for most in range(7, 12)]
+    steps = sum(stage.trainer["max_steps"] for stage in stages)
+    rivals = [setting.changes for setting in plan.settings() if setting.changes]
+    assert [changes["grpo.trainer.max_steps"] for changes in rivals] == [steps] * 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_runs_for_a_step_of_each_stage(path, tmp_path):
-    short = ["base.trainer.max_steps=10", "grpo.trainer.max_steps=1", "evaluate.limit=8", "evaluate.samples=1"]
+    kinds = [stage.kind for stage in load(path).stages]
+    short = ["evaluate.limit=8", "evaluate.samples=1"]
+    short += [f"stages.{place}.trainer.max_steps=1" for place, kind in enumerate(kinds) if kind == "grpo"]
+    if "rejection" in kinds:  # which needs a base that is right now and then
+        short += ["base.trainer.max_steps=300", "rejection.rounds=1", "rejection.prompts=50"]
+    else:
+        short += ["base.trainer.max_steps=10"]
     command = [sys.executable, "-m", "r1_mini", "run", str(path), *short, "--out", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run" / "report.html").is_file()
+    assert (tmp_path / "run" / "report.html").is_file() or len(kinds) == 1

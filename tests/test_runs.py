@@ -29,7 +29,7 @@ from r1_mini.files import (
     write_text_atomic,
 )
 from r1_mini.recipe import Recipe, load
-from r1_mini.runs import RunFolder, find_checkpoint, first_difference
+from r1_mini.runs import RunFolder, find_checkpoint, first_difference, stage_metrics
 
 
 @pytest.fixture
@@ -310,6 +310,17 @@ def test_a_run_waits_for_a_stage_that_one_beside_it_is_at_and_does_it_itself_if_
         other, _ = run.begin_stage("02-grpo", "other inputs")  # of nobody's interest: no wait
         assert other.exists()
     beside.join()
+
+
+def test_the_metrics_of_several_stages_of_a_kind_go_on_counting(tmp_path: Path) -> None:
+    for name, steps in (("01-base", (10, 20)), ("02-grpo", (1, 2)), ("03-grpo", (1, 2, 3))):
+        (tmp_path / name).mkdir()
+        lines = "".join(f'{{"step": {step}, "stage": "{name}"}}\n' for step in steps)
+        (tmp_path / name / "metrics.jsonl").write_text(lines)
+    found = stage_metrics(tmp_path)
+    assert list(found) == ["base", "grpo"]
+    assert [row["step"] for row in found["grpo"]] == [1, 2, 3, 4, 5]
+    assert [row["stage"] for row in found["grpo"]] == ["02-grpo"] * 2 + ["03-grpo"] * 3
 
 
 def test_the_manifest_is_merged_not_replaced(tmp_path: Path, recipe: Recipe) -> None:

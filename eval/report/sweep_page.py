@@ -47,6 +47,8 @@ def render(summary: Mapping[str, Any], curves: Curves) -> str:
         sentences=sweep_words.sentences(summary)[1:],
         points=points(summary),
         depths=depths(summary),
+        slices=slices(summary),
+        importances=sweep_words.importances(summary),
         curves=[(title, chart) for field, title in FIELDS.items() if (chart := learning(curves, field, title))],
         command=shlex.join(
             ["r1-mini", "run", best["recipe"], *summary["set"], *best["overrides"][:-1]]
@@ -102,6 +104,33 @@ def _line_of(cells: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[float]
     """(depths, scores) of the first family."""
     same = [cell for cell in cells if cell["family"] == cells[0]["family"]]
     return [cell["depth"] for cell in same], [cell["estimate"] for cell in same]
+
+
+def slices(summary: Mapping[str, Any]) -> list[tuple[str, Markup]]:
+    """(key, chart): the score of every training against its value of a key of the space, other keys as they come."""
+    return [(key, _slice(summary, key, place)) for place, key in enumerate(summary["space"])]
+
+
+def _slice(summary: Mapping[str, Any], key: str, place: int) -> Markup:
+    kind, settings = summary["space"][key], [each for each in summary["settings"] if key in each["changes"]]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.8, 3.0), layout="constrained")
+        axes = axes_of(figure, key.rsplit(".", 1)[-1])
+        names = list(dict.fromkeys(str(each["changes"][key]) for each in settings)) if kind["choices"] else []
+        for setting in settings:
+            value = setting["changes"][key]
+            x = names.index(str(value)) if names else value
+            scores = [each["score"] for each in setting["seeds"]]
+            color = COLORS["a" if setting["name"] == summary["default"] else "b"]
+            axes.plot([x] * len(scores), scores, color=color, marker="o", markersize=4, linewidth=0, alpha=0.7)
+        if names:
+            axes.set_xticks(range(len(names)), [_plain(name) for name in names])
+            axes.set_xlim(-0.5, len(names) - 0.5)
+        elif kind["log"]:
+            axes.set_xscale("log")
+        if summary["objective"] != "mean_tokens":
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        return drawn(figure, axes, f"slice-{place}", f"Score by {key}")
 
 
 def learning(curves: Curves, field: str, title: str) -> Markup | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.report.words import signed, with_interval
+from eval.samples import VOICES
 
 Summary = Mapping[str, Any]
 
@@ -46,11 +47,17 @@ def sentences(summary: Summary) -> Sequence[str]:
     return said
 
 
+def importances(summary: Summary) -> str:
+    """Which keys matter; empty where that is not known."""
+    shares = ", ".join(f"{key} {100 * share:.0f}%" for key, share in summary["importances"].items())
+    return f"What tells the best quarter of the trainings from the rest (PED-ANOVA): {shares}." if shares else ""
+
+
 def headings(summary: Summary) -> list[str]:
     """Those of `rows`."""
     score, k = summary["objective"].replace("_at_", "@"), summary["n_samples"]
     between = ["seeds", "interquartile mean", "difference", "improves", "verdict"]
-    return ["setting", score, *between, f"pass@{k}", "tokens", "right, sound"]
+    return ["setting", score, *between, f"pass@{k}", f"maj@{k}", "tokens", "right, sound", *VOICES, "nats/token", "KL"]
 
 
 def rows(summary: Summary) -> list[list[str]]:
@@ -86,7 +93,11 @@ def rows(summary: Summary) -> list[list[str]]:
 
 
 def _figures(setting: Mapping[str, Any]) -> list[str]:
-    return [_share(setting["pass_at_k"]), f"{setting['mean_tokens']:.1f}", _share(setting["right_and_sound"])]
+    shares = [setting["pass_at_k"], setting["maj_at_k"]]
+    voices = [setting["right_and_sound"], *(setting["voices"][voice] for voice in VOICES)]
+    kl = "" if setting["kl"] is None else f"{setting['kl']:.1f}"
+    nats = [f"{setting['entropy']:.3f}", kl]
+    return [*map(_share, shares), f"{setting['mean_tokens']:.1f}", *map(_share, voices), *nats]
 
 
 def _share(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -77,6 +78,7 @@ def sweep(path: Path, out: Path | None, url: str | None, workers: int, console: 
 
 def be_worker(path: Path, folder: Path, url: str | None, index: int, workers: int) -> None:
     """Work for a sweep until it is finished; its log is what this process prints."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that a trial's process ends too
     study = open_study(read(path), folder, url)
     work(study, environment(index, workers))
 

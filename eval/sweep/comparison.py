@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,18 @@ from rich.table import Table
 from rich.text import Text
 
 from eval import metrics, stats
-from eval.columns import BASE, FORCED, RL, Column, checked, columns_of_runs
+from eval.columns import BASE, FORCED, LABELS, RL, Column, checked, columns_of_runs
 from eval.compare import interval
 from eval.report import sweep_page, sweep_words
-from eval.samples import Samples, at_axis
+from eval.samples import VOICES, Samples, at_axis
+from eval.sweep.importance import importances
 from eval.sweep.objective import OBJECTIVES
 from eval.sweep.plan import Sweep
 from eval.sweep.study import TRIALS
 from eval.sweep.verdicts import interquartile_mean, of_cells, verdicts
 from r1_mini.errors import UserError
-from r1_mini.files import read_jsonl, write_json_atomic, write_text_atomic
+from r1_mini.files import write_json_atomic, write_text_atomic
+from r1_mini.runs import stage_metrics
 from r1_mini.settings_file import read_mapping
 
 SWEEP = "sweep.yaml"
@@ -75,9 +77,11 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[list[dict[st
     maximize = sweep.direction == "maximize"
     bounds = (-math.inf, math.inf) if sweep.objective == "mean_tokens" else (-1.0, 1.0)
     found = verdicts(scores, cells, default, maximize, bounds)
+    changes = {name: _changes(sweep, finished[name][shared[0]]["overrides"]) for name in last}
     settings = [
         {
             "name": name,
+            "changes": changes[name],
             "overrides": finished[name][shared[0]]["overrides"],
             "recipe": finished[name][shared[0]]["recipe"],
             "seeds": [
@@ -94,7 +98,13 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[list[dict[st
         for name in last
     ]
     settings.sort(key=lambda each: each["score"]["estimate"], reverse=maximize)
-    starts = {BASE: "base", FORCED: "base, forced"}
+    starts = {}
+    if RL in columns[default]:
+        starts = {LABELS[key]: columns[default][key] for key in (BASE, FORCED) if key in columns[default]}
+    for name, each in columns.items():
+        if RL not in each and FORCED in each:  # a setting that stops at its base
+            starts[f"{name}, forced"] = each[FORCED]
+    means = [(changes[name], float(row.mean())) for name in last for row in scores[name] if sweep.space]
     failed = [trial for trial in trials if trial["state"] == "FAIL"]
     summary = {
         "sweep": sweep.name,
@@ -112,9 +122,10 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[list[dict[st
                 **_figures(start),
                 "score": asdict(_interval(_scores(start, score), first.n, sweep.objective)),
             }
-            for key, label in starts.items()
-            if RL in columns[default] and (start := columns[default].get(key))
+            for label, start in starts.items()
         ],
+        "space": {key: {"log": spread.log, "choices": bool(spread.choices)} for key, spread in sweep.space.items()},
+        "importances": importances(sweep.space, means, maximize),
         "settings": settings,
         "unfinished": sorted({trial["setting"] for trial in trials} - set(finished)),
         "pruned": sum(trial["state"] == "PRUNED" for trial in trials),
@@ -129,6 +140,12 @@ def _read(folder: Path) -> tuple[Sweep, list[dict[str, Any]]]:
         return sweep, list(json.loads((folder / TRIALS).read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise UserError("no trials.json yet", where=str(folder), fix="run r1-mini sweep to its end") from None
+
+
+def _changes(sweep: Sweep, overrides: Sequence[str]) -> dict[str, Any]:
+    """What a setting sets in its recipe, without the seed."""
+    pairs = [text.split("=", 1) for text in overrides]
+    return {key: json.loads(value) for key, value in pairs if key != sweep.seeds.key}
 
 
 def _proper(column: Column) -> list[Samples]:
@@ -180,24 +197,28 @@ def _figures(column: Column) -> dict[str, Any]:
         "maj_at_k": float(np.mean([metrics.maj_at_k(each, each.n).mean() for each in samples])),
         "mean_tokens": float(metrics.tokens(pooled).mean()),
         "well_formed": float(metrics.well_formed(pooled).mean()),
-        "worked": metrics.voice_shares(pooled).get("worked", 0.0),
+        "entropy": metrics.entropy(pooled),
+        "kl": metrics.kl(pooled),
+        "voices": metrics.voice_shares(pooled),
         "right_and_sound": chains["right_by_right"],
     }
 
 
 def _curve(run: Path) -> list[dict[str, Any]]:
-    found = sorted(run.glob("[0-9][0-9]-grpo/metrics.jsonl"))
-    return read_jsonl(found[-1]) if found else []
+    """The metrics of all stages after the base."""
+    return [row for kind, rows in stage_metrics(run).items() if kind != "base" for row in rows]
 
 
 def as_csv(summary: Mapping[str, Any]) -> str:
     """One row a setting."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    figures = ("pass_at_1", "pass_at_k", "maj_at_k", "mean_tokens", "well_formed", "worked", "right_and_sound")
+    figures = ("pass_at_1", "pass_at_k", "maj_at_k", "mean_tokens", "entropy", "kl", "well_formed", "right_and_sound")
     seeds = [f"seed {seed}" for seed in summary["seeds"]]
     heads = ["setting", summary["objective"], "low", "high", "interquartile mean", "low", "high", *seeds]
-    writer.writerow([*heads, "difference", "low", "high", "p adjusted", "chance of improvement", "verdict", *figures])
+    writer.writerow(
+        [*heads, "difference", "low", "high", "p adjusted", "chance of improvement", "verdict", *figures, *VOICES]
+    )
     for setting in summary["settings"]:
         against = setting["against_default"]
         row = [setting["name"], *_ends(setting["score"]), *_ends(setting["interquartile_mean"])]
@@ -207,7 +228,8 @@ def as_csv(summary: Mapping[str, Any]) -> str:
             if against
             else [""] * 5 + ["default"]
         )
-        writer.writerow([*row, *(setting[figure] for figure in figures)])
+        voices = (setting["voices"][voice] for voice in VOICES)
+        writer.writerow([*row, *(setting[figure] for figure in figures), *voices])
     return out.getvalue()
 
 

@@ -64,7 +64,7 @@ class Range(Settings):
     def distribution(self) -> BaseDistribution:
         """The range as Optuna's. Choices that are no plain values are chosen by their JSON."""
         if self.choices:
-            return CategoricalDistribution([_plain(choice) for choice in self.choices])
+            return CategoricalDistribution([as_choice(choice) for choice in self.choices])
         assert self.low is not None and self.high is not None
         if self.is_whole:
             return IntDistribution(int(self.low), int(self.high), log=self.log)
@@ -82,7 +82,7 @@ class Range(Settings):
 
     def value(self, drawn: Any) -> Any:
         """The recipe's value for what Optuna has drawn."""
-        return next((choice for choice in self.choices if _plain(choice) == drawn), drawn)
+        return next((choice for choice in self.choices if as_choice(choice) == drawn), drawn)
 
 
 class Seeds(Settings):
@@ -191,7 +191,7 @@ class Plan:
             changes = _active(self.sweep.space, dict(zip(self.sweep.space, values, strict=True)))
             if (key := json.dumps(changes)) not in seen:  # those that differ in what is not set are one
                 seen.add(key)
-                yield self._of(changes, {key: _plain(value) for key, value in changes.items()})
+                yield self._of(changes, {key: as_choice(value) for key, value in changes.items()})
 
     def drawn(self, trial: optuna.Trial) -> Setting:
         """The setting that Optuna proposes."""
@@ -258,7 +258,7 @@ def _random_trials(sweep: Sweep) -> Iterator[optuna.Trial]:
 
 def _suggested(trial: optuna.Trial, key: str, spread: Range) -> Any:
     if spread.choices:
-        return trial.suggest_categorical(key, [_plain(choice) for choice in spread.choices])
+        return trial.suggest_categorical(key, [as_choice(choice) for choice in spread.choices])
     assert spread.low is not None and spread.high is not None
     if spread.is_whole:
         return trial.suggest_int(key, int(spread.low), int(spread.high), log=spread.log)
@@ -282,8 +282,8 @@ def _without_recipe(changes: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in changes.items() if key != "recipe"}
 
 
-def _plain(choice: Any) -> Scalar:
-    """A choice as Optuna takes it."""
+def as_choice(choice: Any) -> Scalar:
+    """A choice as Optuna takes it: one that is no plain value as its JSON."""
     return choice if choice is None or isinstance(choice, bool | int | float | str) else json.dumps(choice)
 
 

@@ -381,7 +381,7 @@ def _of(frozen: FrozenTrial) -> Trial:
         tuple(notes["overrides"]),
         notes["seed"],
         notes["folder"],
-        frozen.value,
+        frozen.value if frozen.state == TrialState.COMPLETE else None,  # of a pruned one it is a score in training
         notes.get("reason"),
         notes.get("seconds"),
     )

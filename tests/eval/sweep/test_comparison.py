@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
+from eval.report import sweep_page
 from eval.sweep.comparison import compare_sweep, summarize
 from r1_mini.errors import UserError
 from tests.conftest import SMOKE
@@ -53,6 +55,34 @@ def test_the_files_of_a_comparison_agree_with_each_other(finished, capsys):
     assert "<script" not in page and "learning_rate=0.2" in page
     assert "r1-mini run recipe.yaml grpo.trainer.learning_rate=0.2" in page
     assert "Not told apart from 'learning_rate=0.1'" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_the_policies_are_like_is_told_beside_how_they_score(finished):
+    summary, _ = summarize(finished)
+    best = summary["settings"][0]  # 1110 and 1111: seven worked chains of eight completions are right
+    assert best["changes"] == {"grpo.trainer.learning_rate": 0.2}
+    assert best["right_and_sound"] == pytest.approx(7 / 8)
+    assert best["entropy"] == pytest.approx(0.5)  # the rows say -0.5 nats a token
+    assert best["kl"] is None
+    assert best["voices"]["worked"] == 1.0
+    assert summary["space"] == {"grpo.trainer.learning_rate": {"log": False, "choices": True}}
+    page = sweep_page.render(summary, {each["name"]: [[], []] for each in summary["settings"]})
+    assert "grpo.trainer.learning_rate: a point for each training" in page
+
+
+def test_a_setting_that_stops_at_its_base_is_shown_forced_too(grid, tmp_path):
+    for seed in (0, 1):
+        run = tmp_path / "templates" / f"0.2-{seed}"
+        shutil.rmtree(run / "eval" / "arithmetic" / "02-grpo")
+    worker = start_worker(grid)
+    worker.join(120)
+    study = study_of(grid)
+    study.write_trials()
+    summary, curves = summarize(study.folder)
+    assert [start["name"] for start in summary["starts"]] == ["base", "base, forced", "learning_rate=0.2, forced"]
+    stopped = next(each for each in summary["settings"] if each["name"] == "learning_rate=0.2")
+    assert stopped["score"]["estimate"] == 0.25 and stopped["cells_before"] == []
+    assert "learning_rate=0.2, forced" in sweep_page.render(summary, curves)
 
 
 def test_an_unfinished_setting_is_left_out_and_said(grid):
