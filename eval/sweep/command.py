@@ -72,7 +72,10 @@ def sweep(path: Path, out: Path | None, url: str | None, workers: int, console: 
     if not any(trial.state == TrialState.COMPLETE for trial in study.trials()):
         console.print(f"no trial is complete; their reasons: {folder / TRIALS}", soft_wrap=True)
         return False
-    compare_sweep(folder, None, console)
+    try:
+        compare_sweep(folder, None, console)
+    except UserError as error:  # the trials are done all the same
+        console.print(f"not compared: {error}", soft_wrap=True, markup=False)
     return True
 
 

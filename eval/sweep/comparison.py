@@ -49,9 +49,9 @@ def compare_sweep(folder: Path, out: Path | None, console: Console) -> None:
 
 
 def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[list[dict[str, Any]]]]]:
-    """The summary of a sweep, and each setting's metrics of the last stage, seed by seed.
+    """The summary of a sweep, and each setting's metrics of the stages after the base, seed by seed.
 
-    UserError if the default, or all others, have no finished trial. Settings are compared over the seeds that they and
+    UserError if the default has no finished trial, no seed is finished for all settings, or a trial's run lies elsewhere. Settings are compared over the seeds that they and
     the default have finished.
     """
     sweep, trials = _read(folder)
@@ -68,6 +68,10 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[list[dict[st
     if not shared:
         raise UserError("no seed is finished for every setting", where=str(folder), fix="run the sweep on")
     runs = {name: [folder / "trials" / seeds[seed]["folder"] for seed in shared] for name, seeds in finished.items()}
+    away = [run.name for each in runs.values() for run in each if not run.is_dir()]
+    if away:
+        what = f"{len(away)} finished trials are not here, {away[0]} for one: they ran on another machine"
+        raise UserError(what, where=str(folder), fix=f"copy their folders into {folder / 'trials'}, then compare")
     columns = {name: columns_of_runs(each) for name, each in runs.items()}
     last = checked({name: each[RL if RL in each else BASE] for name, each in columns.items()})
     score = OBJECTIVES[sweep.objective]

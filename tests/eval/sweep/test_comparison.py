@@ -85,6 +85,12 @@ def test_a_setting_that_stops_at_its_base_is_shown_forced_too(grid, tmp_path):
     assert "learning_rate=0.2, forced" in sweep_page.render(summary, curves)
 
 
+def test_trials_that_ran_on_another_machine_are_asked_for(finished):
+    shutil.rmtree(next((finished / "trials").glob("learning_rate=0.3-*-seed1")))
+    with pytest.raises(UserError, match=r"1 finished trials are not here, .*they ran on another machine; copy their"):
+        summarize(finished)
+
+
 def test_an_unfinished_setting_is_left_out_and_said(grid):
     worker = start_worker(grid)
     worker.join(120)
