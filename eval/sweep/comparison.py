@@ -51,8 +51,8 @@ def compare_sweep(folder: Path, out: Path | None, console: Console) -> None:
 def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[list[dict[str, Any]]]]]:
     """The summary of a sweep, and each setting's metrics of the stages after the base, seed by seed.
 
-    UserError if the default has no finished trial, no seed is finished for all settings, or a trial's run lies elsewhere. Settings are compared over the seeds that they and
-    the default have finished.
+    Settings are compared over the seeds that they and the default have finished. UserError if the default has no
+    finished trial, no seed is finished for all settings, or the run of a trial lies on another machine.
     """
     sweep, trials = _read(folder)
     done: dict[str, dict[int, dict[str, Any]]] = {}
