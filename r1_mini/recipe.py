@@ -108,6 +108,14 @@ class BaseStage(Settings):
     def _trl_knows(cls, values: dict[str, Any]) -> dict[str, Any]:
         return _trainer("base", values)
 
+    @model_validator(mode="after")
+    def _muon_has_no_such_field(self) -> Self:
+        for name in self.trainer if self.optimizer == "muon" else ():
+            if name.startswith(("adam_", "optim")):
+                fix = "set `optimizer: adamw` of the stage, or leave it out"
+                raise wrong("has no effect beside the stage's optimizer, muon", fix, f"trainer.{name}")
+        return self
+
 
 class DevExam(Settings):
     """Examination on the dev split while a stage trains; the stage's checkpoint is then the best one examined."""

@@ -135,6 +135,8 @@ def test_a_wrong_setting_is_named_with_its_fix(recipe_file: Write, override: str
         ("base.trainer.learning_rate=.nan", "stages.0.trainer.learning_rate: should be a finite number, got NaN; change it"),
         ("base.trainer.learning_rate=-1", "stages.0.trainer.learning_rate: must be 0 or more, got -1; change it"),
         ("base.trainer.lr_scheduler_type=cosin", "stages.0.trainer.lr_scheduler_type: 'cosin' is not a choice; did you mean 'cosine'?"),
+        ("base.trainer.adam_beta1=0.8", "stages.0.trainer.adam_beta1: has no effect beside the stage's optimizer, muon; set `optimizer: adamw`"),
+        ("base.trainer.optim=sgd", "stages.0.trainer.optim: has no effect beside the stage's optimizer, muon; set `optimizer: adamw`"),
         ("base.trainer.output_dir=x", "stages.0.trainer.output_dir: the pipeline sets this field itself; give --out"),
         ("base.trainer.seed=1", "stages.0.trainer.seed: the pipeline sets this field itself; set `seed` at the top of the recipe"),
         ("grpo.trainer.data_seed=1", "stages.1.trainer.data_seed: the pipeline sets this field itself; set `seed` at the top"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from r1_mini.errors import UserError
 from r1_mini.files import Metrics
 
 
@@ -26,7 +28,10 @@ def progress_bar(console: Console) -> Progress:
 
 
 class Reporter(TrainerCallback):
-    """Writes each step's metrics and moves the bar. `rename` makes a record of the trainer's logs and the step."""
+    """Writes each step's metrics and moves the bar. `rename` makes a record of the trainer's logs and the step.
+
+    UserError at the step at which training has diverged.
+    """
 
     def __init__(
         self,
@@ -36,7 +41,7 @@ class Reporter(TrainerCallback):
         rename: Callable[[Mapping[str, Any], int], dict[str, Any]],
         note: Callable[[Mapping[str, Any]], str],
     ) -> None:
-        self.metrics, self.rename, self.note = metrics, rename, note
+        self.title, self.metrics, self.rename, self.note = title, metrics, rename, note
         self.progress = progress_bar(console)
         self.bar = self.progress.add_task(title, total=None, note="")
         self.last = 0.0
@@ -61,6 +66,10 @@ class Reporter(TrainerCallback):
             return
         now = time.perf_counter()
         step = state.global_step
+        for name in ("loss", "grad_norm"):
+            if math.isnan(logs.get(name, 0.0)) and not args.fp16:  # whose scaler skips such steps
+                fix = f"lower learning_rate, now {args.learning_rate:g} at its highest"
+                raise UserError(f"diverged: {name} is not a number at step {step}", where=self.title, fix=fix)
         record = {"step": step, **self.rename(logs, step), **self.extra, "seconds": round(now - self.last, 4)}
         self.last, self.extra = now, {}
         self.metrics.append(record)

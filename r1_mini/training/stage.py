@@ -17,6 +17,7 @@ OWN_FIELDS: dict[str, Any] = {
     "disable_tqdm": True,
     "logging_strategy": "steps",
     "logging_steps": 1,
+    "logging_nan_inf_filter": False,  # a loss that is no number is to be seen
     "save_strategy": "steps",
     "save_steps": 50,
     "save_total_limit": 1,
