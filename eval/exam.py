@@ -19,7 +19,7 @@ from eval.samples import at_axis, tabled
 from eval.suite import load_suite
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint
-from r1_mini.problems.sources import ProblemSpec
+from r1_mini.problems.sources import Source
 from r1_mini.recipe import DevExam, GrpoStage, Recipe, load
 from r1_mini.runs import RunFolder, find_checkpoint
 
@@ -133,7 +133,7 @@ def _name(checkpoint: Path, voice: str | None) -> str:
     return f"{name}-{voice}" if voice else name
 
 
-def _recipe_problems(checkpoint: Path) -> tuple[ProblemSpec, ...]:
+def _recipe_problems(checkpoint: Path) -> tuple[Source, ...]:
     """The problems of the recipe whose run the checkpoint lies in; none if it lies in no run."""
     run = checkpoint.resolve().parent
     return load(run / "recipe.yaml").problems if is_run(run) else ()

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.metrics import pass_at_k
-from eval.samples import NONE, SOUND, Samples
+from eval.samples import NONE, SOUND, UNCHECKED, Samples
 from eval.stats import LEVEL, RESAMPLES, bootstrap_means, interval_of
 
 PARTS = (
@@ -62,7 +62,7 @@ def _funnel(samples: Samples) -> Floats:
     number = samples.stopped_PN & samples.parsed_PN
     reasons = number & (samples.chain_PN != NONE)
     right = samples.correct_PN
-    sound = reasons & (samples.chain_PN == SOUND)
+    sound = reasons & ((samples.chain_PN == SOUND) | (samples.chain_PN == UNCHECKED))  # as far as anybody can tell
     guesses = number & ~reasons
     counts = (samples.stopped_PN, number, reasons, sound & right, reasons & ~sound & right, guesses & right)
     return np.stack([count.mean(axis=1) for count in counts], axis=1)

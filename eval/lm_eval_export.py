@@ -22,6 +22,7 @@ from r1_mini.errors import UserError
 from r1_mini.files import folder_atomic, write_text_atomic
 from r1_mini.model.tokenizer import WORDS
 from r1_mini.problems import arithmetic
+from r1_mini.problems.judging import same_number
 from r1_mini.sampling.complete import PromptStyle, prompt_for
 
 METRIC = {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}
@@ -114,7 +115,7 @@ def scorer(max_tokens: int | None) -> str:
     tokenizer writes a text in one way only, hence counting its tokens tells the two apart: one that ended has room for
     the stop token. Texts of other tokenizers cannot be counted so, and are taken to have ended.
     """
-    judge = (arithmetic.parse_number, transcript.Transcript, transcript.read, transcript.is_correct)
+    judge = (arithmetic.parse_number, same_number, transcript.Transcript, transcript.read, transcript.is_correct)
     head = _HEAD.format(tags=transcript.TAGS, tag=transcript._TAG.pattern, number=arithmetic._NUMBER.pattern)
     tail = _TAIL.format(budget=max_tokens, token="|".join([*WORDS, r"[\s\S]"]))
     return "\n\n".join([head, *(inspect.getsource(part) for part in judge), tail])
@@ -134,7 +135,8 @@ _TAG = re.compile({tag!r})
 _NUMBER = re.compile({number!r})
 '''
 
-_TAIL = '''BUDGET = {budget!r}  # tokens, None if they cannot be counted
+_TAIL = '''JUDGES = {{"number": same_number}}
+BUDGET = {budget!r}  # tokens, None if they cannot be counted
 TOKEN = re.compile({token!r})
 
 

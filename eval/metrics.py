@@ -13,7 +13,7 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.samples import CHAINS, NONE, VOICES, Samples
+from eval.samples import CHAINS, NONE, UNCHECKED, VOICES, Samples
 
 Floats = NDArray[np.float64]
 
@@ -136,7 +136,7 @@ def chain_truth(samples: Samples) -> dict[str, float]:
     shares = {}
     for answer, correct in (("right", True), ("wrong", False)):
         for code, chain in enumerate(CHAINS):
-            label = f"{answer}_by_{chain}" if code != NONE else f"{answer}_without"
+            label = f"{answer}_without" if code == NONE else f"{answer}_{'by_' if code != UNCHECKED else ''}{chain}"
             shares[label] = float(((samples.correct_PN == correct) & (samples.chain_PN == code)).mean())
     return shares
 

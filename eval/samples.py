@@ -15,17 +15,20 @@ from numpy.typing import NDArray
 from eval.suite import Asked, Suite
 from r1_mini.errors import UserError, shown
 from r1_mini.problems.checking import chain_is_right, check_chain
+from r1_mini.problems.judging import JUDGES, VALUES
 from r1_mini.rewards import RULES
 from r1_mini.sampling.complete import Drawing, Text
-from r1_mini.transcript import Transcript, parse_number, read
+from r1_mini.transcript import Transcript, read
 
 VOICES = ("direct", "worked", "checked", "none")
-CHAINS = ("right", "wrong", "none")
-SOUND, NONE = CHAINS.index("right"), CHAINS.index("none")
+CHAINS = ("right", "wrong", "none", "unchecked")
+"""What is known of a chain of steps: `none` is none there, `unchecked` one that no exact checker reads."""
+SOUND, NONE, UNCHECKED = (CHAINS.index(chain) for chain in ("right", "none", "unchecked"))
 EXAM = ("suite", "split", "temperature", "top_p", "max_tokens", "seed")
 """Fields that are the same in every row of a file, and have to be in every file that is compared."""
 _TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("key", "family", "question", "answer", "prompt", "completion", "finish", "voice", "chain"), str),
+    "judge": str,
     **dict.fromkeys(("suite", "split", "model"), str),
     **dict.fromkeys(("n_tokens", "sample_index", "max_tokens", "seed"), int),
     **dict.fromkeys(("correct", "well_formed"), bool),
@@ -33,6 +36,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "logp_reference": (int, float, type(None)),
     "difficulty": dict,
     "axis": (str, type(None)),
+    "formula": (str, type(None)),
     "parsed": (str, type(None)),
     "first_wrong": (int, type(None)),
 }
@@ -42,8 +46,8 @@ def row(asked: Asked, text: str, made: Text, index: int, model: str, suite: Suit
     """One completion, judged: what samples.jsonl holds of it. `text` is the prompt."""
     problem = asked.problem
     transcript = read(made.text, made.finish)
-    rewards = {name: rule(transcript, problem.answer) for name, rule in RULES.items()}
-    chain, first_wrong = judged(problem.question, transcript)
+    rewards = {name: rule(transcript, problem.answer, problem.judge) for name, rule in RULES.items()}
+    chain, first_wrong = judged(problem.formula, transcript)
     return {
         "key": problem.key,
         "family": problem.family,
@@ -52,6 +56,8 @@ def row(asked: Asked, text: str, made: Text, index: int, model: str, suite: Suit
         "split": suite.split,
         "question": problem.question,
         "answer": problem.answer,
+        "judge": problem.judge,
+        "formula": problem.formula,
         "prompt": text,
         "completion": made.text,
         "n_tokens": made.n_tokens,
@@ -75,14 +81,16 @@ def row(asked: Asked, text: str, made: Text, index: int, model: str, suite: Suit
     }
 
 
-def judged(question: str, transcript: Transcript) -> tuple[str, int | None]:
-    """Whether the chain is right from the question to a number, and the first step that is wrong, counted from 1.
+def judged(formula: str | None, transcript: Transcript) -> tuple[str, int | None]:
+    """Whether the chain is right from the formula to a number, and the first step that is wrong, counted from 1.
 
     A completion that thinks nothing, or whose thinking does not end, has no chain.
     """
     if transcript.thinking is None or not transcript.thinking.strip():
         return "none", None
-    steps = check_chain(question, transcript.thinking)
+    if formula is None:
+        return "unchecked", None
+    steps = check_chain(formula, transcript.thinking)
     wrong = next((place for place, step in enumerate(steps, start=1) if step.verdict == "wrong"), None)
     return ("right" if chain_is_right(steps) else "wrong"), wrong
 
@@ -109,7 +117,7 @@ class Samples:
     correct_PN: NDArray[np.bool_]
     tokens_PN: NDArray[np.int32]
     stopped_PN: NDArray[np.bool_]
-    parsed_PN: NDArray[np.bool_]  # stopped, and what is in the answer tags is a number
+    parsed_PN: NDArray[np.bool_]  # stopped, and what is in the answer tags is an answer
     formed_PN: NDArray[np.bool_]
     voice_PN: NDArray[np.int8]  # index into VOICES
     chain_PN: NDArray[np.int8]  # index into CHAINS
@@ -182,7 +190,8 @@ def tabled(rows: Iterable[Mapping[str, Any]], where: str) -> Samples:
         if entry["sample_index"] in cells[problem]:
             what = f"`key` {entry['key']} has sample {entry['sample_index']} twice"
             raise UserError(what, where=where, fix=again)
-        value = parse_number(entry["parsed"]) if entry["finish"] == "stop" and entry["parsed"] is not None else None
+        said = entry["parsed"] if entry["finish"] == "stop" else None
+        value = None if said is None else VALUES[entry["judge"]](said)
         cells[problem][entry["sample_index"]] = (
             entry["correct"],
             entry["n_tokens"],
@@ -230,7 +239,8 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
                     raise UserError(f"field `{field}` is missing", where=where, fix=again)
                 if not isinstance(entry[field], kind):
                     raise UserError(f"field `{field}` is {shown(entry[field])}", where=where, fix=again)
-            if entry["voice"] not in VOICES or entry["chain"] not in CHAINS or "depth" not in entry["difficulty"]:
+            known = entry["voice"] in VOICES and entry["chain"] in CHAINS and entry["judge"] in JUDGES
+            if not known or "depth" not in entry["difficulty"]:
                 raise UserError("not a sample that this program wrote", where=where, fix=again)
             yield entry
 

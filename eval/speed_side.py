@@ -195,6 +195,7 @@ def _steps(
             {
                 "prompt": prompts,
                 "answer": [problem.answer for problem in _problems(case)],
+                "judge": [problem.judge for problem in _problems(case)],
                 "silent": [index % case.prompts < case.silent for index in range(len(prompts))],
             }
         ),

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, mode
 from r1_mini import settings_file
 from r1_mini.errors import UserError, nearest
 from r1_mini.problems.problem import Problem, Split
-from r1_mini.problems.sources import ProblemSpec, exam
+from r1_mini.problems.sources import AnySource, Source
 from r1_mini.sampling.complete import PromptStyle
 
 OWN = "own"
@@ -36,7 +36,7 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    spec: ProblemSpec
+    spec: AnySource
     number: int = Field(ge=1, strict=True)
     axis: str | None = Field(None, min_length=1, max_length=40)
     """How these problems lie outside the distribution of training; None is inside, and counts in the headline."""
@@ -100,7 +100,7 @@ class Asked:
 def load_suite(
     name: str,
     *,
-    recipe_problems: Sequence[ProblemSpec] = (),
+    recipe_problems: Sequence[Source] = (),
     families: Iterable[str] | None = None,
     limit: int | None = None,
     where: str = "evaluate.suite",
@@ -129,12 +129,12 @@ def load_suite(
     if not suite.problems:
         raise UserError("the suite asks nothing", where=str(path), fix="add `problems`")
     if families is not None:
-        known = {entry.spec.family for entry in suite.problems}
+        known = {entry.spec.name for entry in suite.problems}
         for family in families:
             if family not in known:
                 raise UserError(f"the suite has no family '{family}'", where=where, fix=nearest(family, known))
         suite = suite.model_copy(
-            update={"problems": tuple(entry for entry in suite.problems if entry.spec.family in families)}
+            update={"problems": tuple(entry for entry in suite.problems if entry.spec.name in families)}
         )
     try:
         asked = _drawn(suite)[:limit]
@@ -163,7 +163,7 @@ def _drawn(suite: Suite) -> list[Asked]:
     used: set[str] = set()
     placed: list[tuple[float, int, Asked]] = []
     for index, entry in enumerate(suite.problems):
-        drawn = exam(entry.spec, suite.split, entry.number, suite.seed, suite.min_depth, used)
+        drawn = entry.spec.exam(suite.split, entry.number, suite.seed, suite.min_depth, used)
         used.update(problem.key for problem in drawn)
         for place, problem in enumerate(drawn):
             asked = Asked(replace(problem, question=SURFACES[entry.surface](problem.question)), entry.axis)

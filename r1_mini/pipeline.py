@@ -57,11 +57,11 @@ def _run_stage(
 ) -> tuple[Path, float]:
     """The stage's checkpoint folder and the seconds it took, now or when it was done."""
     recipe = folder.recipe
-    specs, seed = recipe.problems_of(stage), recipe.seed_of(stage)
+    sources, seed = recipe.problems_of(stage), recipe.seed_of(stage)
     inputs = fingerprint(
         {
             "stage": stage.model_copy(update={"seed": None}),
-            "problems": specs,
+            "problems": sources,
             "seed": seed,
             "start": checkpoint_hash(start) if start else None,
             "source": source(),
@@ -82,18 +82,18 @@ def _run_stage(
     if isinstance(stage, BaseStage):
         from r1_mini.training.base import train_base
 
-        train_base(stage, specs, seed, work, checkpoint, console)
+        train_base(stage, sources, seed, work, checkpoint, console)
     elif isinstance(stage, RejectionStage):
         from r1_mini.training.rejection import train_by_rejection
 
         assert start is not None, "a recipe starts from a model or a base stage"
-        train_by_rejection(stage, specs, start, seed, work, checkpoint, console)
+        train_by_rejection(stage, sources, start, seed, work, checkpoint, console)
     else:
         from r1_mini.training.grpo import train_grpo
 
         assert start is not None, "a recipe starts from a model or a base stage"
         dev_score = examine.on_dev(stage.dev) if stage.dev is not None else None
-        train_grpo(stage, specs, start, seed, work, checkpoint, console, dev_score)
+        train_grpo(stage, sources, start, seed, work, checkpoint, console, dev_score)
     for file in ("metrics.jsonl", "trainer.json"):
         shutil.copy(work / file, checkpoint / file)
     for logged in ("runs", "completions"):  # what TRL wrote for TensorBoard, and its tables of completions

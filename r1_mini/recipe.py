@@ -18,12 +18,12 @@ from pydantic_core import PydanticCustomError
 
 from r1_mini import settings_file
 from r1_mini.errors import UserError, nearest, shown
-from r1_mini.problems.sources import ProblemSpec
+from r1_mini.problems.sources import AnySource, Source
 from r1_mini.trainer_fields import TrainerError, check_trainer
 
 Families = Annotated[tuple[str, ...], Strict(False), Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Problems = Annotated[tuple[ProblemSpec, ...], Strict(False)]
+Problems = Annotated[tuple[AnySource, ...], Strict(False)]
 
 
 def wrong(what: str, fix: str, key: str = "") -> PydanticCustomError:
@@ -264,7 +264,7 @@ class Recipe(Settings):
         """The stage's own seed, else the recipe's."""
         return self.seed if stage.seed is None else stage.seed
 
-    def problems_of(self, stage: Stage) -> tuple[ProblemSpec, ...]:
+    def problems_of(self, stage: Stage) -> tuple[Source, ...]:
         """What a stage draws from: its own problems, else the recipe's."""
         return stage.problems or self.problems
 

@@ -16,15 +16,16 @@ from typing import Any
 
 from r1_mini.transcript import Finish, Transcript, is_correct, read
 
-Rule = Callable[[Transcript, str], float]
+Rule = Callable[[Transcript, str, str], float]
+"""(completion, the right answer, its judge) -> reward."""
 
 
-def accuracy(transcript: Transcript, answer: str) -> float:
-    """1 if the completion is finished and its answer has exactly the right value, else 0."""
-    return float(is_correct(transcript, answer))
+def accuracy(transcript: Transcript, answer: str, judge: str = "number") -> float:
+    """1 if the completion is finished and its answer is right, else 0."""
+    return float(is_correct(transcript, answer, judge))
 
 
-def well_formed(transcript: Transcript, answer: str = "") -> float:
+def well_formed(transcript: Transcript, answer: str = "", judge: str = "") -> float:
     """1 if the completion is finished and is `<think>…</think><answer>…</answer>`, whatever it says, else 0."""
     return float(transcript.well_formed)
 
@@ -74,7 +75,7 @@ CONTROLS: dict[str, Control] = {
 def as_trl_reward(name: str) -> Callable[..., list[float]]:
     """The rule or control as one of TRL's `reward_funcs`: one float for each completion of the batch.
 
-    Beside TRL's own arguments it needs two columns: `answer` from the data set and `finish` from the sampler.
+    Beside TRL's own arguments it needs columns: `answer` and `judge` from the data set, `finish` from the sampler.
     """
     known = [*RULES, *CONTROLS]
     if name not in known:
@@ -88,11 +89,11 @@ def as_trl_reward(name: str) -> Callable[..., list[float]]:
         completions: Sequence[str],
         completion_ids: Sequence[Sequence[int]],
         answer: Sequence[str],
+        judge: Sequence[str],
         finish: Sequence[Finish],
         **columns: Any,
     ) -> list[float]:
-        read_all = map(read, completions, finish)
-        scores = [rule(transcript, right) for transcript, right in zip(read_all, answer, strict=True)]
+        scores = [rule(*one) for one in zip(map(read, completions, finish), answer, judge, strict=True)]
         if name in RULES:
             return scores
         rng = random.Random(repr((name, prompts, completions)))  # the batch's own: the same when a run resumes

@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Literal
 
-from r1_mini.problems.arithmetic import parse_number as parse_number
+from r1_mini.problems.judging import JUDGES
 
 Finish = Literal["stop", "length"]
 Voice = Literal["direct", "worked", "checked", "none"]
@@ -89,9 +89,6 @@ def read(completion: str, finish: Finish) -> Transcript:
     return Transcript(thinking, answer, finish, well_formed)
 
 
-def is_correct(transcript: Transcript, answer: str) -> bool:
-    """Whether a finished completion gives exactly the value of `answer`, in whatever notation."""
-    if transcript.finish != "stop" or transcript.answer is None:
-        return False
-    value = parse_number(transcript.answer)
-    return value is not None and value == parse_number(answer)
+def is_correct(transcript: Transcript, answer: str, judge: str = "number") -> bool:
+    """Whether a finished completion gives the right answer, by a judge of `problems.judging`."""
+    return transcript.finish == "stop" and transcript.answer is not None and JUDGES[judge](transcript.answer, answer)

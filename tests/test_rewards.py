@@ -71,7 +71,9 @@ def test_a_control_gives_the_same_batch_the_same_rewards_and_another_batch_other
     def paid(prompt: str) -> list[float]:
         texts = [RIGHT, WRONG] * 32
         ids = [[1]] * 64
-        return as_trl_reward("random")([prompt] * 64, texts, ids, answer=["19"] * 64, finish=["stop"] * 64)
+        return as_trl_reward("random")(
+            [prompt] * 64, texts, ids, answer=["19"] * 64, judge=["number"] * 64, finish=["stop"] * 64
+        )
 
     assert paid("12+7") == paid("12+7")
     assert paid("12+7") != paid("7+12")
@@ -85,6 +87,7 @@ def test_as_a_trl_reward_a_rule_scores_each_completion_with_its_own_answer_and_f
         completions=[RIGHT, RIGHT, RIGHT, BARE],
         completion_ids=[[1], [2], [3], [4]],
         answer=["19", "18", "19", "19"],
+        judge=["number"] * 4,
         finish=["stop", "stop", "length", "stop"],
         trainer_state=None,
         log_metric=None,
@@ -104,7 +107,9 @@ def test_the_adapter_has_the_arguments_that_trl_passes() -> None:
 
 def test_a_column_of_the_wrong_length_is_an_error_and_not_a_silent_score() -> None:
     with pytest.raises(ValueError):
-        as_trl_reward("accuracy")([""] * 2, [RIGHT, RIGHT], [[], []], answer=["19"], finish=["stop", "stop"])
+        as_trl_reward("accuracy")(
+            [""] * 2, [RIGHT, RIGHT], [[], []], answer=["19"], judge=["number"], finish=["stop", "stop"]
+        )
 
 
 def test_an_unknown_rule_is_refused_with_the_nearest_known() -> None:

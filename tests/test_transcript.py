@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_mini.transcript import Transcript, is_correct, parse_number, prompt, read, write
+from r1_mini.problems.arithmetic import parse_number
+from r1_mini.transcript import Transcript, is_correct, prompt, read, write
 
 WORKED = "<think>12+7=19\n19-3=16</think><answer>16</answer>"
 

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from eval.report.svg import COLORS, INK, STYLE, axes_of, drawn, variables
-from eval.report.words import CHAINS, Summary, signed
+from eval.report.words import Summary, chains_of, signed
 
-FILL = {"right": "right", "wrong": "luck", "without": "none"}  # color by the chain; a wrong answer is hatched
+FILL = {"right": "right", "wrong": "luck", "without": "none", "unchecked": "d"}  # color by the chain; a wrong answer is hatched
 MOST_STEPS = 12  # later first wrong steps share a bar
 
 
@@ -91,7 +91,7 @@ def chain_truth(summary: Summary) -> Markup:
         axes = axes_of(figure, "share of completions")
         axes.grid(axis="y", visible=False)
         left = np.zeros(len(scores))
-        for key, label in CHAINS.items():
+        for key, label in chains_of(summary).items():
             answer, chain = key.split("_")[0], key.split("_")[-1]
             width = np.array([score["chains"][key] for score in scores.values()])
             color, hatch = COLORS[FILL[chain]], "////" if answer == "wrong" else None

@@ -90,8 +90,8 @@ def _chain(row: Mapping[str, Any]) -> Chain:
     if answer is not None and len(answer) > MOST_ANSWER:
         answer = f"{answer[:MOST_ANSWER]} … {len(answer) - MOST_ANSWER:,} more characters"
     chain = Chain(row["correct"], row["voice"], row["n_tokens"], answer, row["completion"], (), 0)
-    if transcript.well_formed and transcript.thinking is not None:
-        steps = tuple(check_chain(row["question"], transcript.thinking))
+    if transcript.well_formed and transcript.thinking is not None and row["formula"] is not None:
+        steps = tuple(check_chain(row["formula"], transcript.thinking))
         written = sum(len(line.strip()) for line in transcript.thinking.split("\n"))
         chain = replace(chain, raw=None, steps=steps, left_out=written - sum(len(step.text) for step in steps))
     return cut(chain, MOST_TEXT[0])

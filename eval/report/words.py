@@ -19,8 +19,10 @@ CHAINS = {
     "wrong_by_right": "wrong, sound",
     "wrong_by_wrong": "wrong, unsound",
     "wrong_without": "wrong, no chain",
+    "right_unchecked": "right, unchecked",
+    "wrong_unchecked": "wrong, unchecked",
 }
-"""Answer, then chain: a sound one has no wrong step left standing and arrives at a number."""
+"""Answer, then chain: a sound one has no wrong step left standing and arrives at a number; some have no checker."""
 
 
 def percent(share: float) -> str:
@@ -208,12 +210,24 @@ def table(summary: Summary) -> list[Section]:
         row("cut off", lambda s: one_decimal(100 * s["truncated"])),
     ]
     voices = [row(f"voice {name}", share("voices", name)) for name in VOICES]
-    chains = [row(label, share("chains", key)) for key, label in CHAINS.items()]
+    chains = [row(label, share("chains", key)) for key, label in chains_of(summary).items()]
     sections = [accuracy, completions, voices, chains]
     runs = max(len(score["seeds"]) for score in scores)
     if runs > 1:
         sections.append([(f"run {place + 1}", [_run(score, place) for score in scores]) for place in range(runs)])
     return sections
+
+
+def chains_of(summary: Summary) -> dict[str, str]:
+    """Those of `CHAINS` that occur, or could have: chains are either checked or not, in most exams."""
+    scores = list(summary["scores"].values())
+    kinds = {key: any(score["chains"].get(key) for score in scores) for key in CHAINS}
+    checked = any(there for key, there in kinds.items() if "_by_" in key)
+    return {
+        key: label
+        for key, label in CHAINS.items()
+        if kinds[key] or (checked and not key.endswith("unchecked")) or key.endswith("without")
+    }
 
 
 def _run(score: Any, place: int) -> str:

@@ -1,20 +1,30 @@
 """Where problems come from: an endless stream for training, a fixed list of distinct problems for an exam.
 
-The depth is chosen first, each one equally likely; then problems of that depth are drawn until the split admits one.
+An entry of a recipe's `problems:` names its source: a family of this package, drawn on the spot, for one. Of a family,
+the depth is chosen first, each one equally likely; then problems of that depth are drawn until the split admits one.
 Deep problems are rejected more often, because more is solved on their way, and would otherwise be rarer in training.
 """
 
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
-from r1_mini.problems.arithmetic import canonical_key
 from r1_mini.problems.families import FAMILIES
 from r1_mini.problems.families.family import Axes
 from r1_mini.problems.problem import Problem, Split, is_held_out, split_of
@@ -22,15 +32,46 @@ from r1_mini.problems.problem import Problem, Split, is_held_out, split_of
 PATIENCE = 20_000  # draws from one cell without a problem that can be used, before the cell counts as exhausted
 
 
-class ProblemSpec(BaseModel):
-    """One entry of a recipe's `problems:`, such as `{family: sum, terms: [2, 6], digits: 2, weight: 0.98}`."""
+class Source(BaseModel, ABC):
+    """One entry of a recipe's `problems:`. The same seed draws the same problems."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    family: str
-    axes: Axes
+    KEY: ClassVar[str]
+    """The key that tells an entry of this source from others."""
+
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """How often this entry is drawn, relative to the others."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What its problems are called in an exam."""
+
+    @property
+    def letters(self) -> str:
+        """Characters of its texts that arithmetic does not have."""
+        return ""
+
+    @abstractmethod
+    def draw(self, split: Split, rng: random.Random) -> Problem:
+        """A random problem of a split; all but test may teach (`may_teach`)."""
+
+    @abstractmethod
+    def exam(self, split: Split, n: int, seed: int, min_depth: int = 1, used: Container[str] = ()) -> list[Problem]:
+        """`n` distinct problems of a split, none of less depth where depth is known, their keys not in `used`.
+
+        ValueError if there are too few.
+        """
+
+
+class ProblemSpec(Source):
+    """A family of this package, such as `{family: sum, terms: [2, 6], digits: 2, weight: 0.98}`."""
+
+    KEY = "family"
+
+    family: str
+    axes: Axes
 
     @model_validator(mode="before")
     @classmethod
@@ -59,6 +100,67 @@ class ProblemSpec(BaseModel):
     def _to_flat(self) -> dict[str, Any]:
         return {"family": self.family, **self.axes.model_dump(mode="json"), "weight": self.weight}
 
+    @property
+    def name(self) -> str:
+        return self.family
+
+    @property
+    def letters(self) -> str:
+        return FAMILIES[self.family].letters
+
+    def draw(self, split: Split, rng: random.Random) -> Problem:
+        return self._draw_one(rng.choice(FAMILIES[self.family].cells(self.axes)), split, rng)
+
+    def exam(self, split: Split, n: int, seed: int, min_depth: int = 1, used: Container[str] = ()) -> list[Problem]:
+        """As every source; the problems are dealt in turn to each depth from `min_depth`."""
+        rng = random.Random(f"exam {split} {seed}")
+        depths = [depth for depth in FAMILIES[self.family].cells(self.axes) if depth >= min_depth]
+        if not depths:
+            raise ValueError(f"no problem of depth {min_depth} or more in {self.model_dump()}")
+        drawn: dict[str, Problem] = {}
+        while len(drawn) < n:
+            depth = depths[len(drawn) % len(depths)]
+            problem = self._draw_one(depth, split, rng, lambda key: key in drawn or key in used)
+            drawn[problem.key] = problem
+        return list(drawn.values())
+
+    def _draw_one(
+        self, depth: int, split: Split, rng: random.Random, is_used: Callable[[str], bool] = lambda key: False
+    ) -> Problem:
+        """A problem of one cell that belongs to the split and whose key is not used yet."""
+        family = FAMILIES[self.family]
+        for _ in range(PATIENCE):
+            sketch = family.sketch(rng, self.axes, depth)
+            key = family.key(sketch)
+            if split_of(key) != split or is_used(key):
+                continue
+            if split == "test" or not any(map(is_held_out, family.inside(sketch))):  # may_teach, before the solution
+                return family.problem(sketch)
+        raise ValueError(
+            f"{self.model_dump()}: no further {split} problem of depth {depth} in {PATIENCE} draws; "
+            "ask for fewer problems, larger numbers or less depth"
+        )
+
+
+SOURCES: tuple[type[Source], ...] = (ProblemSpec,)
+"""What an entry of `problems:` may be. A new source is a file beside this one and its name here."""
+
+
+def source_of(entry: Any) -> Source:
+    """The source that an entry of `problems:` names; ValueError says what is wrong with it."""
+    if isinstance(entry, Source):
+        return entry
+    keys = entry if isinstance(entry, Mapping) else {}
+    kind = next((kind for kind in SOURCES if kind.KEY in keys), ProblemSpec)
+    try:
+        return kind.model_validate(entry)
+    except ValidationError as error:
+        raise ValueError("; ".join(_sentence(detail) for detail in error.errors())) from None
+
+
+AnySource = Annotated[Source, PlainValidator(source_of), PlainSerializer(lambda source: source.model_dump(mode="json"))]
+"""The type of an entry in a pydantic model."""
+
 
 def _nearest(name: object, known: Iterable[str]) -> str:
     return repr(get_close_matches(str(name), known, n=1, cutoff=0)[0])
@@ -70,47 +172,10 @@ def _sentence(detail: ErrorDetails) -> str:
     return f"{'.'.join(map(str, detail['loc']))} {detail['input']!r}: {detail['msg']}"
 
 
-def draw(specs: Sequence[ProblemSpec], split: Split, seed: int | str) -> Iterator[Problem]:
+def draw(sources: Sequence[Source], split: Split, seed: int | str) -> Iterator[Problem]:
     """An endless stream of a split's problems, the same for the same seed; all but test may teach (`may_teach`)."""
     rng = random.Random(f"{split} {seed}")
-    weights = [spec.weight for spec in specs]
-    cells = [FAMILIES[spec.family].cells(spec.axes) for spec in specs]
+    weights = [source.weight for source in sources]
     while True:
-        (chosen,) = rng.choices(range(len(specs)), weights)
-        yield _draw_one(specs[chosen], rng.choice(cells[chosen]), split, rng)
-
-
-def exam(
-    spec: ProblemSpec, split: Split, n: int, seed: int, min_depth: int = 1, used: Container[str] = ()
-) -> list[Problem]:
-    """`n` distinct problems of a split, dealt in turn to each depth from `min_depth`, their keys not in `used`.
-
-    ValueError if a depth has too few.
-    """
-    rng = random.Random(f"exam {split} {seed}")
-    depths = [depth for depth in FAMILIES[spec.family].cells(spec.axes) if depth >= min_depth]
-    if not depths:
-        raise ValueError(f"no problem of depth {min_depth} or more in {spec.model_dump()}")
-    drawn: dict[str, Problem] = {}
-    while len(drawn) < n:
-        problem = _draw_one(spec, depths[len(drawn) % len(depths)], split, rng, lambda key: key in drawn or key in used)
-        drawn[problem.key] = problem
-    return list(drawn.values())
-
-
-def _draw_one(
-    spec: ProblemSpec, depth: int, split: Split, rng: random.Random, is_used: Callable[[str], bool] = lambda key: False
-) -> Problem:
-    """A problem of one cell that belongs to the split and whose key is not used yet."""
-    family = FAMILIES[spec.family]
-    for _ in range(PATIENCE):
-        tree = family.sketch(rng, spec.axes, depth)
-        key = canonical_key(tree)
-        if split_of(key) != split or is_used(key):
-            continue
-        if split == "test" or not any(map(is_held_out, family.inside(tree))):  # may_teach, before the costly solution
-            return family.problem(tree)
-    raise ValueError(
-        f"{spec.model_dump()}: no further {split} problem of depth {depth} in {PATIENCE} draws; "
-        "ask for fewer problems, larger numbers or less depth"
-    )
+        (chosen,) = rng.choices(sources, weights)
+        yield chosen.draw(split, rng)

@@ -56,14 +56,14 @@ def understood(question: str) -> Problem:
 def _show(console: Console, problem: Problem, completion: str, finish: Finish) -> None:
     transcript = read(completion, finish)
     console.print(Text(problem.question, style="bold"))
-    if transcript.thinking is None:
+    if transcript.thinking is None or problem.formula is None:
         console.print(Text(f"  {completion}"))
     else:
-        for step in check_chain(problem.question, transcript.thinking):
+        for step in check_chain(problem.formula, transcript.thinking):
             mark, color = _MARKS[step.verdict]
             reason = f"  ({step.reason})" if step.reason else ""
             console.print(Text.assemble(f"  {mark} ", (step.text, color), (reason, "dim")))
-    verdict = "right" if is_correct(transcript, problem.answer) else f"wrong, it is {problem.answer}"
+    verdict = "right" if is_correct(transcript, problem.answer, problem.judge) else f"wrong, it is {problem.answer}"
     ending = "" if finish == "stop" else "; cut off at the longest completion"
     said = "no answer" if transcript.answer is None else f"answer {transcript.answer.strip()}"
     color = "green" if verdict == "right" else "red"

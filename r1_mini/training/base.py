@@ -15,7 +15,7 @@ from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import save_checkpoint
 from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.model.tokenizer import make_tokenizer
-from r1_mini.problems.sources import ProblemSpec
+from r1_mini.problems.sources import Source
 from r1_mini.recipe import BaseStage
 from r1_mini.training.callbacks import Reporter, progress_bar
 from r1_mini.training.corpus import corpus, tokenized
@@ -37,7 +37,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def train_base(
-    stage: BaseStage, specs: tuple[ProblemSpec, ...], seed: int, work: Path, out: Path, console: Console
+    stage: BaseStage, sources: tuple[Source, ...], seed: int, work: Path, out: Path, console: Console
 ) -> None:
     """Train and save the checkpoint in the folder `out`; `work` holds what resuming needs."""
     tokenizer = make_tokenizer()
@@ -51,7 +51,7 @@ def train_base(
     rows = config.max_steps * per_step
     with progress_bar(console) as bar:
         task = bar.add_task("corpus", total=rows, note="")
-        texts = texts_of(stage, specs, rows, seed)
+        texts = texts_of(stage, sources, rows, seed)
         dataset = tokenized(
             texts, tokenizer, rows, config.per_device_train_batch_size, seed, lambda count: bar.advance(task, count)
         )
@@ -76,11 +76,11 @@ def train_base(
     save_checkpoint(model, tokenizer, out)
 
 
-def texts_of(stage: BaseStage, specs: tuple[ProblemSpec, ...], rows: int, seed: int) -> Iterator[tuple[str, str]]:
+def texts_of(stage: BaseStage, sources: tuple[Source, ...], rows: int, seed: int) -> Iterator[tuple[str, str]]:
     """The (prompt, completion) pairs that the stage trains on, in order: the early mixture, then the last."""
     early = round(stage.early_share * rows)
-    first = corpus(specs, (stage.early_voices or stage.voices).model_dump(), stage.wording, f"{seed} early")
-    last = corpus(specs, stage.voices.model_dump(), stage.wording, f"{seed} late")
+    first = corpus(sources, (stage.early_voices or stage.voices).model_dump(), stage.wording, f"{seed} early")
+    last = corpus(sources, stage.voices.model_dump(), stage.wording, f"{seed} late")
     return chain(islice(first, early), islice(last, rows - early))
 
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from r1_mini.problems.arithmetic import canonical_key, operations, parse
 from r1_mini.problems.problem import Problem, is_held_out
-from r1_mini.problems.sources import ProblemSpec, draw
+from r1_mini.problems.sources import Source, draw
 from r1_mini.transcript import prompt, write
 
 _NUMBER = re.compile(r"\d+")
@@ -22,12 +22,12 @@ a token weighs more, and the model would learn a larger share of them than the c
 
 
 def corpus(
-    specs: Sequence[ProblemSpec], voices: Mapping[str, float], wording: str, seed: int | str
+    sources: Sequence[Source], voices: Mapping[str, float], wording: str, seed: int | str
 ) -> Iterator[tuple[str, str]]:
     """An endless stream of (prompt, completion) over the base split. The answer always follows from the chain."""
     rng = random.Random(f"corpus {seed}")
     names, shares = list(voices), list(voices.values())
-    for problem in draw(specs, "base", seed):
+    for problem in draw(sources, "base", seed):
         (voice,) = rng.choices(names, shares)
         yield prompt(problem.question), completion(problem, voice, wording, rng)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
-from r1_mini.problems.sources import ProblemSpec, draw
+from r1_mini.problems.sources import Source, draw
 from r1_mini.recipe import GrpoStage
 from r1_mini.rewards import as_trl_reward
 from r1_mini.sampling.complete import encoded, prompt_for, stop_tokens
@@ -29,7 +29,7 @@ from r1_mini.training.dev_exam import DevExam, Score
 from r1_mini.training.rollout_metrics import rollout_metrics
 from r1_mini.training.scoring import narrow_tiles, score, score_in_backward
 from r1_mini.training.stage import arguments, open_metrics, train
-from r1_mini.transcript import Finish, read
+from r1_mini.transcript import Finish, is_correct, read
 
 DEFAULTS: dict[str, Any] = {
     "max_steps": 150,
@@ -71,7 +71,8 @@ class Trainer(GRPOTrainer):
             row["finish"] = end  # a column for the rewards
         transcripts = [read(text, end) for text, end in zip(completions, finish, strict=True)]
         lengths = [len(ids) for ids in completion_ids_list]
-        for name, value in rollout_metrics(transcripts, [row["answer"] for row in inputs], lengths).items():
+        right = [is_correct(t, row["answer"], row["judge"]) for t, row in zip(transcripts, inputs, strict=True)]
+        for name, value in rollout_metrics(transcripts, right, lengths).items():
             self._metrics[mode][name].append(value)
         rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         weighted_PG = (rewards * self.reward_weights.to(rewards.device)).nansum(dim=1).view(-1, self.num_generations)
@@ -236,7 +237,7 @@ def sample_groups(prompts: Sequence[str], trainer: Trainer) -> dict[str, list[An
 
 def train_grpo(
     stage: GrpoStage,
-    specs: tuple[ProblemSpec, ...],
+    sources: tuple[Source, ...],
     start: Path,
     seed: int,
     work: Path,
@@ -258,9 +259,13 @@ def train_grpo(
     config.save_steps = math.ceil(config.save_steps / period) * period
     generations = math.ceil(config.max_steps * config.gradient_accumulation_steps / served)
     prompts = generations * config.generation_batch_size // config.num_generations
-    problems = list(islice(draw(specs, "train", seed), prompts))
+    problems = list(islice(draw(sources, "train", seed), prompts))
     dataset = Dataset.from_dict(
-        {"prompt": [prompt_for(tokenizer, p.question) for p in problems], "answer": [p.answer for p in problems]}
+        {
+            "prompt": [prompt_for(tokenizer, problem.question) for problem in problems],
+            "answer": [problem.answer for problem in problems],
+            "judge": [problem.judge for problem in problems],
+        }
     )
     torch.manual_seed(seed)
     trainer = Trainer(

@@ -23,7 +23,7 @@ from r1_mini.errors import UserError
 from r1_mini.files import Metrics, folder_atomic, read_jsonl
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.problems.problem import Problem
-from r1_mini.problems.sources import ProblemSpec, draw
+from r1_mini.problems.sources import Source, draw
 from r1_mini.recipe import RejectionStage
 from r1_mini.sampling.complete import encoded, prompt_for, stop_tokens
 from r1_mini.sampling.engine import Completion, Decoding, rollout
@@ -48,7 +48,7 @@ Rollouts = Sequence[tuple[Problem, Sequence[int], Sequence[Completion]]]
 
 def train_by_rejection(
     stage: RejectionStage,
-    specs: tuple[ProblemSpec, ...],
+    sources: tuple[Source, ...],
     start: Path,
     seed: int,
     work: Path,
@@ -59,7 +59,7 @@ def train_by_rejection(
 
     UserError if a round finds no right completion.
     """
-    problems = draw(specs, "train", seed)
+    problems = draw(sources, "train", seed)
     for number in range(stage.rounds):
         asked = list(islice(problems, stage.prompts))
         folder = work / f"round-{number:03d}"
@@ -144,19 +144,19 @@ def judged(
 
     `distinct` keeps each text of a problem once.
     """
-    kept, transcripts, answers, lengths = [], [], [], []
+    kept, transcripts, right, lengths = [], [], [], []
     for problem, prompt, group in rollouts:
         seen = set()
         for done in group:
             transcript = read(tokenizer.decode(done.tokens, skip_special_tokens=True), done.finish)
             transcripts.append(transcript)
-            answers.append(problem.answer)
+            right.append(is_correct(transcript, problem.answer, problem.judge))
             lengths.append(len(done.tokens))
             text = tuple(done.tokens)
-            if is_correct(transcript, problem.answer) and not (distinct and text in seen):
+            if right[-1] and not (distinct and text in seen):
                 seen.add(text)
                 kept.append({"input_ids": [*prompt, *text], "labels": [-100] * len(prompt) + [*text]})
-    metrics = rollout_metrics(transcripts, answers, lengths)
+    metrics = rollout_metrics(transcripts, right, lengths)
     tokens = sum(lengths)
     surprise = -sum(sum(done.logprobs) for _, _, group in rollouts for done in group) / tokens
     return kept, {**metrics, "length": tokens / len(lengths), "entropy": surprise, "kept": len(kept)}

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
-from r1_mini.transcript import Transcript, Voice, is_correct
+from r1_mini.transcript import Transcript, Voice
 
 
 def rollout_metrics(
-    transcripts: Sequence[Transcript], answers: Sequence[str], lengths: Sequence[int]
+    transcripts: Sequence[Transcript], right: Sequence[bool], lengths: Sequence[int]
 ) -> dict[str, float]:
     """Shares and mean lengths (tokens) over B completions; the mean of nothing is NaN."""
-    right = [is_correct(transcript, answer) for transcript, answer in zip(transcripts, answers, strict=True)]
     voices = [transcript.voice for transcript in transcripts]
     pairs = list(zip(lengths, right, strict=True))
     return {

@@ -34,6 +34,8 @@ def make_row(key: str, mark: str, index: int = 0, depth: int = 2, **changes: Any
         "split": "test",
         "question": "1+1+1",
         "answer": "3",
+        "judge": "number",
+        "formula": "1+1+1",
         "prompt": "User: 1+1+1\nAssistant:",
         "completion": completion,
         "n_tokens": len(completion),

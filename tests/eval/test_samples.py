@@ -49,6 +49,12 @@ def test_thinking_that_never_ends_is_no_chain():
     assert judged("1+1+1", read("<think>1+1=2", "length")) == ("none", None)
 
 
+def test_a_chain_that_nobody_can_check_is_neither_right_nor_wrong():
+    thinking = read("<think>Ann has 3 apples, so</think><answer>3</answer>", "stop")
+    assert judged(None, thinking) == ("unchecked", None)
+    assert judged(None, read("<think></think><answer>3</answer>", "stop")) == ("none", None)
+
+
 def test_an_axis_is_apart_from_the_exam_proper():
     samples = tabled(make_rows({"a": "1"}) + make_rows({"b": "0"}, axis="far"), "here")
     assert axes_of(samples) == ["far"]

@@ -6,7 +6,7 @@ from itertools import islice
 import pytest
 
 from r1_mini.problems.problem import Problem, may_teach, split_of
-from r1_mini.problems.sources import ProblemSpec, draw, exam
+from r1_mini.problems.sources import ProblemSpec, draw
 
 SUM = {"family": "sum", "terms": [2, 6], "largest": 99}
 PRODUCT = {"family": "product", "digits": 2}
@@ -33,7 +33,7 @@ def test_no_test_problem_is_in_any_stream_and_seeds_do_not_matter() -> None:
     tested = {
         problem.key
         for spec in specs(SUM, PRODUCT, EXPRESSION)
-        for problem in exam(spec, "test", 200, seed=0, min_depth=2)
+        for problem in spec.exam("test", 200, seed=0, min_depth=2)
     }
     seen = {
         key
@@ -72,28 +72,28 @@ def test_weights_are_the_shares_of_the_entries() -> None:
 
 
 def test_an_exam_has_distinct_problems_of_its_split_evenly_over_the_depths() -> None:
-    problems = exam(*specs(SUM), "test", 400, seed=0, min_depth=2)
+    problems = specs(SUM)[0].exam("test", 400, seed=0, min_depth=2)
     assert len({problem.key for problem in problems}) == 400
     assert {split_of(problem.key) for problem in problems} == {"test"}
     assert Counter(problem.difficulty["depth"] for problem in problems) == {2: 100, 3: 100, 4: 100, 5: 100}
-    assert problems == exam(*specs(SUM), "test", 400, seed=0, min_depth=2)
-    assert problems[:100] == exam(*specs(SUM), "test", 100, seed=0, min_depth=2)
+    assert problems == specs(SUM)[0].exam("test", 400, seed=0, min_depth=2)
+    assert problems[:100] == specs(SUM)[0].exam("test", 100, seed=0, min_depth=2)
 
 
 def test_an_exam_does_not_ask_what_is_used_already() -> None:
-    used = {problem.key for problem in exam(*specs(SUM), "test", 100, seed=0)}
-    assert not used & {problem.key for problem in exam(*specs(SUM), "test", 100, seed=0, used=used)}
+    used = {problem.key for problem in specs(SUM)[0].exam("test", 100, seed=0)}
+    assert not used & {problem.key for problem in specs(SUM)[0].exam("test", 100, seed=0, used=used)}
 
 
 def test_an_exam_on_dev_holds_dev_problems_and_leaves_test_alone() -> None:
-    assert {split_of(problem.key) for problem in exam(*specs(EXPRESSION), "dev", 100, seed=0)} == {"dev"}
+    assert {split_of(problem.key) for problem in specs(EXPRESSION)[0].exam("dev", 100, seed=0)} == {"dev"}
 
 
 def test_an_exam_that_its_problems_cannot_fill_names_the_depth() -> None:
     with pytest.raises(ValueError, match=r"'product', 'digits': \[1, 1\].* no further test problem of depth 1 .*fewer"):
-        exam(*specs({"family": "product", "digits": 1}), "test", 100, seed=0)
+        specs({"family": "product", "digits": 1})[0].exam("test", 100, seed=0)
     with pytest.raises(ValueError, match="no problem of depth 9 or more"):
-        exam(*specs(SUM), "test", 10, seed=0, min_depth=9)
+        specs(SUM)[0].exam("test", 10, seed=0, min_depth=9)
 
 
 def test_an_entry_reads_its_axes_and_writes_them_flat() -> None:

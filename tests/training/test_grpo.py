@@ -55,7 +55,11 @@ def make_trainer(tmp_path, **fields):
         **fields,
     }
     config = GRPOConfig(**arguments(DEFAULTS, settings, tmp_path, 0))
-    rows = {"prompt": ["User: 1+2\nAssistant:", "User: 12-4\nAssistant:"] * 4, "answer": ["3", "8"] * 4}
+    rows = {
+        "prompt": ["User: 1+2\nAssistant:", "User: 12-4\nAssistant:"] * 4,
+        "answer": ["3", "8"] * 4,
+        "judge": ["number"] * 8,
+    }
     rewards = [as_trl_reward("accuracy")]
     return Trainer(
         rollout_seed=0,
@@ -173,7 +177,10 @@ def test_rows_without_advantage_are_not_scored_unless_they_have_a_kl_term(traine
 def test_advantages_equal_those_of_stock_trl_and_are_zero_where_a_group_is_scored_alike(trainer_of, monkeypatch, scale):
     trainer = trainer_of(scale_rewards=scale)
     rewards = torch.tensor([[1.1], [0.1], [0.1], [0.0], [0.3], [0.3], [0.3], [0.3]])
-    inputs = [{"prompt": p, "answer": "3"} for p in ["User: 1+2\nAssistant:"] * 4 + ["User: 3-0\nAssistant:"] * 4]
+    inputs = [
+        {"prompt": p, "answer": "3", "judge": "number"}
+        for p in ["User: 1+2\nAssistant:"] * 4 + ["User: 3-0\nAssistant:"] * 4
+    ]
     monkeypatch.setattr(GRPOTrainer, "_calculate_rewards", lambda self, *args: rewards)
     ours = trainer._generate_and_score_completions([dict(row) for row in inputs])["advantages"]
     monkeypatch.setattr(Trainer, "_calculate_rewards", lambda self, *args: rewards)
@@ -256,7 +263,10 @@ def test_advantages_are_centered_within_each_group_or_within_the_batch(tmp_path,
 
     GRPOTrainer._calculate_rewards, kept = (lambda self, *args: rewards(*args)), GRPOTrainer._calculate_rewards
     try:
-        inputs = [{"prompt": p, "answer": "3"} for p in ["User: 1+2\nAssistant:"] * 4 + ["User: 3-0\nAssistant:"] * 4]
+        inputs = [
+            {"prompt": p, "answer": "3", "judge": "number"}
+            for p in ["User: 1+2\nAssistant:"] * 4 + ["User: 3-0\nAssistant:"] * 4
+        ]
         out = trainer._generate_and_score_completions(inputs)
     finally:
         GRPOTrainer._calculate_rewards = kept

@@ -79,7 +79,9 @@ def train(start, folder, **changes):
 
 
 def test_rounds_follow_each_other_and_a_cut_one_goes_on_to_the_same_bits(start, tmp_path, monkeypatch):
-    monkeypatch.setattr(rejection, "is_correct", lambda transcript, answer: True)  # nothing that random weights say is
+    monkeypatch.setattr(
+        rejection, "is_correct", lambda transcript, answer, judge: True
+    )  # nothing that random weights say is
     weights, rows = train(start, tmp_path / "whole")
     assert [row["step"] for row in rows] == list(range(1, 10))  # 10 completions in batches of 4, 3 rounds
     assert [row["round"] for row in rows] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
@@ -111,7 +113,7 @@ def test_training_makes_what_was_kept_more_likely(start, tmp_path, monkeypatch, 
         return [[Completion(tokens, [0.0] * len(tokens), "stop")] * samples for _ in prompts]
 
     monkeypatch.setattr(rejection, "rollout", same)
-    monkeypatch.setattr(rejection, "is_correct", lambda transcript, answer: True)
+    monkeypatch.setattr(rejection, "is_correct", lambda transcript, answer, judge: True)
     train(start, tmp_path, rounds=1)
 
     def surprise(folder):

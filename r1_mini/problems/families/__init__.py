@@ -10,7 +10,7 @@ from r1_mini.problems.families.product import Product
 from r1_mini.problems.families.sum import Sum
 from r1_mini.problems.problem import Problem
 
-FAMILIES: dict[str, Family[Any]] = {family.name: family for family in (Sum(), Product(), Expression())}
+FAMILIES: dict[str, Family[Any, Any]] = {family.name: family for family in (Sum(), Product(), Expression())}
 
 
 def solve(question: str) -> Problem:

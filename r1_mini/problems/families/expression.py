@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import field_validator, model_validator
 
 from r1_mini.problems.arithmetic import DEEPEST_NESTING, LONGEST_TEXT, RANK, Tree, numbers, operations, render
-from r1_mini.problems.families.family import Axes, Family, Range, Whole, upto, within
+from r1_mini.problems.families.family import Arithmetic, Axes, Range, Whole, upto, within
 
 TRIES = 1000  # failed attempts before the axes count as impossible
 
@@ -45,7 +45,7 @@ class ExpressionAxes(Axes):
         return self
 
 
-class Expression(Family[ExpressionAxes]):
+class Expression(Arithmetic[ExpressionAxes]):
     name = "expression"
     axes = ExpressionAxes
 

@@ -21,22 +21,53 @@ class Axes(BaseModel):
 
 
 AxesT = TypeVar("AxesT", bound=Axes)
+SketchT = TypeVar("SketchT")
 
 
-class Family(ABC, Generic[AxesT]):
-    """A kind of problem: which questions there are, how hard each is, and how it is worked."""
+class Family(ABC, Generic[AxesT, SketchT]):
+    """A kind of problem: which questions there are, how hard each is, and how it is worked.
+
+    A sketch is a question that is not yet solved.
+    """
 
     name: str
     axes: type[AxesT]
-    restates = True  # whether the restate wording exists
+    letters = ""
+    """Characters of its texts that arithmetic does not have."""
 
     @abstractmethod
     def cells(self, axes: AxesT) -> list[int]:
         """The depths (number of steps) that these axes can yield, ascending."""
 
     @abstractmethod
-    def sketch(self, rng: random.Random, axes: AxesT, depth: int) -> Tree:
-        """A random question of this depth, not yet solved."""
+    def sketch(self, rng: random.Random, axes: AxesT, depth: int) -> SketchT:
+        """A random question of this depth."""
+
+    @abstractmethod
+    def key(self, sketch: SketchT) -> str:
+        """The canonical form of the question, which decides its split."""
+
+    @abstractmethod
+    def inside(self, sketch: SketchT) -> Iterator[str]:
+        """Keys of the problems of two or more operations that are solved on the way; never the question's own."""
+
+    @abstractmethod
+    def problem(self, sketch: SketchT) -> Problem:
+        """The question with its worked solution; ValueError if it is not of this family."""
+
+    def solve(self, question: str) -> Problem:
+        """The problem that a text asks; ValueError says why it is none of this family."""
+        raise ValueError(f"a question of family {self.name} is not read from text")
+
+    def draw(self, rng: random.Random, axes: AxesT, depth: int | None = None) -> Problem:
+        """A random problem; every depth that the axes allow is equally likely unless one is given."""
+        return self.problem(self.sketch(rng, axes, rng.choice(self.cells(axes)) if depth is None else depth))
+
+
+class Arithmetic(Family[AxesT, Tree]):
+    """A family whose questions are expressions, worked by reducing them."""
+
+    restates = True  # whether the restate wording exists
 
     @abstractmethod
     def measure(self, tree: Tree) -> dict[str, int]:
@@ -46,18 +77,20 @@ class Family(ABC, Generic[AxesT]):
         """The expression that the worked solution reduces: the question itself, unless the family spreads it first."""
         return tree
 
-    def inside(self, tree: Tree) -> Iterator[str]:
-        """Keys of the problems of two or more operations that are solved on the way; never the question's own."""
-        key, worked = canonical_key(tree), self.worked(tree)
-        parts = passed_through(worked) if worked is tree else chain(passed_through(worked), [worked])
+    def key(self, sketch: Tree) -> str:
+        return canonical_key(sketch)
+
+    def inside(self, sketch: Tree) -> Iterator[str]:
+        key, worked = canonical_key(sketch), self.worked(sketch)
+        parts = passed_through(worked) if worked is sketch else chain(passed_through(worked), [worked])
         return (part for part in map(canonical_key, parts) if part != key)
 
-    def problem(self, tree: Tree) -> Problem:
-        """The question with its worked solution; ValueError if it is not of this family or divides by zero."""
-        difficulty = self.measure(tree)
+    def problem(self, sketch: Tree) -> Problem:
+        """As every family; ValueError also where it divides by zero."""
+        difficulty = self.measure(sketch)
         steps: list[str] = []
         restated: list[str] = []
-        standing = self.worked(tree)
+        standing = self.worked(sketch)
         while not is_plain(standing):
             operation, result, standing = reduce_once(standing)
             steps.append(f"{render(operation)}={render(result)}")
@@ -65,22 +98,18 @@ class Family(ABC, Generic[AxesT]):
                 restated.append(render(standing))
         return Problem(
             family=self.name,
-            question=render(tree),
+            question=render(sketch),
             answer=render(standing),
             steps=tuple(steps),
             restated=tuple(restated),
             difficulty=difficulty,
-            key=canonical_key(tree),
-            inside=frozenset(self.inside(tree)),
+            key=canonical_key(sketch),
+            inside=frozenset(self.inside(sketch)),
+            formula=render(sketch),
         )
 
     def solve(self, question: str) -> Problem:
-        """The problem that a text asks; ValueError says why it is none of this family."""
         return self.problem(parse(question))
-
-    def draw(self, rng: random.Random, axes: AxesT, depth: int | None = None) -> Problem:
-        """A random problem; every depth that the axes allow is equally likely unless one is given."""
-        return self.problem(self.sketch(rng, axes, rng.choice(self.cells(axes)) if depth is None else depth))
 
 
 def _as_pair(value: Any, info: ValidationInfo) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import random
 from typing import Annotated
 
 from r1_mini.problems.arithmetic import Tree, numbers, operations, partial_products, render
-from r1_mini.problems.families.family import Axes, Family, Pair, within
+from r1_mini.problems.families.family import Arithmetic, Axes, Pair, within
 
 
 class ProductAxes(Axes):
@@ -16,7 +16,7 @@ class ProductAxes(Axes):
     """Exactly so many in the first factor and in the second; one number stands for both."""
 
 
-class Product(Family[ProductAxes]):
+class Product(Arithmetic[ProductAxes]):
     name = "product"
     axes = ProductAxes
     restates = False

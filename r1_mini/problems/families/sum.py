@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import model_validator
 
 from r1_mini.problems.arithmetic import LONGEST_TEXT, Tree, render
-from r1_mini.problems.families.family import Axes, Family, Range, Whole, upto, within
+from r1_mini.problems.families.family import Arithmetic, Axes, Range, Whole, upto, within
 
 TRIES = 10_000  # failed attempts before the axes count as impossible
 
@@ -35,7 +35,7 @@ class SumAxes(Axes):
         return self
 
 
-class Sum(Family[SumAxes]):
+class Sum(Arithmetic[SumAxes]):
     name = "sum"
     axes = SumAxes
 

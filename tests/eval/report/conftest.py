@@ -28,6 +28,8 @@ def make_row(number: int, index: int, completion: str, **changes: Any) -> dict[s
         "difficulty": {"depth": 2 + number % 4, "digits": 1},
         "question": question,
         "answer": answer,
+        "judge": "number",
+        "formula": question,
         "prompt": f"User: {question}\nAssistant:",
         "completion": completion,
         "n_tokens": 20,
