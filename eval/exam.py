@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -17,6 +16,7 @@ from eval.harness import Candidate, drawing_of, drawn, examine, read_note
 from eval.publish import publish
 from eval.samples import at_axis, tabled
 from eval.suite import load_suite
+from r1_mini import processes
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.problems.sources import Source
@@ -75,7 +75,10 @@ class Exam:
             folder = run.path / place
             beside = sorted(other.parent / place for other in run.path.resolve().parent.glob("*/recipe.yaml"))
             spent += examine(candidate, self.suite, self.asked, folder, console, replaces=True, beside=beside)
-            run.update_manifest(samples={f"{self.suite.name}/{candidate.name}": read_note(folder)["sha256"]})
+            if processes.is_main():
+                run.update_manifest(samples={f"{self.suite.name}/{candidate.name}": read_note(folder)["sha256"]})
+        if not processes.is_main():
+            return
         if first == last:
             console.print(f"no grpo stage, so nothing to compare; the samples: {run.path / 'eval' / self.suite.name}")
             return
@@ -107,7 +110,7 @@ def evaluate(
     folder = out or Path("runs") / "eval" / suite.name
     for candidate in candidates:
         examine(candidate, suite, asked, folder / candidate.name, console)
-    if PartialState().is_main_process:
+    if processes.is_main():
         columns = {name: column(name, [folder / name], [None]) for name in names}
         publish(checked(columns), suite.name, folder, console)
 

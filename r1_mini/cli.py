@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from r1_mini import processes
 from r1_mini.errors import UserError, disk_error
 
 app = typer.Typer(
@@ -51,7 +52,7 @@ def run(
 
     from r1_mini.recipe import load
 
-    console = Console()
+    console = Console(quiet=not processes.is_main())
     with console.status("checking the recipe"):  # importing TRL takes seconds
         settings = load(recipe, overrides or ())
     folder = out or Path("runs") / settings.name
@@ -306,4 +307,5 @@ def _fail(error: Exception, code: int) -> int:
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
+    if processes.is_main():  # the others fail of the same, or because it does
+        sys.stderr.write(f"{line}\n")

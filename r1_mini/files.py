@@ -110,6 +110,16 @@ class Metrics:
         self.close()
 
 
+class NoMetrics:
+    """In the place of `Metrics` where another process writes them."""
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def _is_record(line: bytes, keep_through: int) -> bool:
     """Is this a whole line, and of a step to keep?"""
     if not line.endswith(b"\n"):

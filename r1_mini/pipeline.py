@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import resource
 import shutil
@@ -13,11 +14,12 @@ from typing import Any, Protocol
 import torch
 from rich.console import Console
 
+from r1_mini import processes
 from r1_mini.files import read_jsonl
 from r1_mini.logs import quiet
 from r1_mini.machine import source, versions
 from r1_mini.recipe import BaseStage, DevExam, Recipe, RejectionStage, Stage, fingerprint
-from r1_mini.runs import RunFolder, checkpoint_hash, find_checkpoint
+from r1_mini.runs import Inputs, RunFolder, checkpoint_hash, find_checkpoint
 
 
 class Examiner(Protocol):
@@ -33,9 +35,15 @@ class Examiner(Protocol):
 
 
 def run(recipe: Recipe, out: Path, console: Console, examine: Examiner) -> None:
-    """Every stage of `recipe` into the run folder `out`, then the exam over its checkpoints."""
+    """Every stage of `recipe` into the run folder `out`, then the exam over its checkpoints.
+
+    Under `accelerate launch` all processes work, and the main one writes.
+    """
     start = None if recipe.model is None else find_checkpoint(Path(recipe.model))
-    with RunFolder(out, recipe) as folder, quiet(folder.path / "log.txt"):
+    folder = RunFolder(out, recipe)
+    with contextlib.ExitStack() as held:
+        processes.on_main(lambda: held.enter_context(folder) and None)
+        held.enter_context(quiet(folder.path / "log.txt"))
         checkpoints = {} if start is None else {"00-model": start}
         seconds: dict[str, float] = {}
         for number, stage in enumerate(recipe.stages, start=1):
@@ -43,8 +51,9 @@ def run(recipe: Recipe, out: Path, console: Console, examine: Examiner) -> None:
             start, seconds[name] = _run_stage(folder, name, stage, start, console, examine)
             checkpoints[name] = start
         examine(folder, checkpoints, seconds, console)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        folder.update_manifest(peak_memory_mib=max(peak, folder.manifest.get("peak_memory_mib", 0)))
+        if processes.is_main():
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            folder.update_manifest(peak_memory_mib=max(peak, folder.manifest.get("peak_memory_mib", 0)))
 
 
 def _run_stage(
@@ -58,25 +67,24 @@ def _run_stage(
     """The stage's checkpoint folder and the seconds it took, now or when it was done."""
     recipe = folder.recipe
     sources, seed = recipe.problems_of(stage), recipe.seed_of(stage)
-    inputs = fingerprint(
-        {
-            "stage": stage.model_copy(update={"seed": None}),
-            "problems": sources,
-            "seed": seed,
-            "start": checkpoint_hash(start) if start else None,
-            "source": source(),
-            "versions": versions(),
-            "threads": torch.get_num_threads(),
-        }
-    )
-    work, found = folder.begin_stage(name, inputs)
+    said = {
+        "stage": stage.model_copy(update={"seed": None}),
+        "problems": sources,
+        "seed": seed,
+        "start": checkpoint_hash(start) if start else None,
+        "source": source(),
+        "versions": versions(),
+    }
+    done_by = {"threads": torch.get_num_threads(), "processes": processes.count()}
+    inputs = Inputs(fingerprint(said), fingerprint({**said, **done_by}))
+    work, found = processes.on_main(lambda: folder.begin_stage(name, inputs))
     if found is not None:
-        here = folder.adopt_stage(name, found)
+        here = processes.on_main(lambda: folder.adopt_stage(name, found))
         console.print(f"{name:<10} done before, skipped")
         return here, folder.seconds_of(name)
 
     checkpoint = work / "finished"
-    checkpoint.mkdir(exist_ok=True)
+    processes.on_main(lambda: checkpoint.mkdir(exist_ok=True))
     before = _seconds_spent(work / "metrics.jsonl")
     begun = time.perf_counter()
     if isinstance(stage, BaseStage):
@@ -94,13 +102,17 @@ def _run_stage(
         assert start is not None, "a recipe starts from a model or a base stage"
         dev_score = examine.on_dev(stage.dev) if stage.dev is not None else None
         train_grpo(stage, sources, start, seed, work, checkpoint, console, dev_score)
-    for file in ("metrics.jsonl", "trainer.json"):
-        shutil.copy(work / file, checkpoint / file)
-    for logged in ("runs", "completions"):  # what TRL wrote for TensorBoard, and its tables of completions
-        if (work / logged).is_dir():
-            shutil.copytree(work / logged, checkpoint / logged, dirs_exist_ok=True)
-    spent = before + time.perf_counter() - begun
-    return folder.finish_stage(name, inputs, checkpoint, spent), folder.seconds_of(name)
+
+    def finish() -> Path:
+        for file in ("metrics.jsonl", "trainer.json"):
+            shutil.copy(work / file, checkpoint / file)
+        for logged in ("runs", "completions"):  # what TRL wrote for TensorBoard, and its tables of completions
+            if (work / logged).is_dir():
+                shutil.copytree(work / logged, checkpoint / logged, dirs_exist_ok=True)
+        return folder.finish_stage(name, inputs, checkpoint, before + time.perf_counter() - begun)
+
+    processes.wait()
+    return processes.on_main(finish), folder.seconds_of(name)
 
 
 def _seconds_spent(metrics: Path) -> float:

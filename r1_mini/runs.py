@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from r1_mini import settings_file
 from r1_mini.errors import UserError, disk_error, shown
@@ -36,6 +36,15 @@ from r1_mini.recipe import Recipe, dump, fingerprint
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _WORK = ".work-"  # a stage in progress; survives a kill, so that the stage can resume
+
+
+class Inputs(NamedTuple):
+    """Fingerprints of what goes into a stage."""
+
+    settings: str
+    """Of all that is said to train: settings, problems, start, program."""
+    exact: str
+    """And of how many processes and threads do it, which decide the last bits."""
 
 
 class RunFolder:
@@ -97,11 +106,11 @@ class RunFolder:
         """Set keys of manifest.json; a mapping is merged into the mapping that is there."""
         write_json_atomic(self.path / "manifest.json", _merged(self.manifest, changes))
 
-    def begin_stage(self, name: str, inputs: str) -> tuple[Path, Path | None]:
+    def begin_stage(self, name: str, inputs: Inputs) -> tuple[Path, Path | None]:
         """The work folder for stage `name`, and the folder of the finished stage if it is done already.
 
-        While a run beside this one is at a stage with the same inputs (a fingerprint), this one waits for it. The work
-        folder holds what resuming needs; it is emptied if it was left by other inputs.
+        While a run beside this one is at a stage with exactly the same inputs, this one waits for it. The work folder
+        holds what resuming needs, also on another number of processes; it is emptied if other settings left it.
         """
         folder = self.path / f"{_WORK}{name}"
         while True:
@@ -115,27 +124,26 @@ class RunFolder:
                 return folder, found
             time.sleep(0.5)
 
-    def _is_begun_beside(self, name: str, inputs: str) -> bool:
+    def _is_begun_beside(self, name: str, inputs: Inputs) -> bool:
         """Whether a process is at a stage with these inputs in a run beside this one."""
         here = self.path.resolve()
         for marker in here.parent.glob(f"*/{_WORK}*/inputs"):
             with contextlib.suppress(OSError):  # it may be finished by now
-                if marker.parent != here / f"{_WORK}{name}" and marker.read_text(encoding="utf-8") == inputs:
+                if marker.parent != here / f"{_WORK}{name}" and marker.read_text(encoding="utf-8") == inputs.exact:
                     with _holding(marker.parent, wait=False) as was_free:
                         if not was_free:
                             return True
         return False
 
-    def finish_stage(self, name: str, inputs: str, checkpoint: Path, seconds: float) -> Path:
+    def finish_stage(self, name: str, inputs: Inputs, checkpoint: Path, seconds: float) -> Path:
         """Give the filled folder `checkpoint` its place as stage `name`, with its stage.json; the work folder goes."""
         target = self.path / name
         files = sha256_of_files(checkpoint)
-        write_json_atomic(
-            checkpoint / "stage.json", {"fingerprint": inputs, "seconds": round(seconds, 3), "files": files}
-        )
+        note = {"settings": inputs.settings, "fingerprint": inputs.exact, "seconds": round(seconds, 3), "files": files}
+        write_json_atomic(checkpoint / "stage.json", note)
         take_place(checkpoint, target)
         remove(self.path / f"{_WORK}{name}")
-        self._note_stage(name, inputs, seconds, files, None)
+        self._note_stage(name, inputs.exact, seconds, files, None)
         self._note_origin()
         return target
 
@@ -171,8 +179,8 @@ class RunFolder:
         }
         self.update_manifest(stages={name: entry})
 
-    def stage_done(self, inputs: str) -> Path | None:
-        """The folder of a finished stage with this fingerprint of inputs, in this run or one beside it, else None.
+    def stage_done(self, inputs: Inputs) -> Path | None:
+        """The folder of a finished stage with these inputs, in this run or exactly in one beside it, else None.
 
         Its files are hashed again: one that was damaged or changed by hand does not count.
         """
@@ -180,18 +188,20 @@ class RunFolder:
         for run in [here, *sorted(beside for beside in here.parent.iterdir() if beside != here)]:
             with contextlib.suppress(OSError):
                 for note in sorted(run.glob("[!.]*/stage.json")) if (run / "recipe.yaml").is_file() else ():
-                    if _is_finished(note, inputs):
+                    wanted = ("settings", inputs.settings) if run == here else ("fingerprint", inputs.exact)
+                    if _is_finished(note, *wanted):
                         return note.parent
         return None
 
 
-def _prepare(folder: Path, inputs: str) -> None:
-    """Make a stage's work folder, or empty one that other inputs left."""
-    marker = folder / "inputs"
-    if not marker.exists() or marker.read_text(encoding="utf-8") != inputs:
+def _prepare(folder: Path, inputs: Inputs) -> None:
+    """Make a stage's work folder, or empty one that other settings left."""
+    marker = folder / "settings"
+    if not marker.exists() or marker.read_text(encoding="utf-8") != inputs.settings:
         remove(folder)
         folder.mkdir()
-        write_text_atomic(marker, inputs)
+        write_text_atomic(marker, inputs.settings)
+    write_text_atomic(folder / "inputs", inputs.exact)
 
 
 @contextlib.contextmanager
@@ -215,11 +225,11 @@ def _holding(folder: Path, wait: bool = True) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _is_finished(note: Path, inputs: str) -> bool:
-    """Does this stage.json belong to an undamaged stage made from these inputs?"""
+def _is_finished(note: Path, key: str, fingerprint: str) -> bool:
+    """Does this stage.json belong to an undamaged stage, and is its `key` this fingerprint?"""
     try:
         stage = json.loads(note.read_text(encoding="utf-8"))
-        return bool(stage["fingerprint"] == inputs) and sha256_of_files(note.parent) == stage["files"]
+        return bool(stage[key] == fingerprint) and sha256_of_files(note.parent) == stage["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

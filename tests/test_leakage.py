@@ -18,12 +18,15 @@ TINY = sorted((Path(__file__).parents[1] / "recipes" / "tiny").glob("*.yaml"))
 
 def drawn_by(recipe):
     """All that the texts of a recipe depend on; recipes that differ in the loss alone read the same."""
-    base_stage, grpo_stage = recipe.stages
-    return recipe.problems, base_stage, grpo_stage.problems, groups(grpo_stage), recipe.seed, recipe.evaluate
+    base_stage, *others = recipe.stages
+    asked = [(stage.problems, groups(stage)) for stage in others]
+    return recipe.problems, base_stage, asked, recipe.seed, recipe.evaluate
 
 
 def groups(stage):
-    """How many problems a GRPO stage draws."""
+    """How many problems a stage of reinforcement draws."""
+    if stage.kind == "rejection":
+        return stage.rounds * stage.prompts
     settings = {**grpo.DEFAULTS, **stage.trainer}
     rollouts = settings["max_steps"] * settings["per_device_train_batch_size"]
     return rollouts * settings.get("gradient_accumulation_steps", 1) // settings["num_generations"]

@@ -29,7 +29,7 @@ from r1_mini.files import (
     write_text_atomic,
 )
 from r1_mini.recipe import Recipe, load
-from r1_mini.runs import RunFolder, find_checkpoint, first_difference, stage_metrics
+from r1_mini.runs import Inputs, RunFolder, find_checkpoint, first_difference, stage_metrics
 
 
 @pytest.fixture
@@ -41,7 +41,10 @@ def names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
 
 
-def finish(run: RunFolder, name: str, inputs: str, weights: str = "weights") -> Path:
+INPUTS, OTHERS = Inputs("settings", "exact"), Inputs("other settings", "other exact")
+
+
+def finish(run: RunFolder, name: str, inputs: Inputs, weights: str = "weights") -> Path:
     """What a stage does: fill the work folder, then take its place."""
     checkpoint = run.begin_stage(name, inputs)[0] / "checkpoint"
     checkpoint.mkdir()
@@ -228,27 +231,27 @@ def test_hashes_are_sha256_of_the_bytes(tmp_path: Path) -> None:
 
 def test_a_finished_stage_is_found_by_what_went_into_it(tmp_path: Path, recipe: Recipe) -> None:
     with RunFolder(tmp_path / "run", recipe) as run:
-        assert run.stage_done("inputs") is None
-        folder = finish(run, "01-base", "inputs")
-        assert run.stage_done("inputs") == folder
-        assert run.stage_done("other inputs") is None
+        assert run.stage_done(INPUTS) is None
+        folder = finish(run, "01-base", INPUTS)
+        assert run.stage_done(INPUTS) == folder
+        assert run.stage_done(OTHERS) is None
         assert names(run.path) == [".lock", "01-base", "manifest.json", "recipe.yaml"]
         stage = run.manifest["stages"]["01-base"]
-    assert stage["fingerprint"] == "inputs"
+    assert stage["fingerprint"] == "exact"
     assert stage["seconds"] == 1.5
     assert stage["sha256"] == {"model.safetensors": sha256(folder / "model.safetensors")}
 
 
 def test_a_stage_of_another_run_is_copied_instead_of_redone(tmp_path: Path, recipe: Recipe) -> None:
     with RunFolder(tmp_path / "a", recipe) as run:
-        done = finish(run, "01-base", "inputs")
+        done = finish(run, "01-base", INPUTS)
     (tmp_path / "thesis").mkdir()
     with RunFolder(tmp_path / "b", recipe.model_copy(update={"name": "b"})) as run:
-        found = run.stage_done("inputs")
+        found = run.stage_done(INPUTS)
         assert found == done
         folder = run.adopt_stage("01-base", found)
         assert sha256_of_files(folder) == sha256_of_files(done)
-        assert run.stage_done("inputs") == folder
+        assert run.stage_done(INPUTS) == folder
         assert run.manifest["stages"]["01-base"]["copied_from"] == str(done)
         assert run.adopt_stage("01-base", folder) == folder
 
@@ -256,7 +259,7 @@ def test_a_stage_of_another_run_is_copied_instead_of_redone(tmp_path: Path, reci
 @pytest.mark.parametrize("damage", ["changed", "missing", "added", "unreadable note"])
 def test_a_damaged_stage_does_not_count_as_done(tmp_path: Path, recipe: Recipe, damage: str) -> None:
     with RunFolder(tmp_path / "run", recipe) as run:
-        folder = finish(run, "01-base", "inputs")
+        folder = finish(run, "01-base", INPUTS)
         match damage:
             case "changed":
                 (folder / "model.safetensors").write_text("Weights", encoding="utf-8")
@@ -265,29 +268,44 @@ def test_a_damaged_stage_does_not_count_as_done(tmp_path: Path, recipe: Recipe, 
             case "added":
                 (folder / "extra").touch()
             case _:
-                (folder / "stage.json").write_text('{"fingerprint": "inputs"', encoding="utf-8")
-        assert run.stage_done("inputs") is None
-        assert run.stage_done("inputs") is None
-        finish(run, "01-base", "inputs")
-        assert run.stage_done("inputs") == folder
+                (folder / "stage.json").write_text('{"fingerprint": "exact"', encoding="utf-8")
+        assert run.stage_done(INPUTS) is None
+        assert run.stage_done(INPUTS) is None
+        finish(run, "01-base", INPUTS)
+        assert run.stage_done(INPUTS) == folder
 
 
 def test_a_stage_in_progress_keeps_its_work_only_for_the_same_inputs(tmp_path: Path, recipe: Recipe) -> None:
     with RunFolder(tmp_path / "run", recipe) as run:
-        (run.begin_stage("02-grpo", "inputs")[0] / "step-100").touch()
+        (run.begin_stage("02-grpo", INPUTS)[0] / "step-100").touch()
     with RunFolder(tmp_path / "run", recipe) as run:
-        assert (run.begin_stage("02-grpo", "inputs")[0] / "step-100").exists()
-        assert not (run.begin_stage("02-grpo", "other")[0] / "step-100").exists()
+        assert (run.begin_stage("02-grpo", INPUTS)[0] / "step-100").exists()
+        assert not (run.begin_stage("02-grpo", OTHERS)[0] / "step-100").exists()
+
+
+def test_another_number_of_processes_goes_on_with_a_run_s_own_work_and_not_with_a_neighbour_s(
+    tmp_path: Path, recipe: Recipe
+) -> None:
+    by_two = Inputs(INPUTS.settings, "by two processes")
+    with RunFolder(tmp_path / "a", recipe) as run:
+        folder = finish(run, "01-base", INPUTS)
+        (run.begin_stage("02-grpo", Inputs("rl", "rl by one"))[0] / "step-100").touch()
+    with RunFolder(tmp_path / "a", recipe) as run:
+        assert run.stage_done(by_two) == folder
+        assert (run.begin_stage("02-grpo", Inputs("rl", "rl by two"))[0] / "step-100").exists()
+    with RunFolder(tmp_path / "b", recipe) as run:
+        assert run.stage_done(by_two) is None
+        assert run.stage_done(INPUTS) == folder
 
 
 def _work_at_a_stage(path: Path, recipe: Recipe, said: Any, finishes: bool) -> None:
     with RunFolder(path, recipe) as run:
-        checkpoint = run.begin_stage("01-base", "inputs")[0] / "checkpoint"
+        checkpoint = run.begin_stage("01-base", INPUTS)[0] / "checkpoint"
         said.send("begun")
         time.sleep(1.0 if finishes else 60.0)
         checkpoint.mkdir()
         (checkpoint / "model.safetensors").write_text("theirs", encoding="utf-8")
-        run.finish_stage("01-base", "inputs", checkpoint, seconds=1.0)
+        run.finish_stage("01-base", INPUTS, checkpoint, seconds=1.0)
 
 
 @pytest.mark.parametrize("finishes", [True, False])
@@ -303,11 +321,11 @@ def test_a_run_waits_for_a_stage_that_one_beside_it_is_at_and_does_it_itself_if_
         threading.Timer(1.0, beside.kill).start()
     begun = time.monotonic()
     with RunFolder(tmp_path / "b", recipe) as run:
-        work, found = run.begin_stage("01-base", "inputs")
+        work, found = run.begin_stage("01-base", INPUTS)
         assert time.monotonic() - begun > 0.5
         assert found == (tmp_path / "a" / "01-base" if finishes else None)
         assert work.exists() is not finishes
-        other, _ = run.begin_stage("02-grpo", "other inputs")  # of nobody's interest: no wait
+        other, _ = run.begin_stage("02-grpo", OTHERS)  # of nobody's interest: no wait
         assert other.exists()
     beside.join()
 
@@ -339,7 +357,7 @@ def test_a_path_that_is_no_checkpoint_gets_the_likely_fix(tmp_path: Path, recipe
     ):
         find_checkpoint(tmp_path / "file")
     with RunFolder(tmp_path / "run", recipe) as run:
-        folder = finish(run, "01-base", "inputs")
+        folder = finish(run, "01-base", INPUTS)
     with pytest.raises(UserError, match=f"run: not a checkpoint; did you mean {folder}?"):
         find_checkpoint(tmp_path / "run")
     (folder / "config.json").touch()

@@ -12,7 +12,6 @@ from rich.console import Console
 from trl import SFTConfig, SFTTrainer
 
 from r1_mini.model.architecture import make_model
-from r1_mini.model.checkpoint import save_checkpoint
 from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems.sources import Source
@@ -20,7 +19,7 @@ from r1_mini.recipe import BaseStage
 from r1_mini.training.callbacks import Reporter, progress_bar
 from r1_mini.training.corpus import corpus, tokenized
 from r1_mini.training.packing import pack
-from r1_mini.training.stage import arguments, open_metrics, train
+from r1_mini.training.stage import arguments, open_metrics, resumed_step, save, train
 
 DEFAULTS: dict[str, Any] = {
     "max_steps": 1000,
@@ -72,8 +71,9 @@ def train_base(
         named = {ours: logs[theirs] for theirs, ours in _NAMES.items() if theirs in logs}
         return {**named, "tokens": tokens[step * per_step - 1]}
 
-    train(trainer, Reporter("base", open_metrics(work), console, record, _note), work)
-    save_checkpoint(model, tokenizer, out)
+    metrics = open_metrics(work / "metrics.jsonl", resumed_step(work))
+    train(trainer, Reporter("base", metrics, console, record, _note), work)
+    save(trainer, tokenizer, out)
 
 
 def texts_of(stage: BaseStage, sources: tuple[Source, ...], rows: int, seed: int) -> Iterator[tuple[str, str]]:

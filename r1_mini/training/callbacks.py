@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from r1_mini.errors import UserError
-from r1_mini.files import Metrics
+from r1_mini.files import Metrics, NoMetrics
 
 
 def progress_bar(console: Console) -> Progress:
@@ -36,7 +36,7 @@ class Reporter(TrainerCallback):
     def __init__(
         self,
         title: str,
-        metrics: Metrics,
+        metrics: Metrics | NoMetrics,
         console: Console,
         rename: Callable[[Mapping[str, Any], int], dict[str, Any]],
         note: Callable[[Mapping[str, Any]], str],

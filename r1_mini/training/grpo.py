@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,8 @@ from rich.console import Console
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
-from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
+from r1_mini import processes
+from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.problems.sources import Source, draw
 from r1_mini.recipe import GrpoStage
 from r1_mini.rewards import as_trl_reward
@@ -28,7 +30,7 @@ from r1_mini.training.callbacks import Reporter
 from r1_mini.training.dev_exam import DevExam, Score
 from r1_mini.training.rollout_metrics import rollout_metrics
 from r1_mini.training.scoring import narrow_tiles, score, score_in_backward
-from r1_mini.training.stage import arguments, open_metrics, train
+from r1_mini.training.stage import arguments, open_metrics, resumed_step, save, train
 from r1_mini.transcript import Finish, is_correct, read
 
 DEFAULTS: dict[str, Any] = {
@@ -72,7 +74,11 @@ class Trainer(GRPOTrainer):
         transcripts = [read(text, end) for text, end in zip(completions, finish, strict=True)]
         lengths = [len(ids) for ids in completion_ids_list]
         right = [is_correct(t, row["answer"], row["judge"]) for t, row in zip(transcripts, inputs, strict=True)]
-        for name, value in rollout_metrics(transcripts, right, lengths).items():
+        own = rollout_metrics(transcripts, right, lengths)
+        all_processes = self.accelerator.gather(
+            torch.tensor([[*own.values()]], dtype=torch.float64, device=self.accelerator.device)
+        )
+        for name, value in zip(own, all_processes.nanmean(dim=0).tolist(), strict=True):
             self._metrics[mode][name].append(value)
         rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         weighted_PG = (rewards * self.reward_weights.to(rewards.device)).nansum(dim=1).view(-1, self.num_generations)
@@ -192,9 +198,15 @@ class Trainer(GRPOTrainer):
 
 
 def sampler_offers(args: GRPOConfig) -> bool:
-    """Whether our sampler can draw as the recipe asks; where it cannot, TRL's own generation does."""
+    """Whether our sampler can draw as the recipe asks; where it cannot, TRL's own generation does.
+
+    It cannot where a process has a part of the weights only (FSDP, ZeRO-3).
+    """
+    spread = args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3
     return not (
-        args.use_vllm
+        spread
+        or os.environ.get("ACCELERATE_USE_FSDP") == "true"
+        or args.use_vllm
         or args.use_transformers_continuous_batching
         or args.top_k
         or args.min_p
@@ -278,16 +290,17 @@ def train_grpo(
         processing_class=tokenizer,
         reward_funcs=[as_trl_reward(name) for name in stage.rewards],
     )
-    reporter = Reporter("grpo", open_metrics(work), console, _record, _note)
+    metrics = open_metrics(work / "metrics.jsonl", resumed_step(work))
+    reporter = Reporter("grpo", metrics, console, _record, _note)
     if stage.dev is not None:
         assert dev_score is not None
         exam = DevExam(stage.dev.every, dev_score, reporter, work, trainer.accelerator.is_main_process)
         trainer.add_callback(exam)
     train(trainer, reporter, work)
     if stage.dev is not None:
-        shutil.copytree(exam.best, out, dirs_exist_ok=True)
+        processes.on_main(lambda: shutil.copytree(exam.best, out, dirs_exist_ok=True))
     else:
-        save_checkpoint(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out)
+        save(trainer, tokenizer, out)
 
 
 _NAMES = {

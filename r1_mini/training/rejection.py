@@ -7,6 +7,7 @@ models STaR (2203.14465), ReST-EM (2312.06585) and the third stage of DeepSeek-R
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -19,9 +20,10 @@ from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
+from r1_mini import processes
 from r1_mini.errors import UserError
-from r1_mini.files import Metrics, folder_atomic, read_jsonl
-from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
+from r1_mini.files import read_jsonl, take_place
+from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.sources import Source, draw
 from r1_mini.recipe import RejectionStage
@@ -30,7 +32,7 @@ from r1_mini.sampling.engine import Completion, Decoding, rollout
 from r1_mini.training.callbacks import Reporter, progress_bar
 from r1_mini.training.packing import pack
 from r1_mini.training.rollout_metrics import rollout_metrics
-from r1_mini.training.stage import arguments, last_checkpoint, step_of, train
+from r1_mini.training.stage import arguments, open_metrics, resumed_step, save, train
 from r1_mini.transcript import is_correct, read
 
 DEFAULTS: dict[str, Any] = {
@@ -63,10 +65,10 @@ def train_by_rejection(
     for number in range(stage.rounds):
         asked = list(islice(problems, stage.prompts))
         folder = work / f"round-{number:03d}"
-        if not (folder / "done").exists():
+        if not processes.on_main((folder / "done").exists):
             _round(stage, number, asked, start, seed, work, console)
         start = folder / "done"
-    save_checkpoint(*load_checkpoint(start), out)
+    processes.on_main(lambda: shutil.copytree(start, out, dirs_exist_ok=True))
 
 
 def _round(
@@ -80,7 +82,7 @@ def _round(
 ) -> None:
     """One round: its checkpoint is the folder `done` in the round's own."""
     folder = work / f"round-{number:03d}"
-    folder.mkdir(exist_ok=True)
+    processes.on_main(lambda: folder.mkdir(exist_ok=True))
     model, tokenizer = load_checkpoint(start, PartialState().device)
     title = f"round {number + 1}"
     rollouts = _sampled(stage, model, tokenizer, problems, seed * 1_000_003 + number, title, console)
@@ -98,17 +100,20 @@ def _round(
         data_collator=partial(pack, pad=tokenizer.pad_token_id),
     )
     before = _steps_before(work / "metrics.jsonl", number)
-    last = last_checkpoint(folder)
-    metrics = Metrics(work / "metrics.jsonl", keep_through=before + (step_of(last) if last else 0))
+    metrics = open_metrics(work / "metrics.jsonl", before + resumed_step(folder))
 
     def record(logs: Mapping[str, Any], step: int) -> dict[str, Any]:
         measured = extra if step == 1 else {}
         return {"step": before + step, "round": number, **measured, **{name: logs[name] for name in _NAMES & set(logs)}}
 
     train(trainer, Reporter(title, metrics, console, record, _note), folder)
-    (folder / "trainer.json").replace(work / "trainer.json")
-    with folder_atomic(folder / "done") as done:
-        save_checkpoint(trainer.accelerator.unwrap_model(trainer.model), tokenizer, done)
+    save(trainer, tokenizer, folder / "result")
+
+    def done() -> None:
+        (folder / "trainer.json").replace(work / "trainer.json")
+        take_place(folder / "result", folder / "done")
+
+    processes.on_main(done)
 
 
 def _sampled(

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, ProgressCallback, Trainer
+from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, Trainer
 
-from r1_mini.files import Metrics, remove, write_text_atomic
+from r1_mini import processes
+from r1_mini.files import Metrics, NoMetrics, remove, write_text_atomic
+from r1_mini.model.checkpoint import save_checkpoint
 from r1_mini.training.callbacks import Reporter
 
 OWN_FIELDS: dict[str, Any] = {
@@ -48,8 +50,9 @@ def train(trainer: Trainer, reporter: Reporter, work: Path) -> None:
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(reporter)
-    write_text_atomic(work / "trainer.json", trainer.args.to_json_string())
-    last = last_checkpoint(work)
+    if processes.is_main():
+        write_text_atomic(work / "trainer.json", trainer.args.to_json_string())
+    last = processes.on_main(lambda: last_checkpoint(work))
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
@@ -57,10 +60,26 @@ def train(trainer: Trainer, reporter: Reporter, work: Path) -> None:
         reporter.metrics.close()
 
 
-def open_metrics(work: Path) -> Metrics:
-    """The stage's metrics.jsonl, cut back to the step that training resumes from."""
-    last = last_checkpoint(work)
-    return Metrics(work / "metrics.jsonl", keep_through=step_of(last) if last else 0)
+def open_metrics(path: Path, keep_through: int) -> Metrics | NoMetrics:
+    """metrics.jsonl, cut back to the step that training resumes from; nothing on a process that does not write."""
+    return Metrics(path, keep_through=keep_through) if processes.is_main() else NoMetrics()
+
+
+def resumed_step(work: Path) -> int:
+    """The step that training in `work` goes on from."""
+    last = processes.on_main(lambda: last_checkpoint(work))
+    return step_of(last) if last else 0
+
+
+def save(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """The trained model and its tokenizer, whole, by the main process; weights that are spread come together first."""
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        trainer.save_model(str(folder))
+    if processes.is_main():
+        if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+            save_checkpoint(trainer.accelerator.unwrap_model(trainer.model), tokenizer, folder)
+        tokenizer.save_pretrained(folder)
+    processes.wait()
 
 
 def last_checkpoint(work: Path) -> Path | None:

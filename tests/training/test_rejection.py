@@ -88,15 +88,15 @@ def test_rounds_follow_each_other_and_a_cut_one_goes_on_to_the_same_bits(start, 
     assert [row["step"] for row in rows if "kept" in row] == [1, 4, 7]
     assert weights != sha256(start / "model.safetensors")
 
-    saved, real = [], rejection.folder_atomic
+    saved, real = [], rejection.save
 
-    def cut(path):
-        saved.append(path)
+    def cut(trainer, tokenizer, folder):
+        saved.append(folder)
         if len(saved) == 2:
             raise KeyboardInterrupt
-        return real(path)
+        real(trainer, tokenizer, folder)
 
-    monkeypatch.setattr(rejection, "folder_atomic", cut)
+    monkeypatch.setattr(rejection, "save", cut)
     with pytest.raises(KeyboardInterrupt):
         train(start, tmp_path / "cut")
     again, rows_again = train(start, tmp_path / "cut")
