@@ -23,6 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from eval.samples import row
 from eval.suite import Asked, Suite
+from r1_mini import processes
 from r1_mini.errors import UserError
 from r1_mini.files import remove, sha256, write_json_atomic, write_text_atomic
 from r1_mini.machine import source, versions
@@ -63,7 +64,7 @@ def examine(
     What is there from the same exam is kept, a part of it continued; a whole one that lies in a folder `beside` is
     copied. UserError if another exam's samples are there, unless it `replaces` them, or if another process is at work.
     """
-    processes = PartialState()
+    state = processes.state()
     asked = sorted(asked, key=lambda each: len(each.problem.question))  # prompts of one length need no padding
     identity = {
         "candidate": candidate.name,
@@ -81,32 +82,32 @@ def examine(
     if suite.greedy and suite.temperature:
         parts.append(_Part(folder / "greedy.jsonl", replace(drawing, samples=1, temperature=0.0), len(asked)))
     with contextlib.ExitStack() as held:
-        if processes.is_main_process:
+        if state.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(locked(folder))
             _claim(folder, identity, replaces)
             _copy(identity, beside, folder)
             for part in parts:
                 part.drop_half_chunk()
-        processes.wait_for_everyone()
+        state.wait_for_everyone()
         if is_finished(folder):
             return float(read_note(folder)["seconds"])
         begun = time.perf_counter()
-        model, tokenizer = load_checkpoint(candidate.checkpoint, processes.device)
-        reference = load_checkpoint(candidate.reference, processes.device)[0] if candidate.reference else None
+        model, tokenizer = load_checkpoint(candidate.checkpoint, state.device)
+        reference = load_checkpoint(candidate.reference, state.device)[0] if candidate.reference else None
         draw = partial(drawn, model, tokenizer, candidate.name, suite, reference=reference)
         there = [part.tally() for part in parts]
-        processes.wait_for_everyone()  # all have read before the first one writes
+        state.wait_for_everyone()  # all have read before the first one writes
         for part, tally in zip(parts, there, strict=True):
             title = candidate.name if part.drawing.temperature else f"{candidate.name}, greedy"
-            _fill(part, tally, draw, asked, title, console, processes)
+            _fill(part, tally, draw, asked, title, console, state)
         seconds = round(time.perf_counter() - begun, 3)
-        if processes.is_main_process:
+        if state.is_main_process:
             for leftover in folder.glob(".chunk-*"):  # collected, and a kill came before it was removed
                 remove(leftover)
             hashes = {part.path.name: sha256(part.path) for part in parts}
             write_json_atomic(folder / NOTE, {**identity, "sha256": hashes, "seconds": seconds})
-        processes.wait_for_everyone()
+        state.wait_for_everyone()
         return seconds
 
 
@@ -228,16 +229,14 @@ def _fill(
     asked: Sequence[Asked],
     title: str,
     console: Console,
-    processes: PartialState,
+    state: PartialState,
 ) -> None:
     """Draw the chunks that are not there yet, each process its share. `draw`: `drawn` of a model and a suite."""
     done, completions, right = tally
-    mine = [
-        index for index in range(done, len(part.chunks)) if index % processes.num_processes == processes.process_index
-    ]
+    mine = [index for index in range(done, len(part.chunks)) if index % state.num_processes == state.process_index]
     total = len(asked) * part.drawing.samples
     with progress_bar(console) as progress:
-        bar = progress.add_task(title, total=total, completed=completions, note="", visible=processes.is_main_process)
+        bar = progress.add_task(title, total=total, completed=completions, note="", visible=state.is_main_process)
         for index in mine:
             if part.chunk_file(index).exists():  # drawn before a cut, and not yet collected
                 continue
@@ -249,12 +248,12 @@ def _fill(
                 completions, right = completions + 1, right + line["correct"]
             write_text_atomic(part.chunk_file(index), "".join(f"{line}\n" for line in lines))
             progress.update(
-                bar, advance=len(lines) * processes.num_processes, note=f"{100 * right / completions:.1f}% right"
+                bar, advance=len(lines) * state.num_processes, note=f"{100 * right / completions:.1f}% right"
             )
-            if processes.is_main_process:
+            if state.is_main_process:
                 done = part.collect(done)
-    processes.wait_for_everyone()
-    if processes.is_main_process:
+    state.wait_for_everyone()
+    if state.is_main_process:
         done = part.collect(done)
         assert done == len(part.chunks), f"{done} of {len(part.chunks)} chunks of {part.path}"
 

@@ -302,10 +302,12 @@ def _fail(error: Exception, code: int) -> int:
             with suppress(OSError), _log.open("a", encoding="utf-8") as log:
                 log.write(trace)
                 hint = f"; the traceback is in {_log}"
-    _say(f"error: {' '.join(text.split())}{hint}")
+    if processes.is_main():
+        _say(f"error: {' '.join(text.split())}{hint}")
+    elif code == 1:  # what the user got wrong, the main process says
+        _say(f"error in process {processes.rank()}: {' '.join(text.split())}{hint}")
     return code
 
 
 def _say(line: str) -> None:
-    if processes.is_main():  # the others fail of the same, or because it does
-        sys.stderr.write(f"{line}\n")
+    sys.stderr.write(f"{line}\n")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 T = TypeVar("T")
 
@@ -14,9 +17,22 @@ def count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def rank() -> int:
+    """The number of this process among them."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def is_main() -> bool:
     """Whether this process is the one that writes."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return rank() == 0
+
+
+def state() -> PartialState:
+    """What accelerate knows of them; on the first call they get to know each other. On a CPU they talk by gloo."""
+    import torch
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.cuda.is_available())
 
 
 def on_main(work: Callable[[], T]) -> T:
@@ -26,10 +42,9 @@ def on_main(work: Callable[[], T]) -> T:
     """
     if count() == 1:
         return work()
-    from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    PartialState()  # which makes the processes know each other
+    state()
     result = [work() if is_main() else None]
     return broadcast_object_list(result)[0]  # type: ignore[no-any-return]
 
@@ -37,6 +52,4 @@ def on_main(work: Callable[[], T]) -> T:
 def wait() -> None:
     """Until all processes are here."""
     if count() > 1:
-        from accelerate import PartialState
-
-        PartialState().wait_for_everyone()
+        state().wait_for_everyone()

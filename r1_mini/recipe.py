@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from r1_mini import settings_file
 from r1_mini.errors import UserError, nearest, shown
 from r1_mini.problems.sources import AnySource, Source
-from r1_mini.trainer_fields import TrainerError, check_trainer
+from r1_mini.trainer_fields import TrainerError, check_peft, check_trainer
 
 Families = Annotated[tuple[str, ...], Strict(False), Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -144,6 +144,8 @@ class GrpoStage(Settings):
     """Null is the recipe's. Another here trains this stage again on the same start."""
     dev: DevExam | None = None
     """Examine while training, such as `{every: 25, families: [sum]}`, and keep the best checkpoint, not the last."""
+    peft: dict[str, Any] | None = None
+    """Fields of peft.LoraConfig, such as `{r: 16, target_modules: all-linear}`; null trains all weights."""
     trainer: dict[str, Any] = {}
     """Fields of trl.GRPOConfig."""
 
@@ -163,6 +165,11 @@ class GrpoStage(Settings):
     @classmethod
     def _trl_knows(cls, values: dict[str, Any]) -> dict[str, Any]:
         return _trainer("grpo", values)
+
+    @field_validator("peft")
+    @classmethod
+    def _peft_knows(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
+        return values if values is None else _trainer("peft", values)
 
     @model_validator(mode="after")
     def _batches_hold_whole_groups(self) -> Self:
@@ -193,6 +200,8 @@ class RejectionStage(Settings):
     """Most completions that the sampler has in work at once; the others wait. Bounds the memory of its cache."""
     seed: Seed | None = None
     """Null is the recipe's. Another here trains this stage again on the same start."""
+    peft: dict[str, Any] | None = None
+    """Fields of peft.LoraConfig; null trains all weights."""
     trainer: dict[str, Any] = {}
     """Fields of trl.SFTConfig, for each round."""
 
@@ -200,6 +209,11 @@ class RejectionStage(Settings):
     @classmethod
     def _trl_knows(cls, values: dict[str, Any]) -> dict[str, Any]:
         return _trainer("rejection", values)
+
+    @field_validator("peft")
+    @classmethod
+    def _peft_knows(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
+        return values if values is None else _trainer("peft", values)
 
 
 Stage = BaseStage | GrpoStage | RejectionStage
@@ -306,7 +320,7 @@ def _plain(value: Any) -> Any:
 
 def _trainer(kind: str, values: dict[str, Any]) -> dict[str, Any]:
     try:
-        return check_trainer(kind, values)
+        return check_peft(values) if kind == "peft" else check_trainer(kind, values)
     except TrainerError as error:
         raise wrong(error.what, error.fix, error.key) from None
 

@@ -278,7 +278,9 @@ def _from_hub(model: str) -> Path:
         return Path(snapshot_download(model, allow_patterns=kept))
     except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
-        fix = "give the folder of a checkpoint, such as runs/tiny-r1-zero/02-grpo"
+        fix = (
+            "give a folder; or fetch it into HF_HOME where there is a network; a gated model needs a token in HF_TOKEN"
+        )
         raise UserError(f"no such folder, nor model on the Hub ({reason})", where=model, fix=fix) from None
 
 

@@ -133,6 +133,23 @@ def check_trainer(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
+def check_peft(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The `peft:` section of a stage: fields of peft.LoraConfig; TrainerError if one is wrong or peft is missing."""
+    try:
+        from peft import LoraConfig
+    except ImportError:
+        raise TrainerError("", "needs the package peft", "pip install 'r1-mini[peft]', or leave it out") from None
+    known = {field.name for field in dataclasses.fields(LoraConfig)}
+    for key in values:
+        if key not in known:
+            raise TrainerError(key, f"peft.LoraConfig has no field '{key}'", nearest(key, known))
+    try:
+        LoraConfig(**values)
+    except (TypeError, ValueError) as error:
+        raise TrainerError("", str(error).splitlines()[0][:150], "change it") from None
+    return dict(values)
+
+
 def _check_value(key: str, value: Any, hint: Any, choices: tuple[str, ...]) -> Any:
     """`value` in the type of its field."""
     if key == "scale_rewards" and isinstance(value, bool):  # TRL takes both, its annotation does not say so

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from tests.conftest import run
 pytestmark = pytest.mark.slow
 
 QUICK = ("--suite", "smoke", "--limit", "20", "--samples", "4")
+CPU2 = Path(__file__).parents[1] / "recipes" / "accelerate" / "cpu2.yaml"
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
@@ -92,17 +94,7 @@ def test_an_exam_killed_half_way_goes_on_and_ends_in_the_same_bytes(smoke, tmp_p
 def test_two_processes_write_what_one_writes(smoke, tmp_path):
     asked = ("eval", smoke[0] / "02-grpo", "--suite", "smoke", "--samples", "100")
     assert start(*asked, "--out", tmp_path / "one").returncode == 0
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "r1_mini"]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CPU2), "-m", "r1_mini"]
     done = subprocess.run(
         [*launch, *map(str, asked), "--out", str(tmp_path / "two")],
         capture_output=True, text=True, timeout=120, env=ONE_THREAD,

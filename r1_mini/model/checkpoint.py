@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate.utils import is_peft_model
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -12,13 +14,17 @@ from r1_mini.errors import UserError
 
 
 def load_checkpoint(
-    folder: Path, device: torch.device | str = "cpu"
+    folder: Path, device: torch.device | str = "cpu", **options: Any
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model (fp32, evaluation mode, on `device`) and tokenizer; UserError if the folder does not hold both."""
+    """Model (evaluation mode, on `device`) and tokenizer; UserError if the folder does not hold both.
+
+    `options` are those of `from_pretrained`: of `dtype`, the default is fp32 on a CPU, elsewhere as the folder has it.
+    """
     fix = "give a folder that a stage has written, such as runs/tiny-r1-zero/02-grpo"
+    dtype = torch.float32 if torch.device(device).type == "cpu" else "auto"
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            folder, **{"dtype": dtype, "local_files_only": True, "output_loading_info": True, **options}
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
@@ -35,6 +41,16 @@ def load_checkpoint(
 
 
 def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """As `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` read it."""
+    """As `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` read it.
+
+    Of a model with an adapter the adapter is saved in `adapter`, and the model with it merged in, from the weights on
+    the disk that the adapter was trained on.
+    """
+    if is_peft_model(model):
+        from peft import AutoPeftModelForCausalLM
+
+        model.save_pretrained(folder / "adapter")
+        with_adapter = AutoPeftModelForCausalLM.from_pretrained(folder / "adapter", dtype=model.dtype)
+        model = with_adapter.merge_and_unload()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

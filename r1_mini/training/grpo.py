@@ -20,7 +20,6 @@ from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
 from r1_mini import processes
-from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.problems.sources import Source, draw
 from r1_mini.recipe import GrpoStage
 from r1_mini.rewards import as_trl_reward
@@ -30,7 +29,7 @@ from r1_mini.training.callbacks import Reporter
 from r1_mini.training.dev_exam import DevExam, Score
 from r1_mini.training.rollout_metrics import rollout_metrics
 from r1_mini.training.scoring import narrow_tiles, score, score_in_backward
-from r1_mini.training.stage import arguments, open_metrics, resumed_step, save, train
+from r1_mini.training.stage import adapter, arguments, load, open_metrics, resumed_step, save, train
 from r1_mini.transcript import Finish, is_correct, read
 
 DEFAULTS: dict[str, Any] = {
@@ -261,7 +260,7 @@ def train_grpo(
 
     With `dev_score` and the stage's `dev`, the result is the best checkpoint that was examined, else the last.
     """
-    model, tokenizer = load_checkpoint(start)
+    model, tokenizer = load(start, stage.trainer)
     fields = arguments(DEFAULTS, stage.trainer, work, seed)
     config = GRPOConfig(**fields, reward_weights=list(stage.rewards.values()))
     # Micro-steps that one generation serves, and the optimizer steps after which one begins again: resuming has to
@@ -285,6 +284,7 @@ def train_grpo(
         rows=stage.rows,
         baseline=stage.baseline,
         model=model,
+        peft_config=adapter(stage.peft),
         args=config,
         train_dataset=dataset,
         processing_class=tokenizer,

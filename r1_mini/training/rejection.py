@@ -14,7 +14,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from datasets import Dataset
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,7 +22,6 @@ from trl import SFTConfig, SFTTrainer
 from r1_mini import processes
 from r1_mini.errors import UserError
 from r1_mini.files import read_jsonl, take_place
-from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.sources import Source, draw
 from r1_mini.recipe import RejectionStage
@@ -32,7 +30,7 @@ from r1_mini.sampling.engine import Completion, Decoding, rollout
 from r1_mini.training.callbacks import Reporter, progress_bar
 from r1_mini.training.packing import pack
 from r1_mini.training.rollout_metrics import rollout_metrics
-from r1_mini.training.stage import arguments, open_metrics, resumed_step, save, train
+from r1_mini.training.stage import adapter, arguments, load, open_metrics, resumed_step, save, train
 from r1_mini.transcript import is_correct, read
 
 DEFAULTS: dict[str, Any] = {
@@ -83,7 +81,7 @@ def _round(
     """One round: its checkpoint is the folder `done` in the round's own."""
     folder = work / f"round-{number:03d}"
     processes.on_main(lambda: folder.mkdir(exist_ok=True))
-    model, tokenizer = load_checkpoint(start, PartialState().device)
+    model, tokenizer = load(start, stage.trainer)
     title = f"round {number + 1}"
     rollouts = _sampled(stage, model, tokenizer, problems, seed * 1_000_003 + number, title, console)
     kept, extra = judged(rollouts, tokenizer, stage.distinct)
@@ -94,6 +92,7 @@ def _round(
     config = SFTConfig(**arguments(DEFAULTS, stage.trainer, folder, seed))
     trainer = SFTTrainer(
         model=model,
+        peft_config=adapter(stage.peft),
         args=config,
         train_dataset=Dataset.from_list(kept),
         processing_class=tokenizer,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, Trainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, Trainer
 
 from r1_mini import processes
 from r1_mini.files import Metrics, NoMetrics, remove, write_text_atomic
-from r1_mini.model.checkpoint import save_checkpoint
+from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.training.callbacks import Reporter
 
 OWN_FIELDS: dict[str, Any] = {
@@ -43,6 +44,24 @@ def arguments(kind: dict[str, Any], recipe: dict[str, Any], work: Path, seed: in
         "data_seed": seed,
         "use_cpu": use_cpu,
     }
+
+
+def load(start: Path, trainer: Mapping[str, Any]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model that a stage starts from, on this process's device, with `model_init_kwargs` of its trainer's fields.
+
+    fp32 if they do not say otherwise, as TRL does: an optimizer step can be smaller than bf16 can tell.
+    """
+    options = {"dtype": torch.float32, **(trainer.get("model_init_kwargs") or {})}
+    return load_checkpoint(start, processes.state().device, **options)
+
+
+def adapter(peft: Mapping[str, Any] | None) -> Any:
+    """peft.LoraConfig of a stage's `peft`; None trains all weights."""
+    if peft is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(**{"task_type": "CAUSAL_LM", **peft})
 
 
 def train(trainer: Trainer, reporter: Reporter, work: Path) -> None:
