@@ -18,7 +18,7 @@ from r1_mini import processes
 from r1_mini.files import read_jsonl
 from r1_mini.logs import quiet
 from r1_mini.machine import source, versions
-from r1_mini.recipe import BaseStage, DevExam, Recipe, RejectionStage, Stage, fingerprint
+from r1_mini.recipe import BaseStage, DevExam, Recipe, RejectionStage, SftStage, Stage, fingerprint
 from r1_mini.runs import Inputs, RunFolder, checkpoint_hash, find_checkpoint
 
 
@@ -91,17 +91,21 @@ def _run_stage(
         from r1_mini.training.base import train_base
 
         train_base(stage, sources, seed, work, checkpoint, console)
-    elif isinstance(stage, RejectionStage):
-        from r1_mini.training.rejection import train_by_rejection
-
-        assert start is not None, "a recipe starts from a model or a base stage"
-        train_by_rejection(stage, sources, start, seed, work, checkpoint, console)
     else:
-        from r1_mini.training.grpo import train_grpo
-
         assert start is not None, "a recipe starts from a model or a base stage"
-        dev_score = examine.on_dev(stage.dev) if stage.dev is not None else None
-        train_grpo(stage, sources, start, seed, work, checkpoint, console, dev_score)
+        if isinstance(stage, SftStage):
+            from r1_mini.training.sft import train_sft
+
+            train_sft(stage, sources, start, seed, work, checkpoint, console)
+        elif isinstance(stage, RejectionStage):
+            from r1_mini.training.rejection import train_by_rejection
+
+            train_by_rejection(stage, sources, start, seed, work, checkpoint, console)
+        else:
+            from r1_mini.training.grpo import train_grpo
+
+            dev_score = examine.on_dev(stage.dev) if stage.dev is not None else None
+            train_grpo(stage, sources, start, seed, work, checkpoint, console, dev_score)
 
     def finish() -> Path:
         for file in ("metrics.jsonl", "trainer.json"):

@@ -1,7 +1,7 @@
 """A recipe: YAML and `key=value` overrides become frozen, validated settings.
 
 Everything a run depends on stands in here, validated before anything is computed. `trainer:` takes any field of
-trl.SFTConfig (base, rejection) or trl.GRPOConfig (grpo) under its own name.
+trl.SFTConfig (base, sft, rejection) or trl.GRPOConfig (grpo) under its own name.
 """
 
 from __future__ import annotations
@@ -216,8 +216,35 @@ class RejectionStage(Settings):
         return values if values is None else _trainer("peft", values)
 
 
-Stage = BaseStage | GrpoStage | RejectionStage
-KINDS = ("base", "grpo", "rejection")
+class SftStage(Settings):
+    """Next-token training of a model on worked problems, through TRL's SFTTrainer: R1's cold start."""
+
+    kind: Literal["sft"]
+    voices: Voices = Voices(direct=0.0, worked=1.0, checked=0.0)
+    wording: Literal["list", "restate"] = "list"
+    """How a step is written: `12+7=19` or the whole expression after the step."""
+    problems: Problems = ()
+    """Empty: the recipe's own `problems`."""
+    seed: Seed | None = None
+    """Null is the recipe's. Another here trains this stage again on the same start."""
+    peft: dict[str, Any] | None = None
+    """Fields of peft.LoraConfig; null trains all weights."""
+    trainer: dict[str, Any] = {}
+    """Fields of trl.SFTConfig."""
+
+    @field_validator("trainer")
+    @classmethod
+    def _trl_knows(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return _trainer("sft", values)
+
+    @field_validator("peft")
+    @classmethod
+    def _peft_knows(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
+        return values if values is None else _trainer("peft", values)
+
+
+Stage = BaseStage | GrpoStage | RejectionStage | SftStage
+KINDS = ("base", "grpo", "rejection", "sft")
 
 
 class Evaluate(Settings):

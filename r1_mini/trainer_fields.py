@@ -21,7 +21,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from r1_mini.errors import nearest, shown
 
-KNOWN = {"base": "SFTConfig", "grpo": "GRPOConfig", "rejection": "SFTConfig"}
+KNOWN = {"base": "SFTConfig", "grpo": "GRPOConfig", "rejection": "SFTConfig", "sft": "SFTConfig"}
 
 OURS = {
     "output_dir": "give --out",
@@ -42,6 +42,7 @@ OURS = {
 OURS_OF_KIND = {
     "base": {"num_train_epochs": "problems are drawn without end; set max_steps"},
     "grpo": {"num_train_epochs": "problems are drawn without end; set max_steps"},
+    "sft": {"num_train_epochs": "problems are drawn without end; set max_steps"},
     "rejection": {"max_steps": "a round trains on what it has kept; set num_train_epochs, or prompts of the stage"},
 }
 

@@ -192,7 +192,7 @@ def test_every_field_of_trls_configs_but_ours_is_known_by_its_name() -> None:
 
     from r1_mini.trainer_fields import OURS, OURS_OF_KIND, check_trainer
 
-    kinds = {"base": trl.SFTConfig, "rejection": trl.SFTConfig, "grpo": trl.GRPOConfig}
+    kinds = {"base": trl.SFTConfig, "sft": trl.SFTConfig, "rejection": trl.SFTConfig, "grpo": trl.GRPOConfig}
     for kind, config in kinds.items():
         groups = {"num_generations": 8} if kind == "grpo" else {}
         for field in dataclasses.fields(config):
@@ -251,7 +251,7 @@ def test_a_wrong_reward_is_named_with_its_fix(recipe_file: Write, weights: str, 
         ("[" * 5000, "recipe.yaml: not valid YAML: nested too deeply; flatten it"),
         ("seed: " + "1" * 5000, "recipe.yaml: line 1, column 7: not valid YAML: a number of more than 100 digits; "),
         ("name: a", "recipe.yaml: stages: missing; add it"),
-        ("name: a\nstages: [{}]", "recipe.yaml: stages.0.kind: missing; set it to base, grpo or rejection"),
+        ("name: a\nstages: [{}]", "recipe.yaml: stages.0.kind: missing; set it to base, grpo, rejection or sft"),
         ("name: a\nstages: [base]", "recipe.yaml: stages.0: "),
         ("name: a\nstages: [{kind: base}]", "recipe.yaml: stages.0.problems: no problems here nor at the top; add for example "),
         ("name: a\nproblems: [{family: sum}]\nstages: [{kind: grpo}]", "recipe.yaml: model: missing, and no base stage makes one; "),

@@ -1,25 +1,23 @@
-"""The base stage: next-token training of random weights on worked arithmetic, through TRL's SFTTrainer."""
+"""The base stage: next-token training of random weights on worked arithmetic."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import partial
-from itertools import accumulate, chain, islice
+from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from r1_mini.model.architecture import make_model
 from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems.sources import Source
 from r1_mini.recipe import BaseStage
-from r1_mini.training.callbacks import Reporter, progress_bar
-from r1_mini.training.corpus import corpus, tokenized
-from r1_mini.training.packing import pack
-from r1_mini.training.stage import arguments, open_metrics, resumed_step, save, train
+from r1_mini.training.corpus import corpus
+from r1_mini.training.stage import arguments
+from r1_mini.training.supervised import FIELDS, rows_of, train_on_texts
 
 DEFAULTS: dict[str, Any] = {
     "max_steps": 1000,
@@ -29,9 +27,7 @@ DEFAULTS: dict[str, Any] = {
     "warmup_steps": 50,
     "save_steps": 500,
     "logging_steps": 10,
-    "max_length": None,
-    "train_sampling_strategy": "sequential",  # the corpus is already in the order of training
-    "dataset_kwargs": {"skip_prepare_dataset": True},
+    **FIELDS,
 }
 
 
@@ -46,34 +42,11 @@ def train_base(
         half = {"num_decay_steps": fields["max_steps"] // 2, "decay_type": "linear"}
         fields["lr_scheduler_kwargs"] = half | (fields.get("lr_scheduler_kwargs") or {})
     config = SFTConfig(**fields)
-    per_step = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
-    rows = config.max_steps * per_step
-    with progress_bar(console) as bar:
-        task = bar.add_task("corpus", total=rows, note="")
-        texts = texts_of(stage, sources, rows, seed)
-        dataset = tokenized(
-            texts, tokenizer, rows, config.per_device_train_batch_size, seed, lambda count: bar.advance(task, count)
-        )
-    optimizer = None  # TRL makes its AdamW
+    texts = texts_of(stage, sources, rows_of(config), seed)
+    optimizer = None
     if stage.optimizer == "muon":
         optimizer = MuonAdamW(model, lr=config.learning_rate, weight_decay=config.weight_decay)
-    trainer = SFTTrainer(
-        model=model,
-        args=config,
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        data_collator=partial(pack, pad=tokenizer.pad_token_id),
-        optimizers=(optimizer, None),
-    )
-    tokens = list(accumulate(map(len, dataset["input_ids"])))  # TRL would count those of packed rows wrongly
-
-    def record(logs: Mapping[str, Any], step: int) -> dict[str, Any]:
-        named = {ours: logs[theirs] for theirs, ours in _NAMES.items() if theirs in logs}
-        return {**named, "tokens": tokens[step * per_step - 1]}
-
-    metrics = open_metrics(work / "metrics.jsonl", resumed_step(work))
-    train(trainer, Reporter("base", metrics, console, record, _note), work)
-    save(trainer, tokenizer, out)
+    train_on_texts("base", texts, model, tokenizer, config, seed, work, out, console, optimizer=optimizer)
 
 
 def texts_of(stage: BaseStage, sources: tuple[Source, ...], rows: int, seed: int) -> Iterator[tuple[str, str]]:
@@ -82,16 +55,3 @@ def texts_of(stage: BaseStage, sources: tuple[Source, ...], rows: int, seed: int
     first = corpus(sources, (stage.early_voices or stage.voices).model_dump(), stage.wording, f"{seed} early")
     last = corpus(sources, stage.voices.model_dump(), stage.wording, f"{seed} late")
     return chain(islice(first, early), islice(last, rows - early))
-
-
-_NAMES = {
-    "loss": "loss",
-    "learning_rate": "learning_rate",
-    "grad_norm": "grad_norm",
-    "mean_token_accuracy": "token_accuracy",
-    "entropy": "entropy",
-}
-
-
-def _note(record: Mapping[str, Any]) -> str:
-    return f"loss {record['loss']:.3f}"

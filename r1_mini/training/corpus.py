@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from r1_mini.problems.arithmetic import canonical_key, operations, parse
 from r1_mini.problems.problem import Problem, is_held_out
 from r1_mini.problems.sources import Source, draw
+from r1_mini.sampling.complete import encoded
 from r1_mini.transcript import prompt, write
 
 _NUMBER = re.compile(r"\d+")
@@ -22,14 +23,21 @@ a token weighs more, and the model would learn a larger share of them than the c
 
 
 def corpus(
-    sources: Sequence[Source], voices: Mapping[str, float], wording: str, seed: int | str
+    sources: Sequence[Source],
+    voices: Mapping[str, float],
+    wording: str,
+    seed: int | str,
+    ask: Callable[[str], str] = prompt,
 ) -> Iterator[tuple[str, str]]:
-    """An endless stream of (prompt, completion) over the base split. The answer always follows from the chain."""
+    """An endless stream of (prompt, completion) over the base split. The answer always follows from the chain.
+
+    `ask` makes the prompt of a question.
+    """
     rng = random.Random(f"corpus {seed}")
     names, shares = list(voices), list(voices.values())
     for problem in draw(sources, "base", seed):
         (voice,) = rng.choices(names, shares)
-        yield prompt(problem.question), completion(problem, voice, wording, rng)
+        yield ask(problem.question), completion(problem, voice, wording, rng)
 
 
 def completion(problem: Problem, voice: str, wording: str, rng: random.Random) -> str:
@@ -79,7 +87,7 @@ def tokenized(
     columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
     while len(columns["input_ids"]) < rows:
         pairs = [next(texts) for _ in range(min(window, rows - len(columns["input_ids"])))]
-        prompts = tokenizer([p for p, _ in pairs], add_special_tokens=False)["input_ids"]
+        prompts = encoded(tokenizer, [p for p, _ in pairs])
         completions = tokenizer([c for _, c in pairs], add_special_tokens=False)["input_ids"]
         examples = [(p, [*c, tokenizer.eos_token_id]) for p, c in zip(prompts, completions, strict=True)]
         examples.sort(key=lambda example: len(example[0]))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Mapping, Sequence
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 from datasets import Dataset
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from r1_mini import processes
 from r1_mini.errors import UserError
@@ -28,9 +27,9 @@ from r1_mini.recipe import RejectionStage
 from r1_mini.sampling.complete import encoded, prompt_for, stop_tokens
 from r1_mini.sampling.engine import Completion, Decoding, rollout
 from r1_mini.training.callbacks import Reporter, progress_bar
-from r1_mini.training.packing import pack
 from r1_mini.training.rollout_metrics import rollout_metrics
 from r1_mini.training.stage import adapter, arguments, load, open_metrics, resumed_step, save, train
+from r1_mini.training.supervised import FIELDS, LOGGED, note, text_trainer
 from r1_mini.transcript import is_correct, read
 
 DEFAULTS: dict[str, Any] = {
@@ -38,9 +37,7 @@ DEFAULTS: dict[str, Any] = {
     "num_train_epochs": 1,
     "learning_rate": 1e-3,
     "lr_scheduler_type": "linear",
-    "max_length": None,
-    "train_sampling_strategy": "sequential",  # what is kept comes in a random order already
-    "dataset_kwargs": {"skip_prepare_dataset": True},
+    **FIELDS,
 }
 Rollouts = Sequence[tuple[Problem, Sequence[int], Sequence[Completion]]]
 """Problem, the tokens of its prompt, completions."""
@@ -90,22 +87,16 @@ def _round(
         raise UserError(what, where="rejection", fix="train the base longer, or ask easier problems")
     random.Random(f"kept {seed} {number}").shuffle(kept)
     config = SFTConfig(**arguments(DEFAULTS, stage.trainer, folder, seed))
-    trainer = SFTTrainer(
-        model=model,
-        peft_config=adapter(stage.peft),
-        args=config,
-        train_dataset=Dataset.from_list(kept),
-        processing_class=tokenizer,
-        data_collator=partial(pack, pad=tokenizer.pad_token_id),
-    )
+    trainer = text_trainer(model, tokenizer, config, Dataset.from_list(kept), adapter(stage.peft))
     before = _steps_before(work / "metrics.jsonl", number)
     metrics = open_metrics(work / "metrics.jsonl", before + resumed_step(folder))
 
     def record(logs: Mapping[str, Any], step: int) -> dict[str, Any]:
         measured = extra if step == 1 else {}
-        return {"step": before + step, "round": number, **measured, **{name: logs[name] for name in _NAMES & set(logs)}}
+        named = {ours: logs[theirs] for theirs, ours in _LOGGED.items() if theirs in logs}
+        return {"step": before + step, "round": number, **measured, **named}
 
-    train(trainer, Reporter(title, metrics, console, record, _note), folder)
+    train(trainer, Reporter(title, metrics, console, record, note), folder)
     save(trainer, tokenizer, folder / "result")
 
     def done() -> None:
@@ -172,8 +163,4 @@ def _steps_before(metrics: Path, number: int) -> int:
     return max((record["step"] for record in records if record["round"] < number), default=0)
 
 
-_NAMES = {"loss", "learning_rate", "grad_norm"}
-
-
-def _note(record: Mapping[str, Any]) -> str:
-    return f"loss {record['loss']:.3f}"
+_LOGGED = {theirs: ours for theirs, ours in LOGGED.items() if ours != "entropy"}  # that of what was sampled is told

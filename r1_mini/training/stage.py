@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, Trainer
 
 from r1_mini import processes
+from r1_mini.errors import UserError
 from r1_mini.files import Metrics, NoMetrics, remove, write_text_atomic
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.training.callbacks import Reporter
@@ -52,7 +53,12 @@ def load(start: Path, trainer: Mapping[str, Any]) -> tuple[PreTrainedModel, PreT
     fp32 if they do not say otherwise, as TRL does: an optimizer step can be smaller than bf16 can tell.
     """
     options = {"dtype": torch.float32, **(trainer.get("model_init_kwargs") or {})}
-    return load_checkpoint(start, processes.state().device, **options)
+    model, tokenizer = load_checkpoint(start, processes.state().device, **options)
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise UserError("the tokenizer has no EOS token", where=str(start), fix="set eos_token in its settings")
+        tokenizer.pad_token = tokenizer.eos_token  # as TRL does; padding is masked, EOS is not
+    return model, tokenizer
 
 
 def adapter(peft: Mapping[str, Any] | None) -> Any:

@@ -1,0 +1,35 @@
+"""The SFT stage: worked solutions in the form that rewards ask for, before RL (R1's cold start, 2501.12948, 2.3.1)."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from trl import SFTConfig
+
+from r1_mini.problems.sources import Source
+from r1_mini.recipe import SftStage
+from r1_mini.sampling.complete import prompt_for
+from r1_mini.training.corpus import corpus
+from r1_mini.training.stage import adapter, arguments, load
+from r1_mini.training.supervised import FIELDS, train_on_texts
+
+DEFAULTS: dict[str, Any] = {
+    "max_steps": 100,
+    "per_device_train_batch_size": 16,
+    "learning_rate": 2e-5,
+    "lr_scheduler_type": "cosine",
+    **FIELDS,
+}
+
+
+def train_sft(
+    stage: SftStage, sources: tuple[Source, ...], start: Path, seed: int, work: Path, out: Path, console: Console
+) -> None:
+    """Train the checkpoint `start` and save the result in the folder `out`; `work` holds what resuming needs."""
+    model, tokenizer = load(start, stage.trainer)
+    config = SFTConfig(**arguments(DEFAULTS, stage.trainer, work, seed))
+    texts = corpus(sources, stage.voices.model_dump(), stage.wording, f"{seed} sft", partial(prompt_for, tokenizer))
+    train_on_texts("sft", texts, model, tokenizer, config, seed, work, out, console, peft_config=adapter(stage.peft))

@@ -1,0 +1,182 @@
+"""Models of other makers, small and random, with tokenizers trained on the spot, through every stage, exam and merge."""
+
+import json
+
+import pytest
+import torch
+from rich.console import Console
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GemmaConfig,
+    GemmaForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from eval.exam import Exam
+from r1_mini import pipeline
+from r1_mini.files import read_jsonl, sha256
+from r1_mini.recipe import load
+from r1_mini.sampling.complete import encoded, prompt_for, stop_tokens
+from tests.conftest import command  # noqa: F401  (the folder is a package)
+
+QUIET = Console(quiet=True)
+SHAPE = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 1024,
+}
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def tokenizer_of(kind):
+    """qwen: byte-level BPE with a chat template, its turn's end beside the text's, pad = eos. llama: BPE with byte
+    fallback, a first token, no pad. gemma: the same with a pad of its own."""
+    texts = [
+        f"{a}+{b}={a + b} <think>{a}-{b}</think><answer>{a}</answer> User Assistant" for a in range(60) for b in (3, 8)
+    ]
+    special = {
+        "qwen": ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        "llama": ["<unk>", "<s>", "</s>"],
+        "gemma": ["<unk>", "<bos>", "<eos>", "<pad>"],
+    }[kind]
+    if kind == "qwen":
+        core = Tokenizer(models.BPE())
+        core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet)
+    else:
+        core = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+        core.pre_tokenizer = pre_tokenizers.Metaspace()
+        core.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse()])
+        bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+        trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=[*special, *bytes_])
+    core.train_from_iterator(texts, trainer)
+    names = {
+        "qwen": {"eos_token": "<|im_end|>", "pad_token": "<|im_end|>", "chat_template": CHAT},
+        "llama": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
+        "gemma": {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>"},
+    }[kind]
+    return PreTrainedTokenizerFast(tokenizer_object=core, **names)
+
+
+@pytest.fixture(params=["qwen", "llama", "gemma"])
+def folder(request, tmp_path):
+    """A model's folder as its maker publishes it."""
+    tokenizer = tokenizer_of(request.param)
+    ids = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id}
+    torch.manual_seed(0)
+    if request.param == "qwen":
+        model = Qwen2ForCausalLM(Qwen2Config(**SHAPE, **ids, tie_word_embeddings=True))
+        both = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|endoftext|>")]
+        model.generation_config.eos_token_id = both
+    elif request.param == "llama":
+        model = LlamaForCausalLM(LlamaConfig(**SHAPE, **ids))
+    else:
+        model = GemmaForCausalLM(GemmaConfig(**SHAPE, head_dim=16, **ids))
+    path = tmp_path / request.param
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def recipe_of(folder, tmp_path, peft=""):
+    path = tmp_path / f"recipe{'-lora' if peft else ''}.yaml"
+    lora = f"    peft: {peft}\n" if peft else ""
+    path.write_text(
+        f"name: foreign\nmodel: {folder}\nproblems: [{{family: sum, terms: [2, 3], digits: 1, largest: 9}}]\nstages:\n"
+        f"  - kind: sft\n{lora}"
+        "    trainer: {max_steps: 3, per_device_train_batch_size: 4, learning_rate: 1.0e-3}\n"
+        f"  - kind: grpo\n{lora}    rewards: {{length: 1.0}}\n"  # random weights are never right
+        "    trainer: {max_steps: 3, per_device_train_batch_size: 8, num_generations: 4, max_completion_length: 12,\n"
+        "      learning_rate: 1.0e-3, save_steps: 1}\n"
+        "evaluate: {suite: own, limit: 6, samples: 2, max_tokens: 12, greedy: false}\n",
+        encoding="utf-8",
+    )
+    return load(path)
+
+
+def ran(recipe, out):
+    pipeline.run(recipe, out, QUIET, examine=Exam(recipe))
+    return out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("peft", ["", "{r: 4, target_modules: all-linear}"], ids=["whole", "lora"])
+def test_a_foreign_model_goes_through_sft_grpo_and_exam_and_loads_with_plain_transformers(folder, tmp_path, peft):
+    out = ran(recipe_of(folder, tmp_path, peft), tmp_path / "run")
+    before = AutoModelForCausalLM.from_pretrained(folder).state_dict()
+    for stage in ("01-sft", "02-grpo"):
+        model = AutoModelForCausalLM.from_pretrained(out / stage)
+        tokenizer = AutoTokenizer.from_pretrained(out / stage)
+        after = model.state_dict()
+        assert after.keys() == before.keys()  # merged: no trace of the adapter
+        assert any(not torch.equal(after[name], before[name]) for name in after)
+        assert (out / stage / "adapter" / "adapter_model.safetensors").exists() is bool(peft)
+        generated = model.generate(**tokenizer("1+2", return_tensors="pt"), max_new_tokens=4)
+        assert generated.shape[1] > 3
+    rows = read_jsonl(out / "02-grpo" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert all(row["logp_gap_max"] < 1e-3 for row in rows if "logp_gap_max" in row)
+    assert {path.name for path in (out / "eval" / "own").iterdir()} == {"00-model", "00-model-worked", "02-grpo"}
+    assert (out / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_an_adapter_merged_is_the_model_that_was_trained(folder, tmp_path):
+    from peft import AutoPeftModelForCausalLM
+
+    out = ran(recipe_of(folder, tmp_path, "{r: 4, target_modules: all-linear}"), tmp_path / "run")
+    merged = AutoModelForCausalLM.from_pretrained(out / "02-grpo")
+    trained = AutoPeftModelForCausalLM.from_pretrained(out / "02-grpo" / "adapter")
+    ids = torch.randint(5, 100, (2, 10))
+    with torch.no_grad():
+        torch.testing.assert_close(merged(ids).logits, trained(ids).logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("peft", ["", "{r: 4, target_modules: all-linear}"], ids=["whole", "lora"])
+def test_a_cut_run_of_a_foreign_model_ends_in_the_same_bits(folder, tmp_path, peft, monkeypatch):
+    whole = ran(recipe_of(folder, tmp_path, peft), tmp_path / "apart" / "whole")
+    from r1_mini.training import grpo
+
+    original, seen = grpo.Trainer.training_step, []
+
+    def cut(self, *args, **kwargs):
+        seen.append(self.state.global_step)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(grpo.Trainer, "training_step", cut)
+    with pytest.raises(KeyboardInterrupt):
+        ran(recipe_of(folder, tmp_path, peft), tmp_path / "cut")
+    monkeypatch.undo()
+    again = ran(recipe_of(folder, tmp_path, peft), tmp_path / "cut")
+    assert sha256(again / "02-grpo" / "model.safetensors") == sha256(whole / "02-grpo" / "model.safetensors")
+
+
+def test_each_kind_is_asked_in_its_own_form_and_stops_at_each_of_its_ends(folder):
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    asked = prompt_for(tokenizer, "1+2")
+    (ids,) = encoded(tokenizer, [asked])
+    stops = stop_tokens(model, tokenizer)
+    if folder.name == "qwen":
+        assert asked.startswith("<|im_start|>system\n") and asked.endswith("1+2<|im_end|>\n<|im_start|>assistant\n")
+        assert stops == sorted(map(tokenizer.convert_tokens_to_ids, ("<|endoftext|>", "<|im_end|>")))
+    else:
+        assert asked.endswith("User: 1+2. Assistant:")
+        assert stops == [tokenizer.eos_token_id]
+        assert tokenizer.decode(ids).count("User: 1+2") == 1
+    assert json.dumps(ids) == json.dumps(encoded(tokenizer, [asked])[0])
