@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from r1_mini.files import read_jsonl
 from tests.conftest import command, run
@@ -29,7 +31,7 @@ def launched(out, *overrides):
 def test_the_same_rollouts_have_the_same_advantages_and_make_the_same_step(tmp_path, scale, baseline):
     made = []
     for name, start, prompts in (("one", [sys.executable], 4), ("two", LAUNCH, 2)):
-        script = [str(HERE / "launched_advantages.py"), str(tmp_path / name), str(prompts), scale, baseline]
+        script = [str(HERE / "launched" / "advantages.py"), str(tmp_path / name), str(prompts), scale, baseline]
         done = subprocess.run([*start, *script], capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         made.append(json.loads((tmp_path / name).read_text()))
@@ -85,3 +87,30 @@ def _children(parent):
 
 def _environment(pid):
     return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+
+
+def test_weights_that_are_spread_over_processes_are_trained_as_whole_ones(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(
+        "name: spread\nproblems: [{family: sum, terms: [2, 3], digits: 1, largest: 9}]\nstages:\n"
+        "  - kind: base\n    optimizer: adamw\n    model: {hidden_size: 48, layers: 2, heads: 2}\n"
+        "    trainer: {max_steps: 4, per_device_train_batch_size: 8, warmup_steps: 0, save_steps: 2}\n"
+        "  - kind: grpo\n    rewards: {length: 1.0}\n"
+        "    trainer: {max_steps: 2, per_device_train_batch_size: 8, num_generations: 4, max_completion_length: 12}\n"
+        "evaluate: {suite: own, limit: 6, samples: 2, max_tokens: 12, greedy: false}\n",
+        encoding="utf-8",
+    )
+    launched_folder = HERE / "launched"
+    sharded = [*LAUNCH[:-1], str(launched_folder / "fsdp2_cpu.yaml"), str(launched_folder / "fsdp2.py")]
+    whole = [*LAUNCH, "-m", "r1_mini"]
+    for name, start in (("sharded", sharded), ("whole", whole)):
+        arguments = ["run", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / name / "run")]
+        done = subprocess.run([*start, *arguments], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    sharded_base, whole_base, after = (
+        load_file(tmp_path / name / "run" / stage / "model.safetensors")
+        for name, stage in (("sharded", "01-base"), ("whole", "01-base"), ("sharded", "02-grpo"))
+    )
+    assert sharded_base.keys() == whole_base.keys() == after.keys()
+    for name, weights in whole_base.items():
+        torch.testing.assert_close(sharded_base[name], weights, atol=2e-4, rtol=0, msg=name)
+    assert any((after[name] - weights).abs().max() > 1e-4 for name, weights in sharded_base.items())
