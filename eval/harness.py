@@ -247,9 +247,8 @@ def _fill(
                 lines.append(json.dumps(line, ensure_ascii=False))
                 completions, right = completions + 1, right + line["correct"]
             write_text_atomic(part.chunk_file(index), "".join(f"{line}\n" for line in lines))
-            progress.update(
-                bar, advance=len(lines) * state.num_processes, note=f"{100 * right / completions:.1f}% right"
-            )
+            by_all = min(total, tally[1] + (completions - tally[1]) * state.num_processes)
+            progress.update(bar, completed=by_all, note=f"{100 * right / completions:.1f}% right")
             if state.is_main_process:
                 done = part.collect(done)
     state.wait_for_everyone()

@@ -217,6 +217,20 @@ def sweep(
             raise typer.Exit(1)
 
 
+@app.command(epilog="Example: r1-mini push runs/tiny-r1-zero me/tiny-r1-zero --private")
+def push(
+    run: Annotated[Path, typer.Argument(help="A finished run.", metavar="RUN", show_default=False)],
+    repo: Annotated[str, typer.Argument(help="A model repository of the Hub.", metavar="REPO", show_default=False)],
+    private: Annotated[bool, typer.Option("--private", help="If it has to be made, for your eyes only.")] = False,
+) -> None:
+    """Put a run's last checkpoint on the Hub, with a model card written from the run's own numbers."""
+    from rich.console import Console
+
+    from eval.card import push as put
+
+    put(run, repo, private, Console())
+
+
 @app.command(epilog="Example: r1-mini bench --size 0.3M --checkpoint runs/tiny-r1-zero/02-grpo")
 def bench(
     size: Annotated[

@@ -36,7 +36,7 @@ OURS = {
     "save_only_model": "resuming needs the optimizer too",
     "save_strategy": "set save_steps",
     "ignore_data_skip": "resuming would repeat data",
-    "push_to_hub": "push the finished checkpoint with the hub's own command",
+    "push_to_hub": "push the finished run with `r1-mini push RUN REPO`",
 }
 
 OURS_OF_KIND = {

@@ -51,8 +51,8 @@ def render(summary: Mapping[str, Any], curves: Curves) -> str:
         importances=sweep_words.importances(summary),
         curves=[(title, chart) for field, title in FIELDS.items() if (chart := learning(curves, field, title))],
         command=shlex.join(
-            ["r1-mini", "run", best["recipe"], *summary["set"], *best["overrides"][:-1]]
-        ),  # without the seed
+            ["r1-mini", "run", best["recipe"], *best["overrides"][:-1]]  # without the seed
+        ),
         style=Markup(files("eval.report").joinpath("page.css").read_text("utf-8")),
     )
     return html.encode("utf-8", errors="backslashreplace").decode("utf-8")

@@ -26,7 +26,7 @@ from eval.samples import VOICES, Samples, at_axis
 from eval.sweep.importance import importances
 from eval.sweep.objective import OBJECTIVES
 from eval.sweep.plan import Sweep
-from eval.sweep.study import TRIALS
+from eval.sweep.study import TRIALS, recipe_file
 from eval.sweep.verdicts import interquartile_mean, of_cells, verdicts
 from r1_mini.errors import UserError
 from r1_mini.files import write_json_atomic, write_text_atomic
@@ -87,7 +87,7 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[list[dict[st
             "name": name,
             "changes": changes[name],
             "overrides": finished[name][shared[0]]["overrides"],
-            "recipe": finished[name][shared[0]]["recipe"],
+            "recipe": str(recipe_file(folder, finished[name][shared[0]]["recipe"])),
             "seeds": [
                 {"seed": seed, "score": float(row.mean())} for seed, row in zip(shared, scores[name], strict=True)
             ],
@@ -104,7 +104,9 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[list[dict[st
     settings.sort(key=lambda each: each["score"]["estimate"], reverse=maximize)
     starts = {}
     if RL in columns[default]:
-        starts = {LABELS[key]: columns[default][key] for key in (BASE, FORCED) if key in columns[default]}
+        bases = [_scores(each[BASE], score) for each in columns.values() if RL in each]
+        of = "" if all(np.array_equal(base, bases[0]) for base in bases) else f" of {default}"
+        starts = {f"{LABELS[key]}{of}": columns[default][key] for key in (BASE, FORCED) if key in columns[default]}
     for name, each in columns.items():
         if RL not in each and FORCED in each:  # a setting that stops at its base
             starts[f"{name}, forced"] = each[FORCED]
@@ -112,7 +114,6 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[list[dict[st
     failed = [trial for trial in trials if trial["state"] == "FAIL"]
     summary = {
         "sweep": sweep.name,
-        "set": [f"{key}={json.dumps(value)}" for key, value in sweep.set.items()],
         "objective": sweep.objective,
         "direction": sweep.direction,
         "default": default,

@@ -106,11 +106,7 @@ class Study:
         (self.folder / "recipes").mkdir(exist_ok=True)
         write_text_atomic(self.folder / "sweep.yaml", dump_yaml(self.plan.sweep.model_dump(mode="json")))
         for name, recipe in self.plan.recipes.items():
-            write_text_atomic(self.recipe_file(name), dump(recipe))
-
-    def recipe_file(self, name: str) -> Path:
-        """Where a recipe of the sweep lies in its folder, with what the sweep sets in all settings."""
-        return self.folder / "recipes" / f"{_slug(Path(name).stem)}-{fingerprint(name)[:6]}.yaml"
+            write_text_atomic(recipe_file(self.folder, name), dump(recipe))
 
     @property
     def begun(self) -> float:
@@ -281,6 +277,11 @@ class Study:
             if reason:
                 self.storage.set_trial_user_attr(trial.id, "reason", reason)
             self.study.tell(trial.number, value if state == TrialState.COMPLETE else None, state, skip_if_finished=True)
+
+
+def recipe_file(folder: Path, name: str) -> Path:
+    """Where a recipe of a sweep lies in its folder, with what the sweep sets in all settings."""
+    return folder / "recipes" / f"{_slug(Path(name).stem)}-{fingerprint(name)[:6]}.yaml"
 
 
 def _storage(folder: Path, url: str | None) -> BaseStorage:

@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 from eval.columns import BASE, RL, columns_of_runs
 from eval.samples import at_axis
 from eval.sweep.objective import OBJECTIVES
-from eval.sweep.study import Study, Trial
+from eval.sweep.study import Study, Trial, recipe_file
 from r1_mini.errors import UserError
 from r1_mini.files import read_jsonl
 from r1_mini.training.dev_exam import FIELD
@@ -54,7 +54,7 @@ def _run(study: Study, trial: Trial, environment: Mapping[str, str]) -> tuple[Tr
     """How the trial ended: its state, and its value or the reason of its failure."""
     folder = study.folder / "trials" / trial.folder
     log = folder.with_suffix(".txt")
-    command = [*COMMAND, "run", str(study.recipe_file(trial.recipe)), *trial.overrides]
+    command = [*COMMAND, "run", str(recipe_file(study.folder, trial.recipe)), *trial.overrides]
     give_up = time.monotonic() + _PATIENCE
     while True:
         with log.open("w", encoding="utf-8") as file:

@@ -53,7 +53,8 @@ def test_the_files_of_a_comparison_agree_with_each_other(finished, capsys):
     assert float(rows[0][header.index("pass_at_1")]) == summary["settings"][0]["score"]["estimate"]
     page = (finished / "report.html").read_text()
     assert "<script" not in page and "learning_rate=0.2" in page
-    assert "r1-mini run recipe.yaml grpo.trainer.learning_rate=0.2" in page
+    (recipe,) = (finished / "recipes").iterdir()
+    assert f"r1-mini run {recipe} grpo.trainer.learning_rate=0.2" in page
     assert "Not told apart from 'learning_rate=0.1'" in " ".join(capsys.readouterr().out.split())
 
 
