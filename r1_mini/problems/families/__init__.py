@@ -9,10 +9,11 @@ from r1_mini.problems.families.expression import Expression
 from r1_mini.problems.families.family import Arithmetic, Family
 from r1_mini.problems.families.product import Product
 from r1_mini.problems.families.sum import Sum
+from r1_mini.problems.families.word import Word
 from r1_mini.problems.problem import Problem
 
 FAMILIES: dict[str, Family[Any, Any]] = {
-    family.name: family for family in (Sum(), Product(), Expression(), Countdown())
+    family.name: family for family in (Sum(), Product(), Expression(), Countdown(), Word())
 }
 
 
