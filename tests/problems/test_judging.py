@@ -116,20 +116,22 @@ def test_everything_else_is_refused(said: str, right: str) -> None:
     ids=lambda said: repr(said[:3]),
 )
 def test_huge_and_deep_text_is_refused_at_once(said: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert not JUDGES["countdown"](said, FOUR)
     assert VALUES["countdown"](said) is None or len(said) <= 400
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
-@settings(max_examples=400, deadline=1000)
+@settings(max_examples=400, deadline=None)
 @given(
     st.sampled_from(sorted(JUDGES)),
     st.text(alphabet="0123456789+-*/() =.\n", max_size=60) | st.text(max_size=400),
     st.sampled_from([FOUR, "44 19 35=98", "16", "7/2"]) | st.text(alphabet="0123456789+-*/() =", max_size=20),
 )
 def test_judging_any_text_never_raises_and_is_fast(judge: str, said: str, right: str) -> None:
+    start = time.process_time()  # not of the clock: the machine may be busy
     verdict = JUDGES[judge](said, right)
+    assert time.process_time() - start < 0.2
     assert isinstance(verdict, bool)
     assert not (verdict and VALUES[judge](said) is None)
 
