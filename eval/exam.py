@@ -15,26 +15,29 @@ from eval.columns import checked, column, columns_of, is_run
 from eval.harness import Candidate, drawing_of, drawn, examine, read_note
 from eval.publish import publish
 from eval.samples import at_axis, tabled
-from eval.suite import load_suite
+from eval.suite import Asked, load_suite
 from r1_mini import processes
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint
+from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems.sources import Source
-from r1_mini.recipe import DevExam, GrpoStage, Recipe, load
+from r1_mini.recipe import BaseStage, DevExam, GrpoStage, Recipe, load
 from r1_mini.runs import RunFolder, find_checkpoint
+from r1_mini.sampling.complete import require_letters
 
 
 class Exam:
     """The exam at the end of a run: base, base forced to work, and RL on the same problems; then the proof.
 
-    Its problems are drawn when it is made, before any training: UserError if there are too few.
+    Its problems are drawn when it is made, before any training: UserError if there are too few, or if the model that
+    the recipe trains will not be able to read them.
     """
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         settings = recipe.evaluate.model_dump()
         self.suite, self.asked = load_suite(settings.pop("suite"), recipe_problems=recipe.problems, **settings)
-
+        self._require_letters(self.asked)
         for stage in recipe.stages:
             if isinstance(stage, GrpoStage) and stage.dev is not None:
                 self.on_dev(stage.dev)  # a suite that cannot be held is said before training
@@ -49,12 +52,19 @@ class Exam:
             split="dev",
             where="dev.suite",
         )
+        self._require_letters(asked)
 
         def score(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> float:
             rows = drawn(model, tokenizer, "training", suite, asked, drawing_of(suite))
             return float(metrics.pass_at_1(at_axis(tabled(rows, "dev"), None)).mean())
 
         return score
+
+    def _require_letters(self, asked: Sequence[Asked]) -> None:
+        """UserError if the base stage's tokenizer will lack a character of a problem."""
+        if isinstance(base := self.recipe.stages[0], BaseStage):
+            letters = "".join(source.letters for source in self.recipe.problems_of(base))
+            require_letters(make_tokenizer(letters), (each.problem for each in asked))
 
     def __call__(
         self, run: RunFolder, checkpoints: Mapping[str, Path], seconds: Mapping[str, float], console: Console

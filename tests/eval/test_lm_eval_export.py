@@ -205,6 +205,17 @@ def test_texts_of_another_tokenizer_are_not_counted(suite, tmp_path):
     assert rows(tmp_path / "new" / f"{TASKS[0]}.jsonl")[0]["prompt"].startswith("A conversation between")
 
 
+def test_answers_that_the_scorer_cannot_judge_and_questions_that_cannot_be_written_are_refused(tokenizer, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("samples: 1\nmax_tokens: 9\nproblems: [{family: countdown, numbers: 3, number: 4}]\n")
+    with pytest.raises(UserError, match="mine: answers of countdown are no numbers"):
+        export(*load_suite(str(path)), tokenizer, tmp_path / "new")
+    path.write_text("samples: 1\nmax_tokens: 9\nproblems: [{family: word, number: 4}]\n")
+    with pytest.raises(UserError, match="with which word is written"):
+        export(*load_suite(str(path)), tokenizer, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def save_memorizer(asked, tokenizer, folder):
     """A checkpoint that has learned half of the problems by heart, and never to end some of them."""
     texts = []
