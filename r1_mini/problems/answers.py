@@ -173,5 +173,11 @@ def formula(text: str) -> str | None:
     if len(found) > 1:
         return None
     text = found.pop() if found else _LEAD.sub("", text.strip())
-    text = re.sub(r"(?<!\\)%", r"\\%", text.replace("$", "").strip().removesuffix("."))
-    return text or None
+    text = text.replace("$", "").replace("\u00b0", r"^\circ").strip().removesuffix(".")
+    return re.sub(r"(?<!\\)%", r"\\%", text) or None
+
+
+def words_of(formula: str) -> str | None:
+    r"""What a formula says that is nothing but words: `\text{east}`, `east`; None for every other."""
+    plain = _WRAPPER.sub(r"\1", formula).strip()
+    return plain.casefold() if re.fullmatch(r"[^\W\d_]{2,}(?: [^\W\d_]+)*", plain) else None

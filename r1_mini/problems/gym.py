@@ -18,14 +18,16 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, field_validator
 
-from r1_mini.errors import UserError, nearest
+from r1_mini.errors import UserError, nearest, shown
 from r1_mini.problems.problem import Problem, Split, is_held_out, split_of
 from r1_mini.problems.source import ARITHMETIC, PATIENCE, Source
-from r1_mini.problems.verifier import require
+from r1_mini.problems.verifier import require, verified
 from r1_mini.problems.verifier_process import packed
 from r1_mini.problems.wording import canonical_text
 
 _PROBED = 200  # problems whose characters stand for the task's
+_PROVED = 8  # problems that a verifier is tried on
+_NONSENSE = "no answer"
 
 
 class GymTask(Source):
@@ -58,7 +60,7 @@ class GymTask(Source):
     def letters(self) -> str:
         """Those of the first problems drawn: a task does not say which it may use."""
         rng = random.Random("letters")
-        texts = (self._entry(rng.getrandbits(31)) for _ in range(_PROBED))
+        texts = (self.entry(rng.getrandbits(31)) for _ in range(_PROBED))
         return "".join(sorted(set().union(*(f"{one['question']}{one['answer']}" for one in texts)) - ARITHMETIC))
 
     def draw(self, split: Split, rng: random.Random) -> Problem:
@@ -74,19 +76,19 @@ class GymTask(Source):
         return list(drawn.values())
 
     def content_hash(self) -> str:
-        """The version of the package: another may draw and judge otherwise."""
-        self._entry(0)
+        """The version of the package: another may draw and judge otherwise. UserError if the verifier is no judge."""
+        _prove(self.reasoning_gym, json.dumps(self.config, sort_keys=True))
         return version("reasoning_gym")
 
     def _draw_one(self, split: Split, rng: random.Random, *used: Container[str]) -> Problem:
         for _ in range(PATIENCE):
-            entry = self._entry(rng.getrandbits(31))
+            entry = self.entry(rng.getrandbits(31))
             key = canonical_text(entry["question"])
             if self._split_for(key) == split and not any(key in keys for keys in used):
                 return Problem(
                     family=self.name,
                     question=entry["question"],
-                    answer=self._gold(entry),
+                    answer=self.gold(entry),
                     steps=(),
                     restated=(),
                     difficulty={"depth": 0},
@@ -100,7 +102,7 @@ class GymTask(Source):
         """As `split_of`, but what would be for a base stage trains too: there is no worked text that it could use."""
         return split_of(key) if is_held_out(key) else "train"
 
-    def _gold(self, entry: dict[str, Any]) -> str:
+    def gold(self, entry: dict[str, Any]) -> str:
         """What the verifier needs, as JSON."""
         gold = {"task": self.reasoning_gym, "config": packed(self.config), "entry": packed(entry)}
         try:
@@ -109,7 +111,7 @@ class GymTask(Source):
             what = "its problems hold what cannot be saved as JSON"
             raise UserError(what, where=self._place, fix="choose another task") from None
 
-    def _entry(self, seed: int) -> dict[str, Any]:
+    def entry(self, seed: int) -> dict[str, Any]:
         """The task's problem of a seed: question, answer (None where many are right) and what its verifier needs."""
         make, settings = _task(self.reasoning_gym)
         for key in self.config:
@@ -128,6 +130,22 @@ class GymTask(Source):
     @property
     def _place(self) -> str:
         return f"reasoning_gym: {self.reasoning_gym}"
+
+
+@lru_cache(maxsize=64)
+def _prove(name: str, config: str) -> None:
+    """Ask the verifier of a task what it has to know; UserError if it holds nonsense right or its own answer wrong."""
+    task = GymTask(reasoning_gym=name, config=json.loads(config))
+    for seed in range(_PROVED):
+        entry = task.entry(seed)
+        own, gold = entry["answer"], task.gold(entry)
+        if verified("reasoning_gym", _NONSENSE, gold):
+            what = "its verifier holds nonsense right"
+        elif own is not None and not verified("reasoning_gym", str(own).strip(), gold):
+            what = f"its verifier holds its own answer {shown(own)} wrong"
+        else:
+            continue
+        raise UserError(what, where=f"reasoning_gym: {name}", fix="choose another task")
 
 
 @lru_cache(maxsize=64)

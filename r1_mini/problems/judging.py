@@ -7,9 +7,10 @@ promises, so they run in a process apart (`verifier.py`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable
 
-from r1_mini.problems.answers import amount, choice, formula, plain_text
+from r1_mini.problems.answers import amount, choice, formula, plain_text, words_of
 from r1_mini.problems.arithmetic import parse_number
 from r1_mini.problems.verifier import verified
 
@@ -47,14 +48,16 @@ def same_formula(said: str, right: str) -> bool:
     Where the right answer has brackets, as a pair or an interval has, the answer needs some too.
     """
     ours, theirs = formula(said), formula(right)
-    if ours is None or theirs is None or (_is_bracketed(theirs) and not _is_bracketed(ours)):
+    if ours is None or theirs is None or (_BRACKETED.fullmatch(theirs) and not {"(", "["} & {*ours}):
         return False
+    words = words_of(theirs)
+    if words is not None and (words != theirs.casefold() or len(words) > 3):  # not xy, a product
+        return words_of(ours) == words  # math-verify takes a bare word for a product of its letters
     return verified("latex", ours, theirs)
 
 
-def _is_bracketed(text: str) -> bool:
-    """Whether a formula ends with a bracket that its value may need: `(1,2)`, `[0,1)`, but not `2(x+1)`."""
-    return text.startswith(("(", "[", r"\left(", r"\left[")) and text.endswith((")", "]")) and "," in text
+_BRACKETED = re.compile(r"(?:\\left\s*)?[(\[].*,.*[)\]]", re.DOTALL)
+"""A pair or an interval."""
 
 
 def by_its_task(said: str, right: str) -> bool:

@@ -19,8 +19,8 @@ from r1_mini.errors import UserError
 PACKAGES = {"latex": ("math_verify", "math"), "reasoning_gym": ("reasoning_gym", "gym")}
 """The package that a verifier comes from, and the extra of ours that installs it."""
 LONGEST_SAID = 10_000  # characters
-START = 120.0  # seconds until the packages are imported
-WAIT = 60.0  # seconds for a verdict; the process itself ends a question after 5 of processor time
+START = 300.0  # seconds until the packages are imported
+WAIT = 120.0  # seconds for a verdict; the process itself ends a question after 5 of processor time
 
 _CODE = Path(__file__).with_name("verifier_process.py")
 
