@@ -94,13 +94,13 @@ class StreamedTable(HubTable):
 
     @property
     def letters(self) -> str:
-        return letters_of(self._probe())
+        return letters_of(_probed(self))
 
     def listed(self, split: Split) -> None:
         return None
 
     def content_hash(self) -> str:
-        return hash_of(self, (("train", problem) for problem in self._probe()))
+        return hash_of(self, (("train", problem) for problem in _probed(self)))
 
     def notes(self) -> Sequence[str]:
         return ()
@@ -112,35 +112,41 @@ class StreamedTable(HubTable):
         """The problems of the split in the set's order, shuffled in the buffer; then again, shuffled in another way."""
         while True:
             count = 0
-            for problem in self._pass(split, rng.getrandbits(31)):
+            for problem in self.once(split, rng.getrandbits(31)):
                 count += 1
                 yield problem
             if not count:
                 raise UserError(f"no {split} problem in it", where=self.place, fix="give more rows")
 
     def exam(self, split: Split, n: int, seed: int, min_depth: int = 1, used: Container[str] = ()) -> list[Problem]:
-        return self.first(n, self._pass(split, seed), split, min_depth, used)
+        return self.first(n, self.once(split, seed), split, min_depth, used)
 
-    def _pass(self, split: Split, seed: int | None) -> Iterator[Problem]:
+    def once(self, split: Split, seed: int | None) -> Iterator[Problem]:
         """The problems of a split, once. UserError when it shows that too many answers cannot be read."""
         require(self.judge)
         rest, own_test = self.parts(streaming=True, seed=seed)
         asks_own = split == "test" and own_test is not None
-        total = unread = 0
+        total = 0
+        unread: list[Row] = []
         for row in (own_test or ()) if asks_own else rest:
             problem = self.problem(row)
             total += 1
             if problem is None:
-                unread += 1
-                if total >= PROBED and unread > MOST_UNREAD * total:
-                    self.refuse_unread(row, unread, total)
+                unread.append(row)
+                if total >= PROBED and len(unread) > MOST_UNREAD * total:
+                    self.refuse_unread(unread[0], len(unread), total)
             elif asks_own or self.split_for(problem.key, tested=own_test is not None) == split:
                 yield problem
         if not total:
             raise UserError("no rows in it", where=self.place, fix="name another split")
+        if len(unread) > MOST_UNREAD * total:
+            self.refuse_unread(unread[0], len(unread), total)
 
-    def _probe(self) -> list[Problem]:
-        return list(islice(self._pass("train", None), PROBED))
+
+@lru_cache(maxsize=32)
+def _probed(table: StreamedTable) -> Sequence[Problem]:
+    """The first training problems."""
+    return list(islice(table.once("train", None), PROBED))
 
 
 @lru_cache(maxsize=32)

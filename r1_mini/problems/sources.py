@@ -112,7 +112,8 @@ def source_of(entry: Any) -> Source:
     keys = entry if isinstance(entry, Mapping) else {}
     kind = next((kind for kind in SOURCES if kind.KEY in keys), None)
     if kind is None:
-        raise ValueError(f"{shown(entry)} names no source; give one of {', '.join(kind.KEY for kind in SOURCES)}")
+        names = ", ".join(kind.KEY for kind in SOURCES if kind.KEY in kind.model_fields)
+        raise ValueError(f"{shown(entry)} names no source; give one of {names}")
     try:
         return kind.model_validate(entry)
     except ValidationError as error:

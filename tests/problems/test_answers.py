@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1_mini.problems.answers import LONGEST_ANSWER, amount, boxed, choice, formula, plain_text, words_of
@@ -119,6 +119,7 @@ PIECES = st.lists(
 ).map("".join)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(max_size=400), PIECES))
 def test_no_reader_raises_on_anything(text: str) -> None:
     for read in READERS:

@@ -238,7 +238,7 @@ def test_a_split_without_problems_is_said(jsonl) -> None:
         ({"jsonl": "x", "numbers": "n", "target": "t"}, "set judge: countdown"),
         ({"jsonl": "x", "template": "Calculate!"}, "template 'Calculate!' names no column"),
         ({"jsonl": "x", "limit": 0}, "limit 0: Input should be greater than or equal to 1"),
-        ({"jsnol": "x"}, "names no source; give one of family, jsonl, stream, dataset, reasoning_gym"),
+        ({"jsnol": "x"}, "names no source; give one of family, jsonl, dataset, reasoning_gym"),
     ],
 )
 def test_a_wrong_entry_is_refused_before_any_file_is_read(entry, message: str) -> None:

@@ -109,6 +109,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_what_json_cannot_hold_survives_it(value) -> None:
     assert unpacked(json.loads(json.dumps(packed(value)))) == value

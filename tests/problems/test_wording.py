@@ -1,7 +1,7 @@
 """When two questions are the same text."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1_mini.problems.wording import canonical_text, words
@@ -37,6 +37,7 @@ def test_signs_that_calculate_are_part_of_the_key(one: str, other: str) -> None:
     assert canonical_text(one) != canonical_text(other)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_surrounding_and_double_spaces_are_not_part_of_a_key(text: str) -> None:
     key = canonical_text(text)
