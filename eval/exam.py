@@ -15,12 +15,13 @@ from eval.columns import checked, column, columns_of, is_run
 from eval.harness import Candidate, drawing_of, drawn, examine, read_note
 from eval.publish import publish
 from eval.samples import at_axis, tabled
-from eval.suite import Asked, load_suite
+from eval.suite import Asked, Suite, load_suite
 from r1_mini import processes
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
-from r1_mini.problems.sources import Source
+from r1_mini.problems.problem import Problem
+from r1_mini.problems.source import Source
 from r1_mini.recipe import BaseStage, DevExam, GrpoStage, Recipe, load
 from r1_mini.runs import RunFolder, find_checkpoint
 from r1_mini.sampling.complete import require_letters
@@ -38,12 +39,14 @@ class Exam:
         settings = recipe.evaluate.model_dump()
         self.suite, self.asked = load_suite(settings.pop("suite"), recipe_problems=recipe.problems, **settings)
         self._require_letters(self.asked)
-        for stage in recipe.stages:
-            if isinstance(stage, GrpoStage) and stage.dev is not None:
-                self.on_dev(stage.dev)  # a suite that cannot be held is said before training
+        dev = [stage.dev for stage in recipe.stages if isinstance(stage, GrpoStage) and stage.dev is not None]
+        self.asked_on_dev = [each for settings in dev for each in self._dev_suite(settings)[1]]
 
-    def on_dev(self, settings: DevExam) -> Callable[[PreTrainedModel, PreTrainedTokenizerBase], float]:
-        """A function of model and tokenizer: pass@1 on a suite's problems, drawn from dev whatever the suite says."""
+    def problems(self) -> list[Problem]:
+        """All that is asked, during training too."""
+        return [each.problem for each in (*self.asked, *self.asked_on_dev)]
+
+    def _dev_suite(self, settings: DevExam) -> tuple[Suite, list[Asked]]:
         suite, asked = load_suite(
             settings.suite,
             recipe_problems=self.recipe.problems,
@@ -53,6 +56,11 @@ class Exam:
             where="dev.suite",
         )
         self._require_letters(asked)
+        return suite, asked
+
+    def on_dev(self, settings: DevExam) -> Callable[[PreTrainedModel, PreTrainedTokenizerBase], float]:
+        """A function of model and tokenizer: pass@1 on a suite's problems, drawn from dev whatever the suite says."""
+        suite, asked = self._dev_suite(settings)
 
         def score(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> float:
             rows = drawn(model, tokenizer, "training", suite, asked, drawing_of(suite))

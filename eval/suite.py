@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, mode
 from r1_mini import settings_file
 from r1_mini.errors import UserError, nearest
 from r1_mini.problems.problem import Problem, Split
-from r1_mini.problems.sources import AnySource, Source
+from r1_mini.problems.source import Source
+from r1_mini.problems.sources import AnySource
 from r1_mini.sampling.complete import PromptStyle
 
 OWN = "own"
@@ -121,7 +122,11 @@ def load_suite(
                 f"suite '{OWN}' asks a recipe's problems, and there are none", where=where, fix="name another"
             )
         share = -(-min(OWN_NUMBER, limit or OWN_NUMBER) // len(recipe_problems))
-        values["problems"] = [{**spec.model_dump(), "number": share} for spec in recipe_problems]
+        split, least = values.get("split", "test"), values.get("min_depth", 2)
+        numbers = [min(share, _room(spec, split, least)) for spec in recipe_problems]
+        values["problems"] = [
+            {**spec.model_dump(), "number": number} for spec, number in zip(recipe_problems, numbers, strict=True)
+        ]
     try:
         suite = Suite(name=path.stem, **values)
     except ValidationError as error:
@@ -156,6 +161,14 @@ def _read(name: str, where: str) -> tuple[Path, dict[str, Any]]:
         raise UserError(f"no suite is called '{name}'", where=where, fix=nearest(name, known))
     text = (folder / f"{name}.yaml").read_text(encoding="utf-8")
     return Path(f"{name}.yaml"), settings_file.parse(text, f"{name}.yaml")
+
+
+def _room(source: Source, split: Split, min_depth: int) -> int:
+    """How many problems of a split a source can ask; at least one, so that it is the source that says there is none."""
+    listed = source.listed(split)
+    if listed is None:
+        return OWN_NUMBER
+    return max(1, sum((problem.difficulty["depth"] or min_depth) >= min_depth for problem in listed))
 
 
 def _drawn(suite: Suite) -> list[Asked]:

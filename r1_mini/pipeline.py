@@ -7,7 +7,7 @@ import math
 import resource
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +18,9 @@ from r1_mini import processes
 from r1_mini.files import read_jsonl
 from r1_mini.logs import quiet
 from r1_mini.machine import source, versions
+from r1_mini.problems.overlap import separated
+from r1_mini.problems.problem import Problem
+from r1_mini.problems.source import Source
 from r1_mini.recipe import BaseStage, DevExam, Recipe, RejectionStage, SftStage, Stage, fingerprint
 from r1_mini.runs import Inputs, RunFolder, checkpoint_hash, find_checkpoint
 
@@ -33,6 +36,9 @@ class Examiner(Protocol):
     def on_dev(self, settings: DevExam) -> Callable[[Any, Any], float]:
         """A function of model and tokenizer: pass@1 on dev, for use during training."""
 
+    def problems(self) -> Sequence[Problem]:
+        """All that is asked, during training too."""
+
 
 def run(recipe: Recipe, out: Path, console: Console, examine: Examiner) -> None:
     """Every stage of `recipe` into the run folder `out`, then the exam over its checkpoints.
@@ -40,15 +46,16 @@ def run(recipe: Recipe, out: Path, console: Console, examine: Examiner) -> None:
     Under `accelerate launch` all processes work, and the main one writes.
     """
     start = None if recipe.model is None else find_checkpoint(Path(recipe.model))
+    sources = _sources(recipe, examine.problems(), console)
     folder = RunFolder(out, recipe)
     with contextlib.ExitStack() as held:
         processes.on_main(lambda: held.enter_context(folder) and None)
         held.enter_context(quiet(folder.path / "log.txt"))
         checkpoints = {} if start is None else {"00-model": start}
         seconds: dict[str, float] = {}
-        for number, stage in enumerate(recipe.stages, start=1):
+        for number, (stage, drawn) in enumerate(zip(recipe.stages, sources, strict=True), start=1):
             name = f"{number:02d}-{stage.kind}"
-            start, seconds[name] = _run_stage(folder, name, stage, start, console, examine)
+            start, seconds[name] = _run_stage(folder, name, stage, drawn, start, console, examine)
             checkpoints[name] = start
         examine(folder, checkpoints, seconds, console)
         if processes.is_main():
@@ -56,20 +63,37 @@ def run(recipe: Recipe, out: Path, console: Console, examine: Examiner) -> None:
             folder.update_manifest(peak_memory_mib=max(peak, folder.manifest.get("peak_memory_mib", 0)))
 
 
+def _sources(recipe: Recipe, asked: Sequence[Problem], console: Console) -> list[tuple[Source, ...]]:
+    """What each stage draws from, without what an exam asks. Says what was wrong with the data, each thing once.
+
+    Whatever a source cannot do is found out here, before anything is trained: UserError.
+    """
+    stages, lines = [], []
+    for stage in recipe.stages:
+        sources, overlaps = separated(recipe.problems_of(stage), asked)
+        stages.append(sources)
+        lines += [*(note for one in recipe.problems_of(stage) if one.content_hash() for note in one.notes()), *overlaps]
+    for line in dict.fromkeys(lines):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return stages
+
+
 def _run_stage(
     folder: RunFolder,
     name: str,
     stage: Stage,
+    sources: tuple[Source, ...],
     start: Path | None,
     console: Console,
     examine: Examiner,
 ) -> tuple[Path, float]:
     """The stage's checkpoint folder and the seconds it took, now or when it was done."""
     recipe = folder.recipe
-    sources, seed = recipe.problems_of(stage), recipe.seed_of(stage)
+    seed = recipe.seed_of(stage)
     said = {
         "stage": stage.model_copy(update={"seed": None}),
-        "problems": sources,
+        "problems": recipe.problems_of(stage),
+        "data": [each.content_hash() for each in sources],
         "seed": seed,
         "start": checkpoint_hash(start) if start else None,
         "source": source(),

@@ -18,7 +18,8 @@ from pydantic_core import PydanticCustomError
 
 from r1_mini import settings_file
 from r1_mini.errors import UserError, nearest, shown
-from r1_mini.problems.sources import AnySource, Source
+from r1_mini.problems.source import Source
+from r1_mini.problems.sources import AnySource
 from r1_mini.trainer_fields import TrainerError, check_peft, check_trainer
 
 Families = Annotated[tuple[str, ...], Strict(False), Field(min_length=1)]
@@ -287,6 +288,13 @@ class Recipe(Settings):
             if not (stage.problems or self.problems):
                 raise wrong(
                     "no problems here nor at the top", "add for example `- {family: sum}`", f"stages.{index}.problems"
+                )
+            unworked = next((each for each in self.problems_of(stage) if not each.worked), None)
+            if stage.kind in ("base", "sft") and unworked is not None:
+                raise wrong(
+                    f"'{unworked.name}' has no worked solutions to learn from",
+                    f"give the {stage.kind} stage `problems` of a family",
+                    f"stages.{index}.problems",
                 )
             if stage.kind == "base" and index > 0:
                 raise wrong(

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from r1_mini import settings_file
 from r1_mini.errors import UserError
 from r1_mini.recipe import BaseStage, GrpoStage, Recipe, RejectionStage, dump, fingerprint, load
+from tests.conftest import TINY
 
 Write = Callable[..., Path]
 
@@ -350,3 +351,26 @@ def test_a_fingerprint_tells_settings_apart_and_ignores_the_order_of_keys(recipe
     path = recipe_file()
     assert fingerprint(load(path)) == fingerprint(load(path))
     assert fingerprint(load(path)) != fingerprint(load(path, ["seed=1"]))
+
+
+@pytest.mark.parametrize("source", ["{jsonl: quiz.jsonl}", "{dataset: own/set}", "{reasoning_gym: chain_sum}"])
+def test_a_base_stage_on_problems_without_worked_solutions_gets_one_line(recipe_file: Write, source: str) -> None:
+    path = recipe_file(TINY.replace("{family: sum, terms: [2, 4], digits: 1}", source))
+    with pytest.raises(
+        UserError, match=r"stages\.0\.problems: '[a-z_]+' has no worked solutions to learn from; give the"
+    ):
+        load(path)
+
+
+def test_tables_are_read_from_a_recipe_without_being_opened_and_written_as_they_are_read(recipe_file: Write) -> None:
+    text = "{jsonl: nowhere.jsonl, judge: amount}\n  - {dataset: own/set, stream: true, extract: gsm8k, weight: 2}"
+    path = recipe_file(
+        TINY.replace("{family: sum, terms: [2, 4], digits: 1}", text).replace(
+            "kind: base", "kind: base\n    problems: [{family: sum}]"
+        )
+    )
+    recipe = load(path)
+    assert [(each.name, each.weight) for each in recipe.problems] == [("nowhere", 1.0), ("set", 2.0)]
+    again = path.with_name("again.yaml")
+    again.write_text(dump(recipe))
+    assert load(again) == recipe

@@ -8,67 +8,26 @@ Deep problems are rejected more often, because more is solved on their way, and 
 from __future__ import annotations
 
 import random
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
-from typing import Annotated, Any, ClassVar
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    PlainValidator,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
-from pydantic_core import ErrorDetails
+from pydantic import PlainSerializer, PlainValidator, ValidationError, model_serializer, model_validator
 
+from r1_mini.errors import shown
 from r1_mini.problems.families import FAMILIES
 from r1_mini.problems.families.family import Axes
+from r1_mini.problems.gym import GymTask
+from r1_mini.problems.hub import HubTable, StreamedTable
 from r1_mini.problems.problem import Problem, Split, is_held_out, split_of
-
-PATIENCE = 20_000  # draws from one cell without a problem that can be used, before the cell counts as exhausted
-
-
-class Source(BaseModel, ABC):
-    """One entry of a recipe's `problems:`. The same seed draws the same problems."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    KEY: ClassVar[str]
-    """The key that tells an entry of this source from others."""
-
-    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """How often this entry is drawn, relative to the others."""
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """What its problems are called in an exam."""
-
-    @property
-    def letters(self) -> str:
-        """Characters of its texts that arithmetic does not have."""
-        return ""
-
-    @abstractmethod
-    def draw(self, split: Split, rng: random.Random) -> Problem:
-        """A random problem of a split; all but test may teach (`may_teach`)."""
-
-    @abstractmethod
-    def exam(self, split: Split, n: int, seed: int, min_depth: int = 1, used: Container[str] = ()) -> list[Problem]:
-        """`n` distinct problems of a split, none of less depth where depth is known, their keys not in `used`.
-
-        ValueError if there are too few.
-        """
+from r1_mini.problems.source import PATIENCE, Source, nearest_of, sentence
+from r1_mini.problems.tables import JsonlTable
 
 
 class ProblemSpec(Source):
     """A family of this package, such as `{family: sum, terms: [2, 6], digits: 2, weight: 0.98}`."""
 
     KEY = "family"
+    worked = True
 
     family: str
     axes: Axes
@@ -84,17 +43,17 @@ class ProblemSpec(Source):
         axes = dict(entry)
         name = axes.pop("family", None)
         if not isinstance(name, str) or name not in FAMILIES:
-            raise ValueError(f"unknown family {name!r}; nearest known: {_nearest(name, FAMILIES)}")
+            raise ValueError(f"unknown family {name!r}; nearest known: {nearest_of(name, FAMILIES)}")
         own = {"weight": axes.pop("weight")} if "weight" in axes else {}
         known = FAMILIES[name].axes
         for axis in axes:
             if axis not in known.model_fields:
-                near = _nearest(axis, [*known.model_fields, "weight"])
+                near = nearest_of(axis, [*known.model_fields, "weight"])
                 raise ValueError(f"unknown axis {axis!r} of family {name}; nearest known: {near}")
         try:
             return {"family": name, "axes": known(**axes), **own}
         except ValidationError as error:
-            raise ValueError("; ".join(_sentence(detail) for detail in error.errors())) from None
+            raise ValueError("; ".join(sentence(detail) for detail in error.errors())) from None
 
     @model_serializer
     def _to_flat(self) -> dict[str, Any]:
@@ -142,7 +101,7 @@ class ProblemSpec(Source):
         )
 
 
-SOURCES: tuple[type[Source], ...] = (ProblemSpec,)
+SOURCES: tuple[type[Source], ...] = (ProblemSpec, JsonlTable, StreamedTable, HubTable, GymTask)
 """What an entry of `problems:` may be. A new source is a file beside this one and its name here."""
 
 
@@ -151,31 +110,25 @@ def source_of(entry: Any) -> Source:
     if isinstance(entry, Source):
         return entry
     keys = entry if isinstance(entry, Mapping) else {}
-    kind = next((kind for kind in SOURCES if kind.KEY in keys), ProblemSpec)
+    kind = next((kind for kind in SOURCES if kind.KEY in keys), None)
+    if kind is None:
+        names = ", ".join(kind.KEY for kind in SOURCES if kind.KEY in kind.model_fields)
+        raise ValueError(f"{shown(entry)} names no source; give one of {names}")
     try:
         return kind.model_validate(entry)
     except ValidationError as error:
-        raise ValueError("; ".join(_sentence(detail) for detail in error.errors())) from None
+        raise ValueError("; ".join(sentence(detail) for detail in error.errors())) from None
 
 
 AnySource = Annotated[Source, PlainValidator(source_of), PlainSerializer(lambda source: source.model_dump(mode="json"))]
 """The type of an entry in a pydantic model."""
 
 
-def _nearest(name: object, known: Iterable[str]) -> str:
-    return repr(get_close_matches(str(name), known, n=1, cutoff=0)[0])
-
-
-def _sentence(detail: ErrorDetails) -> str:
-    if "error" in detail.get("ctx", {}):  # one of our own messages, which name the axis
-        return str(detail["ctx"]["error"])
-    return f"{'.'.join(map(str, detail['loc']))} {detail['input']!r}: {detail['msg']}"
-
-
 def draw(sources: Sequence[Source], split: Split, seed: int | str) -> Iterator[Problem]:
     """An endless stream of a split's problems, the same for the same seed; all but test may teach (`may_teach`)."""
     rng = random.Random(f"{split} {seed}")
+    streams = [source.stream(split, rng) for source in sources]
     weights = [source.weight for source in sources]
     while True:
-        (chosen,) = rng.choices(sources, weights)
-        yield chosen.draw(split, rng)
+        (chosen,) = rng.choices(streams, weights)
+        yield next(chosen)

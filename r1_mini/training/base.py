@@ -13,7 +13,7 @@ from trl import SFTConfig
 from r1_mini.model.architecture import make_model
 from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.model.tokenizer import make_tokenizer
-from r1_mini.problems.sources import Source
+from r1_mini.problems.source import Source
 from r1_mini.recipe import BaseStage
 from r1_mini.training.corpus import corpus
 from r1_mini.training.stage import arguments

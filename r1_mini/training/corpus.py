@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from r1_mini.problems.arithmetic import canonical_key, operations, parse
 from r1_mini.problems.problem import Problem, is_held_out
-from r1_mini.problems.sources import Source, draw
+from r1_mini.problems.source import Source
+from r1_mini.problems.sources import draw
 from r1_mini.sampling.complete import encoded
 from r1_mini.transcript import prompt, write
 

@@ -20,7 +20,8 @@ from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
 from r1_mini import processes
-from r1_mini.problems.sources import Source, draw
+from r1_mini.problems.source import Source
+from r1_mini.problems.sources import draw
 from r1_mini.recipe import GrpoStage
 from r1_mini.rewards import as_trl_reward
 from r1_mini.sampling.complete import encoded, prompts_of, stop_tokens

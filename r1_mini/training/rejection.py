@@ -22,7 +22,8 @@ from r1_mini import processes
 from r1_mini.errors import UserError
 from r1_mini.files import read_jsonl, take_place
 from r1_mini.problems.problem import Problem
-from r1_mini.problems.sources import Source, draw
+from r1_mini.problems.source import Source
+from r1_mini.problems.sources import draw
 from r1_mini.recipe import RejectionStage
 from r1_mini.sampling.complete import encoded, prompts_of, stop_tokens
 from r1_mini.sampling.engine import Completion, Decoding, rollout

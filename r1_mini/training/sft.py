@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from trl import SFTConfig
 
-from r1_mini.problems.sources import Source
+from r1_mini.problems.source import Source
 from r1_mini.recipe import SftStage
 from r1_mini.sampling.complete import prompt_for
 from r1_mini.training.corpus import corpus

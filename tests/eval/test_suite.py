@@ -1,12 +1,14 @@
 """What a suite asks, and what it refuses."""
 
+import json
+
 import pytest
 
 from eval.suite import load_suite
 from r1_mini.errors import UserError
 from r1_mini.problems.arithmetic import parse
 from r1_mini.problems.problem import split_of
-from r1_mini.problems.sources import ProblemSpec
+from r1_mini.problems.sources import ProblemSpec, source_of
 
 SUITES = ("arithmetic", "arithmetic-ood", "quick", "smoke")
 
@@ -122,3 +124,14 @@ def test_a_wrong_choice_of_suite_names_the_nearest(name, changes, line):
     with pytest.raises(UserError) as refused:
         load_suite(name, **changes)
     assert line in str(refused.value)
+
+
+def test_the_own_suite_asks_what_a_table_has(tmp_path):
+    rows = [{"question": f"item {i}", "answer": i} for i in range(100)]
+    (tmp_path / "quiz.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = source_of({"jsonl": str(tmp_path / "quiz.jsonl")})
+    _, asked = load_suite("own", recipe_problems=[table])
+    assert [each.problem.key for each in asked] == [problem.key for problem in table.exam("test", len(asked), seed=1)]
+    assert len(asked) == len(table.listed("test"))
+    _, asked = load_suite("own", recipe_problems=[table], split="dev")
+    assert len(asked) == len(table.listed("dev"))

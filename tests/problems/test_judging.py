@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 from r1_mini.problems.judging import JUDGES, VALUES, same_countdown
 
+OWN = [name for name in JUDGES if name not in ("latex", "reasoning_gym")]
+"""Those that run in this process; the others have tests of their own."""
+
 FOUR = "55+36-(7+19)"  # 65 of 7, 19, 36, 55
 
 
@@ -124,7 +127,7 @@ def test_huge_and_deep_text_is_refused_at_once(said: str) -> None:
 
 @settings(max_examples=400, deadline=None)
 @given(
-    st.sampled_from(sorted(JUDGES)),
+    st.sampled_from(sorted(OWN)),
     st.text(alphabet="0123456789+-*/() =.\n", max_size=60) | st.text(max_size=400),
     st.sampled_from([FOUR, "44 19 35=98", "16", "7/2"]) | st.text(alphabet="0123456789+-*/() =", max_size=20),
 )
@@ -148,3 +151,30 @@ def test_a_vote_counts_all_solutions_of_a_countdown_as_one_answer_and_nothing_el
 
 def test_every_judge_has_its_way_to_count_votes() -> None:
     assert JUDGES.keys() == VALUES.keys()
+
+
+@pytest.mark.parametrize(
+    ("judge", "said", "right", "verdict"),
+    [
+        ("number", "3.5", "7/2", True),
+        ("number", "$3.5", "7/2", False),
+        ("amount", "$1,234.50 in all", "1234.5", True),
+        ("amount", "1234", "1,234", True),
+        ("amount", "1235", "1234", False),
+        ("amount", "unknown", "unknown", False),
+        ("choice", "The answer is (B).", "b", True),
+        ("choice", "(A) or (B)", "B", False),
+        ("choice", "F", "F", False),
+        ("text", "New  York!", "new york", True),
+        ("text", "York", "new york", False),
+        ("text", "!", "!", False),
+    ],
+)
+def test_a_judge_compares_what_is_meant(judge: str, said: str, right: str, verdict: bool) -> None:
+    assert JUDGES[judge](said, right) is verdict
+
+
+def test_every_other_judge_says_what_counts_as_one_answer_in_a_vote() -> None:
+    assert VALUES["amount"]("18 eggs") == VALUES["amount"]("$18.00") == 18
+    assert VALUES["choice"]("(b)") == VALUES["choice"]("Answer: B") == "B"
+    assert VALUES["latex"]("$x$.") == VALUES["latex"](r"\boxed{x}") == "x"

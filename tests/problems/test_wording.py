@@ -1,0 +1,49 @@
+"""When two questions are the same text."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r1_mini.problems.wording import canonical_text, words
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("How many  eggs, then?", "how many eggs then"),
+        ("It costs $1,250.", "it costs $1250"),
+        ("12 - 7 + x", "12-7+x"),
+        ("3\u20137 of them", "3-7 of them"),
+        ("\u201cSell\u201d it", '"sell" it'),
+        ("12+7-3", "7 + 12 - 3"),  # our own notation: as it commutes
+    ],
+)
+def test_respaced_recased_and_repunctuated_questions_have_one_key(one: str, other: str) -> None:
+    assert canonical_text(one) == canonical_text(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("(1+x)*3", "1+x*3"),
+        ("12-x", "12+x"),
+        ("x = 1.5", "x = 15"),
+        ("what is 5! of", "what is 5 of"),
+        ("3/4 of a cake", "34 of a cake"),
+        ("12-7+3", "12-7-3"),
+    ],
+)
+def test_signs_that_calculate_are_part_of_the_key(one: str, other: str) -> None:
+    assert canonical_text(one) != canonical_text(other)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=200))
+def test_surrounding_and_double_spaces_are_not_part_of_a_key(text: str) -> None:
+    key = canonical_text(text)
+    assert " ".join(key.split()) == key
+    assert canonical_text(f"  {text}\n") == key
+
+
+def test_words_are_without_case_and_punctuation_and_numbers_stay_whole() -> None:
+    assert words("Nadia's 3 lamps cost $1,250.50; so?") == ["nadia", "s", "3", "lamps", "cost", "1,250.50", "so"]
