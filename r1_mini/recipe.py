@@ -311,11 +311,11 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _base_stage_knows_every_letter(self) -> Self:
-        """Its tokenizer is made of what its own problems are written with."""
+        """Its tokenizer is made of what its own problems are written with. Of data only the run knows the letters."""
         if self.stages[0].kind == "base":
             known = {letter for source in self.problems_of(self.stages[0]) for letter in source.letters}
             for index, stage in enumerate(self.stages):
-                for source in self.problems_of(stage):
+                for source in filter(lambda source: source.worked, self.problems_of(stage)):
                     lacking = [letter for letter in source.letters if letter not in known]
                     if lacking:
                         what = f"the base stage has no {lacking[0]!r}, with which {source.name} is written"
