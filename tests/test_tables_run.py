@@ -70,10 +70,14 @@ def test_a_run_trains_and_is_examined_on_a_table_and_leaves_out_what_is_asked(tm
     }
     assert all(row["answer"] == str(evaluate(parse(row["question"]))) for row in rows)
 
+    own = [*arguments, "evaluate.suite=own", "evaluate.limit=8"]
+    assert main(own) == 0  # trained again, on what the other exam had asked too
+    assert "skipped" not in capfd.readouterr().out
+    command = [sys.executable, "-m", "r1_mini", *own]  # a process of its own: a table is read once
     with (tmp_path / "table.jsonl").open("a") as table:
         table.write('{"question": "9*9*9", "answer": "729"}\n')
-    assert main([*arguments, "evaluate.suite=own", "evaluate.limit=8"]) == 0
-    assert capfd.readouterr().out.count("done before, skipped") == 1  # the base stage; the table of the other changed
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+    assert done.stdout.count("done before, skipped") == 1  # the base stage; the table of the other changed
     rows = read_jsonl(tmp_path / "run" / "eval" / "own" / "02-grpo" / "samples.jsonl")
     assert {split_of(row["key"]) for row in rows} == {"test"}
 
