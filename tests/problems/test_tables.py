@@ -82,6 +82,15 @@ def test_a_question_of_several_columns_has_its_options_on_lines(jsonl) -> None:
     }
 
 
+def test_a_column_may_have_any_name_and_a_template_any_braces(jsonl) -> None:
+    path = jsonl([{"the question": "1+1", "gold-answer": 2, "q": "2+2"}])
+    named = source_of({"jsonl": path, "question": "the question", "answer": "gold-answer"})
+    assert named.draw("train", random.Random(0)).question == "1+1"
+    made = source_of({"jsonl": path, "template": r"{q}, in \boxed{}", "answer": "gold-answer"})
+    (question,) = [problem.question for split in ("train", "dev", "test") for problem in made.listed(split)]
+    assert question == r"2+2, in \boxed{}"
+
+
 def test_a_table_is_split_by_key_so_that_respaced_duplicates_are_one(jsonl) -> None:
     rows = [*sums(200), {"question": "7 + 100 - 3", "answer": 104}]
     table = source_of({"jsonl": jsonl(rows)})
