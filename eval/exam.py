@@ -19,23 +19,26 @@ from eval.suite import Asked, Suite, load_suite
 from r1_mini import processes
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint
+from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.source import Source
-from r1_mini.recipe import DevExam, GrpoStage, Recipe, load
+from r1_mini.recipe import BaseStage, DevExam, GrpoStage, Recipe, load
 from r1_mini.runs import RunFolder, find_checkpoint
+from r1_mini.sampling.complete import require_letters
 
 
 class Exam:
     """The exam at the end of a run: base, base forced to work, and RL on the same problems; then the proof.
 
-    Its problems are drawn when it is made, before any training: UserError if there are too few.
+    Its problems are drawn when it is made, before any training: UserError if there are too few, or if the model that
+    the recipe trains will not be able to read them.
     """
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         settings = recipe.evaluate.model_dump()
         self.suite, self.asked = load_suite(settings.pop("suite"), recipe_problems=recipe.problems, **settings)
-
+        self._require_letters(self.asked)
         dev = [stage.dev for stage in recipe.stages if isinstance(stage, GrpoStage) and stage.dev is not None]
         self.asked_on_dev = [each for settings in dev for each in self._dev_suite(settings)[1]]
 
@@ -44,7 +47,7 @@ class Exam:
         return [each.problem for each in (*self.asked, *self.asked_on_dev)]
 
     def _dev_suite(self, settings: DevExam) -> tuple[Suite, list[Asked]]:
-        return load_suite(
+        suite, asked = load_suite(
             settings.suite,
             recipe_problems=self.recipe.problems,
             families=settings.families,
@@ -52,6 +55,8 @@ class Exam:
             split="dev",
             where="dev.suite",
         )
+        self._require_letters(asked)
+        return suite, asked
 
     def on_dev(self, settings: DevExam) -> Callable[[PreTrainedModel, PreTrainedTokenizerBase], float]:
         """A function of model and tokenizer: pass@1 on a suite's problems, drawn from dev whatever the suite says."""
@@ -62,6 +67,12 @@ class Exam:
             return float(metrics.pass_at_1(at_axis(tabled(rows, "dev"), None)).mean())
 
         return score
+
+    def _require_letters(self, asked: Sequence[Asked]) -> None:
+        """UserError if the base stage's tokenizer will lack a character of a problem."""
+        if isinstance(base := self.recipe.stages[0], BaseStage):
+            letters = "".join(source.letters for source in self.recipe.problems_of(base))
+            require_letters(make_tokenizer(letters), (each.problem for each in asked))
 
     def __call__(
         self, run: RunFolder, checkpoints: Mapping[str, Path], seconds: Mapping[str, float], console: Console

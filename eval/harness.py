@@ -30,7 +30,7 @@ from r1_mini.machine import source, versions
 from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.recipe import fingerprint
 from r1_mini.runs import checkpoint_hash, first_difference, locked
-from r1_mini.sampling.complete import Drawing, complete, prompt_for
+from r1_mini.sampling.complete import Drawing, complete, prompts_of, require_letters
 from r1_mini.sampling.engine import ROWS
 from r1_mini.training.callbacks import progress_bar
 
@@ -94,6 +94,7 @@ def examine(
             return float(read_note(folder)["seconds"])
         begun = time.perf_counter()
         model, tokenizer = load_checkpoint(candidate.checkpoint, state.device)
+        require_letters(tokenizer, (each.problem for each in asked))
         reference = load_checkpoint(candidate.reference, state.device)[0] if candidate.reference else None
         draw = partial(drawn, model, tokenizer, candidate.name, suite, reference=reference)
         there = [part.tally() for part in parts]
@@ -268,7 +269,7 @@ def drawn(
     reference: PreTrainedModel | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The judged rows of some problems, all at once: `drawing.samples` completions of each."""
-    prompts = [prompt_for(tokenizer, each.problem.question, suite.prompt) for each in asked]
+    prompts = prompts_of(tokenizer, [each.problem for each in asked], suite.prompt)
     groups = complete(model, tokenizer, prompts, drawing, first_sample=first_sample, reference=reference)
     for each, prompt, group in zip(asked, prompts, groups, strict=True):
         for number, made in enumerate(group, start=first_sample):

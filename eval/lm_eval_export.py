@@ -23,7 +23,7 @@ from r1_mini.files import folder_atomic, write_text_atomic
 from r1_mini.model.tokenizer import WORDS
 from r1_mini.problems import arithmetic
 from r1_mini.problems.judging import same_number
-from r1_mini.sampling.complete import PromptStyle, prompt_for
+from r1_mini.sampling.complete import PromptStyle, prompt_for, require_letters
 
 METRIC = {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}
 
@@ -31,14 +31,16 @@ METRIC = {"metric": "exact_match", "aggregation": "mean", "higher_is_better": Tr
 def export(suite: Suite, asked: Sequence[Asked], tokenizer: PreTrainedTokenizerBase, folder: Path) -> list[str]:
     """Writes `folder`, whole or not at all; returns the names of the tasks, in order of appearance.
 
-    UserError if something is there already, if two axes would give tasks of one name, or if an answer is no number.
+    UserError if something is there already, if two axes would give tasks of the same name, if an answer is no number,
+    which `utils.py` could not judge, or if the tokenizer cannot write a problem.
     """
+    require_letters(tokenizer, (one.problem for one in asked))
+    for one in asked:
+        if one.problem.judge != "number":
+            what = f"answers of {one.problem.family} are no numbers, and only those are judged there"
+            raise UserError(what, where=suite.name, fix="name the other families with --family")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UserError("is there already and not empty", where=str(folder), fix="name another folder, or remove it")
-    other = next((one.problem for one in asked if one.problem.judge != "number"), None)
-    if other is not None:
-        what = f"answers of {other.family} are judged by '{other.judge}', which the exported scorer does not have"
-        raise UserError(what, where=suite.name, fix="export families whose answers are numbers")
     tasks = _tasks(suite, asked)
     with folder_atomic(folder) as aside:
         for name, problems in tasks.items():

@@ -41,7 +41,7 @@ from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.sources import ProblemSpec, draw
-from r1_mini.sampling.complete import encoded, prompt_for, stop_tokens
+from r1_mini.sampling.complete import encoded, prompts_of, stop_tokens
 from r1_mini.sampling.engine import Decoding, rollout
 from r1_mini.training.grpo import DEFAULTS, Trainer
 from r1_mini.training.stage import arguments
@@ -119,7 +119,7 @@ def _peak_mib() -> float:
 def _rollouts(case: Case, side: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stand: Stand) -> None:
     """Rollouts alone: our engine's or `model.generate`'s, from token ids to token ids."""
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    questions = [prompt_for(tokenizer, problem.question) for problem in _problems(case)]
+    questions = prompts_of(tokenizer, _problems(case))
     draw_completions = _ours if side == "ours" else _generate
     for step in itertools.count():
         stand.meet()
@@ -187,7 +187,7 @@ def _steps(
         **_TRL_GENERATION.get(side, {}),
     }
     trainer_class: Callable[..., GRPOTrainer] = Trainer if ours else GRPOTrainer
-    prompts = [prompt_for(tokenizer, problem.question) for problem in _problems(case)]
+    prompts = prompts_of(tokenizer, _problems(case))
     trainer = trainer_class(
         model=model,
         args=GRPOConfig(**arguments(DEFAULTS, fields, folder, case.seed)),

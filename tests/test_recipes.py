@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from eval.sweep.plan import read
+from r1_mini.files import read_jsonl
+from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.recipe import dump, load
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 SWEEPS = sorted((FOLDER / "sweeps").glob("*.yaml"))
-RECIPES = sorted(set(FOLDER.rglob("*.yaml")) - set(SWEEPS))
+RECIPES = sorted((FOLDER / "tiny").glob("*.yaml"))
 
 
 def test_there_are_recipes():
@@ -86,3 +88,44 @@ def test_a_recipe_runs_for_a_step_of_each_stage(path, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "report.html").is_file() or len(kinds) == 1
+
+
+WORDS = """
+name: words
+problems:
+  - {family: word, depth: [1, 2], distractors: [0, 1]}
+  - {family: countdown, numbers: [2, 3], largest_number: 9, largest: 20}
+stages:
+  - kind: base
+    model: {hidden_size: 32, layers: 1, heads: 2}
+    voices: {direct: 0.3, worked: 0.4, checked: 0.3}
+    wording: restate
+    trainer: {max_steps: 4, per_device_train_batch_size: 8}
+  - kind: grpo
+    trainer: {max_steps: 2, per_device_train_batch_size: 16, num_generations: 4, max_completion_length: 24}
+evaluate: {suite: own, limit: 8, samples: 2, max_tokens: 24}
+"""
+
+
+@pytest.mark.slow
+def test_a_recipe_of_stories_and_countdowns_runs_from_random_weights_to_the_report(tmp_path):
+    (tmp_path / "words.yaml").write_text(WORDS)
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "r1_mini", "run", str(tmp_path / "words.yaml"), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (out / "report.html").is_file()
+    rows = read_jsonl(out / "eval" / "own" / "02-grpo" / "samples.jsonl")
+    assert {(row["family"], row["judge"]) for row in rows} == {("word", "number"), ("countdown", "countdown")}
+    assert not any("<unk>" in row["prompt"] for row in rows)
+    known = load_checkpoint(out / "02-grpo")[1].get_vocab()
+    assert {character for row in rows for character in row["question"]} <= known.keys()
+
+    refused = subprocess.run(
+        [sys.executable, "-m", "r1_mini", "run", str(tmp_path / "words.yaml"), "base.problems=[{family: sum}]"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert refused.returncode == 2
+    assert "put word among the `problems` of the base stage too" in refused.stderr.replace("\n", " ")

@@ -1,4 +1,4 @@
-"""The tokenizer of models trained from random weights: one token per digit and operator, one per tag."""
+"""The tokenizer of models trained from random weights: one token per digit, operator and letter, one per tag."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ WORDS = (*TAGS, "User: ", "\nAssistant:", "wait")
 CHARACTERS = tuple("0123456789+-*/()=\n ")
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer whose decoding gives back the encoded text exactly, for every text of `WORDS` and `CHARACTERS`."""
-    vocabulary = {token: index for index, token in enumerate((PAD, EOS, UNKNOWN, *WORDS, *CHARACTERS))}
+def make_tokenizer(letters: str = "") -> PreTrainedTokenizerFast:
+    """A tokenizer whose decoding gives back the encoded text exactly, for every text of `WORDS`, `CHARACTERS` and
+    `letters`, which are the last tokens, in their order in Unicode.
+    """
+    more = sorted(set(letters) - set(CHARACTERS))
+    vocabulary = {token: index for index, token in enumerate((PAD, EOS, UNKNOWN, *WORDS, *CHARACTERS, *more))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     words = "|".join(word.replace("\n", r"\n") for word in WORDS)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(rf"{words}|[\s\S]"), behavior="isolated")

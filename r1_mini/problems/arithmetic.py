@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
-from math import gcd
+from math import gcd, isqrt
 from typing import TypeAlias
 
 Tree: TypeAlias = "int | tuple[str, Tree, Tree]"
@@ -186,6 +186,13 @@ def numbers(tree: Tree) -> Iterator[int]:
     else:
         yield from numbers(tree[1])
         yield from numbers(tree[2])
+
+
+@lru_cache(maxsize=4096)
+def divisors(value: int) -> tuple[int, ...]:
+    """What divides a positive number, ascending, 1 and the number itself included."""
+    small = [a for a in range(1, isqrt(value) + 1) if value % a == 0]
+    return tuple(sorted({*small, *(value // a for a in small)}))
 
 
 def partial_products(tree: Tree) -> Tree | None:

@@ -65,7 +65,7 @@ class ProblemSpec(Source):
 
     @property
     def letters(self) -> str:
-        return FAMILIES[self.family].letters
+        return FAMILIES[self.family].letters(self.axes)
 
     def draw(self, split: Split, rng: random.Random) -> Problem:
         return self._draw_one(rng.choice(FAMILIES[self.family].cells(self.axes)), split, rng)

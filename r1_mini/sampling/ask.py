@@ -14,7 +14,7 @@ from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.problems import families
 from r1_mini.problems.checking import check_chain
 from r1_mini.problems.problem import Problem
-from r1_mini.sampling.complete import Drawing, complete, prompt_for
+from r1_mini.sampling.complete import Drawing, complete, prompts_of
 from r1_mini.transcript import Finish, is_correct, read
 
 _MARKS = {"right": ("✓", "green"), "wrong": ("✗", "red"), "retracted": ("↶", "yellow")}
@@ -30,7 +30,7 @@ def ask(
     drawing = Drawing(1, temperature, 1.0, max_tokens, seed, voice)
 
     def answer(problem: Problem) -> None:
-        ((done,),) = complete(model, tokenizer, [prompt_for(tokenizer, problem.question)], drawing)
+        ((done,),) = complete(model, tokenizer, prompts_of(tokenizer, [problem]), drawing)
         _show(console, problem, done.text, done.finish)
 
     if question is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from r1_mini.errors import UserError
+from r1_mini.problems.problem import Problem
 from r1_mini.sampling.engine import Decoding, rollout
 from r1_mini.sampling.likelihood import log_likelihoods
 from r1_mini.transcript import FORCED, R1_PROMPT, R1_SYSTEM, Finish, prompt
@@ -64,6 +65,27 @@ def prompt_for(tokenizer: PreTrainedTokenizerBase, question: str, style: PromptS
         return str(apply([{"role": "system", "content": R1_SYSTEM}, {"role": "user", "content": question}]))
     except TemplateError:  # a template without a system role
         return str(apply([{"role": "user", "content": f"{R1_SYSTEM}\n\n{question}"}]))
+
+
+def prompts_of(
+    tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem], style: PromptStyle = "auto"
+) -> list[str]:
+    """The prompt of each problem; UserError also if `require_letters` finds one that cannot be written."""
+    require_letters(tokenizer, problems)
+    return [prompt_for(tokenizer, problem.question, style) for problem in problems]
+
+
+def require_letters(tokenizer: PreTrainedTokenizerBase, problems: Iterable[Problem]) -> None:
+    """UserError if our tokenizer lacks a character of a question or of its answer, and would leave it out unsaid."""
+    known = tokenizer.get_vocab()
+    if "\nAssistant:" not in known:
+        return
+    for problem in problems:
+        lacking = [character for character in problem.question + problem.answer if character not in known]
+        if lacking:
+            what = f"the model's tokenizer has no {lacking[0]!r}, with which {problem.family} is written"
+            fix = f"train a model with {problem.family} among the `problems` of its base stage"
+            raise UserError(what, where="problems", fix=fix)
 
 
 def complete(

@@ -35,7 +35,7 @@ def train_base(
     stage: BaseStage, sources: tuple[Source, ...], seed: int, work: Path, out: Path, console: Console
 ) -> None:
     """Train and save the checkpoint in the folder `out`; `work` holds what resuming needs."""
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer("".join(source.letters for source in sources))
     model = make_model(tokenizer, **stage.model.model_dump(), seed=seed)
     fields = arguments(DEFAULTS, stage.trainer, work, seed)
     if fields["lr_scheduler_type"] == "warmup_stable_decay":

@@ -24,7 +24,7 @@ from r1_mini.problems.source import Source
 from r1_mini.problems.sources import draw
 from r1_mini.recipe import GrpoStage
 from r1_mini.rewards import as_trl_reward
-from r1_mini.sampling.complete import encoded, prompt_for, stop_tokens
+from r1_mini.sampling.complete import encoded, prompts_of, stop_tokens
 from r1_mini.sampling.engine import ROWS, Decoding, rollout
 from r1_mini.training.callbacks import Reporter
 from r1_mini.training.dev_exam import DevExam, Score
@@ -274,7 +274,7 @@ def train_grpo(
     problems = list(islice(draw(sources, "train", seed), prompts))
     dataset = Dataset.from_dict(
         {
-            "prompt": [prompt_for(tokenizer, problem.question) for problem in problems],
+            "prompt": prompts_of(tokenizer, problems),
             "answer": [problem.answer for problem in problems],
             "judge": [problem.judge for problem in problems],
         }

@@ -25,7 +25,7 @@ from r1_mini.problems.problem import Problem
 from r1_mini.problems.source import Source
 from r1_mini.problems.sources import draw
 from r1_mini.recipe import RejectionStage
-from r1_mini.sampling.complete import encoded, prompt_for, stop_tokens
+from r1_mini.sampling.complete import encoded, prompts_of, stop_tokens
 from r1_mini.sampling.engine import Completion, Decoding, rollout
 from r1_mini.training.callbacks import Reporter, progress_bar
 from r1_mini.training.rollout_metrics import rollout_metrics
@@ -117,7 +117,7 @@ def _sampled(
     console: Console,
 ) -> Rollouts:
     """Completions of every problem, from the policy as it is."""
-    prompts = encoded(tokenizer, [prompt_for(tokenizer, problem.question) for problem in problems])
+    prompts = encoded(tokenizer, prompts_of(tokenizer, problems))
     with progress_bar(console) as bar:
         task = bar.add_task(title, total=len(prompts) * stage.samples, note="sampling")
         groups = rollout(

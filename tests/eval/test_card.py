@@ -70,7 +70,7 @@ def test_what_hinders_a_push_is_one_line_with_the_fix(run, tmp_path, monkeypatch
         raise OSError("no network here")
 
     monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", fails)
-    with pytest.raises(UserError, match=r"me/model: not pushed \(no network here\); .* hf auth login"):
+    with pytest.raises(UserError, match=r"me/model: not pushed \(no network here\); .*hf auth login"):
         push(run, "me/model", False, QUIET)
     (run / "summary.json").unlink()
     with pytest.raises(UserError, match=r"no summary\.json; run the recipe to its end"):

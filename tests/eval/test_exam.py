@@ -46,6 +46,19 @@ def test_a_suite_on_test_is_drawn_from_dev_during_training():
     assert {split_of(each.problem.key) for each in asked} == {"dev"}
 
 
+def test_an_exam_that_the_trained_model_could_not_read_is_refused_before_training(tmp_path):
+    path = tmp_path / "words.yaml"
+    path.write_text("samples: 1\nmax_tokens: 9\nproblems: [{family: word, depth: 2, number: 5}]\n")
+    dev = {**GRPO, "dev": {"every": 5, "suite": str(path)}}
+    for wrong in (recipe(suite=str(path)), recipe(dev, suite="smoke")):
+        with pytest.raises(UserError, match="with which word is written"):
+            Exam(wrong)
+    words = [{"family": "sum"}, {"family": "word"}]
+    stages = [{"kind": "base", "problems": words}, GRPO]
+    right = {"name": "x", "problems": words, "stages": stages, "evaluate": {"suite": str(path)}}
+    assert len(Exam(Recipe.model_validate(right)).asked) == 5
+
+
 @pytest.mark.parametrize(
     "wrong,line",
     [

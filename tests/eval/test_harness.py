@@ -197,6 +197,15 @@ def test_more_tokens_than_the_model_has_room_for_are_refused_with_the_number_tha
         sit(checkpoint, tmp_path, max_tokens=1020)
 
 
+def test_a_problem_that_the_tokenizer_of_a_checkpoint_cannot_write_is_refused_with_the_fix(checkpoint, tmp_path):
+    words = tmp_path / "words.yaml"
+    words.write_text("samples: 1\nmax_tokens: 9\nproblems: [{family: word, depth: 2, number: 5}]\n")
+    line = r"^problems: the model's tokenizer has no .*, with which word is written; train a model with word among"
+    with pytest.raises(UserError, match=line):
+        examine(Candidate("model", checkpoint), *load_suite(str(words)), tmp_path / "exam", QUIET)
+    assert not (tmp_path / "exam" / "samples.jsonl").exists()
+
+
 def test_files_that_are_not_of_an_exam_stay(checkpoint, tmp_path):
     (tmp_path / "train.jsonl").write_text("precious")
     sit(checkpoint, tmp_path)

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -127,16 +126,6 @@ def test_two_axes_that_would_be_one_task_are_refused(tokenizer, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_answers_that_are_no_numbers_are_not_exported(suite, tokenizer, tmp_path):
-    settings, asked = suite
-    other = replace(asked[0], problem=replace(asked[0].problem, judge="latex"))
-    with pytest.raises(
-        UserError, match="answers of sum are judged by 'latex', which the exported scorer does not have"
-    ):
-        export(settings, [*asked, other], tokenizer, tmp_path / "new")
-    assert not (tmp_path / "new").exists()
-
-
 JUDGE = imported(scorer(None)).process_results
 HOSTILE = [
     "",
@@ -214,6 +203,17 @@ def test_texts_of_another_tokenizer_are_not_counted(suite, tmp_path):
     export(*suite, Other(), tmp_path / "new")
     assert "BUDGET = None" in (tmp_path / "new" / "utils.py").read_text()
     assert rows(tmp_path / "new" / f"{TASKS[0]}.jsonl")[0]["prompt"].startswith("A conversation between")
+
+
+def test_answers_that_the_scorer_cannot_judge_and_questions_that_cannot_be_written_are_refused(tokenizer, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("samples: 1\nmax_tokens: 9\nproblems: [{family: countdown, numbers: 3, number: 4}]\n")
+    with pytest.raises(UserError, match="mine: answers of countdown are no numbers"):
+        export(*load_suite(str(path)), tokenizer, tmp_path / "new")
+    path.write_text("samples: 1\nmax_tokens: 9\nproblems: [{family: word, number: 4}]\n")
+    with pytest.raises(UserError, match="with which word is written"):
+        export(*load_suite(str(path)), tokenizer, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def save_memorizer(asked, tokenizer, folder):

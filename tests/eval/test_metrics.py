@@ -91,8 +91,12 @@ def test_chain_truth_tells_luck_from_reasoning_and_adds_up_to_one():
         "wrong_by_right": 0.125,
         "wrong_by_wrong": 0.125,
         "wrong_without": 0.25,
+        "right_unchecked": 0.0,
+        "wrong_unchecked": 0.0,
     }
     assert sum(shares.values()) == 1
+    unchecked = metrics.chain_truth(make_samples("10", chain="unchecked", formula=None))
+    assert unchecked["right_unchecked"] == unchecked["wrong_unchecked"] == 0.5
 
 
 def test_the_first_wrong_step_is_counted_over_chains_that_have_one():

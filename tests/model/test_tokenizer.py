@@ -35,6 +35,39 @@ def test_decoding_gives_back_the_text(text):
     assert tokenizer.decode(ids, skip_special_tokens=True) == text
 
 
+def test_without_letters_the_vocabulary_is_the_one_that_weights_were_trained_with():
+    tokens = [
+        "<pad>",
+        "<eos>",
+        "<unk>",
+        "<think>",
+        "</think>",
+        "<answer>",
+        "</answer>",
+        "User: ",
+        "\nAssistant:",
+        "wait",
+    ]
+    assert make_tokenizer().get_vocab() == {token: i for i, token in enumerate([*tokens, *"0123456789+-*/()=\n "])}
+    assert make_tokenizer("7+1 = 8").get_vocab() == make_tokenizer().get_vocab()
+
+
+def test_letters_come_after_all_other_tokens_once_each_and_in_order():
+    known, more = make_tokenizer().get_vocab(), make_tokenizer("bab2?A").get_vocab()
+    assert {token: index for token, index in more.items() if token in known} == known
+    assert sorted(more, key=more.get)[len(known) :] == ["?", "A", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    "text", ["User: Tom waited, she ate 3?\nAssistant:<think>wait</think>", "User:Assistant: <b>", "waiwait"]
+)
+def test_decoding_gives_back_texts_with_letters(text):
+    tokenizer = make_tokenizer(text)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert tokenizer.unk_token_id not in ids
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
 def test_padding_and_stop_are_different_tokens():
     tokenizer = make_tokenizer()
     assert tokenizer.pad_token_id != tokenizer.eos_token_id

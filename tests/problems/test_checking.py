@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from r1_mini.problems.checking import CheckedStep, chain_is_right, check_chain
 from r1_mini.problems.families import FAMILIES
 
+CHECKED = sorted(FAMILIES.keys() - {"countdown"})  # a search has no formula
+
 
 def verdicts(question: str, *lines: str) -> list[str]:
     return [step.verdict for step in check_chain(question, "\n".join(lines))]
@@ -216,9 +218,7 @@ def test_judging_any_text_never_raises(thinking: str, question: str) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(
-    st.sampled_from(sorted(FAMILIES)), st.integers(0, 10**6), st.sampled_from(["steps", "restated"]), st.integers(1, 9)
-)
+@given(st.sampled_from(CHECKED), st.integers(0, 10**6), st.sampled_from(["steps", "restated"]), st.integers(1, 9))
 def test_a_chain_with_one_number_changed_is_wrong_there_and_mended_by_wait(name, seed, wording, change) -> None:
     family, rng = FAMILIES[name], random.Random(seed)
     problem = family.draw(rng, family.axes())
@@ -227,7 +227,7 @@ def test_a_chain_with_one_number_changed_is_wrong_there_and_mended_by_wait(name,
     line, start = lines[place], lines[place].rfind("=") + 1  # the result, or the whole remainder
     number = rng.choice(list(re.compile("[0-9]+").finditer(line, start)))
     wrong = f"{line[: number.start()]}{int(number.group()) + change}{line[number.end() :]}"
-    judged = check_chain(problem.question, "\n".join([*lines[:place], wrong, *lines[place + 1 :]]))
+    judged = check_chain(problem.formula, "\n".join([*lines[:place], wrong, *lines[place + 1 :]]))
     assert [step.verdict for step in judged[: place + 1]] == ["right"] * place + ["wrong"]
     assert not chain_is_right(judged)
-    assert right(problem.question, *lines[:place], wrong, "wait", *lines[place:])
+    assert right(problem.formula, *lines[:place], wrong, "wait", *lines[place:])

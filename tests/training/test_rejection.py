@@ -125,6 +125,13 @@ def test_training_makes_what_was_kept_more_likely(start, tmp_path, monkeypatch, 
     assert surprise(tmp_path / "out") < surprise(start) - 0.05
 
 
+def test_a_problem_that_the_checkpoint_cannot_write_is_refused_before_a_round(start, tmp_path):
+    (tmp_path / "work").mkdir()
+    words = (ProblemSpec(family="word"),)
+    with pytest.raises(UserError, match=r"the model's tokenizer has no .*, with which word is written"):
+        rejection.train_by_rejection(stage(), words, start, 0, tmp_path / "work", tmp_path / "out", QUIET)
+
+
 def test_a_round_without_a_right_completion_says_so(start, tmp_path):
     with pytest.raises(UserError, match=r"none of 10 completions is right in round 1; train the base longer"):
         train(start, tmp_path)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
-from functools import lru_cache
 from itertools import accumulate
-from math import isqrt
 from typing import Annotated
 
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
-from r1_mini.problems.arithmetic import DEEPEST_NESTING, LONGEST_TEXT, RANK, Tree, numbers, operations, render
-from r1_mini.problems.families.family import Arithmetic, Axes, Range, Whole, upto, within
+from r1_mini.problems.arithmetic import DEEPEST_NESTING, LONGEST_TEXT, Tree, divisors, numbers, operations, render
+from r1_mini.problems.families.family import Arithmetic, Axes, Operators, Range, Whole, upto, within
 
 TRIES = 1000  # failed attempts before the axes count as impossible
 
@@ -23,19 +21,12 @@ class ExpressionAxes(Axes):
     """How many operations; each count is equally likely."""
     digits: Annotated[Whole, within(1, 6)] = 2
     """The most digits a number in the question may have."""
-    operators: str = "+-*/"
+    operators: Operators = "+-*/"
     """Which operations occur."""
     nesting: Annotated[Whole, within(0, DEEPEST_NESTING)] = 2
     """The most parentheses inside parentheses; 0 is none at all."""
     largest: Annotated[Whole, within(1, 10**6)] = 99
     """Every intermediate value is a whole number in 0..largest."""
-
-    @field_validator("operators")
-    @classmethod
-    def _are_operators(cls, operators: str) -> str:
-        if not operators or set(operators) - set(RANK) or len(set(operators)) < len(operators):
-            raise ValueError(f"operators {operators!r}: give some of + - * /, each once")
-        return operators
 
     @model_validator(mode="after")
     def _fits_in_a_question(self) -> ExpressionAxes:
@@ -106,20 +97,14 @@ def _operands(rng: random.Random, operator: str, value: int, most_left: int, mos
     if operator == "*":
         if value == 0:
             return (0, upto(rng, most_right)) if rng.random() < 0.5 else (upto(rng, most_left), 0)
-        divisors = [a for a in _divisors(value) if a <= most_left and value // a <= most_right]
-        if len(_divisors(value)) < 3 or not divisors:
+        fitting = [a for a in divisors(value) if a <= most_left and value // a <= most_right]
+        if len(divisors(value)) < 3 or not fitting:
             return None
-        left = divisors[upto(rng, len(divisors) - 1)]
+        left = fitting[upto(rng, len(fitting) - 1)]
         return left, value // left
     most = min(most_left // value, most_right) if value else most_right
     right = 1 + upto(rng, most - 1)
     return (value * right, right) if most >= 2 else None
-
-
-@lru_cache(maxsize=4096)
-def _divisors(value: int) -> tuple[int, ...]:
-    small = [a for a in range(1, isqrt(value) + 1) if value % a == 0]
-    return tuple(sorted({*small, *(value // a for a in small)}))
 
 
 def _nesting(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import string
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import chain
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Strict, ValidationInfo
 
-from r1_mini.problems.arithmetic import Tree, canonical_key, is_plain, parse, passed_through, reduce_once, render
+from r1_mini.problems.arithmetic import RANK, Tree, canonical_key, is_plain, parse, passed_through, reduce_once, render
 from r1_mini.problems.problem import Problem
 
 
@@ -19,6 +20,9 @@ class Axes(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+
+ENGLISH = string.ascii_letters + ".,?'"
+"""What sentences are written with beside digits: one alphabet, so that a model of one family can read another."""
 
 AxesT = TypeVar("AxesT", bound=Axes)
 SketchT = TypeVar("SketchT")
@@ -32,8 +36,10 @@ class Family(ABC, Generic[AxesT, SketchT]):
 
     name: str
     axes: type[AxesT]
-    letters = ""
-    """Characters of its texts that arithmetic does not have."""
+
+    def letters(self, axes: AxesT) -> str:
+        """Characters of its texts that arithmetic does not have."""
+        return ""
 
     @abstractmethod
     def cells(self, axes: AxesT) -> list[int]:
@@ -88,20 +94,13 @@ class Arithmetic(Family[AxesT, Tree]):
     def problem(self, sketch: Tree) -> Problem:
         """As every family; ValueError also where it divides by zero."""
         difficulty = self.measure(sketch)
-        steps: list[str] = []
-        restated: list[str] = []
-        standing = self.worked(sketch)
-        while not is_plain(standing):
-            operation, result, standing = reduce_once(standing)
-            steps.append(f"{render(operation)}={render(result)}")
-            if self.restates:
-                restated.append(render(standing))
+        steps, restated, answer = worked_out(self.worked(sketch))
         return Problem(
             family=self.name,
             question=render(sketch),
-            answer=render(standing),
-            steps=tuple(steps),
-            restated=tuple(restated),
+            answer=answer,
+            steps=steps,
+            restated=restated if self.restates else (),
             difficulty=difficulty,
             key=canonical_key(sketch),
             inside=frozenset(self.inside(sketch)),
@@ -110,6 +109,20 @@ class Arithmetic(Family[AxesT, Tree]):
 
     def solve(self, question: str) -> Problem:
         return self.problem(parse(question))
+
+
+def worked_out(tree: Tree) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """The reductions of an expression, each as the operation done and as what stands after it; and its value.
+
+    ValueError where it divides by zero.
+    """
+    steps: list[str] = []
+    restated: list[str] = []
+    while not is_plain(tree):
+        operation, result, tree = reduce_once(tree)
+        steps.append(f"{render(operation)}={render(result)}")
+        restated.append(render(tree))
+    return tuple(steps), tuple(restated), render(tree)
 
 
 def _as_pair(value: Any, info: ValidationInfo) -> tuple[int, int]:
@@ -126,6 +139,12 @@ def _in_order(value: tuple[int, int], info: ValidationInfo) -> tuple[int, int]:
     return value
 
 
+def _are_operators(operators: str) -> str:
+    if not operators or set(operators) - set(RANK) or len(set(operators)) < len(operators):
+        raise ValueError(f"operators {operators!r}: give some of + - * /, each once")
+    return operators
+
+
 def within(lowest: int, highest: int) -> AfterValidator:
     """Bounds for an axis that is a whole number or a pair of them."""
 
@@ -139,6 +158,7 @@ def within(lowest: int, highest: int) -> AfterValidator:
 
 
 Whole = Annotated[int, Strict()]  # a whole number; true and "3" are not
+Operators = Annotated[str, AfterValidator(_are_operators)]  # some of + - * /
 Pair = Annotated[tuple[int, int], BeforeValidator(_as_pair)]  # a number n stands for [n, n]
 Range = Annotated[Pair, AfterValidator(_in_order)]  # from the first to the second, both included
 

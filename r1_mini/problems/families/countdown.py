@@ -1,0 +1,176 @@
+"""Countdown: reach a target with all of some numbers, each used once. `19 36 55 7=65`, for one by `55+36-(7+19)`
+
+The task of TinyZero (Pan et al. 2025, github.com/Jiayi-Pan/TinyZero), which small models learned to search for.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import chain, permutations
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import model_validator
+
+from r1_mini.problems import arithmetic
+from r1_mini.problems.arithmetic import Tree, canonical_key, evaluate, operations, passed_through, render
+from r1_mini.problems.families.family import ENGLISH, Axes, Family, Operators, Range, Whole, within, worked_out
+from r1_mini.problems.problem import Problem
+
+TRIES = 10_000  # failed attempts before the axes count as impossible
+MOST_SEARCHED = 5  # numbers of a question that is solved by search: a second at worst, and a hundred times that for 6
+
+_QUESTION = re.compile(r"\s*([0-9]{1,6}(?:\s+[0-9]{1,6})+)\s*=\s*([0-9]{1,6})\s*", re.ASCII)
+_SENTENCE = (
+    "Write an expression that equals {target}. Use each of the numbers {numbers} exactly once, and no other number. "
+    "You may use + - * / and parentheses. The answer is the expression alone, without what it equals, such as (1+2)*3"
+)
+
+
+class CountdownAxes(Axes):
+    """How many numbers, how large they and the target are, and how the question is put."""
+
+    numbers: Annotated[Range, within(2, 8)] = (2, 4)
+    """How many numbers are given; each count is equally likely."""
+    largest_number: Annotated[Whole, within(1, 10**6 - 1)] = 99
+    """Each given number lies in 1..largest_number, all equally likely."""
+    smallest: Annotated[Whole, within(1, 10**6 - 1)] = 1
+    """The target is at least this."""
+    largest: Annotated[Whole, within(1, 10**6 - 1)] = 99
+    """The target, and every result on the way to it in the solution that is known, is a whole number in 1..largest."""
+    operators: Operators = "+-*/"
+    """Which operations that solution is made of, each as likely where it can be done; an answer may use all four."""
+    wording: Literal["short", "sentence"] = "short"
+    """`19 36 55 7=65`, or an instruction in English for models that know it."""
+
+    @model_validator(mode="after")
+    def _has_a_target(self) -> CountdownAxes:
+        if self.smallest > self.largest:
+            raise ValueError(f"smallest {self.smallest}: is larger than largest, {self.largest}")
+        return self
+
+
+class Hunt(NamedTuple):
+    """A countdown with the solution that it was made from."""
+
+    numbers: tuple[int, ...]  # in the order of the question, which tells nothing of the solution
+    solution: Tree
+    wording: Literal["short", "sentence"] = "short"
+
+
+class Countdown(Family[CountdownAxes, Hunt]):
+    name = "countdown"
+    axes = CountdownAxes
+
+    def letters(self, axes: CountdownAxes) -> str:
+        return ENGLISH if axes.wording == "sentence" else ""
+
+    def cells(self, axes: CountdownAxes) -> list[int]:
+        return list(range(axes.numbers[0] - 1, axes.numbers[1]))
+
+    def sketch(self, rng: random.Random, axes: CountdownAxes, depth: int) -> Hunt:
+        for _ in range(TRIES):
+            numbers = [rng.randint(1, axes.largest_number) for _ in range(depth + 1)]
+            solution = _combined(rng, axes, numbers)
+            if solution is not None:
+                return Hunt(tuple(numbers), solution, axes.wording)
+        raise ValueError(f"no countdown of {depth + 1} numbers was found in {TRIES} tries: {axes!r}; allow more")
+
+    def key(self, sketch: Hunt) -> str:
+        return _key(sketch.solution)
+
+    def inside(self, sketch: Hunt) -> Iterator[str]:
+        """The solution as an expression; and each part and remainder of it, as an expression and as a countdown."""
+        parts = list(passed_through(sketch.solution))
+        whole = [sketch.solution] if operations(sketch.solution) >= 2 else []
+        return chain(map(canonical_key, whole + parts), map(_key, parts))
+
+    def problem(self, sketch: Hunt) -> Problem:
+        steps, _, target = worked_out(sketch.solution)
+        return Problem(
+            family=self.name,
+            question=_asked(sketch.numbers, target, sketch.wording),
+            answer=render(sketch.solution),
+            steps=steps,
+            restated=(),
+            difficulty={"depth": len(sketch.numbers) - 1, "digits": len(str(max(sketch.numbers)))},
+            key=self.key(sketch),
+            inside=frozenset(self.inside(sketch)),
+            judge="countdown",
+        )
+
+    def solve(self, question: str) -> Problem:
+        """As every family, of the short wording, by search; ValueError also where there is no solution."""
+        match = _QUESTION.fullmatch(question)
+        if match is None:
+            raise ValueError("a countdown is written as its numbers and the target, such as 19 36 55 7=65")
+        numbers = tuple(map(int, match[1].split()))
+        if len(numbers) > MOST_SEARCHED:
+            raise ValueError(
+                f"a countdown of {len(numbers)} numbers: a solution is searched for {MOST_SEARCHED} at most"
+            )
+        solution = _searched([(Fraction(number), number) for number in numbers], int(match[2]))
+        if solution is None:
+            raise ValueError(f"no expression of {match[1]} is {match[2]}")
+        return self.problem(Hunt(numbers, solution))
+
+
+def _key(solution: Tree) -> str:
+    """The numbers, ascending, and the target."""
+    return f"{' '.join(map(str, sorted(arithmetic.numbers(solution))))}={evaluate(solution)}"
+
+
+def _asked(numbers: Sequence[int], target: str, wording: str) -> str:
+    texts = list(map(str, numbers))
+    if wording == "short":
+        return f"{' '.join(texts)}={target}"
+    return _SENTENCE.format(target=target, numbers=f"{', '.join(texts[:-1])} and {texts[-1]}")
+
+
+def _combined(rng: random.Random, axes: CountdownAxes, numbers: Sequence[int]) -> Tree | None:
+    """All numbers in one expression, two at a time, each result within the axes; None if it got stuck."""
+    standing: list[tuple[int, Tree]] = [(number, number) for number in numbers]  # values, and how they were made
+    while len(standing) > 1:
+        least = axes.smallest if len(standing) == 2 else 1
+        for operator in rng.sample(axes.operators, len(axes.operators)):
+            possible = [
+                (result, a, b)
+                for a, b in permutations(standing, 2)
+                if (result := _result(operator, a[0], b[0])) is not None and least <= result <= axes.largest
+            ]
+            if possible:
+                result, a, b = rng.choice(possible)
+                standing.remove(a)
+                standing.remove(b)
+                standing.append((result, (operator, a[1], b[1])))
+                break
+        else:
+            return None
+    return standing[0][1]
+
+
+def _result(operator: str, a: int, b: int) -> int | None:
+    """What one operation on two positive numbers gives; None if that is not whole."""
+    if operator == "/":
+        return None if a % b else a // b
+    return a + b if operator == "+" else a - b if operator == "-" else a * b
+
+
+def _searched(standing: Sequence[tuple[Fraction, Tree]], target: int) -> Tree | None:
+    """An expression of everything that stands with this value, whole numbers or not; None if there is none."""
+    if len(standing) == 1:
+        return standing[0][1] if standing[0][0] == target else None
+    for (i, (a, left)), (j, (b, right)) in permutations(enumerate(standing), 2):
+        rest = [one for place, one in enumerate(standing) if place not in (i, j)]
+        made = [(a - b, ("-", left, right))]
+        if i < j:
+            made += [(a + b, ("+", left, right)), (a * b, ("*", left, right))]
+        if b:
+            made.append((a / b, ("/", left, right)))
+        for one in made:
+            found = _searched([*rest, one], target)
+            if found is not None:
+                return found
+    return None
