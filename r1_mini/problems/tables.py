@@ -201,10 +201,11 @@ class Table(Source):
             raise UserError("the question is empty", where=row.where, fix="remove the row")
         depth = 0
         if self.numbers is not None and self.target is not None:
-            numbers = self._value(row, self.numbers)
-            values = numbers if isinstance(numbers, list) else [None]
-            gold: str | None = f"{' '.join(map(str, values))}={self._value(row, self.target)}"
-            key = f"{' '.join(map(str, sorted(values, key=str)))}={self._value(row, self.target)}"
+            numbers, target = self._value(row, self.numbers), self._value(row, self.target)
+            if not isinstance(numbers, list) or not all(isinstance(number, int) for number in numbers):
+                return None
+            gold: str | None = f"{' '.join(map(str, numbers))}={target}"
+            key = f"{' '.join(map(str, sorted(numbers)))}={target}"  # as the family's, so that both fall into one split
         else:
             held = self._text(row, self.answer)
             gold, key = EXTRACTS[self.extract](held), canonical_text(question)
