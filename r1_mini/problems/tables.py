@@ -193,18 +193,21 @@ class Table(Source):
 
     def problem(self, row: Row) -> Problem | None:
         """The problem of a row; None if the judge cannot read its right answer. UserError if it has no question."""
-        template = self.template if self.template is not None else f"{{{self.question}}}"
-        question = _COLUMN.sub(lambda column: _written(self._value(row, column[1]), row, column[1]), template).strip()
+        if self.template is None:
+            question = self._text(row, self.question).strip()
+        else:
+            question = _COLUMN.sub(lambda column: self._text(row, column[1]), self.template).strip()
         if not question:
             raise UserError("the question is empty", where=row.where, fix="remove the row")
         depth = 0
         if self.numbers is not None and self.target is not None:
-            numbers = self._value(row, self.numbers)
-            values = numbers if isinstance(numbers, list) else [None]
-            gold: str | None = f"{' '.join(map(str, values))}={self._value(row, self.target)}"
-            key = f"{' '.join(map(str, sorted(values, key=str)))}={self._value(row, self.target)}"
+            numbers, target = self._value(row, self.numbers), self._value(row, self.target)
+            if not isinstance(numbers, list) or not all(isinstance(number, int) for number in numbers):
+                return None
+            gold: str | None = f"{' '.join(map(str, numbers))}={target}"
+            key = f"{' '.join(map(str, sorted(numbers)))}={target}"  # as the family's, so that both fall into one split
         else:
-            held = _written(self._value(row, self.answer), row, self.answer)
+            held = self._text(row, self.answer)
             gold, key = EXTRACTS[self.extract](held), canonical_text(question)
             depth = held.count("<<") if self.extract == "gsm8k" else 0
         if gold is None or not _is_readable(gold, self.judge):
@@ -226,6 +229,13 @@ class Table(Source):
             raise UserError(f"no column is called '{column}'", where=row.where, fix=nearest(column, row.values))
         return row.values[column]
 
+    def _text(self, row: Row, column: str) -> str:
+        text = _written(self._value(row, column))
+        if text is None:
+            what = f"column '{column}' holds {shown(row.values[column])}, not text"
+            raise UserError(what, where=row.where, fix="name another column")
+        return text
+
     def refuse_unread(self, unread: Row, count: int, total: int) -> NoReturn:
         """UserError: too many right answers that the judge cannot read."""
         what = (
@@ -239,19 +249,20 @@ class Table(Source):
         return ", ".join(shown(row.values[column]) for column in columns)
 
 
-def _written(value: Any, row: Row, column: str) -> str:
-    """A cell as text."""
+def _written(value: Any) -> str | None:
+    """A cell as text; None if it is nothing that a question or an answer could be."""
     if isinstance(value, str):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
+    labels, texts = "ABCDEFGHIJ", value
     if isinstance(value, dict) and value.keys() == {"label", "text"}:  # ARC's options
-        return "\n".join(f"({label}) {text}" for label, text in zip(value["label"], value["text"], strict=True))
-    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-        return "\n".join(f"({letter}) {text}" for letter, text in zip("ABCDEFGHIJ", value, strict=False))
-    if isinstance(value, list) and value and all(isinstance(item, int | float) for item in value):
-        return str(value)
-    raise UserError(f"column '{column}' holds {shown(value)}, not text", where=row.where, fix="name another column")
+        labels, texts = value["label"], value["text"]
+    if not isinstance(texts, list) or not texts or len(labels) < len(texts):
+        return None
+    if all(isinstance(item, int | float) for item in texts):
+        return str(texts)
+    return "\n".join(f"({label}) {text}" for label, text in zip(labels, texts, strict=False))
 
 
 def _is_readable(gold: str, judge: str) -> bool:

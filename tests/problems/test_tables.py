@@ -82,6 +82,15 @@ def test_a_question_of_several_columns_has_its_options_on_lines(jsonl) -> None:
     }
 
 
+def test_a_column_may_have_any_name_and_a_template_any_braces(jsonl) -> None:
+    path = jsonl([{"the question": "1+1", "gold-answer": 2, "q": "2+2"}])
+    named = source_of({"jsonl": path, "question": "the question", "answer": "gold-answer"})
+    assert named.draw("train", random.Random(0)).question == "1+1"
+    made = source_of({"jsonl": path, "template": r"{q}, in \boxed{}", "answer": "gold-answer"})
+    (question,) = [problem.question for split in ("train", "dev", "test") for problem in made.listed(split)]
+    assert question == r"2+2, in \boxed{}"
+
+
 def test_a_table_is_split_by_key_so_that_respaced_duplicates_are_one(jsonl) -> None:
     rows = [*sums(200), {"question": "7 + 100 - 3", "answer": 104}]
     table = source_of({"jsonl": jsonl(rows)})
@@ -126,23 +135,20 @@ def test_an_exam_asks_distinct_problems_of_enough_depth_where_it_is_known(jsonl)
         table.exam("test", 300, seed=0)
 
 
-def test_countdown_columns_make_the_right_answer_and_the_key(jsonl, monkeypatch) -> None:
-    monkeypatch.setitem(__import__("r1_mini.problems.judging").problems.judging.JUDGES, "countdown", lambda a, b: False)
-    rows = [{"nums": [44, 19, 35], "target": 98}, {"nums": [35, 44, 19], "target": 98}, {"nums": [1, 2], "target": 3}]
-    table = source_of(
-        {
-            "jsonl": jsonl(rows),
-            "numbers": "nums",
-            "target": "target",
-            "judge": "countdown",
-            "template": "Make {target} of {nums}.",
-        }
-    )
+def test_countdown_columns_make_the_right_answer_and_the_key_that_the_family_has(jsonl) -> None:
+    family = source_of({"family": "countdown"}).draw("train", random.Random(0))
+    numbers, _, target = family.key.partition("=")
+    rows = [
+        {"nums": [44, 9, 35], "target": 70},
+        {"nums": [35, 44, 9], "target": 70},
+        {"nums": [int(number) for number in reversed(numbers.split())], "target": int(target)},
+    ]
+    columns = {"numbers": "nums", "target": "target", "template": "Make {target} of {nums}."}
+    table = source_of({"jsonl": jsonl(rows), "judge": "countdown", **columns})
     problems = [problem for split in ("train", "dev", "test") for problem in table.listed(split)]
-    assert {(problem.question, problem.answer) for problem in problems} == {
-        ("Make 98 of [44, 19, 35].", "44 19 35=98"),
-        ("Make 3 of [1, 2].", "1 2=3"),
-    }
+    asked = {problem.key: (problem.question, problem.answer) for problem in problems}
+    assert asked.keys() == {"9 35 44=70", family.key}
+    assert asked["9 35 44=70"] == ("Make 70 of [44, 9, 35].", "44 9 35=70")
 
 
 def test_changed_rows_are_another_table(jsonl) -> None:
