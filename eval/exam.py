@@ -22,9 +22,10 @@ from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.source import Source
-from r1_mini.recipe import BaseStage, DevExam, GrpoStage, Recipe, load
+from r1_mini.recipe import Recipe, load
 from r1_mini.runs import RunFolder, find_checkpoint
 from r1_mini.sampling.complete import require_letters
+from r1_mini.stages import BaseStage, DevExam, GrpoStage
 
 
 class Exam:

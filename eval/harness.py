@@ -26,10 +26,11 @@ from eval.suite import Asked, Suite
 from r1_mini import processes
 from r1_mini.errors import UserError
 from r1_mini.files import remove, sha256, write_json_atomic, write_text_atomic
+from r1_mini.locks import locked
 from r1_mini.machine import source, versions
 from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.recipe import fingerprint
-from r1_mini.runs import checkpoint_hash, first_difference, locked
+from r1_mini.runs import checkpoint_hash, first_difference
 from r1_mini.sampling.complete import Drawing, complete, prompts_of, require_letters
 from r1_mini.sampling.engine import ROWS
 from r1_mini.training.callbacks import progress_bar

@@ -21,8 +21,9 @@ from r1_mini.machine import source, versions
 from r1_mini.problems.overlap import separated
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.source import Source
-from r1_mini.recipe import BaseStage, DevExam, Recipe, RejectionStage, SftStage, Stage, fingerprint
+from r1_mini.recipe import Recipe, fingerprint
 from r1_mini.runs import Inputs, RunFolder, checkpoint_hash, find_checkpoint
+from r1_mini.stages import BaseStage, DevExam, RejectionStage, SftStage, Stage
 
 
 class Examiner(Protocol):

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
-import os
 import re
 import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -31,6 +28,7 @@ from r1_mini.files import (
     write_json_atomic,
     write_text_atomic,
 )
+from r1_mini.locks import holding, locked
 from r1_mini.machine import commit, machine, versions
 from r1_mini.recipe import Recipe, dump, fingerprint
 
@@ -114,11 +112,11 @@ class RunFolder:
         """
         folder = self.path / f"{_WORK}{name}"
         while True:
-            with _holding(self.path.resolve().parent):  # one at a time looks and begins
+            with holding(self.path.resolve().parent):  # one at a time looks and begins
                 found = self.stage_done(inputs)
                 if found is None and not self._is_begun_beside(name, inputs):
                     _prepare(folder, inputs)
-                    self._lock.enter_context(_holding(folder, wait=False))
+                    self._lock.enter_context(holding(folder, wait=False))
                     return folder, None
             if found is not None:
                 return folder, found
@@ -130,7 +128,7 @@ class RunFolder:
         for marker in here.parent.glob(f"*/{_WORK}*/inputs"):
             with contextlib.suppress(OSError):  # it may be finished by now
                 if marker.parent != here / f"{_WORK}{name}" and marker.read_text(encoding="utf-8") == inputs.exact:
-                    with _holding(marker.parent, wait=False) as was_free:
+                    with holding(marker.parent, wait=False) as was_free:
                         if not was_free:
                             return True
         return False
@@ -202,27 +200,6 @@ def _prepare(folder: Path, inputs: Inputs) -> None:
         folder.mkdir()
         write_text_atomic(marker, inputs.settings)
     write_text_atomic(folder / "inputs", inputs.exact)
-
-
-@contextlib.contextmanager
-def _holding(folder: Path, wait: bool = True) -> Iterator[bool]:
-    """Holds the folder itself within the block: True. Without `wait`, and if another has it, nothing is held: False.
-
-    A process that ends lets it go, however it ends. Where the file system cannot lock a folder, nothing is held.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        free = True
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            free = False
-        except OSError as error:
-            if error.errno not in (errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP):
-                raise
-        yield free
-    finally:
-        os.close(descriptor)
 
 
 def _is_finished(note: Path, key: str, fingerprint: str) -> bool:
@@ -331,27 +308,6 @@ def _claim(path: Path) -> None:
     )
     if strangers:
         raise UserError(f"not a run folder, and not empty (it holds {strangers[0]})", where=str(path), fix=fix)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds the folder's lock within the block; a process that ends lets it go, however it ends.
-
-    UserError if another process has it.
-    """
-    descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "?"
-            fix = "wait for it, or choose another folder with --out"
-            raise UserError(f"process {holder} is running in this folder", where=str(path), fix=fix) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _now() -> str:

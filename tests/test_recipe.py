@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from r1_mini import settings_file
 from r1_mini.errors import UserError
-from r1_mini.recipe import BaseStage, GrpoStage, Recipe, RejectionStage, dump, fingerprint, load
+from r1_mini.recipe import Recipe, dump, fingerprint, load
+from r1_mini.stages import BaseStage, GrpoStage, RejectionStage
 from tests.conftest import TINY
 
 Write = Callable[..., Path]

@@ -21,7 +21,8 @@ from pydantic import Field, Strict, ValidationError, model_validator
 from eval.sweep.objective import OBJECTIVES
 from r1_mini import settings_file
 from r1_mini.errors import UserError, nearest
-from r1_mini.recipe import Recipe, Seed, Settings, explained, load, wrong
+from r1_mini.recipe import Recipe, explained, load
+from r1_mini.settings import Seed, Settings, wrong
 
 Scalar = bool | int | float | str | None
 SETTING = "setting"

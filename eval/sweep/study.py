@@ -8,37 +8,30 @@ finished once, whatever is killed.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import socket
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy.exc import DatabaseError
 
 from eval.sweep.plan import Plan, Setting
+from eval.sweep.storage import open_storage
 from r1_mini.errors import UserError
 from r1_mini.files import write_json_atomic, write_text_atomic
+from r1_mini.locks import holding
 from r1_mini.recipe import dump, fingerprint
 from r1_mini.runs import first_difference
 from r1_mini.settings_file import dump as dump_yaml
 
-JOURNAL = "journal.log"
 TRIALS = "trials.json"
 STALE = 90.0
 """Seconds without a beat of its owner, on another machine, after which a trial is taken over."""
 UNOWNED = 10.0
 """The same for a trial that nobody has signed: its worker was killed between taking and signing it."""
-_OPENINGS = 4
-"""So many times a database may fail to open before it counts as one that does not answer."""
 _REPEATS = 50
 """So many proposals of what was tried already, and the space is exhausted."""
 
@@ -68,7 +61,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.plan, self.folder = plan, folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.storage = _storage(folder, url)
+        self.storage = open_storage(folder, url)
         pruner = optuna.pruners.MedianPruner(n_startup_trials=3)
         if plan.sweep.name in optuna.get_all_study_names(self.storage):  # only read, as it may be another's
             self.study = optuna.load_study(study_name=plan.sweep.name, storage=self.storage, pruner=pruner)
@@ -212,8 +205,9 @@ class Study:
         """Sign a running trial; None if a process on this machine has it."""
         notes = self.storage.get_trial(trial_id).user_attrs
         path = (self.folder / "trials" / f".{notes['folder']}.lock").resolve()
+        path.touch()
         held = contextlib.ExitStack()
-        if not held.enter_context(_flocked(path)):
+        if not held.enter_context(holding(path, wait=False)):
             return None
         owner = {"machine": _machine(), "lock": str(path), "beat": 0}
         with contextlib.suppress(UpdateFinishedTrialError):  # its owner lives after all, and is done
@@ -231,7 +225,10 @@ class Study:
     def _is_abandoned(self, frozen: FrozenTrial) -> bool:
         owner = frozen.user_attrs.get("owner")
         if owner and owner["machine"] == _machine():
-            with _flocked(Path(owner["lock"])) as was_free:
+            lock = Path(owner["lock"])
+            if not lock.exists():  # somebody has cleared the folder
+                return True
+            with holding(lock, wait=False) as was_free:
                 return was_free
         beat = owner and (owner["machine"], owner["beat"])
         now = time.monotonic()
@@ -282,74 +279,6 @@ class Study:
 def recipe_file(folder: Path, name: str) -> Path:
     """Where a recipe of a sweep lies in its folder, with what the sweep sets in all settings."""
     return folder / "recipes" / f"{_slug(Path(name).stem)}-{fingerprint(name)[:6]}.yaml"
-
-
-def _storage(folder: Path, url: str | None) -> BaseStorage:
-    if url is None:
-        path = folder / JOURNAL
-        return JournalStorage(JournalFileBackend(str(path), _Lock(path.with_suffix(".lock"))))
-    try:
-        return _opened(url)
-    except Exception as error:  # SQLAlchemy's own, the driver's, a missing driver, a URL that is none
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
-        raise UserError(
-            f"the storage does not answer ({reason})", where=url, fix="check the URL and the server"
-        ) from None
-
-
-def _opened(url: str) -> RDBStorage:
-    """A database with its tables. Of workers that make them at once all but one fail, and find them the next time."""
-    for _ in range(_OPENINGS):
-        with contextlib.suppress(DatabaseError):
-            return RDBStorage(url)
-        time.sleep(0.5)
-    return RDBStorage(url)
-
-
-class _Lock(JournalFileOpenLock):
-    """The journal's lock as one that the system releases when a process ends, also by kill -9.
-
-    Optuna's own stays behind for 30 seconds. A line that a kill has cut in half goes.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.descriptor = path, -1
-
-    def acquire(self) -> bool:
-        self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
-        _drop_half_line(self.path.with_suffix(".log"))
-        return True
-
-    def release(self) -> None:
-        os.close(self.descriptor)
-
-
-def _drop_half_line(journal: Path) -> None:
-    with journal.open("rb+") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size == 0:
-            return
-        file.seek(size - 1)
-        if file.read(1) != b"\n":
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
-
-
-@contextlib.contextmanager
-def _flocked(path: Path) -> Iterator[bool]:
-    """Holds the lock file within the block, if it is free; whether it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)
 
 
 def _machine() -> str:

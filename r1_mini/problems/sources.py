@@ -18,9 +18,9 @@ from r1_mini.problems.families import FAMILIES
 from r1_mini.problems.families.family import Axes
 from r1_mini.problems.gym import GymTask
 from r1_mini.problems.hub import HubTable, StreamedTable
+from r1_mini.problems.jsonl import JsonlTable
 from r1_mini.problems.problem import Problem, Split, is_held_out, split_of
 from r1_mini.problems.source import PATIENCE, Source, nearest_of, sentence
-from r1_mini.problems.tables import JsonlTable
 
 
 class ProblemSpec(Source):

@@ -1,4 +1,4 @@
-r"""Problems from tables with a column for question and answer: `jsonl: PATH`, or `dataset: ID` (`hub.py`).
+r"""Problems from tables with a column for question and answer: `jsonl: PATH` (`jsonl.py`) or `dataset: ID` (`hub.py`).
 
     problems:
       - {dataset: openai/gsm8k, config: main, extract: gsm8k, judge: amount}
@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import version
-from itertools import islice
-from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -328,48 +326,3 @@ def _load(table: Table) -> Loaded:
     if shared:
         notes.append(f"{table.place}: {shared} training questions are also in its own test split and are left out")
     return Loaded(splits, notes)
-
-
-class JsonlTable(Table):
-    """A file with a JSON object per line."""
-
-    KEY = "jsonl"
-
-    jsonl: str = Field(min_length=1)
-    """Path, as seen from the folder in which the command runs."""
-
-    @property
-    def name(self) -> str:
-        return self.label or Path(self.jsonl).stem
-
-    @property
-    def place(self) -> str:
-        return self.jsonl
-
-    def rows(self) -> tuple[Iterable[Row], None]:
-        return islice(self._lines(), self.limit), None
-
-    def _lines(self) -> Iterator[Row]:
-        try:
-            lines = Path(self.jsonl).read_text(encoding="utf-8-sig").split("\n")
-        except FileNotFoundError:
-            raise UserError("no such file", where=self.jsonl, fix="give the path of a JSONL file") from None
-        except IsADirectoryError:
-            raise UserError("a folder, not a file", where=self.jsonl, fix="write `dataset:` instead") from None
-        except UnicodeDecodeError:
-            raise UserError("not UTF-8 text", where=self.jsonl, fix="save the file as UTF-8") from None
-        except OSError as error:
-            raise UserError(f"cannot be read: {error.strerror}", where=self.jsonl, fix="check the path") from None
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield Row(f"{self.jsonl}:{number}", _object(line, f"{self.jsonl}:{number}"))
-
-
-def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError):
-        raise UserError("not JSON", where=where, fix="write one object per line") from None
-    if not isinstance(values, dict):
-        raise UserError(f"not an object: {shown(values)}", where=where, fix='write {"question": …, "answer": …}')
-    return values

@@ -14,7 +14,7 @@ from r1_mini.model.architecture import make_model
 from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems.source import Source
-from r1_mini.recipe import BaseStage
+from r1_mini.stages import BaseStage
 from r1_mini.training.corpus import corpus
 from r1_mini.training.stage import arguments
 from r1_mini.training.supervised import FIELDS, rows_of, train_on_texts

@@ -22,10 +22,10 @@ from trl import GRPOConfig, GRPOTrainer
 from r1_mini import processes
 from r1_mini.problems.source import Source
 from r1_mini.problems.sources import draw
-from r1_mini.recipe import GrpoStage
 from r1_mini.rewards import as_trl_reward
 from r1_mini.sampling.complete import encoded, prompts_of, stop_tokens
 from r1_mini.sampling.engine import ROWS, Decoding, rollout
+from r1_mini.stages import GrpoStage
 from r1_mini.training.callbacks import Reporter
 from r1_mini.training.dev_exam import DevExam, Score
 from r1_mini.training.rollout_metrics import rollout_metrics

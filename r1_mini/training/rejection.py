@@ -24,9 +24,9 @@ from r1_mini.files import read_jsonl, take_place
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.source import Source
 from r1_mini.problems.sources import draw
-from r1_mini.recipe import RejectionStage
 from r1_mini.sampling.complete import encoded, prompts_of, stop_tokens
 from r1_mini.sampling.engine import Completion, Decoding, rollout
+from r1_mini.stages import RejectionStage
 from r1_mini.training.callbacks import Reporter, progress_bar
 from r1_mini.training.rollout_metrics import rollout_metrics
 from r1_mini.training.stage import adapter, arguments, load, open_metrics, resumed_step, save, train

@@ -10,8 +10,8 @@ from rich.console import Console
 from trl import SFTConfig
 
 from r1_mini.problems.source import Source
-from r1_mini.recipe import SftStage
 from r1_mini.sampling.complete import prompt_for
+from r1_mini.stages import SftStage
 from r1_mini.training.corpus import corpus
 from r1_mini.training.stage import adapter, arguments, load
 from r1_mini.training.supervised import FIELDS, train_on_texts

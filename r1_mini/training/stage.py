@@ -99,11 +99,9 @@ def resumed_step(work: Path) -> int:
 def save(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """The trained model and its tokenizer, whole, by the main process; weights that are spread come together first."""
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        trainer.save_model(str(folder))
-    if processes.is_main():
-        if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-            save_checkpoint(trainer.accelerator.unwrap_model(trainer.model), tokenizer, folder)
-        tokenizer.save_pretrained(folder)
+        trainer.save_model(str(folder))  # with its tokenizer
+    elif processes.is_main():
+        save_checkpoint(trainer.accelerator.unwrap_model(trainer.model), tokenizer, folder)
     processes.wait()
 
 

@@ -11,8 +11,8 @@ from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems import families
 from r1_mini.problems.sources import ProblemSpec
-from r1_mini.recipe import RejectionStage
 from r1_mini.sampling.engine import Completion
+from r1_mini.stages import RejectionStage
 from r1_mini.training import rejection
 
 QUIET = Console(quiet=True)

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from optuna.trial import TrialState
 
+from eval.sweep import storage as storage_module
 from eval.sweep import study as study_module
 from eval.sweep.plan import read
 from r1_mini.errors import UserError
@@ -199,7 +200,7 @@ def test_workers_may_begin_at_once_on_an_empty_database(postgres):
             own.execute(f"CREATE DATABASE {name}")
         url = postgres.replace("/postgres?", f"/{name}?")
         with ThreadPoolExecutor(8) as pool:
-            storages = list(pool.map(study_module._opened, [url] * 8))
+            storages = list(pool.map(storage_module._opened, [url] * 8))
         assert [optuna.get_all_study_names(storage) for storage in storages] == [[]] * 8
         for storage in storages:
             storage.engine.dispose()
