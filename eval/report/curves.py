@@ -20,7 +20,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 def training(curves: Mapping[str, Rows]) -> Iterator[tuple[str, Markup]]:
     """(caption, chart) of every training curve for which metrics were logged."""
-    grpo, base = curves.get("grpo") or curves.get("rejection", []), curves.get("base", [])
+    grpo, base = of_reinforcement(curves), curves.get("base", [])
     rewards = {"reward": "reward", "accuracy": "accuracy"}
     lengths = {"length": "all", "length_right": "right", "length_wrong": "wrong"}
     voices = {f"voice_{voice}": voice for voice in VOICES}
@@ -40,6 +40,11 @@ def training(curves: Mapping[str, Rows]) -> Iterator[tuple[str, Markup]]:
         drawing = curve(rows, series, name, title, share=name in ("voices", "signal", "dev", "base-dev"))
         if drawing is not None:
             yield title, drawing
+
+
+def of_reinforcement(curves: Mapping[str, Rows]) -> list[Mapping[str, Any]]:
+    """The metrics of the stages that reward rollouts."""
+    return [*curves.get("grpo", ()), *curves.get("rejection", ())]
 
 
 def curve(rows: Rows, series: Mapping[str, str], name: str, title: str, share: bool = False) -> Markup | None:

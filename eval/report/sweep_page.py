@@ -74,7 +74,7 @@ def points(summary: Mapping[str, Any]) -> Markup:
         for start, style in zip(summary["starts"], ("--", ":"), strict=False):
             line = start["score"]["estimate"]
             axes.axvline(line, color=INK, linewidth=0.8, linestyle=style, label=_plain(start["name"]))
-        if summary["objective"] != "mean_tokens":
+        if summary["is_share"]:
             axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         return drawn(figure, axes, "points", "Score of each setting, seed by seed")
 
@@ -128,7 +128,7 @@ def _slice(summary: Mapping[str, Any], key: str, place: int) -> Markup:
             axes.set_xlim(-0.5, len(names) - 0.5)
         elif kind["log"]:
             axes.set_xscale("log")
-        if summary["objective"] != "mean_tokens":
+        if summary["is_share"]:
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         return drawn(figure, axes, f"slice-{place}", f"Score by {key}")
 

@@ -62,7 +62,7 @@ def headings(summary: Summary) -> list[str]:
 
 def rows(summary: Summary) -> list[list[str]]:
     """A row for each setting, the best first, then what training started from."""
-    is_share = summary["objective"] != "mean_tokens"
+    is_share = summary["is_share"]
 
     def ends(interval: Mapping[str, float]) -> str:
         if is_share:

@@ -22,9 +22,10 @@ from eval import metrics, stats
 from eval.columns import BASE, FORCED, LABELS, RL, Column, checked, columns_of_runs
 from eval.compare import interval
 from eval.report import sweep_page, sweep_words
+from eval.report.curves import of_reinforcement
 from eval.samples import VOICES, Samples, at_axis
 from eval.sweep.importance import importances
-from eval.sweep.objective import OBJECTIVES
+from eval.sweep.objective import OBJECTIVES, Score
 from eval.sweep.plan import Sweep
 from eval.sweep.study import TRIALS, recipe_file
 from eval.sweep.verdicts import interquartile_mean, of_cells, verdicts
@@ -48,7 +49,7 @@ def compare_sweep(folder: Path, out: Path | None, console: Console) -> None:
     console.print(f"the page: {target / 'report.html'}", soft_wrap=True)
 
 
-def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[list[dict[str, Any]]]]]:
+def summarize(folder: Path) -> tuple[dict[str, Any], sweep_page.Curves]:
     """The summary of a sweep, and each setting's metrics of the stages after the base, seed by seed.
 
     Settings are compared over the seeds that they and the default have finished. UserError if the default has no
@@ -74,12 +75,12 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[list[dict[st
         raise UserError(what, where=str(folder), fix=f"copy their folders into {folder / 'trials'}, then compare")
     columns = {name: columns_of_runs(each) for name, each in runs.items()}
     last = checked({name: each[RL if RL in each else BASE] for name, each in columns.items()})
-    score = OBJECTIVES[sweep.objective]
+    score, is_share = OBJECTIVES[sweep.objective]
     scores = {name: _scores(column, score) for name, column in last.items()}
     first = _proper(next(iter(last.values())))[0]
     cells = _cells(first)
     maximize = sweep.direction == "maximize"
-    bounds = (-math.inf, math.inf) if sweep.objective == "mean_tokens" else (-1.0, 1.0)
+    bounds = (-1.0, 1.0) if is_share else (-math.inf, math.inf)
     found = verdicts(scores, cells, default, maximize, bounds)
     changes = {name: _changes(sweep, finished[name][shared[0]]["overrides"]) for name in last}
     settings = [
@@ -91,7 +92,7 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[list[dict[st
             "seeds": [
                 {"seed": seed, "score": float(row.mean())} for seed, row in zip(shared, scores[name], strict=True)
             ],
-            "score": asdict(_interval(scores[name], first.n, sweep.objective)),
+            "score": asdict(_interval(scores[name], first.n, is_share)),
             "interquartile_mean": asdict(interquartile_mean(of_cells(scores[name], cells))),
             "against_default": asdict(found[name]) if name in found else None,
             "cells": _by_cell(last[name], cells),
@@ -102,19 +103,12 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[list[dict[st
         for name in last
     ]
     settings.sort(key=lambda each: each["score"]["estimate"], reverse=maximize)
-    starts = {}
-    if RL in columns[default]:
-        bases = [_scores(each[BASE], score) for each in columns.values() if RL in each]
-        of = "" if all(np.array_equal(base, bases[0]) for base in bases) else f" of {default}"
-        starts = {f"{LABELS[key]}{of}": columns[default][key] for key in (BASE, FORCED) if key in columns[default]}
-    for name, each in columns.items():
-        if RL not in each and FORCED in each:  # a setting that stops at its base
-            starts[f"{name}, forced"] = each[FORCED]
     means = [(changes[name], float(row.mean())) for name in last for row in scores[name] if sweep.space]
     failed = [trial for trial in trials if trial["state"] == "FAIL"]
     summary = {
         "sweep": sweep.name,
         "objective": sweep.objective,
+        "is_share": is_share,
         "direction": sweep.direction,
         "default": default,
         "seeds": shared,
@@ -125,9 +119,9 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[list[dict[st
             {
                 "name": label,
                 **_figures(start),
-                "score": asdict(_interval(_scores(start, score), first.n, sweep.objective)),
+                "score": asdict(_interval(_scores(start, score), first.n, is_share)),
             }
-            for label, start in starts.items()
+            for label, start in _starts(columns, default, score).items()
         ],
         "space": {key: {"log": spread.log, "choices": bool(spread.choices)} for key, spread in sweep.space.items()},
         "importances": importances(sweep.space, means, maximize),
@@ -136,7 +130,18 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[list[dict[st
         "pruned": sum(trial["state"] == "PRUNED" for trial in trials),
         "failures": [{key: trial[key] for key in ("setting", "seed", "reason")} for trial in failed],
     }
-    return summary, {name: [_curve(run) for run in each] for name, each in runs.items()}
+    return summary, {name: [of_reinforcement(stage_metrics(run)) for run in each] for name, each in runs.items()}
+
+
+def _starts(columns: Mapping[str, Mapping[str, Column]], default: str, score: Score) -> dict[str, Column]:
+    """What RL started from: the default's base, free and forced; and the forced model of settings without RL."""
+    starts = {}
+    if RL in columns[default]:
+        bases = [_scores(each[BASE], score) for each in columns.values() if RL in each]
+        of = "" if all(np.array_equal(base, bases[0]) for base in bases) else f" of {default}"
+        starts = {f"{LABELS[key]}{of}": columns[default][key] for key in (BASE, FORCED) if key in columns[default]}
+    stopped = {name: each for name, each in columns.items() if RL not in each and FORCED in each}
+    return starts | {f"{name}, forced": each[FORCED] for name, each in stopped.items()}
 
 
 def _read(folder: Path) -> tuple[Sweep, list[dict[str, Any]]]:
@@ -157,7 +162,7 @@ def _proper(column: Column) -> list[Samples]:
     return [at_axis(samples, None) for samples in column.samples]
 
 
-def _scores(column: Column, score: Any) -> NDArray[np.float64]:
+def _scores(column: Column, score: Score) -> NDArray[np.float64]:
     """(S, P)."""
     return np.stack([np.asarray(score(samples), dtype=float) for samples in _proper(column)])
 
@@ -186,9 +191,9 @@ def _by_cell(column: Column, cells_P: NDArray[np.int64]) -> list[dict[str, Any]]
     return found
 
 
-def _interval(scores_SP: NDArray[np.float64], n_samples: int, objective: str) -> stats.Interval:
-    """Of a share within 0 and 1, as in every exam; tokens have no such bounds."""
-    return stats.hierarchical(scores_SP) if objective == "mean_tokens" else interval(scores_SP, n_samples)
+def _interval(scores_SP: NDArray[np.float64], n_samples: int, is_share: bool) -> stats.Interval:
+    """Of a share within 0 and 1, as in every exam; other scores have no such bounds."""
+    return interval(scores_SP, n_samples) if is_share else stats.hierarchical(scores_SP)
 
 
 def _figures(column: Column) -> dict[str, Any]:
@@ -207,11 +212,6 @@ def _figures(column: Column) -> dict[str, Any]:
         "voices": metrics.voice_shares(pooled),
         "right_and_sound": chains["right_by_right"],
     }
-
-
-def _curve(run: Path) -> list[dict[str, Any]]:
-    """The metrics of all stages after the base."""
-    return [row for kind, rows in stage_metrics(run).items() if kind != "base" for row in rows]
 
 
 def as_csv(summary: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +14,20 @@ from eval.samples import Samples
 Score = Callable[[Samples], NDArray[np.float64]]
 
 
-OBJECTIVES: dict[str, Score] = {
-    "pass_at_1": metrics.pass_at_1,
-    "pass_at_k": lambda samples: metrics.pass_at_k(samples, samples.n),
-    "maj_at_k": lambda samples: metrics.maj_at_k(samples, samples.n),
-    "mean_tokens": metrics.tokens,
-    "well_formed": metrics.well_formed,
-    "truncated": metrics.truncated,
+class Objective(NamedTuple):
+    """A score of each problem, (P,); a checkpoint's is their mean."""
+
+    score: Score
+    is_share: bool = True
+    """Whether it lies within 0 and 1."""
+
+
+OBJECTIVES: dict[str, Objective] = {
+    "pass_at_1": Objective(metrics.pass_at_1),
+    "pass_at_k": Objective(lambda samples: metrics.pass_at_k(samples, samples.n)),
+    "maj_at_k": Objective(lambda samples: metrics.maj_at_k(samples, samples.n)),
+    "mean_tokens": Objective(metrics.tokens, is_share=False),
+    "well_formed": Objective(metrics.well_formed),
+    "truncated": Objective(metrics.truncated),
 }
-"""Name -> (P,), a number for each problem; a checkpoint's score is their mean. k is the number of samples."""
+"""k is the number of samples."""

@@ -120,7 +120,7 @@ def _judged(study: Study, folder: Path) -> tuple[TrialState, float | None, str |
     except UserError as error:
         return TrialState.FAIL, None, str(error)
     samples = at_axis(columns[RL if RL in columns else BASE].pooled, None)
-    value = float(OBJECTIVES[study.plan.sweep.objective](samples).mean())
+    value = float(OBJECTIVES[study.plan.sweep.objective].score(samples).mean())
     if not math.isfinite(value):
         return TrialState.FAIL, None, f"{study.plan.sweep.objective} is {value}"
     return TrialState.COMPLETE, value, None
