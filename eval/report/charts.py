@@ -11,7 +11,8 @@ from matplotlib.ticker import PercentFormatter
 from eval.report.svg import COLORS, INK, STYLE, axes_of, drawn, variables
 from eval.report.words import Summary, chains_of, signed
 
-FILL = {"right": "right", "wrong": "luck", "without": "none", "unchecked": "d"}  # color by the chain; a wrong answer is hatched
+FILL = {"right": "right", "wrong": "luck", "without": "none", "unchecked": "d"}
+"""Color by the chain; a wrong answer is hatched."""
 MOST_STEPS = 12  # later first wrong steps share a bar
 
 
