@@ -20,7 +20,7 @@ from eval.samples import at_axis, row, tabled
 from eval.suite import Asked, Suite, load_suite
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint
-from r1_mini.plan import stages as planning
+from r1_mini.plan import exam as planning
 from r1_mini.problems.sources import Source
 from r1_mini.recipe import DevExam, GrpoStage, Recipe, load
 from r1_mini.runs import RunFolder, find_checkpoint
@@ -157,7 +157,7 @@ def _planned(suite: Suite, asked: Sequence[Asked]) -> planning.Exam:
     return planning.Exam(
         suite=suite.name,
         split=suite.split,
-        questions=[each.problem.question for each in asked],
+        questions=tuple(each.problem.question for each in asked),
         samples=suite.samples,
         greedy=suite.greedy and suite.temperature > 0,
         max_tokens=suite.max_tokens,

@@ -84,18 +84,23 @@ def plan(
 
     from r1_mini.recipe import load
 
+    if json_file is not None and not json_file.parent.is_dir():
+        raise UserError(f"no folder {json_file.parent}", where="--json", fix="make it, or name another")
     console = Console()
     with console.status("planning"):  # importing TRL takes seconds
         settings = load(recipe, overrides or ())
 
         from eval.exam import Exam
-        from r1_mini import machine
+        from r1_mini import machine, pipeline  # noqa: F401  (all that a run imports)
+        from r1_mini.training import base, grpo, rejection  # noqa: F401
+
+        framework = machine.resident()
+
         from r1_mini.logs import silent
         from r1_mini.plan import plan as planning
         from r1_mini.plan.memory import Share
         from r1_mini.plan.table import show
 
-        framework = machine.resident()  # all that a run imports is imported now
         with silent():
             exam = Exam(settings)
             share = Share(processes, sharding)

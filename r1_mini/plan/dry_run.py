@@ -7,8 +7,9 @@ formula.
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from transformers import AttentionInterface, AutoModelForCausalLM, PretrainedConfig
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface
 from trl.trainer import utils as trl_utils
 
 from r1_mini.errors import UserError
@@ -27,6 +30,11 @@ from r1_mini.training.scoring import narrow_tiles
 
 MAPPED = 32 * 2**20
 """Bytes from which glibc maps a block of its own and gives it back when freed: where its moving threshold ends."""
+
+
+_UNMASKED = "r1_mini_unmasked"
+AttentionInterface.register(_UNMASKED, sdpa_attention_forward)
+AttentionMaskInterface.register(_UNMASKED, lambda *args, **kwargs: None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,42 +135,55 @@ class DryModel:
             work(ledger)
         return ledger.peak
 
+    @contextlib.contextmanager
+    def _attention(self, masked: bool) -> Iterator[None]:
+        """transformers makes a mask whenever tensors are fake; where a real pass has none, there is none here."""
+        config = self.model.config.get_text_config(decoder=True)
+        was = config._attn_implementation
+        if was == "sdpa" and not masked:
+            config._attn_implementation = _UNMASKED
+        try:
+            yield
+        finally:
+            config._attn_implementation = was
+
     def update(
         self,
         rows: int,
         width: int,
         *,
-        packed: bool = False,
+        masked: bool = False,
         again: bool = False,
         bf16: bool = False,
         checkpointing: bool = False,
     ) -> Size:
         """Forward and backward pass over (rows, width) tokens through TRL's fused head, its gradients included.
 
-        `packed`: several examples in a row; `again`: the second pass, which adds to the gradients of a first one.
+        `masked`: a mask keeps packed examples or padding apart; `again`: the second pass, which adds to the gradients
+        of a first one.
         """
         if checkpointing:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+            self.model.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
 
         def work(ledger: Ledger) -> None:
             ids = torch.zeros(rows, width, dtype=torch.long)
-            positions = {"position_ids": torch.zeros_like(ids)} if packed else {}
             for _ in range(1 + again):
                 ledger.begin()
                 with torch.autocast("cpu", torch.bfloat16, enabled=bf16), narrow_tiles(self.vocabulary):
-                    out = self.model(input_ids=ids, labels=ids, fused_lm_head=True, **positions)
+                    out = self.model(input_ids=ids, labels=ids, fused_lm_head=True)
                     out.log_probs.sum().backward()
                 del out
 
         self.model.train()
         try:
-            return self._measured(work)
+            with self._attention(masked):
+                return self._measured(work)
         finally:
             self.model.zero_grad()
             if checkpointing:
-                self.model.gradient_checkpointing_disable()
+                self.model.activation_checkpointing_disable()
 
-    def forward(self, rows: int, width: int, last: bool = False) -> Size:
+    def forward(self, rows: int, width: int, *, masked: bool = False, last: bool = False) -> Size:
         """Forward pass without gradients over (rows, width) tokens; logits of all of them, or of the `last` alone."""
 
         def work(ledger: Ledger) -> None:
@@ -171,7 +192,7 @@ class DryModel:
             self.model(input_ids=ids, use_cache=False, **kept)
 
         self.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self._attention(masked):
             return self._measured(work)
 
     def tiles(self, tokens: int) -> Size:

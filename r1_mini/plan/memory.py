@@ -15,7 +15,7 @@ from typing import Literal
 from transformers import PretrainedConfig
 
 from r1_mini.plan.dry_run import MAPPED, DryModel, Size
-from r1_mini.sampling.engine import _PREFILL_TOKENS
+from r1_mini.sampling.engine import PREFILL_TOKENS
 
 Sharding = Literal["none", "fsdp", "zero2", "zero3"]
 FLOAT = 4
@@ -172,7 +172,7 @@ def sampling(dry: DryModel, how: Sampling, cpu: bool) -> dict[str, Size]:
     text = dry.model.config.get_text_config(decoder=True)
     room = how.prompt + how.completion
     cache = cache_bytes(dry.model.config, how.rows, room)
-    prefill = dry.forward(max(1, min(how.rows, _PREFILL_TOKENS // how.prompt)), how.prompt, last=True)
+    prefill = dry.forward(max(1, min(how.rows, PREFILL_TOKENS // how.prompt)), how.prompt, last=True)
     step = dry.forward(how.rows, 1, last=True)
     if cpu:  # attention of one token over the cache: scores before and after the softmax
         step += _in_blocks(2 * FLOAT * how.rows * text.num_attention_heads * room, 2)
@@ -190,7 +190,8 @@ class Update:
 
     rows: int
     width: int
-    packed: bool = False
+    masked: bool = False
+    """Whether a mask keeps packed examples or padding apart."""
     again: bool = False
     """Whether an earlier pass of the step has left gradients."""
     narrow: bool = True
@@ -202,7 +203,7 @@ class Update:
 def update(dry: DryModel, how: Update, cpu: bool) -> dict[str, Size]:
     """The parts that a step's passes need, whole gradients included: activations are what is left beside them."""
     peak = dry.update(
-        how.rows, how.width, packed=how.packed, again=how.again, bf16=how.bf16, checkpointing=how.checkpointing
+        how.rows, how.width, masked=how.masked, again=how.again, bf16=how.bf16, checkpointing=how.checkpointing
     )
     tokens = how.rows * (how.width - 1)
     logits, gradients = dry.tiles(tokens), weights_of(dry)

@@ -6,24 +6,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from r1_mini.errors import UserError
 from r1_mini.machine import Device
 from r1_mini.plan.dry_run import Size
+from r1_mini.plan.exam import Exam
 from r1_mini.plan.memory import Phase, Share, is_known, on_top_of_what_is_kept
 from r1_mini.plan.prompts import lacks
-from r1_mini.plan.stages import (
-    Exam,
-    Part,
-    Setting,
-    base_part,
-    exam_part,
-    grpo_part,
-    model_of,
-    optimizer_of,
-    rejection_part,
-)
+from r1_mini.plan.setting import Part, Setting, model_of
+from r1_mini.plan.stages import base_part, exam_part, grpo_part, optimizer_of, rejection_part
 from r1_mini.recipe import BaseStage, GrpoStage, Recipe, Stage
 from r1_mini.sampling.complete import PromptStyle
 from r1_mini.trainer_fields import TrainerError, check_batches, resolved
+
+MARGIN = 0.2
+"""How far a plan may be from the peak of the real run: docs/MEMORY.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +68,19 @@ class Plan:
 
 
 def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, share: Share, framework: int) -> Plan:
-    """`dev`: number of a stage -> its examination on dev; `framework`: bytes that the libraries alone take.
+    """`dev`: number of a stage -> its examination on dev; `framework`: bytes that the libraries take on a CPU.
 
-    UserError for a model that is not there or that cannot be sampled.
+    UserError for a model that is not there or that cannot be sampled, and for groups that do not divide.
     """
     model = model_of(recipe)
-    setting = Setting(recipe, model, share, device.is_cpu, Size(framework))
+    setting = Setting(recipe, model, share, device.is_cpu, Size(framework if device.is_cpu else 0))
     parts = []
     for number, stage in enumerate(recipe.stages, start=1):
         name = f"{number:02d}-{stage.kind}"
         if isinstance(stage, BaseStage):
             parts.append(base_part(name, stage, setting))
         elif isinstance(stage, GrpoStage):
+            _check_groups(stage, number, share.processes)
             parts.append(grpo_part(name, stage, setting, dev.get(number)))
         else:
             parts.append(rejection_part(name, stage, setting))
@@ -93,7 +90,16 @@ def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, sh
         parts = [replace(part, phases=[next(phases) for _ in part.phases]) for part in parts]
     remarks = [*_remarks(recipe, exam, parts, setting)]
     made = Plan(recipe.name, model.where, model.dry.parameters, device, share, parts, remarks)
-    return replace(made, remarks=[*remarks, *_logits_alone(made)])
+    return replace(made, remarks=[*remarks, *_of_memory(made)])
+
+
+def _check_groups(stage: GrpoStage, number: int, processes: int) -> None:
+    """UserError where so many processes would refuse to start: each has whole groups."""
+    try:
+        check_batches(resolved("grpo", stage.trainer), processes)
+    except TrainerError as error:
+        where = f"--processes {processes}: stages.{number - 1}.trainer.{error.key}"
+        raise UserError(error.what, where=where, fix=error.fix) from None
 
 
 def _remarks(recipe: Recipe, exam: Exam, parts: Sequence[Part], setting: Setting) -> Iterator[Remark]:
@@ -121,16 +127,6 @@ def _of_stage(stage: Stage, part: Part, setting: Setting) -> Iterator[Remark]:
     optimizer = optimizer_of(stage)
     if not is_known(optimizer):
         yield Remark(part.name, f"what optim={optimizer} keeps is not known; counted as AdamW's 8 bytes a parameter")
-    if isinstance(stage, GrpoStage):
-        processes = setting.share.processes
-        groups = part.counts["prompts"] // part.counts["rollouts"]
-        if groups < processes:
-            yield Remark(part.name, f"{processes} processes and {groups} groups in a rollout: some have nothing to do")
-        elif processes > 1:
-            try:
-                check_batches(resolved("grpo", stage.trainer), processes)
-            except TrainerError as error:
-                yield Remark(part.name, f"{error.what}, so {processes} processes will refuse to start; {error.fix}")
 
 
 def _of_sampling(part: Part, setting: Setting) -> Iterator[Remark]:
@@ -149,12 +145,17 @@ def _of_sampling(part: Part, setting: Setting) -> Iterator[Remark]:
             yield Remark(part.name, f"{what} into {completion} tokens, the longest has {longest}: they will be cut")
 
 
-def _logits_alone(made: Plan) -> Iterator[Remark]:
+def _of_memory(made: Plan) -> Iterator[Remark]:
+    """What is close to the memory, or beyond it by itself."""
     for part in made.parts:
         for phase in part.phases:
-            size = phase.parts.get("logits", Size()).all
-            if size > made.device.memory:
-                yield Remark(part.name, f"the logits of {phase.name} alone take more than the memory; lower `rows`")
+            if phase.parts.get("logits", Size()).all > made.device.memory:
+                fix = "lower `rows`" if "keys and values" in phase.parts else "lower the batch"
+                yield Remark(part.name, f"the logits of the {phase.name} alone take more than the memory; {fix}")
+    if made.fits and made.needed * (1 + MARGIN) > made.device.memory:
+        yield Remark("memory", f"less than {MARGIN:.0%} of it are left: real runs have taken as much more than planned")
+    if made.fits and made.needed > made.device.free:
+        yield Remark("memory", "other programs have too much of it now")
 
 
 def as_json(made: Plan) -> dict[str, Any]:

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
-
-from r1_mini.model.architecture import make_config
-from r1_mini.model.checkpoint import load_shape
-from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.plan.dry_run import DryModel, Size
+from r1_mini.plan.exam import Exam
 from r1_mini.plan.lengths import Lengths, drawn_lengths, some_problems
 from r1_mini.plan.memory import (
     FLOAT,
     KEPT,
     Phase,
     Sampling,
-    Share,
     Training,
     Update,
     phase,
@@ -33,110 +25,24 @@ from r1_mini.plan.memory import (
     weights_of,
 )
 from r1_mini.plan.prompts import Shown, shown, shown_prompts
+from r1_mini.plan.setting import Part, Setting
 from r1_mini.problems.sources import Source
-from r1_mini.recipe import BaseStage, GrpoStage, Recipe, RejectionStage, Stage
-from r1_mini.runs import find_checkpoint
-from r1_mini.sampling.cache import RolloutCache
-from r1_mini.sampling.complete import PromptStyle, encoded, prompt_for
+from r1_mini.recipe import BaseStage, GrpoStage, RejectionStage, Stage
+from r1_mini.sampling.complete import encoded, prompt_for
 from r1_mini.sampling.engine import ROWS
-from r1_mini.sampling.likelihood import _LOGITS, _TOKENS
+from r1_mini.sampling.likelihood import LOGITS, TOKENS
 from r1_mini.trainer_fields import resolved
 from r1_mini.training.base import texts_of
-from r1_mini.training.corpus import _WINDOW, tokenized
+from r1_mini.training.corpus import WINDOW, tokenized
 from r1_mini.training.grpo import sampler_offers
 from r1_mini.training.packing import pack
-from r1_mini.training.scoring import _PART, _PART_ELSEWHERE
+from r1_mini.training.scoring import PART, PART_ELSEWHERE
 from r1_mini.transcript import FORCED
 
 _REFERENCE = 8
 """Bytes of a reference to an object, and of one of Arrow's integers."""
 _LIST = 56
 """Bytes of an empty list."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """The model of a recipe as far as its configuration tells."""
-
-    where: str
-    config: PretrainedConfig
-    generation: GenerationConfig | None
-    tokenizer: PreTrainedTokenizerBase
-
-    @cached_property
-    def dry(self) -> DryModel:
-        return DryModel(self.config)
-
-
-def model_of(recipe: Recipe) -> Model:
-    """The model that the recipe trains; of one on the Hub only the small files are fetched.
-
-    UserError if there is none, or the sampler cannot draw from it.
-    """
-    first = recipe.stages[0]
-    if isinstance(first, BaseStage):
-        tokenizer = make_tokenizer()
-        return Model("random weights", make_config(tokenizer, **first.model.model_dump()), None, tokenizer)
-    assert recipe.model is not None, "a recipe starts from a model or a base stage"
-    config, generation, tokenizer = load_shape(find_checkpoint(Path(recipe.model), weights=False))
-    RolloutCache(config, 1, 1)  # takes no memory, and refuses what the sampler does not know
-    return Model(recipe.model, config, generation, tokenizer)
-
-
-@dataclass(frozen=True, slots=True)
-class Exam:
-    """An exam as the command line hands it over."""
-
-    suite: str
-    split: str
-    questions: Sequence[str]
-    samples: int
-    greedy: bool
-    max_tokens: int
-    temperature: float
-    top_p: float
-    style: PromptStyle
-    line: int
-    """Bytes of a typical line of samples.jsonl."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One stage, or the exam."""
-
-    name: str
-    phases: Sequence[Phase]
-    counts: Mapping[str, int]
-    """What is done, in words -> how often."""
-    disk: int
-    """Bytes that stay."""
-    disk_meanwhile: int
-    """Bytes beside them while it runs."""
-    prompts: Sequence[Shown]
-    lengths: Lengths
-    completion: int | None = None
-    """Longest completion, tokens; None where nothing is sampled."""
-    notes: Sequence[str] = field(default=())
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What all stages share."""
-
-    recipe: Recipe
-    model: Model
-    share: Share
-    cpu: bool
-    framework: Size
-
-    @property
-    def standing(self) -> dict[str, Size]:
-        return {"framework": self.framework}
-
-    @property
-    def wording(self) -> str:
-        first = self.recipe.stages[0]
-        return first.wording if isinstance(first, BaseStage) else "list"
 
 
 def base_part(name: str, stage: BaseStage, setting: Setting) -> Part:
@@ -147,7 +53,7 @@ def base_part(name: str, stage: BaseStage, setting: Setting) -> Part:
     batch = fields["per_device_train_batch_size"]
     per_step = batch * fields["gradient_accumulation_steps"] * setting.share.processes
     examples = fields["max_steps"] * per_step
-    window = tokenized(texts_of(stage, sources, examples, seed), tokenizer, min(examples, _WINDOW * batch), batch, seed)
+    window = tokenized(texts_of(stage, sources, examples, seed), tokenizer, min(examples, WINDOW * batch), batch, seed)
     rows = window.to_list()
     packed = [pack(rows[i : i + batch], tokenizer.pad_token_id)["input_ids"].shape for i in range(0, len(rows), batch)]
     height, width = max(packed, key=math.prod)
@@ -159,7 +65,7 @@ def base_part(name: str, stage: BaseStage, setting: Setting) -> Part:
         Update(
             height,
             width,
-            packed=True,
+            masked=True,
             again=fields["gradient_accumulation_steps"] > 1,
             narrow=False,
             bf16=_half(fields),
@@ -220,13 +126,14 @@ def grpo_part(name: str, stage: GrpoStage, setting: Setting, dev: Exam | None) -
         and not fields["entropy_coef"]
         and fields["top_entropy_quantile"] == 1.0
     )
-    part = _PART["cpu"] if setting.cpu else _PART_ELSEWHERE
+    part = PART["cpu"] if setting.cpu else PART_ELSEWHERE
     rows = max(1, min(per_step, part // width)) if waits else per_step
     passes = update(
         dry,
         Update(
             rows,
             width,
+            masked=processes > 1,  # TRL's own pass, padded
             again=waits or accumulated > 1,
             narrow=processes == 1,
             bf16=_half(fields),
@@ -284,7 +191,7 @@ def rejection_part(name: str, stage: RejectionStage, setting: Setting) -> Part:
         Update(
             math.ceil(batch * mean / (prompt + longest)),
             prompt + longest,
-            packed=True,
+            masked=True,
             again=accumulated > 1,
             narrow=False,
             bf16=_half(fields),
@@ -327,10 +234,10 @@ def exam_part(exam: Exam, setting: Setting) -> Part:
         phases[0] = phase("sampling", setting.standing, reference, drawing)
         if exam.temperature == 1 and exam.top_p == 1:
             width = max(lengths.prompts) + exam.max_tokens
-            most = min(_TOKENS, max(1, _LOGITS // dry.vocabulary))
+            most = min(TOKENS, max(1, LOGITS // dry.vocabulary))
             rows = max(1, min(ROWS, len(prompts) * exam.samples, most // width))
             logits = FLOAT * rows * width * dry.vocabulary  # of the softmax, beside those of the model
-            likelihood = {"activations": dry.forward(rows, width), "logits": Size(logits)}
+            likelihood = {"activations": dry.forward(rows, width, masked=True), "logits": Size(logits)}
             phases.append(phase("likelihood by the first", setting.standing, reference, likelihood))
     candidates = 2 + compares
     completions = candidates * len(prompts) * (exam.samples + exam.greedy)

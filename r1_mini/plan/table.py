@@ -9,7 +9,7 @@ from rich.text import Text
 
 from r1_mini.plan.plan import Plan
 from r1_mini.plan.prompts import Shown
-from r1_mini.plan.stages import Part
+from r1_mini.plan.setting import Part
 
 
 def show(made: Plan, console: Console) -> None:
