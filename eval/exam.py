@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,18 +15,20 @@ from eval import lm_eval_export, metrics
 from eval.columns import checked, column, columns_of, is_run
 from eval.harness import Candidate, drawing_of, drawn, examine, read_note
 from eval.publish import publish
-from eval.samples import at_axis, tabled
+from eval.samples import at_axis, row, tabled
 from eval.suite import Asked, Suite, load_suite
 from r1_mini import processes
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
+from r1_mini.plan import exam as planning
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.source import Source
 from r1_mini.recipe import Recipe, load
 from r1_mini.runs import RunFolder, find_checkpoint
-from r1_mini.sampling.complete import require_letters
+from r1_mini.sampling.complete import Text, require_letters
 from r1_mini.stages import BaseStage, DevExam, GrpoStage
+from r1_mini.transcript import prompt, write
 
 
 class Exam:
@@ -68,6 +71,19 @@ class Exam:
             return float(metrics.pass_at_1(at_axis(tabled(rows, "dev"), None)).mean())
 
         return score
+
+    def planned(self) -> planning.Exam:
+        """What `r1-mini plan` has to know of it."""
+        return _planned(self.suite, self.asked)
+
+    def planned_on_dev(self) -> dict[int, planning.Exam]:
+        """The same of the examinations during training, by the number of their stage."""
+        stages = enumerate(self.recipe.stages, start=1)
+        return {
+            number: replace(_planned(*self._dev_suite(stage.dev)), greedy=False)
+            for number, stage in stages
+            if isinstance(stage, GrpoStage) and stage.dev is not None
+        }
 
     def _require_letters(self, asked: Sequence[Asked]) -> None:
         """UserError if the base stage's tokenizer will lack a character of a problem."""
@@ -146,6 +162,28 @@ def export(checkpoints: Sequence[Path], suite_name: str, folder: Path, console: 
     console.print(f"{len(asked)} problems as {', '.join(tasks)}; docs/LM_EVAL.md tells what differs. To run them:")
     arguments = f"--model_args pretrained={checkpoint},dtype=float32 --include_path {folder} --tasks {tasks[0]}"
     console.print(f"lm_eval --model hf {arguments} --device cpu --batch_size 32", soft_wrap=True)
+
+
+def _planned(suite: Suite, asked: Sequence[Asked]) -> planning.Exam:
+    drawing = drawing_of(suite)
+    line = []
+    for each in asked[:100]:  # a line of each, as if it were answered by the worked solution
+        text = write(each.problem.steps, each.problem.answer)
+        made = Text(text, len(text), "stop", 0.0, 0.0)
+        judged = row(each, prompt(each.problem.question), made, 0, "01-base", suite, drawing)
+        line.append(len(json.dumps(judged, ensure_ascii=False)) + 1)
+    return planning.Exam(
+        suite=suite.name,
+        split=suite.split,
+        questions=tuple(each.problem.question for each in asked),
+        samples=suite.samples,
+        greedy=suite.greedy and suite.temperature > 0,
+        max_tokens=suite.max_tokens,
+        temperature=suite.temperature,
+        top_p=suite.top_p,
+        style=suite.prompt,
+        line=sum(line) // len(line),
+    )
 
 
 def _name(checkpoint: Path, voice: str | None) -> str:

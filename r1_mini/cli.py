@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -63,6 +63,60 @@ def run(
     from r1_mini import pipeline
 
     pipeline.run(settings, folder, console, examine=Exam(settings))
+
+
+@app.command(epilog="Example: r1-mini plan recipes/tiny/r1_zero.yaml grpo.trainer.max_completion_length=512")
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, YAML.", metavar="RECIPE", show_default=False)],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings that differ from the file.", metavar="[key=value]", show_default=False),
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, max=65_536, help="Processes of accelerate launch.")] = 1,
+    sharding: Annotated[
+        Literal["none", "fsdp", "zero2", "zero3"], typer.Option(help="How they divide weights and optimizer.")
+    ] = "none",
+    gpu: Annotated[
+        float | None, typer.Option(min=0.1, help="Plan for GPUs of so many GiB.", show_default="this machine")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the plan to this file too.", show_default=False)
+    ] = None,
+) -> None:
+    """Say what a recipe would do before it does: memory, tokens, disk, prompts. Exit code 1 if it does not fit."""
+    from rich.console import Console
+
+    from r1_mini.recipe import load
+
+    if json_file is not None and not json_file.parent.is_dir():
+        raise UserError(f"no folder {json_file.parent}", where="--json", fix="make it, or name another")
+    console = Console()
+    with console.status("planning"):  # importing TRL takes seconds
+        settings = load(recipe, overrides or ())
+
+        from eval.exam import Exam
+        from r1_mini import machine, pipeline  # noqa: F401  (all that a run imports)
+        from r1_mini.training import base, grpo, rejection  # noqa: F401
+
+        framework = machine.resident()
+
+        from r1_mini.logs import silent
+        from r1_mini.plan import plan as planning
+        from r1_mini.plan.memory import Share
+        from r1_mini.plan.table import show
+
+        with silent():
+            exam = Exam(settings)
+            share = Share(processes, sharding)
+            device = machine.device() if gpu is None else machine.gpu_of(gpu)
+            made = planning.plan(settings, exam.planned(), exam.planned_on_dev(), device, share, framework)
+    show(made, console)
+    if json_file is not None:
+        from r1_mini.files import write_json_atomic
+
+        write_json_atomic(json_file, planning.as_json(made))
+    if not made.fits:
+        raise typer.Exit(1)
 
 
 @app.command(epilog='Example: r1-mini sample runs/tiny-r1-zero/02-grpo "12+7-3"')

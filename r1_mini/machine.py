@@ -7,9 +7,11 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import resource
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 _PACKAGES = ("r1_mini", "torch", "transformers", "trl", "datasets", "accelerate", "tokenizers", "safetensors", "numpy")
 
@@ -23,6 +25,54 @@ def machine() -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {"cpu": name, "cores": cores, "memory_gib": round(memory, 1), "system": platform.platform()}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where a process computes."""
+
+    kind: Literal["cpu", "cuda"]
+    name: str
+    memory: int
+    """Bytes that there are, for this container where it has a limit; on a GPU without the driver's own."""
+    free: int
+    """Bytes of them that nobody uses now."""
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.kind == "cpu"
+
+
+def device() -> Device:
+    """The first GPU, where there is one, else the processor with its memory."""
+    import torch
+
+    if torch.cuda.is_available():
+        free, _ = torch.cuda.mem_get_info(0)  # after the context of this process has been made
+        return Device("cuda", torch.cuda.get_device_name(0), free, free)
+    page = os.sysconf("SC_PAGE_SIZE")
+    memory, free = (page * os.sysconf(name) for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+    with contextlib.suppress(OSError, StopIteration, ValueError):  # Linux counts caches, which it would give back
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = 1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable")))
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):  # of a container, version 2 and 1
+        with contextlib.suppress(OSError, ValueError):  # "max" where there is none
+            memory = min(memory, int((Path("/sys/fs/cgroup") / limit).read_text(encoding="ascii")))
+    return Device("cpu", str(machine()["cpu"]), memory, min(free, memory))
+
+
+def gpu_of(gib: float) -> Device:
+    """A GPU with so much memory, that need not be here."""
+    memory = int(gib * 2**30)
+    return Device("cuda", f"a GPU of {gib:g} GiB", memory, memory)
+
+
+def resident() -> int:
+    """Bytes of memory that this process has now; where the system does not tell, at most so far."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def versions() -> dict[str, str | None]:

@@ -228,29 +228,30 @@ def checkpoint_hash(checkpoint: Path) -> str:
     return fingerprint({path.name: sha256(path) for path in sorted(kept)})
 
 
-def find_checkpoint(path: Path) -> Path:
+def find_checkpoint(path: Path, weights: bool = True) -> Path:
     """The folder of a model: `path` itself, or the local copy of the Hub's model of that id, fetched if need be.
 
-    UserError with the likely fix if there is none.
+    Without `weights` those of the Hub stay there, and a folder need not have any. UserError with the likely fix if
+    there is no such model.
     """
     if not path.exists() and _HUB_ID.fullmatch(str(path)) and not path.parent.exists():
-        return _from_hub(str(path))
+        return _from_hub(str(path), weights)
     if not path.exists():
         raise UserError(
             "no such folder", where=str(path), fix="give the folder of a checkpoint, such as runs/tiny-r1-zero/02-grpo"
         )
-    if not (path / "config.json").is_file() or not any(path.glob("*.safetensors")):
+    if not (path / "config.json").is_file() or (weights and not any(path.glob("*.safetensors"))):
         inside = sorted(note.parent.name for note in path.glob("*/stage.json")) if path.is_dir() else []
         fix = f"did you mean {path / inside[-1]}?" if inside else "give a folder with config.json and model.safetensors"
         raise UserError("not a checkpoint", where=str(path), fix=fix)
     return path
 
 
-def _from_hub(model: str) -> Path:
+def _from_hub(model: str, weights: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    kept = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    kept = ["*.json", "*.model", "*.txt", "*.jinja", *(["*.safetensors"] if weights else [])]
     try:
         return Path(snapshot_download(model, allow_patterns=kept))
     except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import importlib
 import math
 import os
 import types
@@ -127,10 +128,7 @@ def check_trainer(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
         hint, _, choices = fields[key]
         checked[key] = _check_value(key, value, hint, choices)
     if kind == "grpo":
-        from r1_mini.training.grpo import DEFAULTS  # here, because it imports torch and TRL
-
-        trls = {name: default for name, (_, default, _) in fields.items()}
-        _check_batches(trls | DEFAULTS | checked)
+        check_batches(resolved(kind, checked), int(os.environ.get("WORLD_SIZE", "1")))  # set by the launcher
     return checked
 
 
@@ -149,6 +147,15 @@ def check_peft(values: Mapping[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise TrainerError("", str(error).splitlines()[0][:150], "change it") from None
     return dict(values)
+
+
+def resolved(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Every field of a stage's TRL config as it will be: TRL's default, over it ours, over it the recipe's."""
+    from r1_mini.training.stage import OWN_FIELDS  # here, because it imports torch and TRL
+
+    ours = importlib.import_module(f"r1_mini.training.{kind}").DEFAULTS
+    trls = {name: default for name, (_, default, _) in _fields(KNOWN[kind]).items()}
+    return {**trls, **OWN_FIELDS, **ours, **values}
 
 
 def _check_value(key: str, value: Any, hint: Any, choices: tuple[str, ...]) -> Any:
@@ -176,9 +183,8 @@ def _check_value(key: str, value: Any, hint: Any, choices: tuple[str, ...]) -> A
     return checked
 
 
-def _check_batches(settings: Mapping[str, Any]) -> None:
-    """TRL's rule: a generation batch holds whole groups (trl.GRPOConfig.__post_init__)."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))  # set by the launcher of a multi-process run
+def check_batches(settings: Mapping[str, Any], world: int) -> None:
+    """TRL's rule: a generation batch holds whole groups (trl.GRPOConfig.__post_init__). `world`: processes."""
     group = settings["num_generations"]
     if group is None:
         raise TrainerError("num_generations", "must be a number, got null", "set it to 2 or more")

@@ -46,7 +46,7 @@ def failing(error: BaseException) -> Work:
     return work
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["sample"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["plan"], ["sample"]])
 def test_every_help_has_an_example(command: list[str]) -> None:
     shown = CliRunner().invoke(cli.app, [*command, "--help"])
     assert shown.exit_code == 0

@@ -8,17 +8,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 LONGEST_CONTEXT = 1024
 
 
-def make_model(
-    tokenizer: PreTrainedTokenizerFast,
-    *,
-    hidden_size: int,
-    layers: int,
-    heads: int,
-    intermediate_size: int | None,
-    seed: int,
-) -> LlamaForCausalLM:
-    """Random weights from `seed` alone, fp32. `intermediate_size` None is Llama's 8/3 of the width, in steps of 16."""
-    config = LlamaConfig(
+def make_config(
+    tokenizer: PreTrainedTokenizerFast, *, hidden_size: int, layers: int, heads: int, intermediate_size: int | None
+) -> LlamaConfig:
+    """The shape. `intermediate_size` None is Llama's 8/3 of the width, in steps of 16."""
+    return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
         intermediate_size=intermediate_size or -(-hidden_size * 8 // 3 // 16) * 16,
@@ -31,6 +25,21 @@ def make_model(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         attention_dropout=0.0,
+    )
+
+
+def make_model(
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    hidden_size: int,
+    layers: int,
+    heads: int,
+    intermediate_size: int | None,
+    seed: int,
+) -> LlamaForCausalLM:
+    """Random weights from `seed` alone, fp32; the shape is `make_config`'s."""
+    config = make_config(
+        tokenizer, hidden_size=hidden_size, layers=layers, heads=heads, intermediate_size=intermediate_size
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -8,7 +8,15 @@ from typing import Any
 import torch
 from accelerate.utils import is_peft_model
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from r1_mini.errors import UserError
 
@@ -20,24 +28,53 @@ def load_checkpoint(
 
     `options` are those of `from_pretrained`: of `dtype`, the default is fp32 on a CPU, elsewhere as the folder has it.
     """
-    fix = "give a folder that a stage has written, such as runs/tiny-r1-zero/02-grpo"
     dtype = torch.float32 if torch.device(device).type == "cpu" else "auto"
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             folder, **{"dtype": dtype, "local_files_only": True, "output_loading_info": True, **options}
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
-        raise UserError(f"cannot be loaded ({reason})", where=str(folder), fix=fix) from error
+    except _UNREADABLE as error:
+        raise _unreadable(error, folder) from error
     if info["missing_keys"]:  # transformers would fill them with random numbers
-        raise UserError(f"lacks weights, {min(info['missing_keys'])} for one", where=str(folder), fix=fix)
-    kinds = model.config.architectures or []
-    if kinds and not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
-        raise UserError(f"{kinds[0]} is not a causal language model", where=str(folder), fix=fix)
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        raise UserError("the tokenizer has more tokens than the model", where=str(folder), fix=fix)
+        raise UserError(f"lacks weights, {min(info['missing_keys'])} for one", where=str(folder), fix=_FIX)
+    _check(model.config, tokenizer, model.get_input_embeddings().num_embeddings, folder)
     return model.to(device).eval(), tokenizer
+
+
+def load_shape(folder: Path) -> tuple[PretrainedConfig, GenerationConfig, PreTrainedTokenizerBase]:
+    """Configuration, settings for generation and tokenizer of a checkpoint, whose weights stay on the disk.
+
+    UserError if the folder does not hold them.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        generation = GenerationConfig.from_model_config(config)
+        if (folder / "generation_config.json").is_file():
+            generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except _UNREADABLE as error:
+        raise _unreadable(error, folder) from error
+    _check(config, tokenizer, config.get_text_config(decoder=True).vocab_size, folder)
+    return config, generation, tokenizer
+
+
+_FIX = "give a folder that a stage has written, such as runs/tiny-r1-zero/02-grpo"
+_UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError)
+
+
+def _unreadable(error: Exception, folder: Path) -> UserError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
+    return UserError(f"cannot be loaded ({reason})", where=str(folder), fix=_FIX)
+
+
+def _check(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, embeddings: int, folder: Path) -> None:
+    """UserError for what is no causal language model with its tokenizer."""
+    kinds = config.architectures or []
+    if kinds and not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
+        raise UserError(f"{kinds[0]} is not a causal language model", where=str(folder), fix=_FIX)
+    if len(tokenizer) > embeddings:
+        raise UserError("the tokenizer has more tokens than the model", where=str(folder), fix=_FIX)
 
 
 def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Literal
 
 from jinja2 import TemplateError
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from r1_mini.errors import UserError
 from r1_mini.problems.problem import Problem
@@ -150,7 +150,12 @@ def encoded(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[
 
 
 def stop_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What ends a completion of the model."""
+    return ending_tokens(model.generation_config, tokenizer)
+
+
+def ending_tokens(generation: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """What ends a completion: the tokenizer's EOS and those of the model's generation settings (a chat turn's end)."""
-    configured = model.generation_config.eos_token_id if model.generation_config is not None else None
+    configured = generation.eos_token_id if generation is not None else None
     more = configured if isinstance(configured, list) else [configured]
     return sorted({token for token in (tokenizer.eos_token_id, *more) if token is not None})

@@ -26,7 +26,7 @@ from r1_mini.transcript import Finish
 
 ROWS = 1024
 """Most completions in work at once, and so the most rows of the cache; the others wait."""
-_PREFILL_TOKENS = 16_384
+PREFILL_TOKENS = 16_384
 """Most prompt tokens in one forward pass."""
 _ADMIT_ABOVE = 0.25
 """Waiting prompts come in when this share of the rows is free: a prefill for each row that ends would be slow."""
@@ -137,7 +137,7 @@ class _Work:
         self.length_R[slots] = torch.tensor(lengths, device=device)
         self.token_R[slots] = torch.tensor([prompt[-1] for prompt in prompts], device=device)
         self.rows += len(prompts)
-        at_once = max(1, _PREFILL_TOKENS // max(1, *lengths))
+        at_once = max(1, PREFILL_TOKENS // max(1, *lengths))
         for first in range(0, len(prompts), at_once):
             part = slice(first, first + at_once)
             width = max(lengths[part])

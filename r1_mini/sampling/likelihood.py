@@ -9,9 +9,9 @@ from transformers import PreTrainedModel
 
 from r1_mini.sampling.engine import Completion
 
-_TOKENS = 16_384
+TOKENS = 16_384
 """Most tokens in one forward pass."""
-_LOGITS = 2**26
+LOGITS = 2**26
 """Most logits in memory at once, where one sequence has not more."""
 
 
@@ -51,6 +51,6 @@ def _batches(
     for end in range(1, len(sequences) + 1):
         more = end - start + 1
         width = len(sequences[min(end, len(sequences) - 1)][0])
-        if end == len(sequences) or more * width > min(_TOKENS, max(1, _LOGITS // vocabulary)):
+        if end == len(sequences) or more * width > min(TOKENS, max(1, LOGITS // vocabulary)):
             yield sequences[start:end]
             start = end

@@ -17,7 +17,7 @@ from r1_mini.sampling.complete import encoded
 from r1_mini.transcript import prompt, write
 
 _NUMBER = re.compile(r"\d+")
-_WINDOW = 64
+WINDOW = 64
 """Batches that are sorted together, by the length of the prompt: padding is little, the order of batches is random,
 and the voices stay mixed within a batch. Sorted by the whole length, short answers would stand alone in batches, where
 a token weighs more, and the model would learn a larger share of them than the corpus has."""
@@ -84,7 +84,7 @@ def tokenized(
     `progress` is called with the number of examples each time some are done.
     """
     rng = random.Random(f"order {seed}")
-    window = _WINDOW * batch_size
+    window = WINDOW * batch_size
     columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
     while len(columns["input_ids"]) < rows:
         pairs = [next(texts) for _ in range(min(window, rows - len(columns["input_ids"])))]

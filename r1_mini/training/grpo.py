@@ -203,10 +203,13 @@ def sampler_offers(args: GRPOConfig) -> bool:
     It cannot where a process has a part of the weights only (FSDP, ZeRO-3).
     """
     spread = args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3
+    return not spread and os.environ.get("ACCELERATE_USE_FSDP") != "true" and draws_as_asked(args)
+
+
+def draws_as_asked(args: Any) -> bool:
+    """Whether our sampler can draw with these fields of a GRPOConfig."""
     return not (
-        spread
-        or os.environ.get("ACCELERATE_USE_FSDP") == "true"
-        or args.use_vllm
+        args.use_vllm
         or args.use_transformers_continuous_batching
         or args.top_k
         or args.min_p

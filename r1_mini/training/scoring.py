@@ -12,9 +12,9 @@ from trl.trainer import utils as trl_utils
 
 _PASS = 1_000
 """Tokens that take about as long as the overhead of one more forward and backward pass of the tiny model."""
-_PART = {"cpu": 2_048}
+PART = {"cpu": 2_048}
 """Most tokens in one forward pass, where a single row is not longer: few enough for a processor's cache."""
-_PART_ELSEWHERE = 8_192
+PART_ELSEWHERE = 8_192
 
 Forward = Callable[[Tensor, Tensor], Any]
 """(ids, labels) -> an output with `log_probs` and `entropy`, one place shorter: TRL's model with its fused head."""
@@ -42,7 +42,7 @@ class Rows:
         self.labels_US = ids_US.where(inside_US & (at_S >= prompt_U1), -100)
         self.place_UT = prompt_U1 - 1 + at_S[:keep]  # the output at a place is of the next token
         self.there_UT = at_S[:keep] < self.total_U[:, None] - prompt_U1
-        self.parts = parts(self.total_U.tolist(), _PART.get(ids_BS.device.type, _PART_ELSEWHERE))
+        self.parts = parts(self.total_U.tolist(), PART.get(ids_BS.device.type, PART_ELSEWHERE))
 
     def read(self, forward: Forward, part: slice) -> list[Tensor]:
         """Log-probability of each completion token of a part's rows and entropy before it, 0 where there is none."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig
 
 from r1_mini.problems.source import Source
@@ -31,5 +33,12 @@ def train_sft(
     """Train the checkpoint `start` and save the result in the folder `out`; `work` holds what resuming needs."""
     model, tokenizer = load(start, stage.trainer)
     config = SFTConfig(**arguments(DEFAULTS, stage.trainer, work, seed))
-    texts = corpus(sources, stage.voices.model_dump(), stage.wording, f"{seed} sft", partial(prompt_for, tokenizer))
+    texts = texts_of(stage, sources, tokenizer, seed)
     train_on_texts("sft", texts, model, tokenizer, config, seed, work, out, console, peft_config=adapter(stage.peft))
+
+
+def texts_of(
+    stage: SftStage, sources: tuple[Source, ...], tokenizer: PreTrainedTokenizerBase, seed: int
+) -> Iterator[tuple[str, str]]:
+    """The (prompt, completion) pairs that the stage trains on, in order, without end."""
+    return corpus(sources, stage.voices.model_dump(), stage.wording, f"{seed} sft", partial(prompt_for, tokenizer))

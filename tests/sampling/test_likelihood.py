@@ -37,6 +37,6 @@ def test_another_model_is_asked_by_its_own_forward_pass_whatever_the_batch(model
                 logps = other(torch.tensor([prompt + done.tokens])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
                 expected.append(sum(logps[place, token].item() for place, token in enumerate(done.tokens)))
     for most in (1, 100, 10_000):
-        monkeypatch.setattr(likelihood, "_TOKENS", most)
+        monkeypatch.setattr(likelihood, "TOKENS", most)
         found = [value for group in log_likelihoods(other, prompts, groups) for value in group]
         assert found == pytest.approx(expected, abs=1e-3)
