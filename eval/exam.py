@@ -41,6 +41,7 @@ class Exam:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         settings = recipe.evaluate.model_dump()
+        settings["prompt"] = None if recipe.prompt == "auto" else recipe.prompt
         self.suite, self.asked = load_suite(settings.pop("suite"), recipe_problems=recipe.problems, **settings)
         self._require_letters(self.asked)
         dev = [stage.dev for stage in recipe.stages if isinstance(stage, GrpoStage) and stage.dev is not None]
@@ -157,7 +158,7 @@ def export(checkpoints: Sequence[Path], suite_name: str, folder: Path, console: 
     checkpoint = find_checkpoint(checkpoints[0])
     recipe_problems = _recipe_problems(checkpoint)
     suite, asked = load_suite(suite_name, recipe_problems=recipe_problems, where="--suite", **changes)
-    _, tokenizer = load_checkpoint(checkpoint)
+    _, tokenizer = load_checkpoint(checkpoint, prompt=suite.prompt)
     tasks = lm_eval_export.export(suite, asked, tokenizer, folder)
     console.print(f"{len(asked)} problems as {', '.join(tasks)}; docs/LM_EVAL.md tells what differs. To run them:")
     arguments = f"--model_args pretrained={checkpoint},dtype=float32 --include_path {folder} --tasks {tasks[0]}"
@@ -181,7 +182,6 @@ def _planned(suite: Suite, asked: Sequence[Asked]) -> planning.Exam:
         max_tokens=suite.max_tokens,
         temperature=suite.temperature,
         top_p=suite.top_p,
-        style=suite.prompt,
         line=sum(line) // len(line),
     )
 

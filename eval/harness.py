@@ -94,7 +94,7 @@ def examine(
         if is_finished(folder):
             return float(read_note(folder)["seconds"])
         begun = time.perf_counter()
-        model, tokenizer = load_checkpoint(candidate.checkpoint, state.device)
+        model, tokenizer = load_checkpoint(candidate.checkpoint, state.device, suite.prompt)
         require_letters(tokenizer, (each.problem for each in asked))
         reference = load_checkpoint(candidate.reference, state.device)[0] if candidate.reference else None
         draw = partial(drawn, model, tokenizer, candidate.name, suite, reference=reference)
@@ -270,7 +270,7 @@ def drawn(
     reference: PreTrainedModel | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The judged rows of some problems, all at once: `drawing.samples` completions of each."""
-    prompts = prompts_of(tokenizer, [each.problem for each in asked], suite.prompt)
+    prompts = prompts_of(tokenizer, [each.problem for each in asked])
     groups = complete(model, tokenizer, prompts, drawing, first_sample=first_sample, reference=reference)
     for each, prompt, group in zip(asked, prompts, groups, strict=True):
         for number, made in enumerate(group, start=first_sample):

@@ -23,7 +23,7 @@ from r1_mini.files import folder_atomic, write_text_atomic
 from r1_mini.model.tokenizer import WORDS
 from r1_mini.problems import arithmetic
 from r1_mini.problems.judging import same_number
-from r1_mini.sampling.complete import PromptStyle, prompt_for, require_letters
+from r1_mini.sampling.complete import prompt_for, require_letters
 
 METRIC = {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}
 
@@ -44,7 +44,7 @@ def export(suite: Suite, asked: Sequence[Asked], tokenizer: PreTrainedTokenizerB
     tasks = _tasks(suite, asked)
     with folder_atomic(folder) as aside:
         for name, problems in tasks.items():
-            rows = [json.dumps(_document(one, tokenizer, suite.prompt), ensure_ascii=False) + "\n" for one in problems]
+            rows = [json.dumps(_document(one, tokenizer), ensure_ascii=False) + "\n" for one in problems]
             write_text_atomic(aside / f"{name}.jsonl", "".join(rows))
             settings = _task(name, folder.resolve() / f"{name}.jsonl", suite, tokenizer)
             judge = "process_results: !function utils.process_results\n"
@@ -79,13 +79,13 @@ def _name(*parts: str) -> str:
     return "_".join(["r1_mini", *words])
 
 
-def _document(one: Asked, tokenizer: PreTrainedTokenizerBase, style: PromptStyle) -> dict[str, Any]:
+def _document(one: Asked, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     problem = one.problem
     return {
         "key": problem.key,
         "question": problem.question,
         "answer": problem.answer,
-        "prompt": prompt_for(tokenizer, problem.question, style),
+        "prompt": prompt_for(tokenizer, problem.question),
         "family": problem.family,
         "depth": one.depth,
         "axis": one.axis,

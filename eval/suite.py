@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, mode
 
 from r1_mini import settings_file
 from r1_mini.errors import UserError, nearest
+from r1_mini.model.template import PromptStyle
 from r1_mini.problems.problem import Problem, Split
 from r1_mini.problems.source import Source
 from r1_mini.problems.sources import AnySource
-from r1_mini.sampling.complete import PromptStyle
 
 OWN = "own"
 """The suite whose problems are those of the recipe, `OWN_NUMBER` in all."""

@@ -97,6 +97,7 @@ def _run_stage(
         "data": [each.content_hash() for each in sources],
         "seed": seed,
         "start": checkpoint_hash(start) if start else None,
+        "prompt": recipe.prompt,
         "source": source(),
         "versions": versions(),
     }
@@ -121,16 +122,16 @@ def _run_stage(
         if isinstance(stage, SftStage):
             from r1_mini.training.sft import train_sft
 
-            train_sft(stage, sources, start, seed, work, checkpoint, console)
+            train_sft(stage, sources, start, recipe.prompt, seed, work, checkpoint, console)
         elif isinstance(stage, RejectionStage):
             from r1_mini.training.rejection import train_by_rejection
 
-            train_by_rejection(stage, sources, start, seed, work, checkpoint, console)
+            train_by_rejection(stage, sources, start, recipe.prompt, seed, work, checkpoint, console)
         else:
             from r1_mini.training.grpo import train_grpo
 
             dev_score = examine.on_dev(stage.dev) if stage.dev is not None else None
-            train_grpo(stage, sources, start, seed, work, checkpoint, console, dev_score)
+            train_grpo(stage, sources, start, recipe.prompt, seed, work, checkpoint, console, dev_score)
 
     def finish() -> Path:
         for file in ("metrics.jsonl", "trainer.json"):

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, Strict, ValidationError, model_validator
 
 from r1_mini import settings_file
 from r1_mini.errors import UserError, nearest, shown
+from r1_mini.model.template import PromptStyle
 from r1_mini.problems.source import Source
 from r1_mini.settings import Families, Seed, Settings, wrong
 from r1_mini.stages import KINDS, Problems, Stage
@@ -49,7 +50,10 @@ class Recipe(Settings):
     """Also the name of the run folder."""
     seed: Seed = 0
     model: str | None = None
-    """Folder of the model that the first stage starts from; null when that stage is `base`."""
+    """The model that the first stage starts from, a folder or an id on the Hub; null when that stage is `base`."""
+    prompt: PromptStyle = "auto"
+    """How that model is asked: by its `chat` template, or as R1-Zero asked `base` models; `auto` is chat where there is
+    a template, which some base models have too. What is trained is saved with the template it was trained on."""
     problems: Problems = ()
     stages: Annotated[tuple[Annotated[Stage, Field(discriminator="kind")], ...], Strict(False), Field(min_length=1)]
     evaluate: Evaluate = Evaluate()

@@ -35,8 +35,6 @@ R1_SYSTEM = (
     "<think> reasoning process here </think> <answer> answer here </answer>."
 )
 """R1-Zero's instruction (2501.12948, table 1), the system prompt of a chat model."""
-R1_PROMPT = f"{R1_SYSTEM} User: {{question}}. Assistant:"
-"""What a base model that is not ours is given (2501.12948, table 1)."""
 
 
 def prompt(question: str) -> str:

@@ -21,8 +21,10 @@ from transformers import (
 from eval.exam import Exam
 from r1_mini import pipeline
 from r1_mini.files import read_jsonl, sha256
+from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.recipe import load
 from r1_mini.sampling.complete import encoded, prompt_for, stop_tokens
+from r1_mini.transcript import R1_SYSTEM
 from tests.conftest import command  # noqa: F401  (the folder is a package)
 
 QUIET = Console(quiet=True)
@@ -107,6 +109,18 @@ def recipe_of(folder, tmp_path, peft=""):
     return load(path)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["qwen"], indirect=True)
+def test_a_base_model_that_has_a_chat_template_is_trained_and_examined_by_the_papers_prompt(folder, tmp_path):
+    recipe = recipe_of(folder, tmp_path).model_copy(update={"prompt": "base"})
+    out = ran(recipe, tmp_path / "run")
+    for name in ("00-model", "02-grpo"):
+        rows = read_jsonl(out / "eval" / "own" / name / "samples.jsonl")
+        assert all(row["prompt"] == f"{R1_SYSTEM} User: {row['question']}. Assistant:" for row in rows)
+    _, tokenizer = load_checkpoint(out / "02-grpo")
+    assert prompt_for(tokenizer, "1+2") == f"{R1_SYSTEM} User: 1+2. Assistant:"
+
+
 def ran(recipe, out):
     pipeline.run(recipe, out, QUIET, examine=Exam(recipe))
     return out
@@ -168,7 +182,7 @@ def test_a_cut_run_of_a_foreign_model_ends_in_the_same_bits(folder, tmp_path, pe
 
 
 def test_each_kind_is_asked_in_its_own_form_and_stops_at_each_of_its_ends(folder):
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = load_checkpoint(folder)
     asked = prompt_for(tokenizer, "1+2")
     (ids,) = encoded(tokenizer, [asked])
     stops = stop_tokens(model, tokenizer)

@@ -35,7 +35,7 @@ SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "intermediate_size": 64}
 VOCABULARY = len(make_tokenizer())
 MIB = 2**20
 CPU = machine.Device("cpu", "a processor", 24 * 2**30, 20 * 2**30)
-EXAM = Exam("smoke", "dev", ("1+2+3", "9-4+1"), 4, True, 64, 1.0, 1.0, "auto", 500)
+EXAM = Exam("smoke", "dev", ("1+2+3", "9-4+1"), 4, True, 64, 1.0, 1.0, 500)
 
 
 @pytest.fixture(scope="module")
@@ -414,17 +414,17 @@ def bpe(eos="<|im_end|>", pad="<|pad|>", template=CHATML):
 
 
 def complaints(tokenizer):
-    return [text for is_warning, text in lacks(tokenizer, None, bool(tokenizer.chat_template)) if is_warning]
+    return [text for is_warning, text in lacks(tokenizer, None) if is_warning]
 
 
 def test_a_sound_chat_tokenizer_gets_no_warning_and_a_note_on_the_tags():
     assert complaints(bpe()) == []
-    ((is_warning, text),) = lacks(bpe(), None, True)
+    ((is_warning, text),) = lacks(bpe(), None)
     assert not is_warning and text.startswith("<think>, </think>, <answer>, </answer>: more than one token each")
 
 
 def test_our_own_tokenizer_gets_neither():
-    assert list(lacks(make_tokenizer(), None, False)) == []
+    assert list(lacks(make_tokenizer(), None)) == []
 
 
 @pytest.mark.parametrize(
@@ -449,7 +449,7 @@ def test_the_end_of_a_turn_may_also_stand_in_the_generation_settings():
 
     tokenizer = bpe(eos="<|endoftext|>")
     ends = GenerationConfig(eos_token_id=[0, tokenizer.convert_tokens_to_ids("<|im_end|>")])
-    assert not any(is_warning for is_warning, _ in lacks(tokenizer, ends, True))
+    assert not any(is_warning for is_warning, _ in lacks(tokenizer, ends))
 
 
 def test_completions_that_would_be_cut_are_foreseen(recipe_file):

@@ -19,14 +19,16 @@ from transformers import (
 )
 
 from r1_mini.errors import UserError
+from r1_mini.model.template import PromptStyle, give_template
 
 
 def load_checkpoint(
-    folder: Path, device: torch.device | str = "cpu", **options: Any
+    folder: Path, device: torch.device | str = "cpu", prompt: PromptStyle = "auto", **options: Any
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model (evaluation mode, on `device`) and tokenizer; UserError if the folder does not hold both.
 
-    `options` are those of `from_pretrained`: of `dtype`, the default is fp32 on a CPU, elsewhere as the folder has it.
+    `prompt` is how the tokenizer asks; `options` are those of `from_pretrained`: of `dtype`, the default is fp32 on a
+    CPU, elsewhere as the folder has it.
     """
     dtype = torch.float32 if torch.device(device).type == "cpu" else "auto"
     try:
@@ -39,10 +41,13 @@ def load_checkpoint(
     if info["missing_keys"]:  # transformers would fill them with random numbers
         raise UserError(f"lacks weights, {min(info['missing_keys'])} for one", where=str(folder), fix=_FIX)
     _check(model.config, tokenizer, model.get_input_embeddings().num_embeddings, folder)
+    give_template(tokenizer, prompt, str(folder))
     return model.to(device).eval(), tokenizer
 
 
-def load_shape(folder: Path) -> tuple[PretrainedConfig, GenerationConfig, PreTrainedTokenizerBase]:
+def load_shape(
+    folder: Path, prompt: PromptStyle = "auto"
+) -> tuple[PretrainedConfig, GenerationConfig, PreTrainedTokenizerBase]:
     """Configuration, settings for generation and tokenizer of a checkpoint, whose weights stay on the disk.
 
     UserError if the folder does not hold them.
@@ -56,6 +61,7 @@ def load_shape(folder: Path) -> tuple[PretrainedConfig, GenerationConfig, PreTra
     except _UNREADABLE as error:
         raise _unreadable(error, folder) from error
     _check(config, tokenizer, config.get_text_config(decoder=True).vocab_size, folder)
+    give_template(tokenizer, prompt, str(folder))
     return config, generation, tokenizer
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from r1_mini.sampling.complete import PromptStyle
-
 
 @dataclass(frozen=True, slots=True)
 class Exam:
@@ -19,6 +17,5 @@ class Exam:
     max_tokens: int
     temperature: float
     top_p: float
-    style: PromptStyle
     line: int
     """Bytes of a typical line of samples.jsonl."""

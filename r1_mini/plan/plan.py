@@ -15,8 +15,7 @@ from r1_mini.plan.prompts import lacks
 from r1_mini.plan.setting import Part, Setting, model_of
 from r1_mini.plan.stages import exam_part, grpo_part, optimizer_of, rejection_part, text_part
 from r1_mini.recipe import Recipe
-from r1_mini.sampling.complete import PromptStyle
-from r1_mini.stages import BaseStage, GrpoStage, RejectionStage, Stage
+from r1_mini.stages import GrpoStage, RejectionStage, Stage
 from r1_mini.trainer_fields import TrainerError, check_batches, resolved
 
 MARGIN = 0.2
@@ -109,18 +108,11 @@ def _remarks(recipe: Recipe, exam: Exam, parts: Sequence[Part], setting: Setting
     for part in parts:
         yield from _of_sampling(part, setting)
     model = setting.model
-    chat = bool(model.tokenizer.chat_template) and "base" not in _styles(recipe, exam)
-    for is_warning, text in lacks(model.tokenizer, model.generation, chat):
+    for is_warning, text in lacks(model.tokenizer, model.generation):
         yield Remark("tokenizer", text, is_warning)
     if exam.split == "test":
         text = "asks the test split: for figures to report; to choose between settings, evaluate.split=dev"
         yield Remark(parts[-1].name, text, is_warning=False)
-
-
-def _styles(recipe: Recipe, exam: Exam) -> set[PromptStyle]:
-    """How the model is asked: stages other than base take the chat template where there is one."""
-    trains = any(not isinstance(stage, BaseStage) for stage in recipe.stages)
-    return {"auto"} if trains else {exam.style}
 
 
 def _of_stage(stage: Stage, part: Part, setting: Setting) -> Iterator[Remark]:

@@ -42,13 +42,8 @@ def _raw(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     return str(tokenizer.convert_ids_to_tokens([token])[0])
 
 
-def lacks(
-    tokenizer: PreTrainedTokenizerBase, generation: GenerationConfig | None, chat: bool
-) -> Iterator[tuple[bool, str]]:
-    """What usually goes wrong with a tokenizer: (whether it is a warning or only a note, one line).
-
-    `chat`: whether its chat template is used.
-    """
+def lacks(tokenizer: PreTrainedTokenizerBase, generation: GenerationConfig | None) -> Iterator[tuple[bool, str]]:
+    """What usually goes wrong with a tokenizer: (whether it is a warning or only a note, one line)."""
     eos, pad = tokenizer.eos_token, tokenizer.pad_token
     if eos is None:
         yield True, "the tokenizer has no EOS token: only the generation settings can end a completion"
@@ -56,7 +51,7 @@ def lacks(
         yield True, "the tokenizer has no pad token: TRL pads with EOS; set one if EOS is to be learned"
     elif pad == eos:
         yield True, f"the pad token is the EOS token {eos!r}: a loss that leaves out padding leaves out the end too"
-    if chat:
+    if tokenizer.chat_template:
         yield from _template_lacks(tokenizer, generation)
     split = [tag for tag in TAGS if len(tokenizer(tag, add_special_tokens=False)["input_ids"]) > 1]
     if split:

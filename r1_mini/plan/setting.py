@@ -47,7 +47,7 @@ def model_of(recipe: Recipe) -> Model:
         tokenizer = make_tokenizer("".join(source.letters for source in recipe.problems_of(first)))
         return Model("random weights", make_config(tokenizer, **first.model.model_dump()), None, tokenizer)
     assert recipe.model is not None, "a recipe starts from a model or a base stage"
-    config, generation, tokenizer = load_shape(find_checkpoint(Path(recipe.model), weights=False))
+    config, generation, tokenizer = load_shape(find_checkpoint(Path(recipe.model), weights=False), recipe.prompt)
     RolloutCache(config, 1, 1)  # takes no memory, and refuses what the sampler does not know
     return Model(recipe.model, config, generation, tokenizer, config.dtype or torch.float32)
 

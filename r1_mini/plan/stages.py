@@ -234,7 +234,7 @@ def exam_part(exam: Exam, setting: Setting) -> Part:
     compares = setting.recipe.model is not None or len(setting.recipe.stages) > 1
     weights, drawing = weights_of(dry), _exam_sampling(setting, exam, "worked")
     phases = [phase("sampling", setting.standing, {"weights": weights}, drawing)]
-    prompts = [prompt_for(tokenizer, question, exam.style) for question in sorted(exam.questions, key=len)]
+    prompts = [prompt_for(tokenizer, question) for question in sorted(exam.questions, key=len)]
     lengths = Lengths(tuple(map(len, encoded(tokenizer, prompts))), ())
     if compares:
         reference = {"weights": weights, "reference": weights}
@@ -262,7 +262,7 @@ def exam_part(exam: Exam, setting: Setting) -> Part:
 
 def _exam_sampling(setting: Setting, exam: Exam, voice: str | None) -> dict[str, Size]:
     tokenizer = setting.model.tokenizer
-    prompts = encoded(tokenizer, [prompt_for(tokenizer, question, exam.style) for question in exam.questions])
+    prompts = encoded(tokenizer, [prompt_for(tokenizer, question) for question in exam.questions])
     prefix = len(tokenizer("".join(FORCED[voice][0]), add_special_tokens=False)["input_ids"])
     rows = min(ROWS, len(prompts) * exam.samples)
     how = Sampling(rows, max(map(len, prompts)) + prefix, exam.max_tokens, exam.temperature, exam.top_p)

@@ -6,16 +6,16 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 from jinja2 import TemplateError
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from r1_mini.errors import UserError
+from r1_mini.model.template import is_ours
 from r1_mini.problems.problem import Problem
 from r1_mini.sampling.engine import Decoding, rollout
 from r1_mini.sampling.likelihood import log_likelihoods
-from r1_mini.transcript import FORCED, R1_PROMPT, R1_SYSTEM, Finish, prompt
+from r1_mini.transcript import FORCED, R1_SYSTEM, Finish, prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +44,10 @@ class Text:
     """The same by the reference model; None where there is none."""
 
 
-PromptStyle = Literal["auto", "chat", "base"]
-
-
-def prompt_for(tokenizer: PreTrainedTokenizerBase, question: str, style: PromptStyle = "auto") -> str:
-    """The prompt of a question: our own tokenizer's short one, a chat model's template with R1's system prompt, or the
-    template that R1-Zero gave to a base model (2501.12948, table 1).
-
-    `auto` takes a tokenizer with a chat template for a chat model's; some base models have one too, hence `base`.
-    UserError if `chat` is asked of a tokenizer without a template.
-    """
-    if "\nAssistant:" in tokenizer.get_vocab():
+def prompt_for(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
+    """The prompt of a question: our own tokenizer's short one, or by the template, with R1's instruction."""
+    if is_ours(tokenizer):
         return prompt(question)
-    if style == "chat" and not tokenizer.chat_template:
-        raise UserError("the tokenizer has no chat template", where="prompt", fix="choose base")
-    if style == "base" or not tokenizer.chat_template:
-        return R1_PROMPT.format(question=question)
     apply = partial(tokenizer.apply_chat_template, tokenize=False, add_generation_prompt=True)
     try:
         return str(apply([{"role": "system", "content": R1_SYSTEM}, {"role": "user", "content": question}]))
@@ -67,19 +55,17 @@ def prompt_for(tokenizer: PreTrainedTokenizerBase, question: str, style: PromptS
         return str(apply([{"role": "user", "content": f"{R1_SYSTEM}\n\n{question}"}]))
 
 
-def prompts_of(
-    tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem], style: PromptStyle = "auto"
-) -> list[str]:
+def prompts_of(tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem]) -> list[str]:
     """The prompt of each problem; UserError also if `require_letters` finds one that cannot be written."""
     require_letters(tokenizer, problems)
-    return [prompt_for(tokenizer, problem.question, style) for problem in problems]
+    return [prompt_for(tokenizer, problem.question) for problem in problems]
 
 
 def require_letters(tokenizer: PreTrainedTokenizerBase, problems: Iterable[Problem]) -> None:
     """UserError if our tokenizer lacks a character of a question or of its answer, and would leave it out unsaid."""
-    known = tokenizer.get_vocab()
-    if "\nAssistant:" not in known:
+    if not is_ours(tokenizer):
         return
+    known = tokenizer.get_vocab()
     for problem in problems:
         lacking = [character for character in problem.question + problem.answer if character not in known]
         if lacking:

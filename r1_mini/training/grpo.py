@@ -20,6 +20,7 @@ from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
 from r1_mini import processes
+from r1_mini.model.template import PromptStyle
 from r1_mini.problems.source import Source
 from r1_mini.problems.sources import draw
 from r1_mini.rewards import as_trl_reward
@@ -64,6 +65,10 @@ class Trainer(GRPOTrainer):
         self.flat_B = torch.zeros(0, dtype=torch.bool)  # rows of groups without signal
         self.centered_B = torch.zeros(0)  # rewards less their mean over the batch
         super().__init__(rollout_func=sample_groups if sampler_offers(kwargs["args"]) else None, **kwargs)
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """As our sampler is given them: TRL would put a second first token before one that the template has written."""
+        return encoded(self.processing_class, prompts), None, {}
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """TRL's rewards; on the way, the transcripts are measured."""
@@ -254,6 +259,7 @@ def train_grpo(
     stage: GrpoStage,
     sources: tuple[Source, ...],
     start: Path,
+    prompt: PromptStyle,
     seed: int,
     work: Path,
     out: Path,
@@ -264,7 +270,7 @@ def train_grpo(
 
     With `dev_score` and the stage's `dev`, the result is the best checkpoint that was examined, else the last.
     """
-    model, tokenizer = load(start, stage.trainer)
+    model, tokenizer = load(start, stage.trainer, prompt)
     fields = arguments(DEFAULTS, stage.trainer, work, seed)
     config = GRPOConfig(**fields, reward_weights=list(stage.rewards.values()))
     # Micro-steps that one generation serves, and the optimizer steps after which one begins again: resuming has to

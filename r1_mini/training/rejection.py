@@ -21,6 +21,7 @@ from trl import SFTConfig
 from r1_mini import processes
 from r1_mini.errors import UserError
 from r1_mini.files import read_jsonl, take_place
+from r1_mini.model.template import PromptStyle
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.source import Source
 from r1_mini.problems.sources import draw
@@ -48,6 +49,7 @@ def train_by_rejection(
     stage: RejectionStage,
     sources: tuple[Source, ...],
     start: Path,
+    prompt: PromptStyle,
     seed: int,
     work: Path,
     out: Path,
@@ -62,7 +64,7 @@ def train_by_rejection(
         asked = list(islice(problems, stage.prompts))
         folder = work / f"round-{number:03d}"
         if not processes.on_main((folder / "done").exists):
-            _round(stage, number, asked, start, seed, work, console)
+            _round(stage, number, asked, start, prompt, seed, work, console)
         start = folder / "done"
     processes.on_main(lambda: shutil.copytree(start, out, dirs_exist_ok=True))
 
@@ -72,6 +74,7 @@ def _round(
     number: int,
     problems: Sequence[Problem],
     start: Path,
+    prompt: PromptStyle,
     seed: int,
     work: Path,
     console: Console,
@@ -79,7 +82,7 @@ def _round(
     """One round: its checkpoint is the folder `done` in the round's own."""
     folder = work / f"round-{number:03d}"
     processes.on_main(lambda: folder.mkdir(exist_ok=True))
-    model, tokenizer = load(start, stage.trainer)
+    model, tokenizer = load(start, stage.trainer, prompt)
     title = f"round {number + 1}"
     rollouts = _sampled(stage, model, tokenizer, problems, seed * 1_000_003 + number, title, console)
     kept, extra = judged(rollouts, tokenizer, stage.distinct)

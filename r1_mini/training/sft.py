@@ -11,6 +11,7 @@ from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig
 
+from r1_mini.model.template import PromptStyle
 from r1_mini.problems.source import Source
 from r1_mini.sampling.complete import prompt_for
 from r1_mini.stages import SftStage
@@ -28,10 +29,17 @@ DEFAULTS: dict[str, Any] = {
 
 
 def train_sft(
-    stage: SftStage, sources: tuple[Source, ...], start: Path, seed: int, work: Path, out: Path, console: Console
+    stage: SftStage,
+    sources: tuple[Source, ...],
+    start: Path,
+    prompt: PromptStyle,
+    seed: int,
+    work: Path,
+    out: Path,
+    console: Console,
 ) -> None:
     """Train the checkpoint `start` and save the result in the folder `out`; `work` holds what resuming needs."""
-    model, tokenizer = load(start, stage.trainer)
+    model, tokenizer = load(start, stage.trainer, prompt)
     config = SFTConfig(**arguments(DEFAULTS, stage.trainer, work, seed))
     texts = texts_of(stage, sources, tokenizer, seed)
     train_on_texts("sft", texts, model, tokenizer, config, seed, work, out, console, peft_config=adapter(stage.peft))

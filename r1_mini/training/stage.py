@@ -14,6 +14,7 @@ from r1_mini import processes
 from r1_mini.errors import UserError
 from r1_mini.files import Metrics, NoMetrics, remove, write_text_atomic
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
+from r1_mini.model.template import PromptStyle
 from r1_mini.training.callbacks import Reporter
 
 OWN_FIELDS: dict[str, Any] = {
@@ -47,13 +48,15 @@ def arguments(kind: dict[str, Any], recipe: dict[str, Any], work: Path, seed: in
     }
 
 
-def load(start: Path, trainer: Mapping[str, Any]) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load(
+    start: Path, trainer: Mapping[str, Any], prompt: PromptStyle
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model that a stage starts from, on this process's device, with `model_init_kwargs` of its trainer's fields.
 
     fp32 if they do not say otherwise, as TRL does: an optimizer step can be smaller than bf16 can tell.
     """
     options = {"dtype": torch.float32, **(trainer.get("model_init_kwargs") or {})}
-    model, tokenizer = load_checkpoint(start, processes.state().device, **options)
+    model, tokenizer = load_checkpoint(start, processes.state().device, prompt, **options)
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise UserError("the tokenizer has no EOS token", where=str(start), fix="set eos_token in its settings")

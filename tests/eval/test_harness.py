@@ -7,7 +7,6 @@ import shutil
 import pytest
 import torch
 from rich.console import Console
-from transformers import AutoTokenizer
 
 from eval import harness, metrics
 from eval.harness import Candidate, examine, is_finished
@@ -145,22 +144,6 @@ def test_more_samples_than_fit_a_chunk_are_the_same_samples(checkpoint, tmp_path
     assert (small.answer_PN == large.answer_PN).all() and (small.tokens_PN == large.tokens_PN).all()
 
 
-def test_a_chat_model_is_asked_through_its_template_and_a_base_model_through_the_paper_s(checkpoint):
-    from r1_mini.sampling.complete import prompt_for
-
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    assert prompt_for(tokenizer, "1+1+1") == "User: 1+1+1\nAssistant:"
-    other = _letters()
-    assert prompt_for(other, "1+1+1").endswith("</answer>. User: 1+1+1. Assistant:")
-    other.chat_template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
-    asked = prompt_for(other, "1+1+1")
-    assert asked.startswith("[system]A conversation between") and asked.endswith("[user]1+1+1[assistant]")
-    assert prompt_for(other, "1+1+1", "base").endswith("User: 1+1+1. Assistant:")  # Qwen's base models have a template
-    other.chat_template = None
-    with pytest.raises(UserError, match="no chat template; choose base"):
-        prompt_for(other, "1+1+1", "chat")
-
-
 def test_a_model_with_a_foreign_tokenizer_is_examined_too(tmp_path):
     tokenizer = _letters()
     torch.manual_seed(0)
@@ -169,15 +152,6 @@ def test_a_model_with_a_foreign_tokenizer_is_examined_too(tmp_path):
     sit(tmp_path / "model", tmp_path / "exam", voice="worked", limit=4)
     row = json.loads((tmp_path / "exam" / "samples.jsonl").read_text().splitlines()[0])
     assert row["prompt"].startswith("A conversation between") and row["completion"].startswith("<think>")
-
-
-def test_a_template_without_a_system_role_gets_the_instruction_in_the_question():
-    from r1_mini.sampling.complete import prompt_for
-
-    tokenizer = _letters()
-    tokenizer.chat_template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}{{ messages[0].content }}"
-    asked = prompt_for(tokenizer, "1+1+1")
-    assert asked.startswith("A conversation between") and asked.endswith("1+1+1")
 
 
 def test_thinking_that_the_prompt_begins_is_part_of_the_text(checkpoint):

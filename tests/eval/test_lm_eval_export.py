@@ -195,10 +195,12 @@ def test_a_completion_that_fills_its_budget_was_cut_off(tokenizer):
 def test_texts_of_another_tokenizer_are_not_counted(suite, tmp_path):
     class Other:
         eos_token = "<|im_end|>"
-        chat_template = None
 
         def get_vocab(self):
             return {"<think>": 0}
+
+        def apply_chat_template(self, turns, **kwargs):
+            return turns[0]["content"]
 
     export(*suite, Other(), tmp_path / "new")
     assert "BUDGET = None" in (tmp_path / "new" / "utils.py").read_text()

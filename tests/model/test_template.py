@@ -1,0 +1,91 @@
+"""How a model is asked: ours by its short prompt, others by their template or by R1-Zero's."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from tokenizers import processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from r1_mini.errors import UserError
+from r1_mini.model.template import give_template
+from r1_mini.model.tokenizer import make_tokenizer
+from r1_mini.sampling.complete import encoded, prompt_for
+from r1_mini.training.grpo import Trainer
+from r1_mini.transcript import R1_SYSTEM
+
+CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
+
+
+def letters(template=None, begins=False):
+    """A tokenizer of single letters, with a template or without, that puts a first token before a text or does not."""
+    core = make_tokenizer().backend_tokenizer
+    core = type(core).from_str(core.to_str().replace("Assistant:", "Model:"))
+    made = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>", pad_token="<pad>", bos_token="<bos>")
+    made.chat_template = template
+    if begins:
+        made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="<bos> $A", special_tokens=[("<bos>", made.bos_token_id)]
+        )
+    return made
+
+
+def asked(tokenizer, style="auto", question="1+1+1"):
+    give_template(tokenizer, style, "model")
+    return prompt_for(tokenizer, question)
+
+
+def test_our_own_tokenizer_keeps_its_short_prompt_whatever_is_said():
+    for style in ("auto", "chat", "base"):
+        tokenizer = make_tokenizer()
+        assert asked(tokenizer, style) == "User: 1+1+1\nAssistant:"
+        assert tokenizer.chat_template is None
+
+
+def test_a_chat_model_is_asked_through_its_template_with_the_instruction_as_system_prompt():
+    assert asked(letters(CHAT)) == f"[system]{R1_SYSTEM}[user]1+1+1[assistant]"
+
+
+def test_a_model_without_a_template_is_asked_as_r1_zero_was():
+    assert asked(letters()) == f"{R1_SYSTEM} User: 1+1+1. Assistant:"
+
+
+def test_a_base_model_with_a_chat_template_is_asked_as_r1_zero_was_if_the_recipe_says_so():
+    assert asked(letters(CHAT), "base") == f"{R1_SYSTEM} User: 1+1+1. Assistant:"
+
+
+@pytest.mark.parametrize("end", ["?", ".", "!"])
+def test_a_question_that_ends_by_itself_gets_no_full_stop(end):
+    assert asked(letters(), question="How many" + end).endswith(f"User: How many{end} Assistant:")
+
+
+def test_chat_without_a_template_is_refused():
+    with pytest.raises(UserError, match=r"^model: the tokenizer has no chat template; set `prompt: base`"):
+        give_template(letters(), "chat", "model")
+
+
+def test_a_template_without_a_system_role_gets_the_instruction_in_the_question():
+    refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}{{ messages[0].content }}"
+    assert asked(letters(refuses)) == f"{R1_SYSTEM}\n\n1+1+1"
+
+
+def test_what_is_saved_asks_alike_in_any_library(tmp_path):
+    tokenizer = letters(CHAT)
+    text = asked(tokenizer, "base")
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    turns = [{"role": "user", "content": "1+1+1"}]
+    assert loaded.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) == text
+    answered = [*turns, {"role": "assistant", "content": "<answer>3</answer>"}]
+    assert loaded.apply_chat_template(answered, tokenize=False) == text + "<answer>3</answer><eos>"
+
+
+@pytest.mark.parametrize("template", [None, "{{ bos_token }}" + CHAT])
+def test_a_first_token_stands_there_once_by_our_sampler_and_by_trls(template):
+    tokenizer = letters(template, begins=True)
+    text = asked(tokenizer)
+    (ids,) = encoded(tokenizer, [text])
+    assert ids[0] == tokenizer.bos_token_id and ids.count(tokenizer.bos_token_id) == 1
+    by_trl, _, _ = Trainer._tokenize_prompts(SimpleNamespace(processing_class=tokenizer), [text])
+    assert by_trl == [ids]
