@@ -182,6 +182,7 @@ def _planned(suite: Suite, asked: Sequence[Asked]) -> planning.Exam:
         max_tokens=suite.max_tokens,
         temperature=suite.temperature,
         top_p=suite.top_p,
+        rows=suite.rows,
         line=sum(line) // len(line),
     )
 

@@ -32,7 +32,6 @@ from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.recipe import fingerprint
 from r1_mini.runs import checkpoint_hash, first_difference
 from r1_mini.sampling.complete import Drawing, complete, prompts_of, require_letters
-from r1_mini.sampling.engine import ROWS
 from r1_mini.training.callbacks import progress_bar
 
 NOTE = "exam.json"
@@ -170,11 +169,11 @@ def _copy(identity: dict[str, Any], beside: Sequence[Path], folder: Path) -> Non
 
 
 class _Part:
-    """One file of samples, made of chunks: (problems, sample numbers) of at most `ROWS` completions."""
+    """One file of samples, made of chunks: (problems, sample numbers) of at most `rows` completions."""
 
     def __init__(self, path: Path, drawing: Drawing, number: int) -> None:
         self.path, self.drawing = path, drawing
-        problems, samples = max(1, ROWS // drawing.samples), min(ROWS, drawing.samples)
+        problems, samples = max(1, drawing.rows // drawing.samples), min(drawing.rows, drawing.samples)
         self.chunks = [
             (range(p, min(p + problems, number)), range(s, min(s + samples, drawing.samples)))
             for p in range(0, number, problems)
@@ -279,4 +278,4 @@ def drawn(
 
 def drawing_of(suite: Suite, voice: str | None = None) -> Drawing:
     """How a suite draws completions."""
-    return Drawing(suite.samples, suite.temperature, suite.top_p, suite.max_tokens, suite.seed, voice)
+    return Drawing(suite.samples, suite.temperature, suite.top_p, suite.max_tokens, suite.seed, voice, suite.rows)

@@ -20,6 +20,7 @@ from r1_mini.model.template import PromptStyle
 from r1_mini.problems.problem import Problem, Split
 from r1_mini.problems.source import Source
 from r1_mini.problems.sources import AnySource
+from r1_mini.sampling.engine import ROWS
 
 OWN = "own"
 """The suite whose problems are those of the recipe, `OWN_NUMBER` in all."""
@@ -75,6 +76,8 @@ class Suite(BaseModel):
     """0 is greedy decoding; all samples would be alike then, so there is one."""
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(ge=1)
+    rows: int = Field(ROWS, ge=1, le=1_000_000)
+    """Most completions in work at once; bounds the memory of the sampler's cache."""
     prompt: PromptStyle = "auto"
     """How a model with a tokenizer that is not ours is asked."""
     seed: int = 0

@@ -170,6 +170,9 @@ def evaluate(
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Longest completion, tokens.", show_default="the suite's")
     ] = None,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Most completions in work at once.", show_default="the suite's: 1024")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, show_default="the suite's")] = None,
     voice: Annotated[
         str | None, typer.Option(help="Force this voice: direct or worked.", show_default="the model's choice")
@@ -208,6 +211,7 @@ def evaluate(
         "temperature": temperature,
         "top_p": top_p,
         "max_tokens": max_tokens,
+        "rows": rows,
         "seed": seed,
         "prompt": prompt,
     }

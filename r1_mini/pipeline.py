@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 
 from r1_mini import processes
+from r1_mini.errors import UserError
 from r1_mini.files import read_jsonl
 from r1_mini.logs import quiet
 from r1_mini.machine import source, versions
@@ -24,6 +25,7 @@ from r1_mini.problems.source import Source
 from r1_mini.recipe import Recipe, fingerprint
 from r1_mini.runs import Inputs, RunFolder, checkpoint_hash, find_checkpoint
 from r1_mini.stages import BaseStage, DevExam, RejectionStage, SftStage, Stage
+from r1_mini.trainer_fields import TrainerError, require_machine
 
 
 class Examiner(Protocol):
@@ -44,8 +46,10 @@ class Examiner(Protocol):
 def run(recipe: Recipe, out: Path, console: Console, examine: Examiner) -> None:
     """Every stage of `recipe` into the run folder `out`, then the exam over its checkpoints.
 
+    UserError for what this machine lacks, before anything is trained.
     Under `accelerate launch` all processes work, and the main one writes.
     """
+    _require_machine(recipe)
     start = None if recipe.model is None else find_checkpoint(Path(recipe.model))
     sources = _sources(recipe, examine.problems(), console)
     folder = RunFolder(out, recipe)
@@ -62,6 +66,18 @@ def run(recipe: Recipe, out: Path, console: Console, examine: Examiner) -> None:
         if processes.is_main():
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
             folder.update_manifest(peak_memory_mib=max(peak, folder.manifest.get("peak_memory_mib", 0)))
+            if torch.cuda.is_available():  # of the main process
+                peak = torch.cuda.max_memory_reserved() // 2**20
+                folder.update_manifest(peak_gpu_memory_mib=max(peak, folder.manifest.get("peak_gpu_memory_mib", 0)))
+
+
+def _require_machine(recipe: Recipe) -> None:
+    """UserError for what a stage needs and this machine lacks."""
+    for number, stage in enumerate(recipe.stages):
+        try:
+            require_machine(stage.trainer)
+        except TrainerError as error:
+            raise UserError(error.what, where=f"stages.{number}.trainer.{error.key}", fix=error.fix) from None
 
 
 def _sources(recipe: Recipe, asked: Sequence[Problem], console: Console) -> list[tuple[Source, ...]]:

@@ -40,6 +40,8 @@ class Evaluate(Settings):
     top_p: float | None = Field(None, gt=0, le=1)
     max_tokens: int | None = Field(None, ge=1, le=100_000)
     """Longest completion, tokens."""
+    rows: int | None = Field(None, ge=1, le=1_000_000)
+    """Most completions in work at once."""
     seed: Seed | None = None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import importlib
+import importlib.util
 import math
 import os
 import types
@@ -147,6 +148,17 @@ def check_peft(values: Mapping[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise TrainerError("", str(error).splitlines()[0][:150], "change it") from None
     return dict(values)
+
+
+def require_machine(values: Mapping[str, Any]) -> None:
+    """TrainerError for what this machine lacks; asked before anything is trained, not where a recipe is only read."""
+    import torch
+
+    if values.get("use_vllm") and importlib.util.find_spec("vllm") is None:
+        raise TrainerError("use_vllm", "needs the package vllm", "pip install 'trl[vllm]', or set it to false")
+    ampere = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8
+    if values.get("tf32") and not ampere:
+        raise TrainerError("tf32", "needs a GPU of NVIDIA's Ampere generation or later", "set it to null")
 
 
 def resolved(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:

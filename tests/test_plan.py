@@ -35,7 +35,7 @@ SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "intermediate_size": 64}
 VOCABULARY = len(make_tokenizer())
 MIB = 2**20
 CPU = machine.Device("cpu", "a processor", 24 * 2**30, 20 * 2**30)
-EXAM = Exam("smoke", "dev", ("1+2+3", "9-4+1"), 4, True, 64, 1.0, 1.0, 500)
+EXAM = Exam("smoke", "dev", ("1+2+3", "9-4+1"), 4, True, 64, 1.0, 1.0, 1024, 500)
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def give_template(tokenizer: PreTrainedTokenizerBase, style: PromptStyle, where:
     if is_ours(tokenizer):
         return
     if style == "chat" and not tokenizer.chat_template:
-        raise UserError("the tokenizer has no chat template", where=where, fix="set `prompt: base`")
+        raise UserError("the tokenizer has no chat template", where=where, fix="ask with the prompt base")
     if style == "base" or not tokenizer.chat_template:
         begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
         tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + BASE_TEMPLATE

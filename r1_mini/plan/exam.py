@@ -17,5 +17,6 @@ class Exam:
     max_tokens: int
     temperature: float
     top_p: float
+    rows: int
     line: int
     """Bytes of a typical line of samples.jsonl."""

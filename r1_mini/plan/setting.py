@@ -108,6 +108,11 @@ class Setting:
         """The model as the exam asks it: on a CPU in fp32, elsewhere as it was saved."""
         return self._dry(torch.float32 if self.cpu else self.dtype_of(self.recipe.stages[-1]), None)
 
+    @property
+    def of_start(self) -> DryModel:
+        """The model that the first stage starts from, or makes, as the exam has it beside the last."""
+        return self._dry(torch.float32 if self.cpu else self.model.saved, None)
+
     def _dry(self, dtype: torch.dtype, peft: Mapping[str, Any] | None) -> DryModel:
         key = (dtype, json.dumps(peft, default=str))
         if key not in self.made:

@@ -29,7 +29,6 @@ from r1_mini.plan.prompts import Shown, shown, shown_prompts
 from r1_mini.plan.setting import Part, Setting
 from r1_mini.problems.source import Source
 from r1_mini.sampling.complete import encoded, prompt_for
-from r1_mini.sampling.engine import ROWS
 from r1_mini.sampling.likelihood import LOGITS, TOKENS
 from r1_mini.stages import BaseStage, GrpoStage, RejectionStage, SftStage, Stage
 from r1_mini.trainer_fields import resolved
@@ -237,12 +236,12 @@ def exam_part(exam: Exam, setting: Setting) -> Part:
     prompts = [prompt_for(tokenizer, question) for question in sorted(exam.questions, key=len)]
     lengths = Lengths(tuple(map(len, encoded(tokenizer, prompts))), ())
     if compares:
-        reference = {"weights": weights, "reference": weights}
+        reference = {"weights": weights, "reference": weights_of(setting.of_start)}
         phases[0] = phase("sampling", setting.standing, reference, drawing)
         if exam.temperature == 1 and exam.top_p == 1:
             width = max(lengths.prompts) + exam.max_tokens
             most = min(TOKENS, max(1, LOGITS // dry.vocabulary))
-            rows = max(1, min(ROWS, len(prompts) * exam.samples, most // width))
+            rows = max(1, min(exam.rows, len(prompts) * exam.samples, most // width))
             logits = FLOAT * rows * width * dry.vocabulary  # of the softmax, beside those of the model
             likelihood = {"activations": dry.forward(rows, width, masked=True), "logits": Size(logits)}
             phases.append(phase("likelihood by the first", setting.standing, reference, likelihood))
@@ -264,7 +263,7 @@ def _exam_sampling(setting: Setting, exam: Exam, voice: str | None) -> dict[str,
     tokenizer = setting.model.tokenizer
     prompts = encoded(tokenizer, [prompt_for(tokenizer, question) for question in exam.questions])
     prefix = len(tokenizer("".join(FORCED[voice][0]), add_special_tokens=False)["input_ids"])
-    rows = min(ROWS, len(prompts) * exam.samples)
+    rows = min(exam.rows, len(prompts) * exam.samples)
     how = Sampling(rows, max(map(len, prompts)) + prefix, exam.max_tokens, exam.temperature, exam.top_p)
     return sampling(setting.of_exam, how, setting.cpu)
 

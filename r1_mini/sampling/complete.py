@@ -13,7 +13,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from r1_mini.errors import UserError
 from r1_mini.model.template import is_ours
 from r1_mini.problems.problem import Problem
-from r1_mini.sampling.engine import Decoding, rollout
+from r1_mini.sampling.engine import ROWS, Decoding, rollout
 from r1_mini.sampling.likelihood import log_likelihoods
 from r1_mini.transcript import FORCED, R1_SYSTEM, Finish, prompt
 
@@ -29,6 +29,8 @@ class Drawing:
     seed: int
     voice: str | None = None
     """A key of `transcript.FORCED`."""
+    rows: int = ROWS
+    """Most completions in work at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ def complete(
         Decoding(drawing.max_tokens, drawing.temperature, drawing.top_p, prefix, banned[:1]),
         seed=drawing.seed,
         stop=stop_tokens(model, tokenizer),
+        rows=drawing.rows,
         progress=progress,
         first_sample=first_sample,
     )

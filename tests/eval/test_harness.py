@@ -31,12 +31,8 @@ def checkpoint(tmp_path_factory):
 
 
 def suite(**changes):
-    return load_suite("smoke", **{"limit": 20, "max_tokens": 12, "samples": 4, **changes})
-
-
-@pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch):
-    monkeypatch.setattr(harness, "ROWS", 12)  # three problems a chunk: 7 chunks
+    """12 rows are three problems a chunk: 7 chunks."""
+    return load_suite("smoke", **{"limit": 20, "max_tokens": 12, "samples": 4, "rows": 12, **changes})
 
 
 def sit(checkpoint, folder, voice=None, **changes):
@@ -135,10 +131,9 @@ def test_a_forced_voice_begins_every_completion_and_does_not_end_at_once(checkpo
     assert not any(row["completion"].startswith("<think></think>") for row in rows)
 
 
-def test_more_samples_than_fit_a_chunk_are_the_same_samples(checkpoint, tmp_path, monkeypatch):
+def test_more_samples_than_fit_a_chunk_are_the_same_samples(checkpoint, tmp_path):
     sit(checkpoint, tmp_path / "small", samples=30)
-    monkeypatch.setattr(harness, "ROWS", 1024)
-    sit(checkpoint, tmp_path / "large", samples=30)
+    sit(checkpoint, tmp_path / "large", samples=30, rows=1024)
     small, large = (load_samples(tmp_path / name / "samples.jsonl") for name in ("small", "large"))
     assert [q.key for q in small.questions] == [q.key for q in large.questions]
     assert (small.answer_PN == large.answer_PN).all() and (small.tokens_PN == large.tokens_PN).all()

@@ -61,7 +61,7 @@ def test_a_question_that_ends_by_itself_gets_no_full_stop(end):
 
 
 def test_chat_without_a_template_is_refused():
-    with pytest.raises(UserError, match=r"^model: the tokenizer has no chat template; set `prompt: base`"):
+    with pytest.raises(UserError, match=r"^model: the tokenizer has no chat template; ask with the prompt base"):
         give_template(letters(), "chat", "model")
 
 
