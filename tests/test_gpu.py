@@ -1,0 +1,118 @@
+"""What a GPU computes: skipped where there is none. What can be asked of the CPU too is asked of both."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from r1_mini.model.architecture import make_model
+from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
+from r1_mini.model.tokenizer import make_tokenizer
+from r1_mini.sampling.complete import encoded, prompt_for
+from r1_mini.sampling.engine import Decoding, rollout
+from r1_mini.sampling.likelihood import log_likelihoods
+
+SMOKE = Path(__file__).parents[1] / "recipes" / "tiny" / "smoke.yaml"
+ON_GPU = pytest.mark.gpu
+DEVICES = ["cpu", pytest.param("cuda", marks=ON_GPU)]
+SHAPE = {"hidden_size": 64, "layers": 2, "heads": 4, "intermediate_size": 128}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    tokenizer = make_tokenizer()
+    folder = tmp_path_factory.mktemp("model") / "model"
+    save_checkpoint(make_model(tokenizer, **SHAPE, seed=0), tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(params=DEVICES)
+def device(request):
+    return request.param
+
+
+def drawn(checkpoint, device, decoding, dtype=torch.float32, group=16):
+    model, tokenizer = load_checkpoint(checkpoint, device, dtype=dtype)
+    prompts = encoded(tokenizer, [prompt_for(tokenizer, f"{a}+{b}-{a // 2}") for a in range(10, 26) for b in (3, 47)])
+    return model, prompts, rollout(model, prompts, group, decoding, seed=3, stop=[tokenizer.eos_token_id])
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-3), (torch.bfloat16, 0.2)])
+def test_samples_are_as_likely_as_a_forward_pass_on_the_same_device_says(checkpoint, device, dtype, most):
+    model, prompts, groups = drawn(checkpoint, device, Decoding(40), dtype)
+    for prompt, group in zip(prompts[:4], groups, strict=False):
+        for done in group:
+            ids = torch.tensor([prompt + done.tokens], device=device)
+            with torch.no_grad():
+                logps = model(ids).logits[0, len(prompt) - 1 : -1].float().log_softmax(-1).cpu()
+            expected = logps.gather(1, torch.tensor(done.tokens)[:, None])[:, 0]
+            torch.testing.assert_close(torch.tensor(done.logprobs), expected, atol=most, rtol=0)
+
+
+@ON_GPU
+def test_greedy_answers_are_those_of_the_cpu_but_for_ties_of_rounding(checkpoint):
+    greedy = Decoding(30, temperature=0.0)
+    here, there = (drawn(checkpoint, place, greedy, group=1)[2] for place in ("cuda", "cpu"))
+    alike = sum(a[0].tokens == b[0].tokens for a, b in zip(here, there, strict=True))
+    assert alike >= 0.9 * len(here)
+
+
+@ON_GPU
+def test_samples_of_the_same_seed_are_those_of_the_cpu_but_for_ties_of_rounding(checkpoint):
+    """Random numbers are a hash of what identifies a completion, so another device draws the same tokens."""
+    here, there = (drawn(checkpoint, place, Decoding(20))[2] for place in ("cuda", "cpu"))
+    pairs = [
+        (a.tokens, b.tokens) for one, other in zip(here, there, strict=True) for a, b in zip(one, other, strict=True)
+    ]
+    assert sum(a == b for a, b in pairs) >= 0.98 * len(pairs)
+
+
+def test_the_reference_finds_completions_as_likely_as_the_sampler_did(checkpoint, device):
+    model, prompts, groups = drawn(checkpoint, device, Decoding(20))
+    for told, group in zip(log_likelihoods(model, prompts, groups), groups, strict=True):
+        assert told == pytest.approx([math.fsum(done.logprobs) for done in group], abs=1e-3)
+
+
+def run(recipe, out, *overrides):
+    done = subprocess.run([sys.executable, "-m", "r1_mini", "run", recipe, *overrides, "--out", out],
+                          capture_output=True, text=True, timeout=600)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return Path(out)
+
+
+@ON_GPU
+@pytest.mark.parametrize("half", ["false", "true"])
+def test_a_recipe_learns_on_a_gpu_from_nothing_to_report(half, tmp_path):
+    out = run(str(SMOKE), str(tmp_path / "run"), f"base.trainer.bf16={half}", f"grpo.trainer.bf16={half}")
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["rl"]["pass_at_1"] > summary["base"]["pass_at_1"] + 0.1
+    steps = [json.loads(line) for line in (out / "02-grpo" / "metrics.jsonl").read_text().splitlines()]
+    assert max(step["logp_gap_mean"] for step in steps) < (1e-4 if half == "false" else 0.02)
+
+
+@ON_GPU
+@pytest.mark.parametrize(
+    ("model", "batch"),
+    [
+        ("{hidden_size: 256, layers: 6, heads: 8, intermediate_size: 736}", 512),
+        ("{hidden_size: 512, layers: 10, heads: 8, intermediate_size: 1280}", 256),
+        ("{hidden_size: 768, layers: 14, heads: 12, intermediate_size: 2048}", 256),
+    ],
+)
+def test_a_real_run_takes_of_a_gpu_what_the_plan_says_within_a_fifth(model, batch, tmp_path):
+    overrides = [
+        f"base.model={model}", "base.trainer.max_steps=20", "grpo.rewards={length: 1.0}", "grpo.trainer.max_steps=2",
+        f"grpo.trainer.per_device_train_batch_size={batch}", "evaluate.suite=smoke", "evaluate.families=null",
+    ]  # fmt: skip
+    recipe, made = "recipes/tiny/r1_zero.yaml", tmp_path / "plan.json"
+    command = [sys.executable, "-m", "r1_mini", "plan", recipe, *overrides, "--json", str(made)]
+    subprocess.run(command, check=True, capture_output=True)
+    out = run(recipe, str(tmp_path / "run"), *overrides)
+    measured = json.loads((out / "manifest.json").read_text())["peak_gpu_memory_mib"]
+    assert json.loads(made.read_text())["needed"] / 2**20 == pytest.approx(measured, rel=0.2)
