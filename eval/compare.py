@@ -96,9 +96,8 @@ def as_csv(summary: Mapping[str, Any]) -> str:
             for figure, value in score[group].items():
                 writer.writerow([label, f"{group[:-1]} {figure}", value, "", ""])
         for cell in score["cells"]:
-            writer.writerow(
-                [label, " ".join(filter(None, (cell["family"], f"depth {cell['depth']}", cell["axis"]))), *_ends(cell)]
-            )
+            depth = f"depth {cell['depth']}" if cell["depth"] else None
+            writer.writerow([label, " ".join(filter(None, (cell["family"], depth, cell["axis"]))), *_ends(cell)])
     for found in summary["comparisons"]:
         pair = f"{summary['names'][found['after']]} - {summary['names'][found['before']]}"
         writer.writerow([pair, "difference in pass@1", *_ends(found)])

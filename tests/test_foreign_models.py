@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from eval.exam import Exam
-from r1_mini import pipeline
+from r1_mini import cli, pipeline
 from r1_mini.files import read_jsonl, sha256
 from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.recipe import load
@@ -179,6 +179,13 @@ def test_a_cut_run_of_a_foreign_model_ends_in_the_same_bits(folder, tmp_path, pe
     monkeypatch.undo()
     again = ran(recipe_of(folder, tmp_path, peft), tmp_path / "cut")
     assert sha256(again / "02-grpo" / "model.safetensors") == sha256(whole / "02-grpo" / "model.safetensors")
+
+
+def test_sample_takes_any_question_of_a_model_that_is_not_ours_and_judges_where_it_can(folder, capsys):
+    assert cli.main(["sample", str(folder), "Who was Euclid?", "--max-tokens", "5"]) == 0
+    assert "nobody here knows the right one" in capsys.readouterr().out
+    assert cli.main(["sample", str(folder), "1+2", "--max-tokens", "5"]) == 0
+    assert "wrong, it is 3" in capsys.readouterr().out
 
 
 def test_each_kind_is_asked_in_its_own_form_and_stops_at_each_of_its_ends(folder):

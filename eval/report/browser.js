@@ -64,7 +64,8 @@
   function article(place) {
     const [question, answer, family, axis, depth, chains] = data.problems[place];
     const where = data.axes[axis] === null ? "" : `, ${data.axes[axis]}`;
-    const about = `· ${data.families[family]}, ${depth} operation${depth === 1 ? "" : "s"}${where} · problem ${place + 1}`;
+    const steps = depth === 0 ? "" : `, ${depth} operation${depth === 1 ? "" : "s"}`;
+    const about = `· ${data.families[family]}${steps}${where} · problem ${place + 1}`;
     const head = filled(make("h3"), make("bdi", "", `${question} = ${answer}`), " ", make("span", "", about));
     const side = filled(make("div", "side"), ...chains.map((made, column) => chain(data.columns[column], made)));
     return filled(make("article", "problem"), head, side);
@@ -124,7 +125,7 @@
 
   const depths = [...new Set(data.problems.map((problem) => problem[4]))].sort((a, b) => a - b);
   options(field.family, data.families.map((name, place) => [place, name]));
-  options(field.depth, depths.map((depth) => [depth, String(depth)]));
+  options(field.depth, depths.map((depth) => [depth, depth === 0 ? "not known" : String(depth)]));
   options(field.axis, data.axes.map((name, place) => [place, name === null ? "none: the exam proper" : name]));
   options(field.column, data.columns.map((name, place) => [place, name]));
   if (data.changed === null) field.changed.parentElement.hidden = true;

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from eval.report.words import Summary, with_interval
+from eval.report.words import Summary, operations, with_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,10 @@ def by_difficulty(summary: Summary) -> Iterator[tuple[str, list[Row]]]:
     kinds = list(dict.fromkeys(kind for table in tables for kind in table))
     for family in dict.fromkeys(family for family, _ in kinds):
         depths = sorted(depth for other, depth in kinds if other == family)
+        labels = ["all"] if depths == [0] else [operations(depth) for depth in depths]
         rows = [
-            _row(f"{depth} operation{'s' if depth != 1 else ''}", [table.get((family, depth)) for table in tables])
-            for depth in depths
+            _row(label, [table.get((family, depth)) for table in tables])
+            for label, depth in zip(labels, depths, strict=True)
         ]
         yield family, rows
     axes = dict.fromkeys(axis for score in scores for axis in score["axes"])

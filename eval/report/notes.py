@@ -67,7 +67,8 @@ def limits(summary: words.Summary) -> Iterator[str]:
     inside = [cell["depth"] for score in scores for cell in score["cells"] if cell["axis"] is None]
     further = "".join(f", {axis}" for axis in next(iter(scores))["axes"])
     tested = f" Outside of that it asks for these alone: {further[2:]}." if further else ""
-    yield f"Other problems: more than {max(inside)} operations, or another shape than the exam's.{tested}"
+    deeper = f"more than {words.operations(max(inside))}, or " if max(inside) else ""
+    yield f"Other problems: {deeper}another shape than the exam's.{tested}"
     unsound = "; ".join(
         f"{summary['names'][column]} {words.percent(score['chains']['right_by_wrong'])}"
         for column, score in summary["scores"].items()

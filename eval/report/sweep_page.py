@@ -96,7 +96,7 @@ def depths(summary: Mapping[str, Any]) -> Markup:
             if start not in starts[:place]:
                 shared = starts.count(start) > 1
                 axes.plot(*start, color=INK if shared else color, linewidth=1.0, linestyle="--")
-        axes.set_xticks(x)
+        axes.set_xticks(x, [str(depth or "?") for depth in x])
         return drawn(figure, axes, "depths", "Accuracy by number of operations", columns=3)
 
 

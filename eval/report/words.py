@@ -30,6 +30,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}%"
 
 
+def operations(depth: int) -> str:
+    """`3 operations`; 0 is of problems that do not tell."""
+    return f"{depth} operation{'s' if depth != 1 else ''}" if depth else "operations not known"
+
+
 def with_interval(score: Mapping[str, float]) -> str:
     """`41.3 [39.0, 43.6]`, in percent; narrow enough for three of them in a terminal of 80 columns."""
     estimate, low, high = (f"{100 * score[end]:.1f}".replace("100.0", "100") for end in ("estimate", "low", "high"))

@@ -11,10 +11,11 @@ from rich.text import Text
 from r1_mini.errors import UserError
 from r1_mini.logs import silent
 from r1_mini.model.checkpoint import load_checkpoint
+from r1_mini.model.template import is_ours
 from r1_mini.problems import families
 from r1_mini.problems.checking import check_chain
 from r1_mini.problems.problem import Problem
-from r1_mini.sampling.complete import Drawing, complete, prompts_of
+from r1_mini.sampling.complete import Drawing, complete, prompt_for, prompts_of
 from r1_mini.transcript import Finish, is_correct, read
 
 _MARKS = {"right": ("✓", "green"), "wrong": ("✗", "red"), "retracted": ("↶", "yellow")}
@@ -29,42 +30,50 @@ def ask(
         model, tokenizer = load_checkpoint(checkpoint)
     drawing = Drawing(1, temperature, 1.0, max_tokens, seed, voice)
 
-    def answer(problem: Problem) -> None:
-        ((done,),) = complete(model, tokenizer, prompts_of(tokenizer, [problem]), drawing)
-        _show(console, problem, done.text, done.finish)
+    def answer(question: str) -> None:
+        problem = understood(question, free=not is_ours(tokenizer))
+        prompts = prompts_of(tokenizer, [problem]) if problem else [prompt_for(tokenizer, question)]
+        ((done,),) = complete(model, tokenizer, prompts, drawing)
+        _show(console, question, problem, done.text, done.finish)
 
     if question is not None:
-        answer(understood(question))
+        answer(question)
         return
     with contextlib.suppress(EOFError):
         while line := console.input("[bold]question[/] (an empty line ends): ").strip():
             try:
-                answer(understood(line))
+                answer(line)
             except UserError as error:
                 console.print(str(error), style="red", markup=False)
 
 
-def understood(question: str) -> Problem:
-    """The problem that a text asks; UserError if it is of no family."""
+def understood(question: str, free: bool = False) -> Problem | None:
+    """The problem that a text asks. If it is of no family: None if questions are `free`, else UserError."""
     try:
         return families.solve(question)
     except ValueError as error:
+        if free:
+            return None
         where = repr(question[:60])
         raise UserError(f"not a question ({error})", where=where, fix="ask for example 12+7*3") from None
 
 
-def _show(console: Console, problem: Problem, completion: str, finish: Finish) -> None:
+def _show(console: Console, question: str, problem: Problem | None, completion: str, finish: Finish) -> None:
     transcript = read(completion, finish)
-    console.print(Text(problem.question, style="bold"))
-    if transcript.thinking is None or problem.formula is None:
+    console.print(Text(question, style="bold"))
+    if transcript.thinking is None or problem is None or problem.formula is None:
         console.print(Text(f"  {completion}"))
     else:
         for step in check_chain(problem.formula, transcript.thinking):
             mark, color = _MARKS[step.verdict]
             reason = f"  ({step.reason})" if step.reason else ""
             console.print(Text.assemble(f"  {mark} ", (step.text, color), (reason, "dim")))
-    verdict = "right" if is_correct(transcript, problem.answer, problem.judge) else f"wrong, it is {problem.answer}"
+    if problem is None:
+        verdict, color = "nobody here knows the right one", "yellow"
+    elif is_correct(transcript, problem.answer, problem.judge):
+        verdict, color = "right", "green"
+    else:
+        verdict, color = f"wrong, it is {problem.answer}", "red"
     ending = "" if finish == "stop" else "; cut off at the longest completion"
     said = "no answer" if transcript.answer is None else f"answer {transcript.answer.strip()}"
-    color = "green" if verdict == "right" else "red"
     console.print(Text.assemble("  ", f"{said}: ", (verdict, color), f" ({transcript.voice} voice{ending})"))
