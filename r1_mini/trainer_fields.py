@@ -48,6 +48,9 @@ OURS_OF_KIND = {
     "rejection": {"max_steps": "a round trains on what it has kept; set num_train_epochs, or prompts of the stage"},
 }
 
+TRACKERS = ("tensorboard", "trackio", "wandb")
+"""Those that are an extra of ours under the name of their package."""
+
 # Choices that TRL checks only when the first loss or reward is computed; its fields say just `str`.
 CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "GRPOConfig": {
@@ -128,9 +131,19 @@ def check_trainer(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
             raise TrainerError(key, f"trl.{config_name} has no field '{key}'", nearest(key, set(fields) - set(ours)))
         hint, _, choices = fields[key]
         checked[key] = _check_value(key, value, hint, choices)
+    _check_trackers(checked.get("report_to"))
     if kind == "grpo":
         check_batches(resolved(kind, checked), int(os.environ.get("WORLD_SIZE", "1")))  # set by the launcher
     return checked
+
+
+def _check_trackers(value: Any) -> None:
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    known = ("none", "all", *INTEGRATION_TO_CALLBACK)
+    for name in [value] if isinstance(value, str) else value or ():
+        if name not in known:
+            raise TrainerError("report_to", f"no tracker is called '{name}'", nearest(name, known))
 
 
 def check_peft(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,6 +169,11 @@ def require_machine(values: Mapping[str, Any]) -> None:
 
     if values.get("use_vllm") and importlib.util.find_spec("vllm") is None:
         raise TrainerError("use_vllm", "needs the package vllm", "pip install 'trl[vllm]', or set it to false")
+    trackers = values.get("report_to") or ()
+    for tracker in [trackers] if isinstance(trackers, str) else trackers:
+        if tracker in TRACKERS and importlib.util.find_spec(tracker) is None:
+            fix = f"pip install 'r1-mini[{tracker}]', or leave it out"
+            raise TrainerError("report_to", f"needs the package {tracker}", fix)
     ampere = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8
     if values.get("tf32") and not ampere:
         raise TrainerError("tf32", "needs a GPU of NVIDIA's Ampere generation or later", "set it to null")
