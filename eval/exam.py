@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from eval import lm_eval_export, metrics
 from eval.columns import checked, column, columns_of, is_run
@@ -19,14 +20,15 @@ from eval.samples import at_axis, row, tabled
 from eval.suite import Asked, Suite, load_suite
 from r1_mini import processes
 from r1_mini.errors import UserError
-from r1_mini.model.checkpoint import load_checkpoint
+from r1_mini.model.architecture import make_config
+from r1_mini.model.checkpoint import load_checkpoint, load_shape
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.plan import exam as planning
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.source import Source
 from r1_mini.recipe import Recipe, load
 from r1_mini.runs import RunFolder, find_checkpoint
-from r1_mini.sampling.complete import Text, require_letters
+from r1_mini.sampling.complete import Text, encoded, prompts_of, require_room
 from r1_mini.stages import BaseStage, DevExam, GrpoStage
 from r1_mini.transcript import prompt, write
 
@@ -43,7 +45,7 @@ class Exam:
         settings = recipe.evaluate.model_dump()
         settings["prompt"] = None if recipe.prompt == "auto" else recipe.prompt
         self.suite, self.asked = load_suite(settings.pop("suite"), recipe_problems=recipe.problems, **settings)
-        self._require_letters(self.asked)
+        self._require_readable(self.suite, self.asked, "evaluate.max_tokens")
         dev = [stage.dev for stage in recipe.stages if isinstance(stage, GrpoStage) and stage.dev is not None]
         self.asked_on_dev = [each for settings in dev for each in self._dev_suite(settings)[1]]
 
@@ -60,7 +62,7 @@ class Exam:
             split="dev",
             where="dev.suite",
         )
-        self._require_letters(asked)
+        self._require_readable(suite, asked, "dev.suite")
         return suite, asked
 
     def on_dev(self, settings: DevExam) -> Callable[[PreTrainedModel, PreTrainedTokenizerBase], float]:
@@ -86,11 +88,24 @@ class Exam:
             if isinstance(stage, GrpoStage) and stage.dev is not None
         }
 
-    def _require_letters(self, asked: Sequence[Asked]) -> None:
-        """UserError if the base stage's tokenizer will lack a character of a problem."""
-        if isinstance(base := self.recipe.stages[0], BaseStage):
-            letters = "".join(source.letters for source in self.recipe.problems_of(base))
-            require_letters(make_tokenizer(letters), (each.problem for each in asked))
+    def _require_readable(self, suite: Suite, asked: Sequence[Asked], where: str) -> None:
+        """UserError if the model that is examined will not know a character of a problem, or not read so much."""
+        config, tokenizer = self._model
+        prompts = encoded(tokenizer, prompts_of(tokenizer, [each.problem for each in asked]))
+        require_room(config, prompts, suite.max_tokens, where)
+
+    @cached_property
+    def _model(self) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
+        """Configuration and tokenizer of what the recipe trains."""
+        if self.recipe.model is not None:
+            config, _, tokenizer = load_shape(
+                find_checkpoint(Path(self.recipe.model), weights=False), self.recipe.prompt
+            )
+            return config, tokenizer
+        base = self.recipe.stages[0]
+        assert isinstance(base, BaseStage), "a recipe starts from a model or a base stage"
+        ours = make_tokenizer("".join(source.letters for source in self.recipe.problems_of(base)))
+        return make_config(ours, **base.model.model_dump()), ours
 
     def __call__(
         self, run: RunFolder, checkpoints: Mapping[str, Path], seconds: Mapping[str, float], console: Console

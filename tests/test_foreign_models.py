@@ -7,6 +7,7 @@ import torch
 from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GemmaConfig,
@@ -20,6 +21,7 @@ from transformers import (
 
 from eval.exam import Exam
 from r1_mini import cli, pipeline
+from r1_mini.errors import UserError
 from r1_mini.files import read_jsonl, sha256
 from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.recipe import load
@@ -179,6 +181,34 @@ def test_a_cut_run_of_a_foreign_model_ends_in_the_same_bits(folder, tmp_path, pe
     monkeypatch.undo()
     again = ran(recipe_of(folder, tmp_path, peft), tmp_path / "cut")
     assert sha256(again / "02-grpo" / "model.safetensors") == sha256(whole / "02-grpo" / "model.safetensors")
+
+
+@pytest.mark.parametrize("folder", ["qwen"], indirect=True)
+@pytest.mark.parametrize(
+    ("room", "line"),
+    [
+        (60, r"^evaluate.max_tokens: a prompt of \d+ tokens and 12 more take .* room for 60; leave such questions out"),
+        (1024, r"^evaluate.max_tokens: a prompt of \d+ tokens and 1000 more take .* room for 1024; allow at most \d+$"),
+    ],
+)
+def test_a_prompt_longer_than_the_window_is_refused_before_anything_is_trained(folder, room, line, tmp_path):
+    config = AutoConfig.from_pretrained(folder)
+    config.max_position_embeddings = room
+    config.save_pretrained(folder)
+    recipe = recipe_of(folder, tmp_path)
+    if room == 1024:
+        recipe = load(tmp_path / "recipe.yaml", ["evaluate.max_tokens=1000"])
+    with pytest.raises(UserError, match=line):
+        Exam(recipe)
+
+
+@pytest.mark.parametrize("folder", ["qwen"], indirect=True)
+def test_a_rollout_longer_than_the_window_is_refused(folder, tmp_path):
+    recipe_of(folder, tmp_path)
+    recipe = load(tmp_path / "recipe.yaml", ["sft.trainer.max_steps=1", "grpo.trainer.max_completion_length=1000"])
+    with pytest.raises(UserError, match=r"^grpo.trainer.max_completion_length: a prompt of .* room for 1024; allow"):
+        ran(recipe, tmp_path / "run")
+    assert (tmp_path / "run" / "01-sft" / "model.safetensors").is_file()
 
 
 def test_sample_takes_any_question_of_a_model_that_is_not_ours_and_judges_where_it_can(folder, capsys):

@@ -434,7 +434,6 @@ def test_our_own_tokenizer_gets_neither():
         ({"eos": None}, "has no EOS token"),
         ({"pad": None}, "has no pad token"),
         ({"pad": "<|im_end|>"}, "the pad token is the EOS token '<|im_end|>'"),
-        ({"template": CHATML[: CHATML.index("{% if add")]}, "has no generation prompt"),
         ({"template": "{% for m in messages %}{{ m.content }} {% endfor %}"}, "writes nothing at the end of a turn"),
         ({"template": "{% for m in messages %}{% if m.role == 'assistant' %}{{ raise_exception('no') }}{% endif %}{{ m.content }}{% endfor %}"},
          "refuses an assistant's turn"),

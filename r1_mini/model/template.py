@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from r1_mini.errors import UserError
@@ -31,12 +33,28 @@ def is_ours(tokenizer: PreTrainedTokenizerBase) -> bool:
 def give_template(tokenizer: PreTrainedTokenizerBase, style: PromptStyle, where: str) -> None:
     """Make it ask in this style, here and wherever it is saved. Ours keeps its own short prompt.
 
-    UserError if `chat` is asked of a tokenizer without a template.
+    UserError if `chat` is asked of a tokenizer without a template, or of one whose template leaves out that it is the
+    model's turn.
     """
     if is_ours(tokenizer):
         return
     if style == "chat" and not tokenizer.chat_template:
         raise UserError("the tokenizer has no chat template", where=where, fix="ask with the prompt base")
+    if style != "base" and tokenizer.chat_template and not _gives_the_turn(tokenizer):
+        what = "the chat template has no generation prompt: the model is not told that it is its turn"
+        raise UserError(what, where=where, fix="add it to chat_template, or ask with the prompt base")
     if style == "base" or not tokenizer.chat_template:
         begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
         tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + BASE_TEMPLATE
+
+
+def _gives_the_turn(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a prompt has all that stands before an answer, as far as the template shows it."""
+    asked = [{"role": "user", "content": "1+1"}]
+    render = partial(tokenizer.apply_chat_template, tokenize=False)
+    try:
+        before, answer, _ = str(render([*asked, {"role": "assistant", "content": "#2#"}])).partition("#2#")
+    except TemplateError:  # it has no assistant's turn to compare with
+        return True
+    prompt = str(render(asked, add_generation_prompt=True))
+    return not answer or not before.startswith(prompt) or not before.removeprefix(prompt).strip()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from jinja2 import TemplateError
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from r1_mini.errors import UserError
 from r1_mini.model.template import is_ours
@@ -93,14 +93,10 @@ def complete(
     Where the prompt itself ends with `<think>`, as templates of some reasoning models do, the text begins with it.
     """
     given = encoded(tokenizer, prompts)
-    needed = max(map(len, given)) + len(FORCED[drawing.voice][0]) + drawing.max_tokens
-    room = getattr(model.config, "max_position_embeddings", None)
-    if room and needed > room:
-        what = f"prompt and completion may take {needed} tokens, the model has room for {room}"
-        raise UserError(what, where="max_tokens", fix=f"set it to at most {room - needed + drawing.max_tokens}")
     prefix, banned = (
         tuple(tokenizer("".join(tags), add_special_tokens=False)["input_ids"]) for tags in FORCED[drawing.voice]
     )
+    require_room(model.config, given, len(prefix) + drawing.max_tokens, "max_tokens")
     groups = rollout(
         model,
         given,
@@ -130,6 +126,16 @@ def complete(
         ]
         for start, group, others in zip(begun, groups, theirs, strict=True)
     ]
+
+
+def require_room(config: PretrainedConfig, prompts: Iterable[Sequence[int]], max_tokens: int, where: str) -> None:
+    """UserError if a prompt and so many tokens more are longer than what the model reads."""
+    room = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+    longest = max(map(len, prompts), default=0)
+    if room and longest + max_tokens > room:
+        what = f"a prompt of {longest} tokens and {max_tokens} more take {longest + max_tokens}"
+        fix = f"allow at most {room - longest}" if longest < room else "leave such questions out, or take another model"
+        raise UserError(f"{what}, the model has room for {room}", where=where, fix=fix)
 
 
 def encoded(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:

@@ -24,7 +24,7 @@ from r1_mini.model.template import PromptStyle
 from r1_mini.problems.source import Source
 from r1_mini.problems.sources import draw
 from r1_mini.rewards import as_trl_reward
-from r1_mini.sampling.complete import encoded, prompts_of, stop_tokens
+from r1_mini.sampling.complete import encoded, prompts_of, require_room, stop_tokens
 from r1_mini.sampling.engine import ROWS, Decoding, rollout
 from r1_mini.stages import GrpoStage
 from r1_mini.training.callbacks import Reporter
@@ -281,9 +281,12 @@ def train_grpo(
     generations = math.ceil(config.max_steps * config.gradient_accumulation_steps / served)
     prompts = generations * config.generation_batch_size // config.num_generations
     problems = list(islice(draw(sources, "train", seed), prompts))
+    asked = prompts_of(tokenizer, problems)
+    where = "grpo.trainer.max_completion_length"
+    require_room(model.config, encoded(tokenizer, asked), config.max_completion_length, where)
     dataset = Dataset.from_dict(
         {
-            "prompt": prompts_of(tokenizer, problems),
+            "prompt": asked,
             "answer": [problem.answer for problem in problems],
             "judge": [problem.judge for problem in problems],
         }

@@ -25,7 +25,7 @@ from r1_mini.model.template import PromptStyle
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.source import Source
 from r1_mini.problems.sources import draw
-from r1_mini.sampling.complete import encoded, prompts_of, stop_tokens
+from r1_mini.sampling.complete import encoded, prompts_of, require_room, stop_tokens
 from r1_mini.sampling.engine import Completion, Decoding, rollout
 from r1_mini.stages import RejectionStage
 from r1_mini.training.callbacks import Reporter, progress_bar
@@ -121,6 +121,7 @@ def _sampled(
 ) -> Rollouts:
     """Completions of every problem, from the policy as it is."""
     prompts = encoded(tokenizer, prompts_of(tokenizer, problems))
+    require_room(model.config, prompts, stage.max_tokens, "rejection.max_tokens")
     with progress_bar(console) as bar:
         task = bar.add_task(title, total=len(prompts) * stage.samples, note="sampling")
         groups = rollout(

@@ -162,7 +162,7 @@ def test_thinking_that_the_prompt_begins_is_part_of_the_text(checkpoint):
 
 
 def test_more_tokens_than_the_model_has_room_for_are_refused_with_the_number_that_fits(checkpoint, tmp_path):
-    with pytest.raises(UserError, match=r"the model has room for 1024; set it to at most 10\d\d"):
+    with pytest.raises(UserError, match=r"the model has room for 1024; allow at most 10\d\d"):
         sit(checkpoint, tmp_path, max_tokens=1020)
 
 

@@ -15,7 +15,7 @@ from r1_mini.sampling.complete import encoded, prompt_for
 from r1_mini.training.grpo import Trainer
 from r1_mini.transcript import R1_SYSTEM
 
-CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
+CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
 
 
 def letters(template=None, begins=False):
@@ -63,6 +63,24 @@ def test_a_question_that_ends_by_itself_gets_no_full_stop(end):
 def test_chat_without_a_template_is_refused():
     with pytest.raises(UserError, match=r"^model: the tokenizer has no chat template; ask with the prompt base"):
         give_template(letters(), "chat", "model")
+
+
+CHATML = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+THINKS = CHATML.replace("<assistant>{% endif", "<assistant><think>{% endif")
+LLAMA_2 = "{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content }} {% else %}[INST] {{ m.content }} [/INST]{% endif %}{% endfor %}"
+NO_ANSWERS = "{% for m in messages %}{% if m.role == 'assistant' %}{{ raise_exception('no') }}{% endif %}{{ m.content }}{% endfor %}"
+
+
+@pytest.mark.parametrize("template", [CHATML, THINKS, LLAMA_2, NO_ANSWERS])
+def test_a_template_that_gives_the_turn_in_whatever_way_is_taken(template):
+    assert "1+1+1" in asked(letters(template))
+
+
+def test_a_template_that_never_says_whose_turn_it_is_is_refused():
+    mute = CHATML[: CHATML.index("{% if add")]
+    with pytest.raises(UserError, match=r"^model: the chat template has no generation prompt.*with the prompt base"):
+        give_template(letters(mute), "auto", "model")
+    assert asked(letters(mute), "base").endswith("Assistant:")
 
 
 def test_a_template_without_a_system_role_gets_the_instruction_in_the_question():
