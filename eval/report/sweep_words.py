@@ -41,10 +41,16 @@ def sentences(summary: Summary) -> Sequence[str]:
     ]
     if len(summary["seeds"]) < 2:
         said.append("One training seed: the verdicts speak of these trainings only.")
+    if summary["pruned"]:
+        said.append(f"Ended early, worse on dev than the median so far: {_trainings(summary['pruned'])}.")
     if summary["unfinished"]:
         said.append(f"Without a finished trial, and left out: {', '.join(summary['unfinished'])}.")
     said += [f"Failed: {each['setting']}, seed {each['seed']} ({each['reason']})." for each in summary["failures"]]
     return said
+
+
+def _trainings(number: int) -> str:
+    return f"{number} training{'s' if number != 1 else ''}"
 
 
 def importances(summary: Summary) -> str:

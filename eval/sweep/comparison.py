@@ -126,7 +126,7 @@ def summarize(folder: Path) -> tuple[dict[str, Any], sweep_page.Curves]:
         "space": {key: {"log": spread.log, "choices": bool(spread.choices)} for key, spread in sweep.space.items()},
         "importances": importances(sweep.space, means, maximize),
         "settings": settings,
-        "unfinished": sorted({trial["setting"] for trial in trials} - set(finished)),
+        "unfinished": sorted({t["setting"] for t in trials if t["state"] != "PRUNED"} - set(finished)),
         "pruned": sum(trial["state"] == "PRUNED" for trial in trials),
         "failures": [{key: trial[key] for key in ("setting", "seed", "reason")} for trial in failed],
     }

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from eval.report import sweep_page
+from eval.report.sweep_words import sentences
 from eval.sweep.comparison import compare_sweep, summarize
 from r1_mini.errors import UserError
 from tests.conftest import SMOKE
@@ -106,6 +107,11 @@ def test_an_unfinished_setting_is_left_out_and_said(grid):
     summary, _ = summarize(study.folder)
     assert summary["unfinished"] == ["learning_rate=0.4"]
     assert summary["failures"][0]["reason"] == "ended by SIGKILL: out of memory?"
+    early = [{**trial, "state": "PRUNED"} if trial["setting"] == "learning_rate=0.4" else trial for trial in trials]
+    path.write_text(json.dumps(early))
+    summary, _ = summarize(study.folder)
+    assert (summary["unfinished"], summary["pruned"]) == ([], 1)
+    assert "Ended early, worse on dev than the median so far: 1 training." in sentences(summary)
     path.write_text(json.dumps([trial for trial in trials if trial["setting"] != "learning_rate=0.1"]))
     summary, _ = summarize(study.folder)
     assert summary["default"] == "learning_rate=0.2"
