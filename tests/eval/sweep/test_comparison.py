@@ -110,8 +110,8 @@ def test_an_unfinished_setting_is_left_out_and_said(grid):
     early = [{**trial, "state": "PRUNED"} if trial["setting"] == "learning_rate=0.4" else trial for trial in trials]
     path.write_text(json.dumps(early))
     summary, _ = summarize(study.folder)
-    assert (summary["unfinished"], summary["pruned"]) == ([], 1)
-    assert "Ended early, worse on dev than the median so far: 1 training." in sentences(summary)
+    assert (summary["unfinished"], summary["pruned"]) == ([], 2)
+    assert "Ended early, worse on dev than the median so far: 2 trainings." in sentences(summary)
     path.write_text(json.dumps([trial for trial in trials if trial["setting"] != "learning_rate=0.1"]))
     summary, _ = summarize(study.folder)
     assert summary["default"] == "learning_rate=0.2"
