@@ -43,7 +43,7 @@ from r1_mini.problems.problem import Problem
 from r1_mini.problems.sources import ProblemSpec, draw
 from r1_mini.sampling.complete import encoded, prompts_of, stop_tokens
 from r1_mini.sampling.engine import Decoding, rollout
-from r1_mini.training.grpo import DEFAULTS, Trainer
+from r1_mini.training.grpo import Trainer
 from r1_mini.training.stage import arguments
 from r1_mini.transcript import is_correct, read
 
@@ -190,7 +190,7 @@ def _steps(
     prompts = prompts_of(tokenizer, _problems(case))
     trainer = trainer_class(
         model=model,
-        args=GRPOConfig(**arguments(DEFAULTS, fields, folder, case.seed)),
+        args=GRPOConfig(**arguments("grpo", fields, folder, case.seed)),
         train_dataset=Dataset.from_dict(
             {
                 "prompt": prompts,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import importlib
 import importlib.util
 import math
 import os
@@ -21,6 +20,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from r1_mini.defaults import DEFAULTS
 from r1_mini.errors import nearest, shown
 
 KNOWN = {"base": "SFTConfig", "grpo": "GRPOConfig", "rejection": "SFTConfig", "sft": "SFTConfig"}
@@ -181,11 +181,8 @@ def require_machine(values: Mapping[str, Any]) -> None:
 
 def resolved(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Every field of a stage's TRL config as it will be: TRL's default, over it ours, over it the recipe's."""
-    from r1_mini.training.stage import OWN_FIELDS  # here, because it imports torch and TRL
-
-    ours = importlib.import_module(f"r1_mini.training.{kind}").DEFAULTS
     trls = {name: default for name, (_, default, _) in _fields(KNOWN[kind]).items()}
-    return {**trls, **OWN_FIELDS, **ours, **values}
+    return {**trls, **DEFAULTS[kind], **values}
 
 
 def _check_value(key: str, value: Any, hint: Any, choices: tuple[str, ...]) -> Any:

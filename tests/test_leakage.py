@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from eval.exam import Exam
+from r1_mini.defaults import DEFAULTS
 from r1_mini.problems.arithmetic import canonical_key, operations, parse, passed_through
 from r1_mini.problems.problem import split_of
 from r1_mini.problems.sources import draw
 from r1_mini.recipe import load
-from r1_mini.training import base, grpo
+from r1_mini.training import base
 from r1_mini.transcript import read
 
 TINY = sorted((Path(__file__).parents[1] / "recipes" / "tiny").glob("*.yaml"))
@@ -31,7 +32,7 @@ def groups(stage):
     """How many problems a stage of reinforcement draws."""
     if stage.kind == "rejection":
         return stage.rounds * stage.prompts
-    settings = {**grpo.DEFAULTS, **stage.trainer}
+    settings = {**DEFAULTS["grpo"], **stage.trainer}
     rollouts = settings["max_steps"] * settings["per_device_train_batch_size"]
     return rollouts * settings.get("gradient_accumulation_steps", 1) // settings["num_generations"]
 
@@ -58,7 +59,7 @@ def test_no_test_problem_occurs_in_any_text_that_a_recipe_trains_on(path):
     for stage in recipe.stages:
         specs = recipe.problems_of(stage)
         if stage.kind == "base":
-            settings = {**base.DEFAULTS, **stage.trainer}
+            settings = {**DEFAULTS["base"], **stage.trainer}
             rows = settings["max_steps"] * settings["per_device_train_batch_size"]
             for prompt, completion in base.texts_of(stage, specs, rows, recipe.seed):
                 question = prompt.removeprefix("User: ").removesuffix("\nAssistant:")

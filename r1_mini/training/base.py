@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from trl import SFTConfig
@@ -17,18 +16,7 @@ from r1_mini.problems.source import Source
 from r1_mini.stages import BaseStage
 from r1_mini.training.corpus import corpus
 from r1_mini.training.stage import arguments
-from r1_mini.training.supervised import FIELDS, rows_of, train_on_texts
-
-DEFAULTS: dict[str, Any] = {
-    "max_steps": 1000,
-    "per_device_train_batch_size": 64,
-    "learning_rate": 5e-3,
-    "lr_scheduler_type": "warmup_stable_decay",
-    "warmup_steps": 50,
-    "save_steps": 500,
-    "logging_steps": 10,
-    **FIELDS,
-}
+from r1_mini.training.supervised import rows_of, train_on_texts
 
 
 def train_base(
@@ -37,7 +25,7 @@ def train_base(
     """Train and save the checkpoint in the folder `out`; `work` holds what resuming needs."""
     tokenizer = make_tokenizer("".join(source.letters for source in sources))
     model = make_model(tokenizer, **stage.model.model_dump(), seed=seed)
-    fields = arguments(DEFAULTS, stage.trainer, work, seed)
+    fields = arguments("base", stage.trainer, work, seed)
     if fields["lr_scheduler_type"] == "warmup_stable_decay":
         half = {"num_decay_steps": fields["max_steps"] // 2, "decay_type": "linear"}
         fields["lr_scheduler_kwargs"] = half | (fields.get("lr_scheduler_kwargs") or {})

@@ -34,21 +34,6 @@ from r1_mini.training.scoring import narrow_tiles, score, score_in_backward
 from r1_mini.training.stage import adapter, arguments, load, open_metrics, resumed_step, save, train
 from r1_mini.transcript import Finish, is_correct, read
 
-DEFAULTS: dict[str, Any] = {
-    "max_steps": 150,
-    "per_device_train_batch_size": 512,
-    "num_generations": 16,
-    "max_completion_length": 128,
-    "learning_rate": 1e-3,
-    "lr_scheduler_type": "linear",
-    "scale_rewards": "none",  # Dr. GRPO, 2503.20783: centered, not divided by the group's spread
-    "loss_type": "dapo",  # DAPO, 2503.14476: mean over the tokens of the batch
-    "beta": 0.0,
-    "disable_dropout": True,  # the sampler has none, and both are to have one policy
-    "shuffle_dataset": False,  # the problems come in a random order already
-}
-
-
 _TEXT_ONLY = {"batch_size", "compute_entropy"}
 """Arguments of TRL's scoring that need nothing more than text."""
 
@@ -271,7 +256,7 @@ def train_grpo(
     With `dev_score` and the stage's `dev`, the result is the best checkpoint that was examined, else the last.
     """
     model, tokenizer = load(start, stage.trainer, prompt)
-    fields = arguments(DEFAULTS, stage.trainer, work, seed)
+    fields = arguments("grpo", stage.trainer, work, seed)
     config = GRPOConfig(**fields, reward_weights=list(stage.rewards.values()))
     # Micro-steps that one generation serves, and the optimizer steps after which one begins again: resuming has to
     # start there, since TRL does not save rollouts.

@@ -31,16 +31,9 @@ from r1_mini.stages import RejectionStage
 from r1_mini.training.callbacks import Reporter, progress_bar
 from r1_mini.training.rollout_metrics import rollout_metrics
 from r1_mini.training.stage import adapter, arguments, load, open_metrics, resumed_step, save, train
-from r1_mini.training.supervised import FIELDS, LOGGED, note, text_trainer
+from r1_mini.training.supervised import LOGGED, note, text_trainer
 from r1_mini.transcript import is_correct, read
 
-DEFAULTS: dict[str, Any] = {
-    "per_device_train_batch_size": 256,
-    "num_train_epochs": 1,
-    "learning_rate": 1e-3,
-    "lr_scheduler_type": "linear",
-    **FIELDS,
-}
 Rollouts = Sequence[tuple[Problem, Sequence[int], Sequence[Completion]]]
 """Problem, the tokens of its prompt, completions."""
 
@@ -90,7 +83,7 @@ def _round(
         what = f"none of {len(problems) * stage.samples:,} completions is right in round {number + 1}"
         raise UserError(what, where="rejection", fix="train the base longer, or ask easier problems")
     random.Random(f"kept {seed} {number}").shuffle(kept)
-    config = SFTConfig(**arguments(DEFAULTS, stage.trainer, folder, seed))
+    config = SFTConfig(**arguments("rejection", stage.trainer, folder, seed))
     trainer = text_trainer(model, tokenizer, config, Dataset.from_list(kept), adapter(stage.peft))
     before = _steps_before(work / "metrics.jsonl", number)
     metrics = open_metrics(work / "metrics.jsonl", before + resumed_step(folder))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
@@ -17,15 +16,7 @@ from r1_mini.sampling.complete import prompt_for
 from r1_mini.stages import SftStage
 from r1_mini.training.corpus import corpus
 from r1_mini.training.stage import adapter, arguments, load
-from r1_mini.training.supervised import FIELDS, train_on_texts
-
-DEFAULTS: dict[str, Any] = {
-    "max_steps": 100,
-    "per_device_train_batch_size": 16,
-    "learning_rate": 2e-5,
-    "lr_scheduler_type": "cosine",
-    **FIELDS,
-}
+from r1_mini.training.supervised import train_on_texts
 
 
 def train_sft(
@@ -40,7 +31,7 @@ def train_sft(
 ) -> None:
     """Train the checkpoint `start` and save the result in the folder `out`; `work` holds what resuming needs."""
     model, tokenizer = load(start, stage.trainer, prompt)
-    config = SFTConfig(**arguments(DEFAULTS, stage.trainer, work, seed))
+    config = SFTConfig(**arguments("sft", stage.trainer, work, seed))
     texts = texts_of(stage, sources, tokenizer, seed)
     train_on_texts("sft", texts, model, tokenizer, config, seed, work, out, console, peft_config=adapter(stage.peft))
 

@@ -1,4 +1,4 @@
-"""What both stages share: resuming from the last checkpoint, and the fields that the pipeline sets in every trainer."""
+"""What stages share: the fields of a trainer, resuming from the last checkpoint, saving."""
 
 from __future__ import annotations
 
@@ -11,35 +11,19 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, Trainer
 
 from r1_mini import processes
+from r1_mini.defaults import DEFAULTS
 from r1_mini.errors import UserError
 from r1_mini.files import Metrics, NoMetrics, remove, write_text_atomic
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.model.template import PromptStyle
 from r1_mini.training.callbacks import Reporter
 
-OWN_FIELDS: dict[str, Any] = {
-    "report_to": "none",
-    "disable_tqdm": True,
-    "logging_strategy": "steps",
-    "logging_steps": 1,
-    "logging_nan_inf_filter": False,  # a loss that is no number is to be seen
-    "save_strategy": "steps",
-    "save_steps": 50,
-    "save_total_limit": 1,
-    "bf16": False,
-    "gradient_checkpointing": False,
-    "dataloader_pin_memory": False,
-    "weight_decay": 0.0,
-}
-"""Defaults of every stage, under those of the stage's kind and the recipe."""
 
-
-def arguments(kind: dict[str, Any], recipe: dict[str, Any], work: Path, seed: int) -> dict[str, Any]:
-    """Every field for a TRL config: ours, over them the stage's, over them the recipe's."""
+def arguments(kind: str, recipe: dict[str, Any], work: Path, seed: int) -> dict[str, Any]:
+    """The fields for a TRL config of a stage of some kind: its defaults, over them the recipe's."""
     use_cpu = not torch.cuda.is_available()
     return {
-        **OWN_FIELDS,
-        **kind,
+        **DEFAULTS[kind],
         **recipe,
         "output_dir": str(work),
         "seed": seed,

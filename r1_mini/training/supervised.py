@@ -18,12 +18,6 @@ from r1_mini.training.corpus import tokenized
 from r1_mini.training.packing import pack
 from r1_mini.training.stage import open_metrics, resumed_step, save, train
 
-FIELDS: dict[str, Any] = {
-    "max_length": None,
-    "train_sampling_strategy": "sequential",  # examples are in the order of training already
-    "dataset_kwargs": {"skip_prepare_dataset": True},
-}
-"""Fields of SFTConfig for examples that are tokenized."""
 LOGGED = {
     "loss": "loss",
     "learning_rate": "learning_rate",
