@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
-import resource
 import signal
 import sys
 import time
@@ -36,6 +35,7 @@ from transformers import (
 from trl import GRPOConfig, GRPOTrainer
 
 from eval.speed_work import SIZES, Case, Group, Network, Profile, eos_logit
+from r1_mini import machine
 from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
@@ -97,7 +97,7 @@ class Stand:
         """Between two steps. SystemExit when the parent has hung up."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        peak = {"peak_mib": _peak_mib()}
+        peak = {"peak_mib": machine.peak() / 2**20}
         if self.began is None:
             self.connection.send({"network": self.network, "parameters": self.parameters, **peak})
         else:
@@ -109,11 +109,6 @@ class Stand:
             sys.exit()
         self.rollout = 0.0
         self.began = time.perf_counter()
-
-
-def _peak_mib() -> float:
-    """Peak memory of this process, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _rollouts(case: Case, side: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stand: Stand) -> None:

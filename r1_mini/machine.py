@@ -9,6 +9,7 @@ import os
 import platform
 import resource
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -69,10 +70,25 @@ def gpu_of(gib: float) -> Device:
 
 def resident() -> int:
     """Bytes of memory that this process has now; where the system does not tell, at most so far."""
-    try:
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return _status("VmRSS") or _largest()
+
+
+def peak() -> int:
+    """Most bytes of memory that this process has had."""
+    return _status("VmHWM") or _largest()  # `_largest` is on Linux that of who started it, if that is more
+
+
+def _status(name: str) -> int | None:
+    """A size that Linux tells of this process, bytes."""
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
+    return None
+
+
+def _largest() -> int:
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else size * 1024
 
 
 def versions() -> dict[str, str | None]:

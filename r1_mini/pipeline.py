@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import resource
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +13,10 @@ from typing import Any, Protocol
 import torch
 from rich.console import Console
 
-from r1_mini import processes
+from r1_mini import machine, processes
 from r1_mini.errors import UserError
 from r1_mini.files import read_jsonl
 from r1_mini.logs import quiet
-from r1_mini.machine import source, versions
 from r1_mini.problems.overlap import separated
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.source import Source
@@ -64,7 +62,7 @@ def run(recipe: Recipe, out: Path, console: Console, examine: Examiner) -> None:
             checkpoints[name] = start
         examine(folder, checkpoints, seconds, console)
         if processes.is_main():
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            peak = machine.peak() // 2**20
             folder.update_manifest(peak_memory_mib=max(peak, folder.manifest.get("peak_memory_mib", 0)))
             if torch.cuda.is_available():  # of the main process
                 peak = torch.cuda.max_memory_reserved() // 2**20
@@ -114,8 +112,8 @@ def _run_stage(
         "seed": seed,
         "start": checkpoint_hash(start) if start else None,
         "prompt": recipe.prompt,
-        "source": source(),
-        "versions": versions(),
+        "source": machine.source(),
+        "versions": machine.versions(),
     }
     done_by = {"threads": torch.get_num_threads(), "processes": processes.count()}
     inputs = Inputs(fingerprint(said), fingerprint({**said, **done_by}))

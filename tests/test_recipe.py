@@ -116,7 +116,7 @@ def test_overrides_leave_the_rest_of_the_recipe_alone(recipe_file: Write) -> Non
         ("stages.2.kind=grpo", "stages has no item '2'; choose 0 to 1"),
         ("seed.x=1", "seed: should be a valid integer, got {\"x\": 1}; change it"),
         ("sft.trainer.max_steps=1", "the recipe has no key and no stage 'sft'; known: base, "
-         "evaluate, grpo, model, name, problems, seed, stages"),
+         "evaluate, grpo, model, name, problems, prompt, seed, stages"),
         ("stages.0.kind=bose", "stages.0.kind: no stage is called 'bose'; did you mean 'base'?"),
         ("model=x", "model: given, but the base stage starts from random weights; "
          "remove `model` or the base stage"),

@@ -23,6 +23,7 @@ from eval.sweep.plan import Plan, read
 from eval.sweep.study import TRIALS, Study, Trial
 from eval.sweep.worker import work
 from r1_mini.errors import UserError
+from r1_mini.locks import holding
 from r1_mini.machine import machine
 
 _AT_ONCE = 3.0
@@ -88,10 +89,12 @@ def be_worker(path: Path, folder: Path, url: str | None, index: int, workers: in
 
 def open_study(plan: Plan, folder: Path, url: str | None) -> Study:
     """The study of a sweep in its folder, which is made; UserError if another's files or another sweep are there."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / "sweep.yaml").exists():
-        raise UserError("not a sweep's folder, and not empty", where=str(folder), fix="choose another with --out")
-    study = Study(plan, folder, url)
-    study.write_files()
+    folder.mkdir(parents=True, exist_ok=True)
+    with holding(folder):  # workers that begin at once do not take each other's first files for somebody else's
+        if any(folder.iterdir()) and not (folder / "sweep.yaml").exists():
+            raise UserError("not a sweep's folder, and not empty", where=str(folder), fix="choose another with --out")
+        study = Study(plan, folder, url)
+        study.write_files()
     return study
 
 

@@ -74,7 +74,7 @@ def stage(**changes):
 def train(start, folder, **changes):
     work, out = folder / "work", folder / "out"
     work.mkdir(parents=True, exist_ok=True)
-    rejection.train_by_rejection(stage(**changes), SPECS, start, 0, work, out, QUIET)
+    rejection.train_by_rejection(stage(**changes), SPECS, start, "auto", 0, work, out, QUIET)
     return sha256(out / "model.safetensors"), read_jsonl(work / "metrics.jsonl")
 
 
@@ -129,7 +129,7 @@ def test_a_problem_that_the_checkpoint_cannot_write_is_refused_before_a_round(st
     (tmp_path / "work").mkdir()
     words = (ProblemSpec(family="word"),)
     with pytest.raises(UserError, match=r"the model's tokenizer has no .*, with which word is written"):
-        rejection.train_by_rejection(stage(), words, start, 0, tmp_path / "work", tmp_path / "out", QUIET)
+        rejection.train_by_rejection(stage(), words, start, "auto", 0, tmp_path / "work", tmp_path / "out", QUIET)
 
 
 def test_a_round_without_a_right_completion_says_so(start, tmp_path):

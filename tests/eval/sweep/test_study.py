@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from eval.sweep import storage as storage_module
 from eval.sweep import study as study_module
+from eval.sweep.command import open_study
 from eval.sweep.plan import read
 from r1_mini.errors import UserError
 from tests.eval.sweep.conftest import expected, results, start_worker, study_of
@@ -193,6 +194,18 @@ def postgres(tmp_path):
 
 
 @pytest.mark.slow
+def test_workers_may_begin_at_once_in_a_folder_that_is_not_there(grid):
+    plan = read(grid)
+
+    def open_it(folder):
+        return open_study(plan, folder, None).folder
+
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(10):
+            folder = grid.parent / f"out-{number}"
+            assert list(pool.map(open_it, [folder] * 8)) == [folder] * 8
+
+
 def test_workers_may_begin_at_once_on_an_empty_database(postgres):
     for attempt in range(3):
         name = f"empty{attempt}"
