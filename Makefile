@@ -20,9 +20,9 @@ setup: $(STAMP)  ## make the environment in .venv
 demo: $(STAMP)  ## train and examine recipes/tiny/r1_zero.yaml (minutes on two CPU cores)
 	$(BIN)/r1-mini run recipes/tiny/r1_zero.yaml
 
-# pytest exits 5, and make fails, when no test was run.
+# A process for each core, one thread each. pytest exits 5, and make fails, when no test was run.
 test: $(STAMP)  ## run every test that needs no GPU
-	$(BIN)/python -m pytest -q -m "not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m "not gpu"
 
 check: $(STAMP)  ## formatting, lint and types
 	$(BIN)/ruff format --check .

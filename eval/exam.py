@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from eval import lm_eval_export, metrics
 from eval.columns import checked, column, columns_of, is_run
@@ -20,16 +19,16 @@ from eval.samples import at_axis, row, tabled
 from eval.suite import Asked, Suite, load_suite
 from r1_mini import processes
 from r1_mini.errors import UserError
-from r1_mini.model.architecture import make_config
-from r1_mini.model.checkpoint import load_checkpoint, load_shape
-from r1_mini.model.tokenizer import make_tokenizer
+from r1_mini.model.checkpoint import load_shape
 from r1_mini.plan import exam as planning
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.source import Source
 from r1_mini.recipe import Recipe, load
 from r1_mini.runs import RunFolder, find_checkpoint
+from r1_mini.sampling.cache import RolloutCache
 from r1_mini.sampling.complete import Text, encoded, prompts_of, require_room
-from r1_mini.stages import BaseStage, DevExam, GrpoStage
+from r1_mini.stages import DevExam, GrpoStage
+from r1_mini.start import start_of
 from r1_mini.transcript import prompt, write
 
 
@@ -41,7 +40,7 @@ class Exam:
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+        self.recipe, self._start = recipe, start_of(recipe)
         settings = recipe.evaluate.model_dump()
         settings["prompt"] = None if recipe.prompt == "auto" else recipe.prompt
         self.suite, self.asked = load_suite(settings.pop("suite"), recipe_problems=recipe.problems, **settings)
@@ -89,23 +88,12 @@ class Exam:
         }
 
     def _require_readable(self, suite: Suite, asked: Sequence[Asked], where: str) -> None:
-        """UserError if the model that is examined will not know a character of a problem, or not read so much."""
-        config, tokenizer = self._model
+        """UserError if the model that is examined will not know a character of a problem, or not read so much, or if
+        our sampler does not know it."""
+        tokenizer, config = self._start.tokenizer, self._start.config
         prompts = encoded(tokenizer, prompts_of(tokenizer, [each.problem for each in asked]))
         require_room(config, prompts, suite.max_tokens, where)
-
-    @cached_property
-    def _model(self) -> tuple[PretrainedConfig, PreTrainedTokenizerBase]:
-        """Configuration and tokenizer of what the recipe trains."""
-        if self.recipe.model is not None:
-            config, _, tokenizer = load_shape(
-                find_checkpoint(Path(self.recipe.model), weights=False), self.recipe.prompt
-            )
-            return config, tokenizer
-        base = self.recipe.stages[0]
-        assert isinstance(base, BaseStage), "a recipe starts from a model or a base stage"
-        ours = make_tokenizer("".join(source.letters for source in self.recipe.problems_of(base)))
-        return make_config(ours, **base.model.model_dump()), ours
+        RolloutCache(config, 1, max(map(len, prompts), default=0) + suite.max_tokens)
 
     def __call__(
         self, run: RunFolder, checkpoints: Mapping[str, Path], seconds: Mapping[str, float], console: Console
@@ -162,8 +150,21 @@ def evaluate(
     for candidate in candidates:
         examine(candidate, suite, asked, folder / candidate.name, console)
     if processes.is_main():
+        _say_if_asked_differently([folder / name for name in names], console)
         columns = {name: column(name, [folder / name], [None]) for name in names}
         publish(checked(columns), suite.name, folder, console)
+
+
+def _say_if_asked_differently(exams: Sequence[Path], console: Console) -> None:
+    """One line if not all were given the same prompt for the first problem: a difference may be the prompt's."""
+    prompts = []
+    for exam in exams:
+        with (exam / "samples.jsonl").open(encoding="utf-8") as file:
+            prompts.append(json.loads(next(file))["prompt"])
+    other = next((place for place, prompt in enumerate(prompts) if prompt != prompts[0]), None)
+    if other is not None:
+        said = f"note: {exams[other].name} is asked by another prompt than {exams[0].name}; --prompt asks all alike"
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
 
 
 def export(checkpoints: Sequence[Path], suite_name: str, folder: Path, console: Console, **changes: Any) -> None:
@@ -173,7 +174,7 @@ def export(checkpoints: Sequence[Path], suite_name: str, folder: Path, console: 
     checkpoint = find_checkpoint(checkpoints[0])
     recipe_problems = _recipe_problems(checkpoint)
     suite, asked = load_suite(suite_name, recipe_problems=recipe_problems, where="--suite", **changes)
-    _, tokenizer = load_checkpoint(checkpoint, prompt=suite.prompt)
+    _, _, tokenizer = load_shape(checkpoint, suite.prompt)
     tasks = lm_eval_export.export(suite, asked, tokenizer, folder)
     console.print(f"{len(asked)} problems as {', '.join(tasks)}; docs/LM_EVAL.md tells what differs. To run them:")
     arguments = f"--model_args pretrained={checkpoint},dtype=float32 --include_path {folder} --tasks {tasks[0]}"
@@ -198,6 +199,7 @@ def _planned(suite: Suite, asked: Sequence[Asked]) -> planning.Exam:
         temperature=suite.temperature,
         top_p=suite.top_p,
         rows=suite.rows,
+        dtype=suite.dtype,
         line=sum(line) // len(line),
     )
 

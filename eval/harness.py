@@ -17,6 +17,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -93,9 +94,10 @@ def examine(
         if is_finished(folder):
             return float(read_note(folder)["seconds"])
         begun = time.perf_counter()
-        model, tokenizer = load_checkpoint(candidate.checkpoint, state.device, suite.prompt)
+        load = partial(load_checkpoint, device=state.device, prompt=suite.prompt, dtype=getattr(torch, suite.dtype))
+        model, tokenizer = load(candidate.checkpoint)
         require_letters(tokenizer, (each.problem for each in asked))
-        reference = load_checkpoint(candidate.reference, state.device)[0] if candidate.reference else None
+        reference = load(candidate.reference)[0] if candidate.reference else None
         draw = partial(drawn, model, tokenizer, candidate.name, suite, reference=reference)
         there = [part.tally() for part in parts]
         state.wait_for_everyone()  # all have read before the first one writes

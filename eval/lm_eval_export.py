@@ -121,7 +121,8 @@ def scorer(max_tokens: int | None) -> str:
     tokenizer writes a text in one way only, hence counting its tokens tells the two apart: one that ended has room for
     the stop token. Texts of other tokenizers cannot be counted so, and are taken to have ended.
     """
-    judge = (arithmetic.parse_number, same_number, transcript.Transcript, transcript.read, transcript.is_correct)
+    ours = (transcript.Transcript, transcript.begun, transcript.read, transcript.is_correct)
+    judge = (arithmetic.parse_number, same_number, *ours)
     head = _HEAD.format(tags=transcript.TAGS, tag=transcript._TAG.pattern, number=arithmetic._NUMBER.pattern)
     tail = _TAIL.format(budget=max_tokens, token="|".join([*WORDS, r"[\s\S]"]))
     return "\n\n".join([head, *(inspect.getsource(part) for part in judge), tail])
@@ -155,5 +156,6 @@ def finish(completion):
 
 def process_results(doc, results):
     completion = results[0]
-    return {{"exact_match": float(is_correct(read(completion, finish(completion)), doc["answer"]))}}
+    transcript = read(completion, finish(completion), doc.get("prompt", ""))
+    return {{"exact_match": float(is_correct(transcript, doc["answer"]))}}
 '''

@@ -78,6 +78,8 @@ class Suite(BaseModel):
     max_tokens: int = Field(ge=1)
     rows: int = Field(ROWS, ge=1, le=1_000_000)
     """Most completions in work at once; bounds the memory of the sampler's cache."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of every checkpoint that is examined, however it was saved."""
     prompt: PromptStyle = "auto"
     """How a model with a tokenizer that is not ours is asked."""
     seed: int = 0

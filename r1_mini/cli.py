@@ -136,16 +136,18 @@ def sample(
     voice: Annotated[
         str | None, typer.Option(help="Force this voice: direct or worked.", show_default="the model's choice")
     ] = None,
+    prompt: Annotated[str, typer.Option(help="auto, chat (the model's template) or base (R1's).")] = "auto",
 ) -> None:
     """Ask a checkpoint; prints its chain, each step marked right or wrong, and the verdict."""
     from r1_mini.runs import find_checkpoint
 
     _known_voice(voice)
+    _known_prompt(prompt)
     folder = find_checkpoint(checkpoint)
 
     from r1_mini.sampling.ask import ask
 
-    ask(folder, question, temperature=temperature, seed=seed, max_tokens=max_tokens, voice=voice)
+    ask(folder, question, prompt, temperature=temperature, seed=seed, max_tokens=max_tokens, voice=voice)
 
 
 @app.command(
@@ -173,6 +175,9 @@ def evaluate(
     rows: Annotated[
         int | None, typer.Option(min=1, help="Most completions in work at once.", show_default="the suite's: 1024")
     ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32 or bfloat16, of all checkpoints.", show_default="the suite's: float32")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, show_default="the suite's")] = None,
     voice: Annotated[
         str | None, typer.Option(help="Force this voice: direct or worked.", show_default="the model's choice")
@@ -195,8 +200,9 @@ def evaluate(
     from r1_mini.logs import silent
 
     _known_voice(voice)
-    if prompt not in (None, "auto", "chat", "base"):
-        raise UserError(f"no prompt is called '{prompt}'", where="--prompt", fix="choose auto, chat or base")
+    _known_prompt(prompt)
+    if dtype not in (None, "float32", "bfloat16"):
+        raise UserError(f"models are not examined in '{dtype}'", where="--dtype", fix="choose float32 or bfloat16")
     if split not in (None, "dev", "test"):
         raise UserError(f"no split is called '{split}'", where="--split", fix="choose dev or test")
 
@@ -212,6 +218,7 @@ def evaluate(
         "top_p": top_p,
         "max_tokens": max_tokens,
         "rows": rows,
+        "dtype": dtype,
         "seed": seed,
         "prompt": prompt,
     }
@@ -326,6 +333,11 @@ def bench(
         time_all(
             size or (), profile or (), checkpoint or (), pairs, out, without_signal, scaling, console, prompts, samples
         )
+
+
+def _known_prompt(prompt: str | None) -> None:
+    if prompt not in (None, "auto", "chat", "base"):
+        raise UserError(f"no prompt is called '{prompt}'", where="--prompt", fix="choose auto, chat or base")
 
 
 def _known_voice(voice: str | None) -> None:

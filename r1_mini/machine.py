@@ -35,13 +35,20 @@ class Device:
     kind: Literal["cpu", "cuda"]
     name: str
     memory: int
-    """Bytes that there are, for this container where it has a limit; on a GPU without the driver's own."""
+    """Bytes that there are, for this container where it has a limit."""
     free: int
-    """Bytes of them that nobody uses now."""
+    """Bytes of them that nobody uses now, as far as the system tells."""
 
     @property
     def is_cpu(self) -> bool:
         return self.kind == "cpu"
+
+
+_CONTAINERS = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
+"""Limit and use of memory in a control group of Linux, version 2 and 1."""
 
 
 def device() -> Device:
@@ -49,17 +56,21 @@ def device() -> Device:
     import torch
 
     if torch.cuda.is_available():
-        free, _ = torch.cuda.mem_get_info(0)  # after the context of this process has been made
-        return Device("cuda", torch.cuda.get_device_name(0), free, free)
-    page = os.sysconf("SC_PAGE_SIZE")
-    memory, free = (page * os.sysconf(name) for name in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
-    with contextlib.suppress(OSError, StopIteration, ValueError):  # Linux counts caches, which it would give back
+        free, memory = torch.cuda.mem_get_info(0)  # after the context of this process has been made
+        return Device("cuda", torch.cuda.get_device_name(0), memory, free)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    free = memory
+    with contextlib.suppress(OSError, StopIteration, ValueError):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free = 1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable")))
-    for limit in ("memory.max", "memory/memory.limit_in_bytes"):  # of a container, version 2 and 1
-        with contextlib.suppress(OSError, ValueError):  # "max" where there is none
-            memory = min(memory, int((Path("/sys/fs/cgroup") / limit).read_text(encoding="ascii")))
-    return Device("cpu", str(machine()["cpu"]), memory, min(free, memory))
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        with contextlib.suppress(OSError, ValueError):  # of a container, version 2 and 1; "max" where there is none
+            most, now = (int((Path("/sys/fs/cgroup") / name).read_text(encoding="ascii")) for name in (limit, used))
+            memory, free = min(memory, most), min(free, most - now)
+    return Device("cpu", str(machine()["cpu"]), memory, max(0, free))
 
 
 def gpu_of(gib: float) -> Device:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +25,7 @@ from r1_mini.problems.source import Source
 from r1_mini.recipe import Recipe, fingerprint
 from r1_mini.runs import Inputs, RunFolder, checkpoint_hash, find_checkpoint
 from r1_mini.stages import BaseStage, DevExam, RejectionStage, SftStage, Stage
+from r1_mini.start import start_of
 from r1_mini.trainer_fields import TrainerError, require_machine
 
 
@@ -49,6 +52,7 @@ def run(recipe: Recipe, out: Path, console: Console, examine: Examiner) -> None:
     """
     _require_machine(recipe)
     start = None if recipe.model is None else find_checkpoint(Path(recipe.model))
+    _require_adapters_fit(recipe)
     sources = _sources(recipe, examine.problems(), console)
     folder = RunFolder(out, recipe)
     with contextlib.ExitStack() as held:
@@ -60,22 +64,38 @@ def run(recipe: Recipe, out: Path, console: Console, examine: Examiner) -> None:
             name = f"{number:02d}-{stage.kind}"
             start, seconds[name] = _run_stage(folder, name, stage, drawn, start, console, examine)
             checkpoints[name] = start
+            gc.collect()  # a trainer's model lies in a circle of references
+            torch.cuda.empty_cache()
         examine(folder, checkpoints, seconds, console)
         if processes.is_main():
             peak = machine.peak() // 2**20
             folder.update_manifest(peak_memory_mib=max(peak, folder.manifest.get("peak_memory_mib", 0)))
             if torch.cuda.is_available():  # of the main process
-                peak = torch.cuda.max_memory_reserved() // 2**20
+                peak = torch.cuda.max_memory_allocated() // 2**20
                 folder.update_manifest(peak_gpu_memory_mib=max(peak, folder.manifest.get("peak_gpu_memory_mib", 0)))
 
 
 def _require_machine(recipe: Recipe) -> None:
-    """UserError for what a stage needs and this machine lacks."""
+    """UserError for what a stage needs and this machine, or the way that it is launched, lacks."""
+    spread = "true" in (os.environ.get("ACCELERATE_USE_FSDP"), os.environ.get("ACCELERATE_USE_DEEPSPEED"))
     for number, stage in enumerate(recipe.stages):
         try:
             require_machine(stage.trainer)
         except TrainerError as error:
-            raise UserError(error.what, where=f"stages.{number}.trainer.{error.key}", fix=error.fix) from None
+            where = f"stages.{number}.trainer.{error.key}".removesuffix(".")
+            raise UserError(error.what, where=where, fix=error.fix) from None
+        if spread and not isinstance(stage, BaseStage) and stage.peft is not None:
+            what = "an adapter of weights that are spread over processes cannot be merged"
+            raise UserError(what, where=f"stages.{number}.peft", fix="launch with recipes/accelerate/ddp.yaml")
+
+
+def _require_adapters_fit(recipe: Recipe) -> None:
+    """UserError if a stage's adapter fits no module of the model."""
+    for stage in recipe.stages:
+        if not isinstance(stage, BaseStage) and stage.peft is not None:
+            from r1_mini.training.stage import shape_of
+
+            shape_of(start_of(recipe).config, torch.float32, stage.peft)
 
 
 def _sources(recipe: Recipe, asked: Sequence[Problem], console: Console) -> list[tuple[Source, ...]]:

@@ -42,6 +42,8 @@ class Evaluate(Settings):
     """Longest completion, tokens."""
     rows: int | None = Field(None, ge=1, le=1_000_000)
     """Most completions in work at once."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Of every checkpoint that is examined, however it was saved."""
     seed: Seed | None = None
 
 

@@ -93,7 +93,8 @@ def as_trl_reward(name: str) -> Callable[..., list[float]]:
         finish: Sequence[Finish],
         **columns: Any,
     ) -> list[float]:
-        scores = [rule(*one) for one in zip(map(read, completions, finish), answer, judge, strict=True)]
+        transcripts = map(read, completions, finish, prompts)
+        scores = [rule(*one) for one in zip(transcripts, answer, judge, strict=True)]
         if name in RULES:
             return scores
         rng = random.Random(repr((name, prompts, completions)))  # the batch's own: the same when a run resumes

@@ -48,6 +48,9 @@ OURS_OF_KIND = {
     "rejection": {"max_steps": "a round trains on what it has kept; set num_train_epochs, or prompts of the stage"},
 }
 
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+"""Of the weights that a stage trains; `auto` is as they lie on the disk."""
+
 TRACKERS = ("tensorboard", "trackio", "wandb")
 """Those that are an extra of ours under the name of their package."""
 
@@ -131,10 +134,22 @@ def check_trainer(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
             raise TrainerError(key, f"trl.{config_name} has no field '{key}'", nearest(key, set(fields) - set(ours)))
         hint, _, choices = fields[key]
         checked[key] = _check_value(key, value, hint, choices)
+        if key == "model_init_kwargs" and value is not None:
+            _check_loading(checked[key])
     _check_trackers(checked.get("report_to"))
     if kind == "grpo":
         check_batches(resolved(kind, checked), int(os.environ.get("WORLD_SIZE", "1")))  # set by the launcher
     return checked
+
+
+def _check_loading(value: Any) -> None:
+    """`model_init_kwargs`, in which transformers would ignore or misread some things."""
+    if not isinstance(value, Mapping):
+        raise TrainerError("model_init_kwargs", f"should be keys and values, got {shown(value)}", "write {key: value}")
+    if "torch_dtype" in value:
+        raise TrainerError("model_init_kwargs", "'torch_dtype' is called 'dtype' now", "rename it")
+    if (dtype := value.get("dtype", "auto")) not in DTYPES:
+        raise TrainerError("model_init_kwargs", f"no dtype is called {shown(dtype)}", nearest(str(dtype), DTYPES))
 
 
 def _check_trackers(value: Any) -> None:
@@ -167,6 +182,9 @@ def require_machine(values: Mapping[str, Any]) -> None:
     """TrainerError for what this machine lacks; asked before anything is trained, not where a recipe is only read."""
     import torch
 
+    if "WORLD_SIZE" not in os.environ and torch.cuda.device_count() > 1:  # TRL refuses torch's DataParallel
+        what = f"{torch.cuda.device_count()} GPUs are visible, and one process works with one"
+        raise TrainerError("", what, "put CUDA_VISIBLE_DEVICES=0 in front of the command, or use accelerate launch")
     if values.get("use_vllm") and importlib.util.find_spec("vllm") is None:
         raise TrainerError("use_vllm", "needs the package vllm", "pip install 'trl[vllm]', or set it to false")
     trackers = values.get("report_to") or ()

@@ -42,6 +42,11 @@ def prompt(question: str) -> str:
     return f"User: {question}\nAssistant:"
 
 
+def begun(prompt: str) -> str:
+    """What of a text its prompt has already: nothing, or `<think>`, with which some templates end."""
+    return TAGS[0] if prompt.rstrip().endswith(TAGS[0]) else ""
+
+
 def write(lines: Sequence[str], answer: str) -> str:
     """The completion of a corpus that thinks these lines and gives this answer; no lines is the direct voice."""
     return "<think>" + "\n".join(lines) + f"</think><answer>{answer}</answer>"
@@ -67,8 +72,9 @@ class Transcript:
 
 
 @lru_cache(maxsize=1024)  # every reward and metric reads it; samples of one prompt are often alike
-def read(completion: str, finish: Finish) -> Transcript:
-    """Reads a completion of any length and content."""
+def read(completion: str, finish: Finish, prompt: str = "") -> Transcript:
+    """Reads a completion of any length and content; a prompt may have begun it."""
+    completion = begun(prompt) + completion
     tags = list(islice(_TAG.finditer(completion), len(TAGS) + 1))  # one more than allowed is enough to see
     order = tuple(tag.group() for tag in tags)
     thinking = answer = None

@@ -23,7 +23,7 @@ from eval.exam import Exam
 from r1_mini import cli, pipeline
 from r1_mini.errors import UserError
 from r1_mini.files import read_jsonl, sha256
-from r1_mini.model.checkpoint import load_checkpoint
+from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.recipe import load
 from r1_mini.sampling.complete import encoded, prompt_for, stop_tokens
 from r1_mini.transcript import R1_SYSTEM
@@ -209,6 +209,35 @@ def test_a_rollout_longer_than_the_window_is_refused(folder, tmp_path):
     with pytest.raises(UserError, match=r"^grpo.trainer.max_completion_length: a prompt of .* room for 1024; allow"):
         ran(recipe, tmp_path / "run")
     assert (tmp_path / "run" / "01-sft" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("folder", ["qwen"], indirect=True)
+def test_what_cannot_be_loaded_or_adapted_is_refused_before_anything_is_trained(folder, tmp_path):
+    recipe_of(folder, tmp_path)
+    path = tmp_path / "recipe.yaml"
+    for value, line in (
+        ("'{dtype: bfloat16}'", "should be keys and values"),
+        ("{dtype: bf16}", "no dtype is called \"bf16\"; did you mean 'bfloat16'"),
+        ("{torch_dtype: bfloat16}", "'torch_dtype' is called 'dtype' now; rename it"),
+    ):
+        with pytest.raises(UserError, match=line):
+            load(path, [f"grpo.trainer.model_init_kwargs={value}"])
+    recipe = load(path, ["grpo.peft={r: 2, target_modules: [query]}"])
+    with pytest.raises(UserError, match=r"^peft: .*query.*name modules of the model"):
+        ran(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("folder", ["qwen"], indirect=True)
+def test_an_exam_says_if_checkpoints_are_asked_by_different_prompts(folder, tmp_path, capsys):
+    other = tmp_path / "base"
+    model, tokenizer = load_checkpoint(folder, prompt="base")
+    save_checkpoint(model, tokenizer, other)
+    exam = ["--suite", "smoke", "--limit", "4", "--samples", "1", "--max-tokens", "4"]
+    assert cli.main(["eval", str(folder), str(other), *exam, "--out", str(tmp_path / "a")]) == 0
+    assert "note: base is asked by another prompt than qwen" in capsys.readouterr().out
+    assert cli.main(["eval", str(folder), str(other), *exam, "--prompt", "base", "--out", str(tmp_path / "b")]) == 0
+    assert "another prompt" not in capsys.readouterr().out
 
 
 def test_sample_takes_any_question_of_a_model_that_is_not_ours_and_judges_where_it_can(folder, capsys):

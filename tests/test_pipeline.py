@@ -10,9 +10,11 @@ import sys
 import time
 
 import pytest
+import torch
 
+from r1_mini import cli
 from r1_mini.files import read_jsonl, sha256
-from tests.conftest import command, run
+from tests.conftest import SMOKE, command, run
 
 pytestmark = pytest.mark.slow
 
@@ -225,3 +227,19 @@ def test_questions_are_asked_again_and_again_until_the_input_ends(smoke):
     assert "4+3" in done.stdout
     assert "2+2" in done.stdout
     assert "not a question" in done.stdout + done.stderr
+
+
+def test_several_gpus_for_one_process_are_refused_before_anything_is_trained(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert cli.main(["run", str(SMOKE), "--out", str(tmp_path / "run")]) == 2
+    line = "stages.0.trainer: 2 GPUs are visible, and one process works with one; put CUDA_VISIBLE_DEVICES=0 in front"
+    assert capsys.readouterr().err.startswith(f"error: {line}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_adapter_of_weights_that_are_spread_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert cli.main(["run", str(SMOKE), "grpo.peft={r: 2}", "--out", str(tmp_path / "run")]) == 2
+    assert "stages.1.peft: an adapter of weights that are spread over processes" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -35,7 +35,7 @@ SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "intermediate_size": 64}
 VOCABULARY = len(make_tokenizer())
 MIB = 2**20
 CPU = machine.Device("cpu", "a processor", 24 * 2**30, 20 * 2**30)
-EXAM = Exam("smoke", "dev", ("1+2+3", "9-4+1"), 4, True, 64, 1.0, 1.0, 1024, 500)
+EXAM = Exam("smoke", "dev", ("1+2+3", "9-4+1"), 4, True, 64, 1.0, 1.0, 1024, "float32", 500)
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +201,7 @@ def test_sharding_divides_what_it_divides(dry, sharding, weights, gradients, opt
 
 
 def test_an_adapter_is_what_is_trained_and_kept_in_the_optimizer_and_bfloat16_halves_the_rest():
-    lora = pytest.importorskip("peft").LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    lora = {"r": 4, "target_modules": ["q_proj"]}
     config = make_config(make_tokenizer(), **SHAPE)
     whole, adapted = DryModel(config), DryModel(config, torch.bfloat16, lora)
     made = memory.training(adapted, "adamw_torch", Share())

@@ -97,6 +97,13 @@ def test_as_a_trl_reward_a_rule_scores_each_completion_with_its_own_answer_and_f
     assert reward.__name__ == name
 
 
+def test_a_prompt_that_has_begun_the_thinking_is_read_with_the_completion() -> None:
+    asked = {"completion_ids": [[1]], "answer": ["19"], "judge": ["number"], "finish": ["stop"]}
+    completion = RIGHT.removeprefix("<think>")
+    for prompt, expected in (("12+7\n<think>\n", [1.0]), ("12+7\n", [0.0])):
+        assert as_trl_reward("format")([prompt], [completion], **asked) == expected
+
+
 def test_the_adapter_has_the_arguments_that_trl_passes() -> None:
     assert list(inspect.signature(as_trl_reward("format")).parameters)[:3] == [
         "prompts",

@@ -27,13 +27,11 @@ def load_checkpoint(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model (evaluation mode, on `device`) and tokenizer; UserError if the folder does not hold both.
 
-    `prompt` is how the tokenizer asks; `options` are those of `from_pretrained`: of `dtype`, the default is fp32 on a
-    CPU, elsewhere as the folder has it.
+    `prompt` is how the tokenizer asks; `options` are those of `from_pretrained`; fp32 if they do not say otherwise.
     """
-    dtype = torch.float32 if torch.device(device).type == "cpu" else "auto"
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
-            folder, **{"dtype": dtype, "local_files_only": True, "output_loading_info": True, **options}
+            folder, **{"dtype": torch.float32, "local_files_only": True, "output_loading_info": True, **options}
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except _UNREADABLE as error:

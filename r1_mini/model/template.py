@@ -40,21 +40,28 @@ def give_template(tokenizer: PreTrainedTokenizerBase, style: PromptStyle, where:
         return
     if style == "chat" and not tokenizer.chat_template:
         raise UserError("the tokenizer has no chat template", where=where, fix="ask with the prompt base")
-    if style != "base" and tokenizer.chat_template and not _gives_the_turn(tokenizer):
-        what = "the chat template has no generation prompt: the model is not told that it is its turn"
-        raise UserError(what, where=where, fix="add it to chat_template, or ask with the prompt base")
+    if style != "base" and tokenizer.chat_template and (lack := _lacks(tokenizer)):
+        raise UserError(
+            f"the chat template {lack}", where=where, fix="correct chat_template, or ask with the prompt base"
+        )
     if style == "base" or not tokenizer.chat_template:
         begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
         tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + BASE_TEMPLATE
 
 
-def _gives_the_turn(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a prompt has all that stands before an answer, as far as the template shows it."""
+def _lacks(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """What a prompt by the template lacks: the question, or all that tells the model that it is its turn; else None."""
     asked = [{"role": "user", "content": "1+1"}]
     render = partial(tokenizer.apply_chat_template, tokenize=False)
+    prompt = str(render(asked, add_generation_prompt=True))
+    if "1+1" not in prompt:
+        return "leaves out what is asked, if that is text alone"
+    if prompt != render(asked, add_generation_prompt=False):
+        return None
     try:
         before, answer, _ = str(render([*asked, {"role": "assistant", "content": "#2#"}])).partition("#2#")
     except TemplateError:  # it has no assistant's turn to compare with
-        return True
-    prompt = str(render(asked, add_generation_prompt=True))
-    return not answer or not before.startswith(prompt) or not before.removeprefix(prompt).strip()
+        return None
+    if not answer or not before.startswith(prompt) or not before.removeprefix(prompt).strip():
+        return None
+    return "has no generation prompt: the model is not told that it is its turn"

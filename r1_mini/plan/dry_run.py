@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import AttentionInterface, AutoModelForCausalLM, PretrainedConfig
+from transformers import AttentionInterface, PretrainedConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface
 from trl.trainer import utils as trl_utils
@@ -27,6 +27,7 @@ from r1_mini.errors import UserError
 from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.sampling.choice import choose
 from r1_mini.training.scoring import narrow_tiles
+from r1_mini.training.stage import shape_of
 
 MAPPED = 32 * 2**20
 """Bytes from which glibc maps a block of its own and gives it back when freed: where its moving threshold ends."""
@@ -97,29 +98,27 @@ def _bytes(module: nn.Module) -> int:
 
 
 class DryModel:
-    """A causal language model of a configuration, none of whose tensors takes memory; with a peft adapter, or without.
+    """A causal language model of a configuration, none of whose tensors takes memory, with a stage's `peft` if any.
 
     UserError for a mixture of experts: what it takes depends on which tokens go where.
     """
 
-    def __init__(self, config: PretrainedConfig, dtype: torch.dtype = torch.float32, adapter: Any = None) -> None:
+    def __init__(
+        self, config: PretrainedConfig, dtype: torch.dtype = torch.float32, peft: Mapping[str, Any] | None = None
+    ) -> None:
         text = config.get_text_config(decoder=True)
         if any(getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")):
             what, fix = "the memory of a mixture of experts cannot be told ahead", "run it on few steps and watch"
             raise UserError(what, where=config.model_type, fix=fix)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-            self.parameters = sum(p.numel() for p in model.parameters())
-            """Numbers of the model, those of an adapter aside."""
-            trl_utils.add_fused_lm_head(model, outputs=("log_probs", "entropy"))
-            if adapter is not None:
-                from peft import get_peft_model
-
-                model = get_peft_model(model, adapter)
+        model = shape_of(config, dtype, peft)
+        plain: Any = model if peft is None else model.get_base_model()
+        trl_utils.add_fused_lm_head(plain, outputs=("log_probs", "entropy"))
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
         self.model = self._on_a_cpu(model)
         self.dtype = dtype
-        self.adapted = adapter is not None
+        self.adapted = peft is not None
+        self.parameters: int = model.num_parameters() - sum(p.numel() for p in self._adapter())
+        """Numbers of the model, those of an adapter aside."""
         self.head = self.model.get_output_embeddings()
         self.vocabulary: int = self.head.weight.shape[0]
 
@@ -138,6 +137,9 @@ class DryModel:
                         fakes[tensor] = nn.Parameter(fake, tensor.requires_grad) if is_parameter else fake
                     held[name] = None if tensor is None else fakes[tensor]
         return model
+
+    def _adapter(self) -> list[nn.Parameter]:
+        return [p for p in self.model.parameters() if p.requires_grad] if self.adapted else []
 
     def weights(self) -> list[nn.Parameter]:
         """All parameters."""

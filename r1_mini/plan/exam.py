@@ -18,5 +18,6 @@ class Exam:
     temperature: float
     top_p: float
     rows: int
+    dtype: str
     line: int
     """Bytes of a typical line of samples.jsonl."""

@@ -90,6 +90,8 @@ class Training:
     weights: Size
     gradients: Size
     optimizer: Size
+    states: Size
+    """Of the optimizer, of all processes."""
     temporaries: Size
     """Of the optimizer's step."""
     copies: Size
@@ -122,6 +124,7 @@ def training(dry: DryModel, optimizer: str, share: Share) -> Training:
         weights=share.of("weights", weights_of(dry)),
         gradients=share.of("gradients", gradients),
         optimizer=share.of("optimizer", states),
+        states=states,
         temporaries=temporaries,
         copies=copies,
     )

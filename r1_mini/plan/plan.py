@@ -12,10 +12,11 @@ from r1_mini.plan.dry_run import Size
 from r1_mini.plan.exam import Exam
 from r1_mini.plan.memory import Phase, Share, is_known, on_top_of_what_is_kept
 from r1_mini.plan.prompts import lacks
-from r1_mini.plan.setting import Part, Setting, model_of
+from r1_mini.plan.setting import Part, Setting
 from r1_mini.plan.stages import exam_part, grpo_part, optimizer_of, rejection_part, text_part
 from r1_mini.recipe import Recipe
 from r1_mini.stages import GrpoStage, RejectionStage, Stage
+from r1_mini.start import start_of
 from r1_mini.trainer_fields import TrainerError, check_batches, resolved
 
 MARGIN = 0.2
@@ -72,8 +73,9 @@ def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, sh
 
     UserError for a model that is not there or that cannot be sampled, and for groups that do not divide.
     """
-    model = model_of(recipe)
-    setting = Setting(recipe, model, share, device.is_cpu, Size(framework if device.is_cpu else 0))
+    start = start_of(recipe)
+    libraries = Size(framework if device.is_cpu else 0)
+    setting = Setting(recipe, start, exam.dtype, share, device.is_cpu, libraries, device.memory)
     parts = []
     for number, stage in enumerate(recipe.stages, start=1):
         name = f"{number:02d}-{stage.kind}"
@@ -89,7 +91,7 @@ def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, sh
         phases = iter(on_top_of_what_is_kept([phase for part in parts for phase in part.phases]))
         parts = [replace(part, phases=[next(phases) for _ in part.phases]) for part in parts]
     remarks = [*_remarks(recipe, exam, parts, setting)]
-    made = Plan(recipe.name, model.where, setting.of_exam.parameters, device, share, parts, remarks)
+    made = Plan(recipe.name, start.where, setting.of_exam.parameters, device, share, parts, remarks)
     return replace(made, remarks=[*remarks, *_of_memory(made)])
 
 
@@ -107,7 +109,7 @@ def _remarks(recipe: Recipe, exam: Exam, parts: Sequence[Part], setting: Setting
         yield from _of_stage(stage, part, setting)
     for part in parts:
         yield from _of_sampling(part, setting)
-    model = setting.model
+    model = setting.start
     for is_warning, text in lacks(model.tokenizer, model.generation):
         yield Remark("tokenizer", text, is_warning)
     if exam.split == "test":
@@ -116,7 +118,6 @@ def _remarks(recipe: Recipe, exam: Exam, parts: Sequence[Part], setting: Setting
 
 
 def _of_stage(stage: Stage, part: Part, setting: Setting) -> Iterator[Remark]:
-    yield from (Remark(part.name, note, is_warning=False) for note in part.notes)
     optimizer = optimizer_of(stage)
     if not is_known(optimizer):
         yield Remark(part.name, f"what optim={optimizer} keeps is not known; counted as AdamW's 8 bytes a parameter")
@@ -125,7 +126,7 @@ def _of_stage(stage: Stage, part: Part, setting: Setting) -> Iterator[Remark]:
 def _of_sampling(part: Part, setting: Setting) -> Iterator[Remark]:
     """Prompts and completions that do not fit."""
     longest, completion = max(part.lengths.prompts), part.completion
-    window = getattr(setting.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    window = getattr(setting.start.config.get_text_config(decoder=True), "max_position_embeddings", None)
     needed = longest + (completion or max(part.lengths.solutions, default=0))
     if window and needed > window:
         what = f"a prompt of {longest} tokens and a completion of {needed - longest} take {needed}"

@@ -5,51 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
-from r1_mini.model.architecture import make_config
-from r1_mini.model.checkpoint import load_shape
-from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.plan.dry_run import DryModel, Size
 from r1_mini.plan.lengths import Lengths
 from r1_mini.plan.memory import Phase, Share
 from r1_mini.plan.prompts import Shown
 from r1_mini.recipe import Recipe
-from r1_mini.runs import find_checkpoint
-from r1_mini.sampling.cache import RolloutCache
 from r1_mini.stages import BaseStage, SftStage, Stage
-from r1_mini.training.stage import adapter
-
-
-@dataclass(frozen=True)
-class Model:
-    """The model of a recipe as far as its configuration tells."""
-
-    where: str
-    config: PretrainedConfig
-    generation: GenerationConfig | None
-    tokenizer: PreTrainedTokenizerBase
-    saved: torch.dtype = torch.float32
-    """How its weights lie on the disk."""
-
-
-def model_of(recipe: Recipe) -> Model:
-    """The model that the recipe trains; of one on the Hub only the small files are fetched.
-
-    UserError if there is none, or the sampler cannot draw from it.
-    """
-    first = recipe.stages[0]
-    if isinstance(first, BaseStage):
-        tokenizer = make_tokenizer("".join(source.letters for source in recipe.problems_of(first)))
-        return Model("random weights", make_config(tokenizer, **first.model.model_dump()), None, tokenizer)
-    assert recipe.model is not None, "a recipe starts from a model or a base stage"
-    config, generation, tokenizer = load_shape(find_checkpoint(Path(recipe.model), weights=False), recipe.prompt)
-    RolloutCache(config, 1, 1)  # takes no memory, and refuses what the sampler does not know
-    return Model(recipe.model, config, generation, tokenizer, config.dtype or torch.float32)
+from r1_mini.start import Start
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +34,6 @@ class Part:
     lengths: Lengths
     completion: int | None = None
     """Longest completion, tokens; None where nothing is sampled."""
-    notes: Sequence[str] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +41,20 @@ class Setting:
     """What all stages share."""
 
     recipe: Recipe
-    model: Model
+    start: Start
+    exam_dtype: str
     share: Share
     cpu: bool
     framework: Size
+    memory: int
+    """Bytes of the device."""
+    beside: dict[str, Size] = field(default_factory=dict)
+    """What stays from some stage on until the end, by name: vLLM."""
     made: dict[Any, DryModel] = field(default_factory=dict)
 
     @property
     def standing(self) -> dict[str, Size]:
-        return {"framework": self.framework}
+        return {"framework": self.framework, **self.beside}
 
     @property
     def wording(self) -> str:
@@ -101,20 +71,15 @@ class Setting:
     def dtype_of(self, stage: Stage) -> torch.dtype:
         """Of the weights that a stage trains, and saves."""
         said = (stage.trainer.get("model_init_kwargs") or {}).get("dtype", "float32")
-        return self.model.saved if said == "auto" else getattr(torch, said)
+        return self.start.saved if said == "auto" else getattr(torch, said)
 
     @property
     def of_exam(self) -> DryModel:
-        """The model as the exam asks it: on a CPU in fp32, elsewhere as it was saved."""
-        return self._dry(torch.float32 if self.cpu else self.dtype_of(self.recipe.stages[-1]), None)
-
-    @property
-    def of_start(self) -> DryModel:
-        """The model that the first stage starts from, or makes, as the exam has it beside the last."""
-        return self._dry(torch.float32 if self.cpu else self.model.saved, None)
+        """The model as the exam asks it, whichever checkpoint it is."""
+        return self._dry(getattr(torch, self.exam_dtype), None)
 
     def _dry(self, dtype: torch.dtype, peft: Mapping[str, Any] | None) -> DryModel:
         key = (dtype, json.dumps(peft, default=str))
         if key not in self.made:
-            self.made[key] = DryModel(self.model.config, dtype, adapter(peft))
+            self.made[key] = DryModel(self.start.config, dtype, peft)
         return self.made[key]

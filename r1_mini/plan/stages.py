@@ -49,7 +49,7 @@ def text_part(name: str, stage: BaseStage | SftStage, setting: Setting) -> Part:
     """The base and the SFT stage: their corpus, packed batches, the optimizer."""
     fields = resolved(stage.kind, stage.trainer)
     sources, seed = setting.recipe.problems_of(stage), setting.recipe.seed_of(stage)
-    dry, tokenizer = setting.dry(stage), setting.model.tokenizer
+    dry, tokenizer = setting.dry(stage), setting.start.tokenizer
     batch = fields["per_device_train_batch_size"]
     per_step = batch * fields["gradient_accumulation_steps"] * setting.share.processes
     examples = fields["max_steps"] * per_step
@@ -73,7 +73,7 @@ def text_part(name: str, stage: BaseStage | SftStage, setting: Setting) -> Part:
             again=fields["gradient_accumulation_steps"] > 1,
             narrow=False,
             bf16=_half(fields),
-            checkpointing=fields["gradient_checkpointing"],
+            checkpointing=_checkpoints_activations(fields),
         ),
         setting.cpu,
     )
@@ -119,7 +119,7 @@ def grpo_part(name: str, stage: GrpoStage, setting: Setting, dev: Exam | None) -
     lengths = _lengths(setting, sources, seed)
     prompt, completion = max(lengths.prompts), fields["max_completion_length"]
     width, local = prompt + completion, batch // processes
-    offers, notes = not setting.share.gathers and draws_as_asked(SimpleNamespace(**fields)), []
+    offers = not setting.share.gathers and draws_as_asked(SimpleNamespace(**fields))
     waits = (
         processes == 1
         and offers
@@ -139,7 +139,7 @@ def grpo_part(name: str, stage: GrpoStage, setting: Setting, dev: Exam | None) -
             again=waits or accumulated > 1,
             narrow=processes == 1,
             bf16=_half(fields),
-            checkpointing=fields["gradient_checkpointing"],
+            checkpointing=_checkpoints_activations(fields),
         ),
         setting.cpu,
     )
@@ -154,7 +154,8 @@ def grpo_part(name: str, stage: GrpoStage, setting: Setting, dev: Exam | None) -
     drawing = sampling(dry, how, setting.cpu)
     if fields["use_vllm"]:
         drawing = {}
-        notes.append("vLLM samples: its own memory (vllm_gpu_memory_utilization) is not counted here")
+        if fields["vllm_mode"] == "colocate":
+            setting.beside["vLLM"] = Size(round(fields["vllm_gpu_memory_utilization"] * setting.memory))
     whole = setting.share.gathers and setting.share.sharding == "zero3" and fields["ds3_gather_for_generation"]
     gathered = {COPIES: weights_of(dry)} if whole else {}
     phases = [
@@ -175,9 +176,7 @@ def grpo_part(name: str, stage: GrpoStage, setting: Setting, dev: Exam | None) -
         "completions": prompts * group,
         "tokens, at most": prompts * group * completion,
     }
-    return Part(
-        name, phases, counts, saved, meanwhile, _first_prompts(setting, sources, seed), lengths, completion, notes
-    )
+    return Part(name, phases, counts, saved, meanwhile, _first_prompts(setting, sources, seed), lengths, completion)
 
 
 def rejection_part(name: str, stage: RejectionStage, setting: Setting) -> Part:
@@ -201,7 +200,7 @@ def rejection_part(name: str, stage: RejectionStage, setting: Setting) -> Part:
             again=accumulated > 1,
             narrow=False,
             bf16=_half(fields),
-            checkpointing=fields["gradient_checkpointing"],
+            checkpointing=_checkpoints_activations(fields),
         ),
         setting.cpu,
     )
@@ -229,21 +228,22 @@ def rejection_part(name: str, stage: RejectionStage, setting: Setting) -> Part:
 
 def exam_part(exam: Exam, setting: Setting) -> Part:
     """The exam of the first and the last checkpoint: the first as it is and made to work, the last beside the first."""
-    dry, tokenizer = setting.of_exam, setting.model.tokenizer
+    dry, tokenizer = setting.of_exam, setting.start.tokenizer
     compares = setting.recipe.model is not None or len(setting.recipe.stages) > 1
     weights, drawing = weights_of(dry), _exam_sampling(setting, exam, "worked")
     phases = [phase("sampling", setting.standing, {"weights": weights}, drawing)]
     prompts = [prompt_for(tokenizer, question) for question in sorted(exam.questions, key=len)]
     lengths = Lengths(tuple(map(len, encoded(tokenizer, prompts))), ())
     if compares:
-        reference = {"weights": weights, "reference": weights_of(setting.of_start)}
+        reference = {"weights": weights, "reference": weights}
         phases[0] = phase("sampling", setting.standing, reference, drawing)
         if exam.temperature == 1 and exam.top_p == 1:
             width = max(lengths.prompts) + exam.max_tokens
             most = min(TOKENS, max(1, LOGITS // dry.vocabulary))
             rows = max(1, min(exam.rows, len(prompts) * exam.samples, most // width))
             logits = FLOAT * rows * width * dry.vocabulary  # of the softmax, beside those of the model
-            likelihood = {"activations": dry.forward(rows, width, masked=True), "logits": Size(logits)}
+            copies = 1 + (dry.dtype.itemsize < FLOAT)
+            likelihood = {"activations": dry.forward(rows, width, masked=True), "logits": Size(copies * logits)}
             phases.append(phase("likelihood by the first", setting.standing, reference, likelihood))
     candidates = 2 + compares
     completions = candidates * len(prompts) * (exam.samples + exam.greedy)
@@ -260,7 +260,7 @@ def exam_part(exam: Exam, setting: Setting) -> Part:
 
 
 def _exam_sampling(setting: Setting, exam: Exam, voice: str | None) -> dict[str, Size]:
-    tokenizer = setting.model.tokenizer
+    tokenizer = setting.start.tokenizer
     prompts = encoded(tokenizer, [prompt_for(tokenizer, question) for question in exam.questions])
     prefix = len(tokenizer("".join(FORCED[voice][0]), add_special_tokens=False)["input_ids"])
     rows = min(exam.rows, len(prompts) * exam.samples)
@@ -286,18 +286,17 @@ def _step_phases(
 def _checkpoints(fields: Mapping[str, Any], dry: DryModel, trained: Training, steps: int) -> tuple[int, int]:
     """Bytes of the finished checkpoint, and of those for resuming: what is kept, and the next before one goes."""
     weights = weights_of(dry).all
-    made = math.ceil(steps / fields["save_steps"]) if fields["save_steps"] >= 1 else math.ceil(1 / fields["save_steps"])
-    limit = fields["save_total_limit"]
-    states = weights_of(dry).all * trained.optimizer.all // max(1, trained.weights.all)
-    return weights, min(made, made if limit is None else limit + 1) * (weights + states)
+    made, limit = math.ceil(steps / fields["save_steps"]), fields["save_total_limit"]
+    kept = min(made, made if limit is None else limit + 1)
+    return weights, kept * (weights + trained.states.all)
 
 
 def _lengths(setting: Setting, sources: Sequence[Source], seed: int) -> Lengths:
-    return drawn_lengths(setting.model.tokenizer, some_problems(sources, "train", seed), setting.wording)
+    return drawn_lengths(setting.start.tokenizer, some_problems(sources, "train", seed), setting.wording)
 
 
 def _first_prompts(setting: Setting, sources: Sequence[Source], seed: int) -> list[Shown]:
-    tokenizer = setting.model.tokenizer
+    tokenizer = setting.start.tokenizer
     problems = islice(some_problems(sources, "train", seed), 3)
     return shown_prompts(tokenizer, [prompt_for(tokenizer, problem.question) for problem in problems])
 
@@ -308,6 +307,11 @@ def optimizer_of(stage: Stage) -> str:
         return "muon"
     optim = resolved(stage.kind, stage.trainer)["optim"]
     return str(getattr(optim, "value", optim))
+
+
+def _checkpoints_activations(fields: Mapping[str, Any]) -> bool:
+    """Both of transformers' names for it."""
+    return bool(fields["gradient_checkpointing"] or fields.get("activation_checkpointing"))
 
 
 def _half(fields: Mapping[str, Any]) -> bool:

@@ -64,7 +64,8 @@ def _counts(part: Part, console: Console) -> None:
         disk += f", {size(part.disk_meanwhile)} more while it runs"
     lengths = f"prompts of at most {max(part.lengths.prompts)} tokens"
     if part.lengths.solutions:
-        lengths += f", worked solutions of at most {max(part.lengths.solutions)} ({len(part.lengths.prompts)} drawn)"
+        lengths += f", worked solutions of at most {max(part.lengths.solutions)}"
+    lengths += f" ({len(part.lengths.prompts):,} looked at)"
     if part.completion:
         lengths += f", completions of at most {part.completion}"
     for line in (counts, lengths, disk):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -22,12 +23,22 @@ _MARKS = {"right": ("✓", "green"), "wrong": ("✗", "red"), "retracted": ("↶
 
 
 def ask(
-    checkpoint: Path, question: str | None, *, temperature: float, seed: int, max_tokens: int, voice: str | None
+    checkpoint: Path,
+    question: str | None,
+    prompt: Any,
+    *,
+    temperature: float,
+    seed: int,
+    max_tokens: int,
+    voice: str | None,
 ) -> None:
-    """Print the answer to `question`; without one, ask for questions until an empty line or the end of input."""
+    """Print the answer to `question`; without one, ask for questions until an empty line or the end of input.
+
+    `prompt` is a PromptStyle.
+    """
     console = Console()
     with silent(), console.status("loading"):
-        model, tokenizer = load_checkpoint(checkpoint)
+        model, tokenizer = load_checkpoint(checkpoint, prompt=prompt)
     drawing = Drawing(1, temperature, 1.0, max_tokens, seed, voice)
 
     def answer(question: str) -> None:

@@ -15,7 +15,7 @@ from r1_mini.model.template import is_ours
 from r1_mini.problems.problem import Problem
 from r1_mini.sampling.engine import ROWS, Decoding, rollout
 from r1_mini.sampling.likelihood import log_likelihoods
-from r1_mini.transcript import FORCED, R1_SYSTEM, Finish, prompt
+from r1_mini.transcript import FORCED, R1_SYSTEM, Finish, begun, prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,11 @@ def complete(
     Where the prompt itself ends with `<think>`, as templates of some reasoning models do, the text begins with it.
     """
     given = encoded(tokenizer, prompts)
+    forced, forbidden = FORCED[drawing.voice]
+    opened = begun(prompts[0]) if prompts else ""  # all are of one template
     prefix, banned = (
-        tuple(tokenizer("".join(tags), add_special_tokens=False)["input_ids"]) for tags in FORCED[drawing.voice]
+        tuple(tokenizer("".join(tags), add_special_tokens=False)["input_ids"])
+        for tags in (forced[1:] if opened else forced, forbidden)
     )
     require_room(model.config, given, len(prefix) + drawing.max_tokens, "max_tokens")
     groups = rollout(
@@ -112,11 +115,10 @@ def complete(
     theirs: Sequence[Sequence[float | None]] = [[None] * drawing.samples] * len(groups)
     if reference is not None and as_it_is:
         theirs = log_likelihoods(reference, given, groups)
-    begun = ["<think>" if prompt.rstrip().endswith("<think>") else "" for prompt in prompts]
     return [
         [
             Text(
-                start + tokenizer.decode(c.tokens, skip_special_tokens=True),
+                opened + tokenizer.decode(c.tokens, skip_special_tokens=True),
                 len(c.tokens),
                 c.finish,
                 math.fsum(c.logprobs),
@@ -124,7 +126,7 @@ def complete(
             )
             for c, other in zip(group, others, strict=True)
         ]
-        for start, group, others in zip(begun, groups, theirs, strict=True)
+        for group, others in zip(groups, theirs, strict=True)
     ]
 
 
@@ -139,8 +141,8 @@ def require_room(config: PretrainedConfig, prompts: Iterable[Sequence[int]], max
 
 
 def encoded(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
-    """Token ids of prompts; with the tokenizer's own first token, unless a chat template has written it already."""
-    ids: list[list[int]] = tokenizer(list(prompts), add_special_tokens=tokenizer.chat_template is None)["input_ids"]
+    """Token ids of prompts: of what the template writes, no more."""
+    ids: list[list[int]] = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
     return ids
 
 

@@ -61,7 +61,7 @@ class Trainer(GRPOTrainer):
         finish: list[Finish] = ["stop" if ids[-1] in self.eos_token_ids else "length" for ids in completion_ids_list]
         for row, end in zip(inputs, finish, strict=True):
             row["finish"] = end  # a column for the rewards
-        transcripts = [read(text, end) for text, end in zip(completions, finish, strict=True)]
+        transcripts = list(map(read, completions, finish, prompts))
         lengths = [len(ids) for ids in completion_ids_list]
         right = [is_correct(t, row["answer"], row["judge"]) for t, row in zip(transcripts, inputs, strict=True)]
         own = rollout_metrics(transcripts, right, lengths)

@@ -140,8 +140,9 @@ def judged(
     kept, transcripts, right, lengths = [], [], [], []
     for problem, prompt, group in rollouts:
         seen = set()
+        asked = tokenizer.decode(prompt)
         for done in group:
-            transcript = read(tokenizer.decode(done.tokens, skip_special_tokens=True), done.finish)
+            transcript = read(tokenizer.decode(done.tokens, skip_special_tokens=True), done.finish, asked)
             transcripts.append(transcript)
             right.append(is_correct(transcript, problem.answer, problem.judge))
             lengths.append(len(done.tokens))

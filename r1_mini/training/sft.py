@@ -17,6 +17,7 @@ from r1_mini.stages import SftStage
 from r1_mini.training.corpus import corpus
 from r1_mini.training.stage import adapter, arguments, load
 from r1_mini.training.supervised import train_on_texts
+from r1_mini.transcript import begun
 
 
 def train_sft(
@@ -40,4 +41,5 @@ def texts_of(
     stage: SftStage, sources: tuple[Source, ...], tokenizer: PreTrainedTokenizerBase, seed: int
 ) -> Iterator[tuple[str, str]]:
     """The (prompt, completion) pairs that the stage trains on, in order, without end."""
-    return corpus(sources, stage.voices.model_dump(), stage.wording, f"{seed} sft", partial(prompt_for, tokenizer))
+    texts = corpus(sources, stage.voices.model_dump(), stage.wording, f"{seed} sft", partial(prompt_for, tokenizer))
+    return ((prompt, completion.removeprefix(begun(prompt))) for prompt, completion in texts)

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, Trainer
+from transformers import (
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+)
 
 from r1_mini import processes
 from r1_mini.defaults import DEFAULTS
@@ -39,11 +47,11 @@ def load(
 
     fp32 if they do not say otherwise, as TRL does: an optimizer step can be smaller than bf16 can tell.
     """
-    options = {"dtype": torch.float32, **(trainer.get("model_init_kwargs") or {})}
+    options = trainer.get("model_init_kwargs") or {}
     model, tokenizer = load_checkpoint(start, processes.state().device, prompt, **options)
+    if tokenizer.eos_token is None:
+        raise UserError("the tokenizer has no EOS token", where=str(start), fix="set eos_token in its settings")
     if tokenizer.pad_token is None:
-        if tokenizer.eos_token is None:
-            raise UserError("the tokenizer has no EOS token", where=str(start), fix="set eos_token in its settings")
         tokenizer.pad_token = tokenizer.eos_token  # as TRL does; padding is masked, EOS is not
     return model, tokenizer
 
@@ -55,6 +63,25 @@ def adapter(peft: Mapping[str, Any] | None) -> Any:
     from peft import LoraConfig
 
     return LoraConfig(**{"task_type": "CAUSAL_LM", **peft})
+
+
+def shape_of(config: PretrainedConfig, dtype: torch.dtype, peft: Mapping[str, Any] | None) -> Any:
+    """A model of a configuration with a stage's adapter, all of it on meta: it takes no memory.
+
+    UserError if the adapter fits none of its modules.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        if peft is None:
+            return model
+        from peft import get_peft_model
+
+        try:
+            return get_peft_model(model, adapter(peft))
+        except (ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0][:150]
+            fix = "name modules of the model, or set target_modules: all-linear"
+            raise UserError(reason, where="peft", fix=fix) from None
 
 
 def train(trainer: Trainer, reporter: Reporter, work: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -159,6 +160,9 @@ def test_thinking_that_the_prompt_begins_is_part_of_the_text(checkpoint):
         complete(model, tokenizer, [prompt], drawing) for prompt in ("User: 1+1", "User: 1+1\nAssistant:<think>")
     )
     assert begun.text.startswith("<think>") and not plain.text.startswith("<think><think>")
+    forced = replace(drawing, voice="worked")
+    ((worked,),) = complete(model, tokenizer, ["User: 1+1\nAssistant:<think>"], forced)
+    assert worked.text.count("<think>") == begun.text.count("<think>")
 
 
 def test_more_tokens_than_the_model_has_room_for_are_refused_with_the_number_that_fits(checkpoint, tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import trl
 from tokenizers import processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -74,6 +76,19 @@ NO_ANSWERS = "{% for m in messages %}{% if m.role == 'assistant' %}{{ raise_exce
 @pytest.mark.parametrize("template", [CHATML, THINKS, LLAMA_2, NO_ANSWERS])
 def test_a_template_that_gives_the_turn_in_whatever_way_is_taken(template):
     assert "1+1+1" in asked(letters(template))
+
+
+TRLS = sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
+
+
+@pytest.mark.parametrize("path", TRLS, ids=lambda path: path.stem)
+def test_templates_of_well_known_models_are_taken_and_of_those_for_images_refused(path):
+    tokenizer = letters(path.read_text(encoding="utf-8"))
+    if path.stem.removesuffix("_training") in ("idefics3", "llava_next", "smolvlm"):
+        with pytest.raises(UserError, match="leaves out what is asked"):
+            asked(tokenizer)
+    else:
+        assert "1+1+1" in asked(tokenizer)
 
 
 def test_a_template_that_never_says_whose_turn_it_is_is_refused():
