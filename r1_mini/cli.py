@@ -147,7 +147,7 @@ def sample(
 
     from r1_mini.sampling.ask import ask
 
-    ask(folder, question, prompt, temperature=temperature, seed=seed, max_tokens=max_tokens, voice=voice)
+    ask(folder, question, temperature=temperature, seed=seed, max_tokens=max_tokens, voice=voice, prompt=prompt)
 
 
 @app.command(

@@ -81,8 +81,8 @@ def test_sample_hands_its_options_to_ask(tmp_path: Path, monkeypatch: pytest.Mon
     assert cli.main(["sample", str(tmp_path), "12+7", "--seed", "5", "--voice", "worked", "--max-tokens", "9"]) == 0
     assert cli.main(["sample", str(tmp_path), "--temperature", "0"]) == 0
     assert calls == [
-        ((tmp_path, "12+7"), {"temperature": 1.0, "seed": 5, "max_tokens": 9, "voice": "worked"}),
-        ((tmp_path, None), {"temperature": 0.0, "seed": 0, "max_tokens": 160, "voice": None}),
+        ((tmp_path, "12+7"), {"temperature": 1.0, "seed": 5, "max_tokens": 9, "voice": "worked", "prompt": "auto"}),
+        ((tmp_path, None), {"temperature": 0.0, "seed": 0, "max_tokens": 160, "voice": None, "prompt": "auto"}),
     ]
 
 

@@ -25,12 +25,12 @@ _MARKS = {"right": ("✓", "green"), "wrong": ("✗", "red"), "retracted": ("↶
 def ask(
     checkpoint: Path,
     question: str | None,
-    prompt: Any,
     *,
     temperature: float,
     seed: int,
     max_tokens: int,
     voice: str | None,
+    prompt: Any,
 ) -> None:
     """Print the answer to `question`; without one, ask for questions until an empty line or the end of input.
 
