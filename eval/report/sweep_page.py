@@ -37,13 +37,15 @@ def render(summary: Mapping[str, Any], curves: Curves) -> str:
         lstrip_blocks=True,
     )
     best = summary["settings"][0]
-    curves = {setting["name"]: curves[setting["name"]] for setting in summary["settings"]}  # one order, one color
+    summary, names = sweep_words.shortened(summary)
+    curves = {short: curves[name] for name, short in names.items()}  # one order, one color
     html: str = environment.get_template("sweep.html.jinja").render(
         summary=summary,
         exam=sweep_words.exam(summary),
         headline=sweep_words.verdict(summary),
         headings=sweep_words.headings(summary),
         rows=sweep_words.rows(summary),
+        names={short: name for name, short in names.items() if short != name},
         sentences=sweep_words.sentences(summary)[1:],
         points=points(summary),
         depths=depths(summary),

@@ -9,6 +9,20 @@ from eval.report.words import signed, with_interval
 from eval.samples import VOICES
 
 Summary = Mapping[str, Any]
+LONGEST_NAME = 40
+
+
+def shortened(summary: Summary) -> tuple[Summary, dict[str, str]]:
+    """The summary with settings called by their rank where names are too long to stand in a sentence, and name -> rank.
+
+    Those that are in no table keep their names. Where no name is long: the summary as it is, every name for itself.
+    """
+    names = [setting["name"] for setting in summary["settings"]]
+    if max(map(len, names)) <= LONGEST_NAME:
+        return summary, {name: name for name in names}
+    ranks = {name: f"#{rank}" for rank, name in enumerate(names, start=1)}
+    settings = [{**setting, "name": ranks[setting["name"]]} for setting in summary["settings"]]
+    return {**summary, "settings": settings, "default": ranks[summary["default"]]}, ranks
 
 
 def exam(summary: Summary) -> str:

@@ -244,6 +244,7 @@ def _ends(interval: Mapping[str, float]) -> list[float]:
 
 def show(summary: Mapping[str, Any], console: Console) -> None:
     """The table and the verdict, for the terminal."""
+    summary, names = sweep_words.shortened(summary)
     console.print(f"{summary['sweep']}: {sweep_words.exam(summary)}; percent [95% interval]", highlight=False)
     table = Table(box=box.SIMPLE_HEAD)
     shown = (0, 1, 4, 6)  # what 80 columns have room for; the page has all
@@ -254,5 +255,8 @@ def show(summary: Mapping[str, Any], console: Console) -> None:
     for row in sweep_words.rows(summary):
         table.add_row(*(Text(row[place]) for place in shown))
     console.print(table)
+    for name, short in names.items():
+        if short != name:
+            console.print(f"{short}: {name}", highlight=False, markup=False)
     for sentence in sweep_words.sentences(summary):
         console.print(sentence, highlight=False, markup=False)

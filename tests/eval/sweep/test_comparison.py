@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from eval.report import sweep_page
-from eval.report.sweep_words import sentences
+from eval.report.sweep_words import sentences, shortened
 from eval.sweep.comparison import compare_sweep, summarize
 from r1_mini.errors import UserError
 from tests.conftest import SMOKE
@@ -163,3 +163,21 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path):
         "error: sweep.yaml: space.grpo.trainer.beta.low: the range from 1 to 0 is empty; let low be less than high\n"
     )
     assert not (tmp_path / "runs").exists()
+
+
+def test_settings_with_long_names_are_called_by_their_rank_and_the_page_says_which_is_which(grid):
+    worker = start_worker(grid)
+    worker.join(120)
+    summary, curves = summarize(study_of(grid).folder)
+    assert shortened(summary) == (summary, {each["name"]: each["name"] for each in summary["settings"]})
+    long = {each["name"]: f"{each['name']}, and a good many other keys of the space" for each in summary["settings"]}
+    named = {
+        **summary,
+        "default": long[summary["default"]],
+        "settings": [{**each, "name": long[each["name"]]} for each in summary["settings"]],
+    }
+    ranked, ranks = shortened(named)
+    assert [each["name"] for each in ranked["settings"]] == [f"#{n}" for n in range(1, len(long) + 1)]
+    assert ranked["default"] == ranks[long[summary["default"]]]
+    page = sweep_page.render(named, {long[name]: curve for name, curve in curves.items()})
+    assert f"<li>#1: {named['settings'][0]['name']}</li>" in page
