@@ -165,10 +165,8 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_settings_with_long_names_are_called_by_their_rank_and_the_page_says_which_is_which(grid):
-    worker = start_worker(grid)
-    worker.join(120)
-    summary, curves = summarize(study_of(grid).folder)
+def test_settings_with_long_names_are_called_by_their_rank_and_the_page_says_which_is_which(finished):
+    summary, curves = summarize(finished)
     assert shortened(summary) == (summary, {each["name"]: each["name"] for each in summary["settings"]})
     long = {each["name"]: f"{each['name']}, and a good many other keys of the space" for each in summary["settings"]}
     named = {
