@@ -78,7 +78,7 @@ def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, sh
     setting = Setting(recipe, start, exam.dtype, share, device.is_cpu, libraries, device.memory)
     parts = []
     for number, stage in enumerate(recipe.stages, start=1):
-        name = f"{number:02d}-{stage.kind}"
+        name, setting = f"{number:02d}-{stage.kind}", setting.from_stage(stage)
         if isinstance(stage, GrpoStage):
             _check_groups(stage, number, share.processes)
             parts.append(grpo_part(name, stage, setting, dev.get(number)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,8 +14,9 @@ from r1_mini.plan.lengths import Lengths
 from r1_mini.plan.memory import Phase, Share
 from r1_mini.plan.prompts import Shown
 from r1_mini.recipe import Recipe
-from r1_mini.stages import BaseStage, SftStage, Stage
+from r1_mini.stages import BaseStage, GrpoStage, SftStage, Stage
 from r1_mini.start import Start
+from r1_mini.trainer_fields import resolved
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,22 @@ class Setting:
     framework: Size
     memory: int
     """Bytes of the device."""
-    beside: dict[str, Size] = field(default_factory=dict)
-    """What stays from some stage on until the end, by name: vLLM."""
+    vllm: Size = Size()
+    """What vLLM holds, from the stage that started it to the end."""
     made: dict[Any, DryModel] = field(default_factory=dict)
 
     @property
     def standing(self) -> dict[str, Size]:
-        return {"framework": self.framework, **self.beside}
+        return {"framework": self.framework, "vLLM": self.vllm}
+
+    def from_stage(self, stage: Stage) -> Setting:
+        """As it is from this stage on."""
+        if not isinstance(stage, GrpoStage):
+            return self
+        fields = resolved("grpo", stage.trainer)
+        if not fields["use_vllm"] or fields["vllm_mode"] != "colocate":
+            return self
+        return replace(self, vllm=Size(round(fields["vllm_gpu_memory_utilization"] * self.memory)))
 
     @property
     def wording(self) -> str:

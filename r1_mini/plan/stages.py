@@ -110,11 +110,7 @@ def grpo_part(name: str, stage: GrpoStage, setting: Setting, dev: Exam | None) -
     dry, processes = setting.dry(stage), setting.share.processes
     per_step, group = fields["per_device_train_batch_size"], fields["num_generations"]
     accumulated = fields["gradient_accumulation_steps"]
-    if fields["generation_batch_size"] is not None:
-        batch = fields["generation_batch_size"]
-    else:
-        batch = per_step * processes * (fields["steps_per_generation"] or accumulated)
-    served = batch // (per_step * processes) * fields["num_iterations"]
+    batch, served = _rollout(fields, processes)
     generations = math.ceil(fields["max_steps"] * accumulated / served)
     lengths = _lengths(setting, sources, seed)
     prompt, completion = max(lengths.prompts), fields["max_completion_length"]
@@ -151,11 +147,7 @@ def grpo_part(name: str, stage: GrpoStage, setting: Setting, dev: Exam | None) -
         min(max(stage.rows, group), local) if offers else local,
         prompt, completion, fields["temperature"], fields["top_p"],
     )  # fmt: skip
-    drawing = sampling(dry, how, setting.cpu)
-    if fields["use_vllm"]:
-        drawing = {}
-        if fields["vllm_mode"] == "colocate":
-            setting.beside["vLLM"] = Size(round(fields["vllm_gpu_memory_utilization"] * setting.memory))
+    drawing = {} if fields["use_vllm"] else sampling(dry, how, setting.cpu)
     whole = setting.share.gathers and setting.share.sharding == "zero3" and fields["ds3_gather_for_generation"]
     gathered = {COPIES: weights_of(dry)} if whole else {}
     phases = [
@@ -177,6 +169,15 @@ def grpo_part(name: str, stage: GrpoStage, setting: Setting, dev: Exam | None) -
         "tokens, at most": prompts * group * completion,
     }
     return Part(name, phases, counts, saved, meanwhile, _first_prompts(setting, sources, seed), lengths, completion)
+
+
+def _rollout(fields: Mapping[str, Any], processes: int) -> tuple[int, int]:
+    """Completions that are drawn at once, by all processes, and the micro-steps that they serve (trl.GRPOConfig)."""
+    per_step = fields["per_device_train_batch_size"] * processes
+    batch = fields["generation_batch_size"]
+    if batch is None:
+        batch = per_step * (fields["steps_per_generation"] or fields["gradient_accumulation_steps"])
+    return batch, batch // per_step * fields["num_iterations"]
 
 
 def rejection_part(name: str, stage: RejectionStage, setting: Setting) -> Part:
