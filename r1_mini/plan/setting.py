@@ -49,7 +49,7 @@ class Setting:
     framework: Size
     memory: int
     """Bytes of the device."""
-    vllm: Size = Size()
+    vllm: Size = field(default_factory=Size)
     """What vLLM holds, from the stage that started it to the end."""
     made: dict[Any, DryModel] = field(default_factory=dict)
 
