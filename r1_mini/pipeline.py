@@ -18,12 +18,13 @@ from rich.console import Console
 from r1_mini import machine, processes
 from r1_mini.errors import UserError
 from r1_mini.files import read_jsonl
-from r1_mini.logs import quiet
+from r1_mini.logs import quiet, silent
 from r1_mini.problems.overlap import separated
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.source import Source
 from r1_mini.recipe import Recipe, fingerprint
 from r1_mini.runs import Inputs, RunFolder, checkpoint_hash, find_checkpoint
+from r1_mini.sampling.complete import require_known
 from r1_mini.stages import BaseStage, DevExam, RejectionStage, SftStage, Stage
 from r1_mini.start import start_of
 from r1_mini.trainer_fields import TrainerError, require_machine
@@ -52,7 +53,9 @@ def run(recipe: Recipe, out: Path, console: Console, examine: Examiner) -> None:
     """
     _require_machine(recipe)
     start = None if recipe.model is None else find_checkpoint(Path(recipe.model))
-    _require_adapters_fit(recipe)
+    with silent():
+        _require_adapters_fit(recipe)
+        _require_letters(recipe)
     sources = _sources(recipe, examine.problems(), console)
     folder = RunFolder(out, recipe)
     with contextlib.ExitStack() as held:
@@ -96,6 +99,12 @@ def _require_adapters_fit(recipe: Recipe) -> None:
             from r1_mini.training.stage import shape_of
 
             shape_of(start_of(recipe).config, torch.float32, stage.peft)
+
+
+def _require_letters(recipe: Recipe) -> None:
+    """UserError if a stage draws problems that the model's tokenizer cannot write."""
+    drawn = (source for stage in recipe.stages for source in recipe.problems_of(stage))
+    require_known(start_of(recipe).tokenizer, ((source.name, source.letters) for source in drawn))
 
 
 def _sources(recipe: Recipe, asked: Sequence[Problem], console: Console) -> list[tuple[Source, ...]]:

@@ -243,3 +243,12 @@ def test_an_adapter_of_weights_that_are_spread_is_refused(tmp_path, monkeypatch,
     assert cli.main(["run", str(SMOKE), "grpo.peft={r: 2}", "--out", str(tmp_path / "run")]) == 2
     assert "stages.1.peft: an adapter of weights that are spread over processes" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_problems_that_the_base_cannot_write_are_refused_before_anything_is_trained(tmp_path, capsys):
+    table = tmp_path / "money.jsonl"
+    table.write_text("".join(f'{{"question": "{n}+1", "answer": "${n + 1}"}}\n' for n in range(40)), encoding="utf-8")
+    change = f"grpo.problems=[{{jsonl: {table}, judge: amount}}]"
+    assert cli.main(["run", str(SMOKE), change, "--out", str(tmp_path / "run")]) == 2
+    assert "no '$', with which money is written; train a model with money among" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -27,7 +27,10 @@ BASE_TEMPLATE = (
 
 def is_ours(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether it is one of `make_tokenizer`, whose prompt is a token."""
-    return "\nAssistant:" in tokenizer.get_vocab()
+    backend = getattr(
+        tokenizer, "backend_tokenizer", None
+    )  # asked for one token: a whole vocabulary takes long to list
+    return backend is not None and backend.token_to_id("\nAssistant:") is not None
 
 
 def give_template(tokenizer: PreTrainedTokenizerBase, style: PromptStyle, where: str) -> None:

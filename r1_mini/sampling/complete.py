@@ -65,14 +65,19 @@ def prompts_of(tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem]) 
 
 def require_letters(tokenizer: PreTrainedTokenizerBase, problems: Iterable[Problem]) -> None:
     """UserError if our tokenizer lacks a character of a question or of its answer, and would leave it out unsaid."""
+    require_known(tokenizer, ((problem.family, problem.question + problem.answer) for problem in problems))
+
+
+def require_known(tokenizer: PreTrainedTokenizerBase, texts: Iterable[tuple[str, str]]) -> None:
+    """UserError if our tokenizer lacks a character of a text; `texts` are (family or source, text)."""
     if not is_ours(tokenizer):
         return
     known = tokenizer.get_vocab()
-    for problem in problems:
-        lacking = [character for character in problem.question + problem.answer if character not in known]
+    for name, text in texts:
+        lacking = [character for character in text if character not in known]
         if lacking:
-            what = f"the model's tokenizer has no {lacking[0]!r}, with which {problem.family} is written"
-            fix = f"train a model with {problem.family} among the `problems` of its base stage"
+            what = f"the model's tokenizer has no {lacking[0]!r}, with which {name} is written"
+            fix = f"train a model with {name} among the `problems` of its base stage"
             raise UserError(what, where="problems", fix=fix)
 
 
