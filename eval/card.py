@@ -56,6 +56,7 @@ def push(run: Path, repo: str, private: bool, console: Console) -> None:
 
     UserError if there is no network, no token, or no right to write there.
     """
+    from httpx import HTTPError
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -69,7 +70,7 @@ def push(run: Path, repo: str, private: bool, console: Console) -> None:
             api.create_repo(repo, private=private, exist_ok=True)
             api.upload_folder(repo_id=repo, folder_path=checkpoint, ignore_patterns=["stage.json"])
             api.upload_file(repo_id=repo, path_or_fileobj=readme, path_in_repo="README.md")
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
+    except (OSError, HTTPError, HfHubHTTPError, HFValidationError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
         fix = "check the name and the network, and log in with `hf auth login` or HF_TOKEN"
         raise UserError(f"not pushed ({reason})", where=repo, fix=fix) from None

@@ -16,6 +16,8 @@ from r1_mini.settings_file import read_mapping
 
 BASE, FORCED, RL = "base", "forced_worked", "rl"
 LABELS = {BASE: "base", FORCED: "base, forced", RL: "after RL"}
+AFTER_SFT = {BASE: "after SFT", FORCED: "after SFT, forced"}
+"""Where RL started from a stage of SFT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +57,10 @@ def columns_of_runs(runs: Sequence[Path], suite: str | None = None) -> dict[str,
         raise UserError(
             f"seed {max(seeds, key=seeds.count)} comes twice", where=", ".join(map(str, runs)), fix="drop one"
         )
+    labels = LABELS | (AFTER_SFT if _sat(exams[0])[BASE].name.endswith("-sft") else {})
     return {
-        name: column(LABELS[name], [_sat(exam)[name] for exam in exams], seeds)
-        for name in LABELS
+        name: column(label, [_sat(exam)[name] for exam in exams], seeds)
+        for name, label in labels.items()
         if all(name in _sat(exam) for exam in exams)
     }
 
@@ -129,7 +132,7 @@ def _exam_folder(run: Path, suite: str | None) -> Path:
 
 
 def _sat(exam: Path) -> dict[str, Path]:
-    """Which folder of a run's exam is which column: the first checkpoint, the same forced, the last."""
+    """Which folder of a run's exam is which column: what RL started from, the same forced, the last."""
     notes = {note.parent: read_note(note.parent) for note in sorted(exam.glob("*/exam.json"))}
     free = [folder for folder, note in notes.items() if note["voice"] is None]
     forced = [folder for folder, note in notes.items() if note["voice"] == "worked"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ from r1_mini.sampling.complete import Text, encoded, prompts_of, require_room
 from r1_mini.stages import DevExam, GrpoStage
 from r1_mini.start import start_of
 from r1_mini.transcript import prompt, write
+
+REINFORCED = ("-grpo", "-rejection")
+"""How the names of checkpoints end that a stage of reinforcement has made."""
 
 
 class Exam:
@@ -98,11 +102,12 @@ class Exam:
     def __call__(
         self, run: RunFolder, checkpoints: Mapping[str, Path], seconds: Mapping[str, float], console: Console
     ) -> None:
-        """Examine the first and the last checkpoint of a run; write samples, summary and report into its folder.
+        """Examine what RL started from and the last checkpoint of a run; write samples, summary and report.
 
         A run without a stage of reinforcement has nothing to compare: its samples are written, no summary.
         """
-        first, last = next(iter(checkpoints)), list(checkpoints)[-1]
+        names, last = list(checkpoints), list(checkpoints)[-1]
+        first = next((one for one, after in pairwise(names) if after.endswith(REINFORCED)), last)
         candidates = [
             Candidate(first, checkpoints[first]),
             Candidate(f"{first}-worked", checkpoints[first], "worked"),
@@ -119,7 +124,9 @@ class Exam:
         if not processes.is_main():
             return
         if first == last:
-            console.print(f"no grpo stage, so nothing to compare; the samples: {run.path / 'eval' / self.suite.name}")
+            console.print(
+                f"no stage of reinforcement, so nothing to compare; the samples: {run.path / 'eval' / self.suite.name}"
+            )
             return
         phases: dict[str, float] = {}
         for stage, value in seconds.items():

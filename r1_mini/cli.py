@@ -28,6 +28,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+RecipeFile = Annotated[Path, typer.Argument(help="A recipe, YAML.", metavar="RECIPE", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Settings that differ from the file.", metavar="[key=value]", show_default=False),
+]
+
 _log: Path | None = None  # where the traceback of a failure goes: the run folder's log.txt, once there is one
 _debug = False
 
@@ -40,11 +46,8 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the trace
 
 @app.command(epilog="Example: r1-mini run recipes/tiny/r1_zero.yaml seed=1 grpo.trainer.max_steps=50 --out runs/short")
 def run(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, YAML.", metavar="RECIPE", show_default=False)],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(help="Settings that differ from the file.", metavar="[key=value]", show_default=False),
-    ] = None,
+    recipe: RecipeFile,
+    overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The run folder.", show_default="runs/<name>")] = None,
 ) -> None:
     """Run a recipe: its stages, then the exam. What is done is skipped, what was cut off resumes."""
@@ -67,11 +70,8 @@ def run(
 
 @app.command(epilog="Example: r1-mini plan recipes/tiny/r1_zero.yaml grpo.trainer.max_completion_length=512")
 def plan(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, YAML.", metavar="RECIPE", show_default=False)],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(help="Settings that differ from the file.", metavar="[key=value]", show_default=False),
-    ] = None,
+    recipe: RecipeFile,
+    overrides: Overrides = None,
     processes: Annotated[int, typer.Option(min=1, max=65_536, help="Processes of accelerate launch.")] = 1,
     sharding: Annotated[
         Literal["none", "fsdp", "zero2", "zero3"], typer.Option(help="How they divide weights and optimizer.")
@@ -90,13 +90,15 @@ def plan(
 
     if json_file is not None and not json_file.parent.is_dir():
         raise UserError(f"no folder {json_file.parent}", where="--json", fix="make it, or name another")
+    if json_file is not None and json_file.is_dir():
+        raise UserError(f"{json_file} is a folder", where="--json", fix="name a file in it")
     console = Console()
     with console.status("planning"):  # importing TRL takes seconds
         settings = load(recipe, overrides or ())
 
         from eval.exam import Exam
-        from r1_mini import machine, pipeline  # noqa: F401  (all that a run imports)
-        from r1_mini.training import base, grpo, rejection  # noqa: F401
+        from r1_mini import machine, pipeline
+        from r1_mini.training import base, grpo, rejection  # noqa: F401  (all that a run imports)
 
         framework = machine.resident()
 
@@ -107,6 +109,7 @@ def plan(
 
         with silent():
             exam = Exam(settings)
+            pipeline.require_possible(settings)
             share = Share(processes, sharding)
             device = machine.device() if gpu is None else machine.gpu_of(gpu)
             made = planning.plan(settings, exam.planned(), exam.planned_on_dev(), device, share, framework)

@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,14 +21,15 @@ from r1_mini.errors import UserError
 from r1_mini.files import read_jsonl
 from r1_mini.logs import quiet, silent
 from r1_mini.problems.overlap import separated
-from r1_mini.problems.problem import Problem
+from r1_mini.problems.problem import Problem, Split
 from r1_mini.problems.source import Source
+from r1_mini.problems.sources import draw
 from r1_mini.recipe import Recipe, fingerprint
 from r1_mini.runs import Inputs, RunFolder, checkpoint_hash, find_checkpoint
-from r1_mini.sampling.complete import require_known
-from r1_mini.stages import BaseStage, DevExam, RejectionStage, SftStage, Stage
+from r1_mini.sampling.complete import encoded, prompts_of, require_known, require_room
+from r1_mini.stages import BaseStage, DevExam, GrpoStage, RejectionStage, SftStage, Stage
 from r1_mini.start import start_of
-from r1_mini.trainer_fields import TrainerError, require_machine
+from r1_mini.trainer_fields import TrainerError, require_machine, resolved
 
 
 class Examiner(Protocol):
@@ -54,8 +56,7 @@ def run(recipe: Recipe, out: Path, console: Console, examine: Examiner) -> None:
     _require_machine(recipe)
     start = None if recipe.model is None else find_checkpoint(Path(recipe.model))
     with silent():
-        _require_adapters_fit(recipe)
-        _require_letters(recipe)
+        require_possible(recipe)
     sources = _sources(recipe, examine.problems(), console)
     folder = RunFolder(out, recipe)
     with contextlib.ExitStack() as held:
@@ -92,19 +93,39 @@ def _require_machine(recipe: Recipe) -> None:
             raise UserError(what, where=f"stages.{number}.peft", fix="launch with recipes/accelerate/ddp.yaml")
 
 
-def _require_adapters_fit(recipe: Recipe) -> None:
-    """UserError if a stage's adapter fits no module of the model."""
-    for stage in recipe.stages:
+def require_possible(recipe: Recipe) -> None:
+    """UserError for what no machine could do: an adapter that fits no module of the model, problems that its tokenizer
+    cannot write or that do not exist, questions of a table that are longer than its window."""
+    start = start_of(recipe)
+    drawn = ((source.name, source.letters) for stage in recipe.stages for source in recipe.problems_of(stage))
+    require_known(start.tokenizer, drawn)
+    for number, stage in enumerate(recipe.stages):
         if not isinstance(stage, BaseStage) and stage.peft is not None:
             from r1_mini.training.stage import shape_of
 
-            shape_of(start_of(recipe).config, torch.float32, stage.peft)
+            shape_of(start.config, torch.float32, stage.peft)
+        split: Split = "base" if isinstance(stage, BaseStage | SftStage) else "train"
+        for source in recipe.problems_of(stage):
+            try:
+                first = list(islice(draw([source], split, "possible"), _TRIED))
+            except ValueError as error:
+                raise UserError(str(error), where=f"stages.{number}.problems") from None
+            questions = prompts_of(start.tokenizer, source.listed(split) or first)
+            longest, where = _longest_completion(stage, number)
+            require_room(start.config, encoded(start.tokenizer, questions), longest, where)
 
 
-def _require_letters(recipe: Recipe) -> None:
-    """UserError if a stage draws problems that the model's tokenizer cannot write."""
-    drawn = (source for stage in recipe.stages for source in recipe.problems_of(stage))
-    require_known(start_of(recipe).tokenizer, ((source.name, source.letters) for source in drawn))
+def _longest_completion(stage: Stage, number: int) -> tuple[int, str]:
+    """Most tokens that a stage samples, and the key that says so."""
+    if isinstance(stage, GrpoStage):
+        key = "max_completion_length"
+        return resolved("grpo", stage.trainer)[key], f"stages.{number}.trainer.{key}"
+    if isinstance(stage, RejectionStage):
+        return stage.max_tokens, f"stages.{number}.max_tokens"
+    return 0, f"stages.{number}.problems"
+
+
+_TRIED = 100  # problems of a source: its every depth is among them
 
 
 def _sources(recipe: Recipe, asked: Sequence[Problem], console: Console) -> list[tuple[Source, ...]]:

@@ -109,12 +109,14 @@ def forced(summary: Summary) -> str:
     if headlined is None or more is None:
         return ""
     base, written = (summary["scores"][column]["pass_at_1"] for column in ("base", "forced_worked"))
-    start = f"Made to write its steps, the base alone reaches {percent(written)}"
+    started = "base" if summary["names"]["base"] == "base" else f"model {summary['names']['base']}"
+    start = f"Made to write its steps, the {started} alone reaches {percent(written)}"
     if headlined["verdict"] == "shown":
         start += f", {_part((written - base) / headlined['estimate'])} of the gain"
     if more["verdict"] == "shown":
         return f"{start}; RL is ahead of that by {points(more)}. Shown: RL does more than choose the voice."
-    return f"{start}; RL against that: {points(more)}. Not shown: RL may only have chosen the voice."
+    against = "is below that by" if more["high"] < 0 else "against that:"
+    return f"{start}; RL {against} {points(more)}. Not shown: RL may only have chosen the voice."
 
 
 def _part(share: float) -> str:
@@ -157,7 +159,9 @@ def sharpened(summary: Summary) -> str:
     found = summary["sharpened"]
     if found is None:
         return ""
-    if not found["leads"]:
+    pair = (found["before"], found["after"])
+    shown = any((one["before"], one["after"]) == pair and one["verdict"] == "shown" for one in summary["comparisons"])
+    if not found["leads"] or not shown:
         return ""
     before, after, n = summary["names"][found["before"]], summary["names"][found["after"]], found["n"]
     if found["crossing"] is not None:

@@ -230,7 +230,7 @@ def rejection_part(name: str, stage: RejectionStage, setting: Setting) -> Part:
 def exam_part(exam: Exam, setting: Setting) -> Part:
     """The exam of the first and the last checkpoint: the first as it is and made to work, the last beside the first."""
     dry, tokenizer = setting.of_exam, setting.start.tokenizer
-    compares = setting.recipe.model is not None or len(setting.recipe.stages) > 1
+    compares = any(isinstance(stage, GrpoStage | RejectionStage) for stage in setting.recipe.stages)
     weights, drawing = weights_of(dry), _exam_sampling(setting, exam, "worked")
     phases = [phase("sampling", setting.standing, {"weights": weights}, drawing)]
     prompts = [prompt_for(tokenizer, question) for question in sorted(exam.questions, key=len)]

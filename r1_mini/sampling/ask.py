@@ -39,10 +39,12 @@ def ask(
     console = Console()
     with silent(), console.status("loading"):
         model, tokenizer = load_checkpoint(checkpoint, prompt=prompt)
+    known = tokenizer.get_vocab().keys()
     drawing = Drawing(1, temperature, 1.0, max_tokens, seed, voice)
 
     def answer(question: str) -> None:
-        problem = understood(question, free=not is_ours(tokenizer))
+        words = any(character.isalpha() for character in question)
+        problem = understood(question, free=not is_ours(tokenizer) or (words and set(question) <= known))
         prompts = prompts_of(tokenizer, [problem]) if problem else [prompt_for(tokenizer, question)]
         ((done,),) = complete(model, tokenizer, prompts, drawing)
         _show(console, question, problem, done.text, done.finish)

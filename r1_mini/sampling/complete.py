@@ -12,6 +12,7 @@ from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, Pr
 
 from r1_mini.errors import UserError
 from r1_mini.model.template import is_ours
+from r1_mini.problems.families import FAMILIES
 from r1_mini.problems.problem import Problem
 from r1_mini.sampling.engine import ROWS, Decoding, rollout
 from r1_mini.sampling.likelihood import log_likelihoods
@@ -78,6 +79,8 @@ def require_known(tokenizer: PreTrainedTokenizerBase, texts: Iterable[tuple[str,
         if lacking:
             what = f"the model's tokenizer has no {lacking[0]!r}, with which {name} is written"
             fix = f"train a model with {name} among the `problems` of its base stage"
+            if name not in FAMILIES:
+                fix = "base stages learn families alone: get it out of the column, such as extract: last_number"
             raise UserError(what, where="problems", fix=fix)
 
 
