@@ -15,8 +15,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from r1_mini import processes
 from r1_mini.errors import UserError, disk_error
+from r1_mini.system import distributed as processes
 
 app = typer.Typer(
     name="r1-mini",
@@ -53,7 +53,7 @@ def run(
     """Run a recipe: its stages, then the exam. What is done is skipped, what was cut off resumes."""
     from rich.console import Console
 
-    from r1_mini.recipe import load
+    from r1_mini.config.recipe import load
 
     console = Console(quiet=not processes.is_main())
     with console.status("checking the recipe"):  # importing TRL takes seconds
@@ -62,8 +62,8 @@ def run(
     global _log
     _log = folder / "log.txt"
 
-    from eval.exam import Exam
-    from r1_mini import pipeline
+    from eval.exam.exam import Exam
+    from r1_mini.pipeline import run as pipeline
 
     pipeline.run(settings, folder, console, examine=Exam(settings))
 
@@ -86,7 +86,7 @@ def plan(
     """Say what a recipe would do before it does: memory, tokens, disk, prompts. Exit code 1 if it does not fit."""
     from rich.console import Console
 
-    from r1_mini.recipe import load
+    from r1_mini.config.recipe import load
 
     if json_file is not None and not json_file.parent.is_dir():
         raise UserError(f"no folder {json_file.parent}", where="--json", fix="make it, or name another")
@@ -96,16 +96,19 @@ def plan(
     with console.status("planning"):  # importing TRL takes seconds
         settings = load(recipe, overrides or ())
 
-        from eval.exam import Exam
-        from r1_mini import machine, pipeline
-        from r1_mini.training import base, grpo, rejection  # noqa: F401  (all that a run imports)
+        from eval.exam.exam import Exam
+        from r1_mini.pipeline import run as pipeline
+        from r1_mini.system import environment as machine
+        from r1_mini.train import (
+            rejection,  # noqa: F401  (all that a run imports)
+        )
 
         framework = machine.resident()
 
-        from r1_mini.logs import silent
         from r1_mini.plan import plan as planning
         from r1_mini.plan.memory import Share
         from r1_mini.plan.table import show
+        from r1_mini.system.logs import silent
 
         with silent():
             exam = Exam(settings)
@@ -115,7 +118,7 @@ def plan(
             made = planning.plan(settings, exam.planned(), exam.planned_on_dev(), device, share, framework)
     show(made, console)
     if json_file is not None:
-        from r1_mini.files import write_json_atomic
+        from r1_mini.system.files import write_json_atomic
 
         write_json_atomic(json_file, planning.as_json(made))
     if not made.fits:
@@ -142,13 +145,13 @@ def sample(
     prompt: Annotated[str, typer.Option(help="auto, chat (the model's template) or base (R1's).")] = "auto",
 ) -> None:
     """Ask a checkpoint; prints its chain, each step marked right or wrong, and the verdict."""
-    from r1_mini.runs import find_checkpoint
+    from r1_mini.pipeline.store import find_checkpoint
 
     _known_voice(voice)
     _known_prompt(prompt)
     folder = find_checkpoint(checkpoint)
 
-    from r1_mini.sampling.ask import ask
+    from r1_mini.rollout.ask import ask
 
     ask(folder, question, temperature=temperature, seed=seed, max_tokens=max_tokens, voice=voice, prompt=prompt)
 
@@ -161,7 +164,7 @@ def evaluate(
     checkpoints: Annotated[
         list[Path], typer.Argument(help="Folders of causal language models.", metavar="CHECKPOINT…", show_default=False)
     ],
-    suite: Annotated[str, typer.Option(help="A suite of eval/suites, or the path of one.")] = "arithmetic",
+    suite: Annotated[str, typer.Option(help="A suite of eval/exam/suites, or the path of one.")] = "arithmetic",
     family: Annotated[
         list[str] | None, typer.Option(help="Ask this family only; may be repeated.", show_default="all of the suite")
     ] = None,
@@ -200,7 +203,7 @@ def evaluate(
     """Examine checkpoints on a suite and compare them to the first. What was cut off goes on where it was."""
     from rich.console import Console
 
-    from r1_mini.logs import silent
+    from r1_mini.system.logs import silent
 
     _known_voice(voice)
     _known_prompt(prompt)
@@ -209,8 +212,8 @@ def evaluate(
     if split not in (None, "dev", "test"):
         raise UserError(f"no split is called '{split}'", where="--split", fix="choose dev or test")
 
-    from eval.exam import evaluate as examine_all
-    from eval.exam import export
+    from eval.exam.exam import evaluate as examine_all
+    from eval.exam.exam import export
 
     settings = {
         "families": family or None,
@@ -249,7 +252,7 @@ def compare(
     """Compare runs or exams from their saved samples: table, summary.json, comparison.csv, report.html."""
     from rich.console import Console
 
-    from eval.publish import compare as compare_all
+    from eval.report.publish import compare as compare_all
 
     compare_all(paths, suite, out, Console())
 
@@ -275,7 +278,7 @@ def sweep(
     except ImportError:
         raise UserError("optuna is not installed", where="sweep", fix="pip install 'r1-mini[sweep]'") from None
     from eval.sweep import command
-    from r1_mini.logs import silent
+    from r1_mini.system.logs import silent
 
     with silent():
         if as_worker is not None:
@@ -294,7 +297,7 @@ def push(
     """Put a run's last checkpoint on the Hub, with a model card written from the run's own numbers."""
     from rich.console import Console
 
-    from eval.card import push as put
+    from eval.export.card import push as put
 
     put(run, repo, private, Console())
 
@@ -329,8 +332,8 @@ def bench(
 
     console = Console()
     with console.status("loading"):  # importing TRL takes seconds
-        from eval.speed import bench as time_all
-        from r1_mini.logs import silent
+        from eval.bench.run import bench as time_all
+        from r1_mini.system.logs import silent
 
     with silent():
         time_all(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from r1_mini.transcript import Finish, Transcript, is_correct, read
+from r1_mini.completion import Finish, Transcript, is_correct, read
 
 Rule = Callable[[Transcript, str, str], float]
 """(completion, the right answer, its judge) -> reward."""

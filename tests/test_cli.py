@@ -27,12 +27,12 @@ Work = Callable[..., None]
 def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Work], None]:
     """Puts a function in the place of the real pipeline, and in the place of the exam."""
     exam = types.SimpleNamespace(Exam=lambda recipe: len)
-    monkeypatch.setitem(sys.modules, "eval.exam", exam)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "eval.exam.exam", exam)  # type: ignore[arg-type]
     monkeypatch.chdir(tmp_path)
 
     def put(work: Work) -> None:
         module = types.SimpleNamespace(run=work)
-        monkeypatch.setitem(sys.modules, "r1_mini.pipeline", module)  # type: ignore[arg-type]
+        monkeypatch.setitem(sys.modules, "r1_mini.pipeline.run", module)  # type: ignore[arg-type]
         monkeypatch.setattr(r1_mini, "pipeline", module, raising=False)
 
     return put
@@ -74,8 +74,8 @@ def test_run_hands_the_recipe_the_folder_and_the_exam_to_the_pipeline(recipe_fil
 def test_sample_hands_its_options_to_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     module = types.SimpleNamespace(ask=lambda *args, **options: calls.append((args, options)))
-    monkeypatch.setitem(sys.modules, "r1_mini.sampling", types.ModuleType("r1_mini.sampling"))
-    monkeypatch.setitem(sys.modules, "r1_mini.sampling.ask", module)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "r1_mini.rollout", types.ModuleType("r1_mini.rollout"))
+    monkeypatch.setitem(sys.modules, "r1_mini.rollout.ask", module)  # type: ignore[arg-type]
     (tmp_path / "config.json").touch()
     (tmp_path / "model.safetensors").touch()
     assert cli.main(["sample", str(tmp_path), "12+7", "--seed", "5", "--voice", "worked", "--max-tokens", "9"]) == 0

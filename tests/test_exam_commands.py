@@ -16,7 +16,7 @@ import torch
 from transformers import BertConfig, BertForMaskedLM
 
 from r1_mini.cli import main
-from r1_mini.files import read_jsonl, sha256
+from r1_mini.system.files import read_jsonl, sha256
 from tests.conftest import run
 
 pytestmark = pytest.mark.slow

@@ -19,14 +19,15 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from eval.exam import Exam
-from r1_mini import cli, pipeline
+from eval.exam.exam import Exam
+from r1_mini import cli
+from r1_mini.completion import R1_SYSTEM
+from r1_mini.config.recipe import load
 from r1_mini.errors import UserError
-from r1_mini.files import read_jsonl, sha256
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
-from r1_mini.recipe import load
-from r1_mini.sampling.complete import encoded, prompt_for, stop_tokens
-from r1_mini.transcript import R1_SYSTEM
+from r1_mini.pipeline import run as pipeline
+from r1_mini.rollout.generate import encoded, prompt_for, stop_tokens
+from r1_mini.system.files import read_jsonl, sha256
 from tests.conftest import command  # noqa: F401  (the folder is a package)
 
 QUIET = Console(quiet=True)
@@ -165,7 +166,7 @@ def test_an_adapter_merged_is_the_model_that_was_trained(folder, tmp_path):
 @pytest.mark.parametrize("peft", ["", "{r: 4, target_modules: all-linear}"], ids=["whole", "lora"])
 def test_a_cut_run_of_a_foreign_model_ends_in_the_same_bits(folder, tmp_path, peft, monkeypatch):
     whole = ran(recipe_of(folder, tmp_path, peft), tmp_path / "apart" / "whole")
-    from r1_mini.training import grpo
+    from r1_mini.train import grpo
 
     original, seen = grpo.Trainer.training_step, []
 

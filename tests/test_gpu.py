@@ -14,9 +14,9 @@ import torch
 from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
-from r1_mini.sampling.complete import encoded, prompt_for
-from r1_mini.sampling.engine import Decoding, rollout
-from r1_mini.sampling.likelihood import log_likelihoods
+from r1_mini.rollout.engine import Decoding, rollout
+from r1_mini.rollout.generate import encoded, prompt_for
+from r1_mini.rollout.likelihood import log_likelihoods
 
 SMOKE = Path(__file__).parents[1] / "recipes" / "tiny" / "smoke.yaml"
 ON_GPU = pytest.mark.gpu

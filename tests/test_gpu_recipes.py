@@ -14,18 +14,18 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from eval.exam import Exam
+from eval.exam.exam import Exam
 from r1_mini import cli
-from r1_mini.files import read_jsonl
-from r1_mini.machine import gpu_of
+from r1_mini.completion import R1_SYSTEM
+from r1_mini.config.recipe import load
+from r1_mini.data.jsonl import JsonlTable
 from r1_mini.plan.memory import Share
 from r1_mini.plan.plan import plan
-from r1_mini.problems.jsonl import JsonlTable
-from r1_mini.recipe import load
-from r1_mini.transcript import R1_SYSTEM
+from r1_mini.system.environment import gpu_of
+from r1_mini.system.files import read_jsonl
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "gpu"
-FORMATS = Path(__file__).parent / "problems" / "formats"
+FORMATS = Path(__file__).parent / "judges" / "formats"
 LAUNCHED = {  # recipe -> memory of a card in GiB, how its launch command divides the work
     "countdown_qwen2.5_3b": (80, Share()),
     "gsm8k_qwen2.5_0.5b_lora": (24, Share()),

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from eval.exam import Exam
-from r1_mini.defaults import DEFAULTS
+from eval.exam.exam import Exam
+from r1_mini.completion import read
+from r1_mini.config.defaults import DEFAULTS
+from r1_mini.config.recipe import load
+from r1_mini.data.mix import draw
 from r1_mini.problems.arithmetic import canonical_key, operations, parse, passed_through
 from r1_mini.problems.problem import split_of
-from r1_mini.problems.sources import draw
-from r1_mini.recipe import load
-from r1_mini.training import base
-from r1_mini.transcript import read
+from r1_mini.train import base
 
 TINY = sorted((Path(__file__).parents[1] / "recipes" / "tiny").glob("*.yaml"))
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
-from r1_mini import cli, machine
+from r1_mini import cli
+from r1_mini.config.recipe import load
 from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_config, make_model
 from r1_mini.model.checkpoint import save_checkpoint
@@ -25,10 +26,10 @@ from r1_mini.plan.memory import KEPT, Sampling, Share, Update, phase
 from r1_mini.plan.plan import as_json, plan
 from r1_mini.plan.prompts import lacks, shown, shown_prompts
 from r1_mini.plan.stages import corpus_bytes
-from r1_mini.recipe import load
-from r1_mini.sampling.cache import RolloutCache
-from r1_mini.sampling.complete import encoded, prompt_for
-from r1_mini.training.scoring import narrow_tiles
+from r1_mini.rollout.cache import RolloutCache
+from r1_mini.rollout.generate import encoded, prompt_for
+from r1_mini.system import environment as machine
+from r1_mini.train.logps import narrow_tiles
 from tests.conftest import TINY
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "intermediate_size": 64}

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from r1_mini.files import read_jsonl
+from r1_mini.system.files import read_jsonl
 from tests.conftest import command, run
 
 HERE = Path(__file__).parent

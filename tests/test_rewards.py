@@ -5,8 +5,8 @@ import random
 
 import pytest
 
+from r1_mini.completion import read
 from r1_mini.rewards import CONTROLS, RULES, accuracy, as_trl_reward, well_formed
-from r1_mini.transcript import read
 
 RIGHT = "<think>12+7=19</think><answer>19</answer>"
 WRONG = "<think>12+7=18</think><answer>18</answer>"

@@ -9,10 +9,10 @@ import sys
 import pytest
 
 from r1_mini.cli import main
-from r1_mini.files import read_jsonl
 from r1_mini.problems.arithmetic import evaluate, parse
 from r1_mini.problems.problem import split_of
 from r1_mini.problems.wording import canonical_text
+from r1_mini.system.files import read_jsonl
 
 RECIPE = """
 name: table

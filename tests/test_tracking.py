@@ -6,10 +6,11 @@ import importlib.util
 
 import pytest
 
-from r1_mini import cli, trainer_fields
+from r1_mini import cli
+from r1_mini.config import trl_fields as trainer_fields
+from r1_mini.config.recipe import load
 from r1_mini.errors import UserError
-from r1_mini.files import read_jsonl
-from r1_mini.recipe import load
+from r1_mini.system.files import read_jsonl
 from tests.conftest import SMOKE, TINY, run
 
 

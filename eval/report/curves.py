@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from eval.exam.samples import VOICES
 from eval.report.svg import COLORS, STYLE, axes_of, drawn
-from eval.samples import VOICES
 
 Rows = Sequence[Mapping[str, Any]]
 

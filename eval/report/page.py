@@ -11,9 +11,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from eval.exam.samples import Samples
 from eval.report import charts, heat, notes, svg, transcripts, words
 from eval.report.curves import training
-from eval.samples import Samples
 
 
 def render(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.exam.samples import VOICES
 from eval.report.words import signed, with_interval
-from eval.samples import VOICES
 
 Summary = Mapping[str, Any]
 LONGEST_NAME = 40

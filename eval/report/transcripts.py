@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from eval.exam.samples import VOICES, Question, Samples
 from eval.report.words import Summary
-from eval.samples import VOICES, Question, Samples
-from r1_mini.problems.checking import CheckedStep, check_chain
-from r1_mini.transcript import read
+from r1_mini.completion import read
+from r1_mini.problems.steps import CheckedStep, check_chain
 
 FIXED = 10
 MOST_TEXT = (2_000, 500, 120)  # characters of one completion, and where a page would grow too large with that, fewer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from eval.samples import VOICES
+from eval.exam.samples import VOICES
 
 Summary = Mapping[str, Any]
 Section = list[tuple[str, list[str]]]

@@ -18,13 +18,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from eval.sweep.comparison import compare_sweep
-from eval.sweep.plan import Plan, read
+from eval.sweep.spec import Plan, read
 from eval.sweep.study import TRIALS, Study, Trial
+from eval.sweep.summary import compare_sweep
 from eval.sweep.worker import work
 from r1_mini.errors import UserError
-from r1_mini.locks import holding
-from r1_mini.machine import machine
+from r1_mini.system.environment import machine
+from r1_mini.system.locks import holding
 
 _AT_ONCE = 3.0
 """A worker that ends so soon after its start, in seconds, did not begin to work."""

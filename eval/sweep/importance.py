@@ -9,7 +9,7 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import create_trial
 
-from eval.sweep.plan import Range, as_choice
+from eval.sweep.spec import Range, as_choice
 
 FEWEST = 8
 """Trials without which nothing is said."""

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from eval import metrics
-from eval.samples import Samples
+from eval.analysis import metrics
+from eval.exam.samples import Samples
 
 Score = Callable[[Samples], NDArray[np.float64]]
 

@@ -18,14 +18,14 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from eval.sweep.plan import Plan, Setting
+from eval.sweep.spec import Plan, Setting
 from eval.sweep.storage import open_storage
+from r1_mini.config.recipe import dump, fingerprint
+from r1_mini.config.yaml_file import dump as dump_yaml
 from r1_mini.errors import UserError
-from r1_mini.files import write_json_atomic, write_text_atomic
-from r1_mini.locks import holding
-from r1_mini.recipe import dump, fingerprint
-from r1_mini.runs import first_difference
-from r1_mini.settings_file import dump as dump_yaml
+from r1_mini.pipeline.store import first_difference
+from r1_mini.system.files import write_json_atomic, write_text_atomic
+from r1_mini.system.locks import holding
 
 TRIALS = "trials.json"
 STALE = 90.0

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import trim_mean
 
-from eval import stats
-from eval.stats import Interval
+from eval.analysis import stats
+from eval.analysis.stats import Interval
 
 Array = NDArray[np.float64]
 Word = Literal["better", "worse", "tied"]

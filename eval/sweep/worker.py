@@ -18,13 +18,13 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from eval.columns import BASE, RL, columns_of_runs
-from eval.samples import at_axis
+from eval.analysis.columns import BASE, RL, columns_of_runs
+from eval.exam.samples import at_axis
 from eval.sweep.objective import OBJECTIVES
 from eval.sweep.study import Study, Trial, recipe_file
 from r1_mini.errors import UserError
-from r1_mini.files import read_jsonl
-from r1_mini.training.dev_exam import FIELD
+from r1_mini.system.files import read_jsonl
+from r1_mini.train.dev_exam import FIELD
 
 COMMAND: tuple[str, ...] = (sys.executable, "-m", "r1_mini")
 _BEAT = 15.0

@@ -8,8 +8,8 @@ from typing import Literal
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from r1_mini.completion import R1_SYSTEM
 from r1_mini.errors import UserError
-from r1_mini.transcript import R1_SYSTEM
 
 PromptStyle = Literal["auto", "chat", "base"]
 """`chat`: by the tokenizer's template; `base`: by R1-Zero's; `auto`: chat where there is a template. Some base models

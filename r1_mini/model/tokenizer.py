@@ -5,7 +5,7 @@ from __future__ import annotations
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from r1_mini.transcript import TAGS
+from r1_mini.completion import TAGS
 
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 WORDS = (*TAGS, "User: ", "\nAssistant:", "wait")

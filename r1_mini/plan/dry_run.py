@@ -25,9 +25,9 @@ from trl.trainer import utils as trl_utils
 
 from r1_mini.errors import UserError
 from r1_mini.model.optimizer import MuonAdamW
-from r1_mini.sampling.choice import choose
-from r1_mini.training.scoring import narrow_tiles
-from r1_mini.training.stage import shape_of
+from r1_mini.rollout.choose import choose
+from r1_mini.train.logps import narrow_tiles
+from r1_mini.train.trainer import shape_of
 
 MAPPED = 32 * 2**20
 """Bytes from which glibc maps a block of its own and gives it back when freed: where its moving threshold ends."""

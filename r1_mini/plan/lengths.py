@@ -9,11 +9,11 @@ from itertools import islice
 
 from transformers import PreTrainedTokenizerBase
 
+from r1_mini.data.mix import draw
+from r1_mini.data.source import Source
 from r1_mini.problems.problem import Problem, Split
-from r1_mini.problems.source import Source
-from r1_mini.problems.sources import draw
-from r1_mini.sampling.complete import encoded, prompt_for
-from r1_mini.training.corpus import completion
+from r1_mini.rollout.generate import encoded, prompt_for
+from r1_mini.train.corpus import completion
 
 DRAWN = 200
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PretrainedConfig
 
 from r1_mini.plan.dry_run import MAPPED, DryModel, Size
-from r1_mini.sampling.engine import PREFILL_TOKENS
+from r1_mini.rollout.engine import PREFILL_TOKENS
 
 Sharding = Literal["none", "fsdp", "zero2", "zero3"]
 FLOAT = 4

@@ -6,18 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from r1_mini.config.recipe import Recipe
+from r1_mini.config.stages import GrpoStage, RejectionStage, Stage
+from r1_mini.config.trl_fields import TrainerError, check_batches, resolved
 from r1_mini.errors import UserError
-from r1_mini.machine import Device
+from r1_mini.pipeline.start import start_of
 from r1_mini.plan.dry_run import Size
 from r1_mini.plan.exam import Exam
 from r1_mini.plan.memory import Phase, Share, is_known, on_top_of_what_is_kept
 from r1_mini.plan.prompts import lacks
 from r1_mini.plan.setting import Part, Setting
 from r1_mini.plan.stages import exam_part, grpo_part, optimizer_of, rejection_part, text_part
-from r1_mini.recipe import Recipe
-from r1_mini.stages import GrpoStage, RejectionStage, Stage
-from r1_mini.start import start_of
-from r1_mini.trainer_fields import TrainerError, check_batches, resolved
+from r1_mini.system.environment import Device
 
 MARGIN = 0.2
 """How far a plan may be from the peak of the real run: docs/MEMORY.md."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from jinja2 import TemplateError
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from r1_mini.sampling.complete import encoded, ending_tokens
-from r1_mini.transcript import TAGS
+from r1_mini.completion import TAGS
+from r1_mini.rollout.generate import encoded, ending_tokens
 
 SHOWN = 3
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
+from r1_mini.config.recipe import Recipe
+from r1_mini.config.stages import BaseStage, GrpoStage, SftStage, Stage
+from r1_mini.config.trl_fields import resolved
+from r1_mini.pipeline.start import Start
 from r1_mini.plan.dry_run import DryModel, Size
 from r1_mini.plan.lengths import Lengths
 from r1_mini.plan.memory import Phase, Share
 from r1_mini.plan.prompts import Shown
-from r1_mini.recipe import Recipe
-from r1_mini.stages import BaseStage, GrpoStage, SftStage, Stage
-from r1_mini.start import Start
-from r1_mini.trainer_fields import resolved
 
 
 @dataclass(frozen=True, slots=True)

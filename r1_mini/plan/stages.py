@@ -8,6 +8,10 @@ from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
+from r1_mini.completion import FORCED
+from r1_mini.config.stages import BaseStage, GrpoStage, RejectionStage, SftStage, Stage
+from r1_mini.config.trl_fields import resolved
+from r1_mini.data.source import Source
 from r1_mini.plan.dry_run import DryModel, Size
 from r1_mini.plan.exam import Exam
 from r1_mini.plan.lengths import Lengths, drawn_lengths, some_problems
@@ -27,17 +31,13 @@ from r1_mini.plan.memory import (
 )
 from r1_mini.plan.prompts import Shown, shown, shown_prompts
 from r1_mini.plan.setting import Part, Setting
-from r1_mini.problems.source import Source
-from r1_mini.sampling.complete import encoded, prompt_for
-from r1_mini.sampling.likelihood import LOGITS, TOKENS
-from r1_mini.stages import BaseStage, GrpoStage, RejectionStage, SftStage, Stage
-from r1_mini.trainer_fields import resolved
-from r1_mini.training import base, sft
-from r1_mini.training.corpus import WINDOW, tokenized
-from r1_mini.training.grpo import draws_as_asked
-from r1_mini.training.packing import pack
-from r1_mini.training.scoring import PART, PART_ELSEWHERE
-from r1_mini.transcript import FORCED
+from r1_mini.rollout.generate import encoded, prompt_for
+from r1_mini.rollout.likelihood import LOGITS, TOKENS
+from r1_mini.train import base, sft
+from r1_mini.train.corpus import WINDOW, tokenized
+from r1_mini.train.grpo import draws_as_asked
+from r1_mini.train.logps import PART, PART_ELSEWHERE
+from r1_mini.train.packing import pack
 
 _REFERENCE = 8
 """Bytes of a reference to an object, and of one of Arrow's integers."""

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from eval.harness import NOTE
-from eval.samples import Samples, tabled
-from r1_mini.files import sha256
+from eval.exam.run import NOTE
+from eval.exam.samples import Samples, tabled
+from r1_mini.system.files import sha256
 
 Rows = list[dict[str, Any]]
 COMPLETIONS = {  # mark: (completion, answer, correct, voice, chain, first wrong step)

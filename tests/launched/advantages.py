@@ -13,14 +13,14 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig
 
-from r1_mini import processes
+from r1_mini.completion import prompt, write
 from r1_mini.model.architecture import make_model
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.rewards import as_trl_reward
-from r1_mini.sampling.engine import Completion
-from r1_mini.training import grpo
-from r1_mini.training.stage import arguments
-from r1_mini.transcript import prompt, write
+from r1_mini.rollout.engine import Completion
+from r1_mini.system import distributed as processes
+from r1_mini.train import grpo
+from r1_mini.train.trainer import arguments
 
 GROUP, PROBLEMS = 4, 4
 

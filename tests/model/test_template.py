@@ -10,12 +10,12 @@ import trl
 from tokenizers import processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from r1_mini.completion import R1_SYSTEM
 from r1_mini.errors import UserError
 from r1_mini.model.template import give_template
 from r1_mini.model.tokenizer import make_tokenizer
-from r1_mini.sampling.complete import encoded, prompt_for
-from r1_mini.training.grpo import Trainer
-from r1_mini.transcript import R1_SYSTEM
+from r1_mini.rollout.generate import encoded, prompt_for
+from r1_mini.train.grpo import Trainer
 
 CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
 

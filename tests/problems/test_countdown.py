@@ -9,6 +9,9 @@ from itertools import islice, permutations, product
 import pytest
 from pydantic import ValidationError
 
+from r1_mini.completion import is_correct, read
+from r1_mini.data.mix import ProblemSpec, draw
+from r1_mini.judges.judges import same_countdown
 from r1_mini.model.tokenizer import CHARACTERS
 from r1_mini.problems.arithmetic import (
     canonical_key,
@@ -21,11 +24,8 @@ from r1_mini.problems.arithmetic import (
 )
 from r1_mini.problems.families import FAMILIES, solve
 from r1_mini.problems.families.countdown import Hunt
-from r1_mini.problems.judging import same_countdown
 from r1_mini.problems.problem import Problem, may_teach, split_of
-from r1_mini.problems.sources import ProblemSpec, draw
-from r1_mini.training.corpus import corpus
-from r1_mini.transcript import is_correct, read
+from r1_mini.train.corpus import corpus
 
 FAMILY = FAMILIES["countdown"]
 AXES = [

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from r1_mini.problems.arithmetic import canonical_key, evaluate, operations, parse, parse_number, render
-from r1_mini.problems.checking import chain_is_right, check_chain
 from r1_mini.problems.families import FAMILIES, solve
+from r1_mini.problems.steps import chain_is_right, check_chain
 
 AXES = [
     ("sum", {}),

@@ -8,16 +8,16 @@ from itertools import islice, product
 import pytest
 from pydantic import ValidationError
 
+from r1_mini.completion import is_correct, prompt, read
+from r1_mini.data.mix import ProblemSpec, draw
 from r1_mini.model.tokenizer import CHARACTERS, make_tokenizer
 from r1_mini.problems.arithmetic import canonical_key, evaluate, numbers, operations, parse, passed_through
-from r1_mini.problems.checking import chain_is_right, check_chain
 from r1_mini.problems.families import FAMILIES, solve
 from r1_mini.problems.families.stories import NAMES, STORIES, WORDINGS
 from r1_mini.problems.families.word import FORMS, Tale, Told, WordAxes, _Number
 from r1_mini.problems.problem import Problem, may_teach, split_of
-from r1_mini.problems.sources import ProblemSpec, draw
-from r1_mini.training.corpus import corpus
-from r1_mini.transcript import is_correct, prompt, read
+from r1_mini.problems.steps import chain_is_right, check_chain
+from r1_mini.train.corpus import corpus
 
 FAMILY = FAMILIES["word"]
 AXES = [

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from eval.samples import Samples, judged, tabled
-from r1_mini.transcript import is_correct, read
+from eval.exam.samples import Samples, judged, tabled
+from r1_mini.completion import is_correct, read
 
 NAMES = {"base": "base", "forced_worked": "base, forced", "rl": "after RL"}
 SETTINGS = {"suite": "arithmetic", "split": "test", "temperature": 1.0, "top_p": 1.0, "max_tokens": 160, "seed": 1}

@@ -11,7 +11,7 @@ import pytest
 
 from eval.sweep import worker
 from eval.sweep.command import open_study
-from eval.sweep.plan import read
+from eval.sweep.spec import read
 from eval.sweep.study import Study
 from tests.conftest import TINY
 from tests.eval.conftest import write_run

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from eval.report import sweep_page
 from eval.report.sweep_words import sentences, shortened
-from eval.sweep.comparison import compare_sweep, summarize
+from eval.sweep.summary import compare_sweep, summarize
 from r1_mini.errors import UserError
 from tests.conftest import SMOKE
 from tests.eval.sweep.conftest import MARKS, start_worker, study_of

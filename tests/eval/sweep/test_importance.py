@@ -5,7 +5,7 @@ import random
 import pytest
 
 from eval.sweep.importance import FEWEST, importances
-from eval.sweep.plan import Range
+from eval.sweep.spec import Range
 
 SPACE = {
     "grpo.trainer.learning_rate": Range(low=1e-4, high=1e-2, log=True),

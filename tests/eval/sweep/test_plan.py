@@ -2,7 +2,7 @@
 
 import pytest
 
-from eval.sweep.plan import read
+from eval.sweep.spec import read
 from r1_mini.errors import UserError
 from tests.eval.sweep.conftest import study_of
 

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from eval.sweep import storage as storage_module
 from eval.sweep import study as study_module
 from eval.sweep.command import open_study
-from eval.sweep.plan import read
+from eval.sweep.spec import read
 from r1_mini.errors import UserError
 from tests.eval.sweep.conftest import expected, results, start_worker, study_of
 

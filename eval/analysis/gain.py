@@ -1,0 +1,148 @@
+"""Where a difference in pass@1 comes from: parts that add up to it; what is sharpened and what is new.
+
+A completion is right if it stops, gives a number, and either reasons without a slip, or slips and is right all the
+same, or answers at once and guesses right. So pass@1 = stops x numbers x (reasons x (sound + lucky) + (1 - reasons) x
+guesses), each a share of those that came so far, within problems of one kind and depth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.analysis.metrics import pass_at_k
+from eval.analysis.stats import LEVEL, RESAMPLES, bootstrap_means, interval_of
+from eval.exam.samples import NONE, SOUND, UNCHECKED, Samples
+
+PARTS = (
+    "stops in time",
+    "gives a number",
+    "chooses to reason",
+    "reasons without a slip",
+    "is right despite a slip",
+    "guesses better",
+)
+_LISTED = 100
+Floats = NDArray[np.float64]
+
+
+def gain_parts(before: Samples, after: Samples) -> list[dict[str, Any]]:
+    """Each of `PARTS` in pass@1 with its 95 % interval (bootstrap over problems); they add up to the difference.
+
+    Shapley values: the mean, over all orders in which the factors could be exchanged for those of `after`, of what
+    each exchange changes (Shapley 1953). A share that nobody came to (no direct answers to be right) is taken as on
+    the other side, so that it changes nothing.
+    """
+    kinds = {(q.family, q.depth): None for q in before.questions}
+    cells = list(kinds)
+    member_PC = np.array([[(q.family, q.depth) == cell for cell in cells] for q in before.questions], dtype=float)
+    counts_PK = np.concatenate([_funnel(before), _funnel(after)], axis=1)  # K = 2 sides x parts
+    columns = np.concatenate([member_PC, *(counts_PK * member_PC[:, [c]] for c in range(len(cells)))], axis=1)
+    point = _shapley(columns.mean(axis=0, keepdims=True), len(cells))[0]
+    draws_RJ = _shapley(bootstrap_means(columns, RESAMPLES // 5), len(cells))
+    return [
+        {"name": name, "estimate": float(value), "low": interval.low, "high": interval.high}
+        for name, value, interval in zip(
+            PARTS,
+            point,
+            (interval_of(draws, float(v)) for draws, v in zip(draws_RJ.T, point, strict=True)),
+            strict=True,
+        )
+    ]
+
+
+def _funnel(samples: Samples) -> Floats:
+    """Of each problem's completions the shares that stop, give a number, reason, do so soundly, are right although
+    the chain is not, guess right; (P, 6)."""
+    number = samples.stopped_PN & samples.parsed_PN
+    reasons = number & (samples.chain_PN != NONE)
+    right = samples.correct_PN
+    sound = reasons & ((samples.chain_PN == SOUND) | (samples.chain_PN == UNCHECKED))  # as far as anybody can tell
+    guesses = number & ~reasons
+    counts = (samples.stopped_PN, number, reasons, sound & right, reasons & ~sound & right, guesses & right)
+    return np.stack([count.mean(axis=1) for count in counts], axis=1)
+
+
+def _shapley(means_RK: Floats, n_cells: int) -> Floats:
+    """Means of the columns that `gain_parts` lays out, to the parts, (R, 6)."""
+    weights_RC = means_RK[:, :n_cells]
+    counts = means_RK[:, n_cells:].reshape(len(means_RK), n_cells, 2, len(PARTS))
+    sides = [_factors(counts[:, :, side], weights_RC) for side in (0, 1)]
+    old, new = (np.where(np.isnan(side), np.nan_to_num(other), side) for side, other in (sides, reversed(sides)))
+
+    def value(exchanged: tuple[int, ...]) -> Floats:
+        stops, numbers, reasons, sound, lucky, guesses = (
+            (new if factor in exchanged else old)[:, :, factor] for factor in range(len(PARTS))
+        )
+        total: Floats = (weights_RC * stops * numbers * (reasons * (sound + lucky) + (1 - reasons) * guesses)).sum(
+            axis=1
+        )
+        return total
+
+    return np.stack([_share(value, factor) for factor in range(len(PARTS))], axis=1)
+
+
+def _share(value: Callable[[tuple[int, ...]], Floats], factor: int) -> Floats:
+    """The Shapley value of one factor of a game over `PARTS`."""
+    others = [other for other in range(len(PARTS)) if other != factor]
+    shares = [
+        (value((*coalition, factor)) - value(coalition)) / (len(PARTS) * math.comb(len(others), size))
+        for size in range(len(PARTS))
+        for coalition in combinations(others, size)
+    ]
+    total: Floats = np.sum(shares, axis=0)
+    return total
+
+
+def _factors(counts_RCJ: Floats, weights_RC: Floats) -> Floats:
+    """The conditional shares of the parts, (R, C, 6); NaN where nothing came so far."""
+    stop, number, reason, sound, lucky, guess = np.moveaxis(counts_RCJ, 2, 0)
+    at_once = np.where(number - reason > 1e-9, number - reason, 0.0)  # not what rounding leaves when all reason
+    came = (weights_RC, stop, number, reason, reason, at_once)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = [part / of for part, of in zip((stop, number, reason, sound, lucky, guess), came, strict=True)]
+    factors = np.stack(shares, axis=2)
+    return np.where(np.isfinite(factors), factors, np.nan)
+
+
+def sharpened_or_new(before: Sequence[Samples], after: Sequence[Samples]) -> dict[str, Any]:
+    """Whether `after` says more surely what `before` could say, or solves what `before` never did; a part per seed.
+
+    `leads`: whether pass@1 of `after` is higher. `crossing`: the smallest k at which pass@k of `before` is no longer
+    below, if there is one; curves are means over the seeds. Solved, or never, is in the N completions of all seeds.
+    `bound`: what chance `before` can still have on a problem that it never solved, at most, with 95 % confidence:
+    1 - 0.05^(1/N), as (1 - chance)^N is 5 % there.
+    """
+    ks = range(1, before[0].n + 1)
+    curves = [[float(np.mean([pass_at_k(seed, k).mean() for seed in side])) for k in ks] for side in (before, after)]
+    leads = curves[1][0] > curves[0][0]
+    crossing = next((k for k in ks if curves[0][k - 1] >= curves[1][k - 1]), None) if leads else None
+    n = sum(seed.n for seed in before)
+    counts = [np.sum([seed.correct_PN.sum(axis=1) for seed in side], axis=0) for side in (before, after)]
+    questions = before[0].questions
+    anew = np.flatnonzero((counts[0] == 0) & (counts[1] > 0))
+    listed = sorted(anew, key=lambda place: -counts[1][place])[:_LISTED]
+    return {
+        "n": n,
+        "leads": leads,
+        "crossing": crossing,
+        "bound": 1 - (1 - LEVEL) ** (1 / n),
+        "n_solved_anew": len(anew),
+        "n_lost": int(((counts[1] == 0) & (counts[0] > 0)).sum()),
+        "solved_anew": [
+            {
+                "key": questions[place].key,
+                "question": questions[place].question,
+                "answer": questions[place].answer,
+                "depth": questions[place].depth,
+                "right": int(counts[1][place]),
+                "n": n,
+            }
+            for place in listed
+        ],
+    }

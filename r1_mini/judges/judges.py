@@ -1,0 +1,126 @@
+"""Whether an answer is right: a judge for each form that right answers have.
+
+What a model wrote is hostile: a judge never executes it, never raises, and is bounded in time. What it cannot read is
+wrong. A new form is a function here and its lines in `JUDGES` and `VALUES`. Judges of other packages keep none of these
+promises, so they run in a process apart (`verifier.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable
+from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
+
+from r1_mini.judges.answers import amount, choice, formula, plain_text, words_of
+from r1_mini.judges.sandbox import verified
+from r1_mini.problems.arithmetic import evaluate, numbers, parse, parse_number
+
+Judge = Callable[[str, str], bool]
+"""(what was answered, the right answer in the judge's own form) -> whether it is right."""
+
+
+def same_number(said: str, right: str) -> bool:
+    """Exactly the same value, in whatever notation: 3.5, 7/2."""
+    value = parse_number(said)
+    return value is not None and value == parse_number(right)
+
+
+class Reached(NamedTuple):
+    """What counts of an expression that is to reach a target."""
+
+    numbers: tuple[int, ...]  # those it uses, without their signs, ascending
+    value: Fraction
+
+
+@lru_cache(maxsize=1024)
+def parse_countdown(text: str) -> Reached | None:
+    """Of an expression of + - * / and parentheses, the numbers and the exact value; None for everything else."""
+    try:
+        tree = parse(text.strip(" \t\r\n"))
+        return Reached(tuple(sorted(map(abs, numbers(tree)))), evaluate(tree))
+    except ValueError:
+        return None
+
+
+def same_countdown(said: str, right: str) -> bool:
+    """An expression of exactly the same numbers, each as often, and of exactly the same value.
+
+    `right` is such an expression, or the numbers and the target, `44 19 35=98`, where no solution is known.
+    """
+    goal = _goal(right) if "=" in right else parse_countdown(right)
+    return goal is not None and parse_countdown(said) == goal
+
+
+def _goal(text: str) -> Reached | None:
+    """What `44 19 35=98` asks for; None if it is not of this form."""
+    given, _, target = text.partition("=")
+    value = parse_number(target)
+    try:
+        return None if value is None else Reached(tuple(sorted(abs(int(number)) for number in given.split())), value)
+    except ValueError:
+        return None
+
+
+def same_amount(said: str, right: str) -> bool:
+    """Exactly the same value of the one number that the answer names, as in GSM8K: `$1,234.50`, `18 dollars`."""
+    value = amount(said)
+    return value is not None and value == amount(right)
+
+
+def same_choice(said: str, right: str) -> bool:
+    """The same option of a multiple choice, A to E, in any notation: `(B)`, `B.`, `Answer: B`."""
+    letter = choice(said)
+    return letter is not None and letter == choice(right)
+
+
+def same_text(said: str, right: str) -> bool:
+    """The same words, whatever their case, spacing and punctuation."""
+    text = plain_text(said)
+    return text is not None and text == plain_text(right)
+
+
+def same_formula(said: str, right: str) -> bool:
+    """Equal by math-verify's rules: fractions, intervals, sets, units and degrees left out, decimals to six digits.
+
+    Where the right answer has brackets, as a pair or an interval has, the answer needs some too.
+    """
+    ours, theirs = formula(said), formula(right)
+    if ours is None or theirs is None or (_BRACKETED.fullmatch(theirs) and not {"(", "["} & {*ours}):
+        return False
+    words = words_of(theirs)
+    if words is not None and (words != theirs.casefold() or len(words) > 3):  # not xy, a product
+        return words_of(ours) == words  # math-verify takes a bare word for a product of its letters
+    return verified("latex", ours, theirs)
+
+
+_BRACKETED = re.compile(r"(?:\\left\s*)?[(\[].*,.*[)\]]", re.DOTALL)
+"""A pair or an interval."""
+
+
+def by_its_task(said: str, right: str) -> bool:
+    """Full marks from the verifier of a reasoning-gym task; `right` is what `gym.py` writes."""
+    return verified("reasoning_gym", said.strip(), right)
+
+
+JUDGES: dict[str, Judge] = {
+    "number": same_number,
+    "countdown": same_countdown,
+    "amount": same_amount,
+    "choice": same_choice,
+    "text": same_text,
+    "latex": same_formula,
+    "reasoning_gym": by_its_task,
+}
+
+VALUES: dict[str, Callable[[str], Hashable | None]] = {
+    "number": parse_number,
+    "countdown": parse_countdown,  # all solutions of a countdown are one answer, right or wrong as a whole
+    "amount": amount,
+    "choice": choice,
+    "text": plain_text,
+    "latex": formula,  # as written: 1/2 and 0.5 are two answers in a vote
+    "reasoning_gym": plain_text,
+}
+"""What an answer counts as in a vote, where equal values are one answer; None is no answer."""

@@ -1,0 +1,264 @@
+"""Many completions per prompt, through the model's own forward pass.
+
+Completions of a prompt that agree so far are one row of the batch: a group begins as a single row, which branches where
+its members draw different tokens. Keys and values live in a cache of bounded size; finished rows leave it, and waiting
+prompts come in. A completion is a function of (seed, prompt, sample index) alone: the random number of a token does not
+depend on what else is in the batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from r1_mini.completion import Finish
+from r1_mini.rollout.attention import decoding_attention
+from r1_mini.rollout.cache import RolloutCache
+from r1_mini.rollout.choose import choose, uniform
+
+ROWS = 1024
+"""Most completions in work at once, and so the most rows of the cache; the others wait."""
+PREFILL_TOKENS = 16_384
+"""Most prompt tokens in one forward pass."""
+_ADMIT_ABOVE = 0.25
+"""Waiting prompts come in when this share of the rows is free: a prefill for each row that ends would be slow."""
+_COMPACT_BELOW = 0.75
+"""Rows are moved together when less than this share of those computed is in use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How tokens are drawn. `prefix` leads every completion; `banned_first` cannot be the first token after it."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    prefix: tuple[int, ...] = ()
+    banned_first: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One completion: its tokens, prefix and stop token included, and the log-probability of each (0 in the prefix)."""
+
+    tokens: list[int]
+    logprobs: list[float]
+    finish: Finish
+
+
+def rollout(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    group: int,
+    decoding: Decoding,
+    *,
+    seed: int,
+    stop: Sequence[int],
+    rows: int = ROWS,
+    progress: Callable[[int], None] | None = None,
+    first_sample: int = 0,
+) -> list[list[Completion]]:
+    """`group` completions of each prompt, in the order of the prompts; the first of a group is number `first_sample`.
+
+    `stop`: token ids that end a completion. `rows` bounds the completions in work at once, but for a single group that
+    is larger. `progress` is called with a number of completions when they are done.
+    """
+    given = [[*prompt, *decoding.prefix] for prompt in prompts]
+    waiting = deque(sorted(range(len(given)), key=lambda index: len(given[index])))  # little padding in a prefill
+    streams = _streams(seed, prompts, group, first_sample)
+    rows = min(max(rows, group), group * len(given))
+    with _sampling(model):
+        work = _Work(model, decoding, stop, rows, max(map(len, given), default=0), group * len(given))
+        while waiting or work.running:
+            free = (rows - work.running) // group
+            if waiting and (free >= len(waiting) or free * group >= _ADMIT_ABOVE * rows or not work.running):
+                chosen = [waiting.popleft() for _ in range(min(max(free, 1), len(waiting)))]
+                work.admit([given[i] for i in chosen], [streams[i] for i in chosen], [i * group for i in chosen])
+            ended = work.step()
+            if progress and ended:
+                progress(ended)
+        done = work.completions()
+    return [done[start : start + group] for start in range(0, len(done), group)]
+
+
+@contextlib.contextmanager
+def _sampling(model: PreTrainedModel) -> Iterator[None]:
+    """Evaluation mode without gradients, as it was before at the end."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), decoding_attention(model):
+            yield
+    finally:
+        model.train(was_training)
+
+
+class _Work:
+    """N completions in work and the R rows that compute them.
+
+    A row has the next token to read and the number of tokens read before it; a completion has its row, its random
+    stream, the number of its next token, and its place in the results.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, decoding: Decoding, stop: Sequence[int], rows: int, longest: int, number: int
+    ) -> None:
+        self.model, self.decoding, device = model, decoding, model.device
+        self.stops = torch.tensor(list(stop), device=device)
+        self.cache = RolloutCache(model.config, rows, longest + decoding.max_tokens)
+        self.rows = 0  # computed in a step; some of them may be in use by no completion
+        self.token_R = torch.zeros(rows, dtype=torch.long, device=device)
+        self.length_R = torch.zeros(rows, dtype=torch.long, device=device)
+        self.row_N = self.stream_N = self.at_N = self.place_N = torch.zeros(0, dtype=torch.long, device=device)
+        self.drawn = torch.zeros(number, decoding.max_tokens, dtype=torch.long, device=device)
+        self.logprobs = torch.zeros(number, decoding.max_tokens, device=device)
+        self.lengths = torch.zeros(number, dtype=torch.long, device=device)
+        self.stopped = torch.zeros(number, dtype=torch.bool, device=device)
+
+    @property
+    def running(self) -> int:
+        """Completions that have begun and not ended."""
+        return len(self.row_N)
+
+    def admit(self, prompts: list[list[int]], streams: list[list[int]], places: list[int]) -> None:
+        """Begin a group of completions for each prompt: one row each, until they differ."""
+        device, group = self.model.device, len(streams[0])
+        self._compact()
+        slots = torch.arange(self.rows, self.rows + len(prompts), device=device)
+        lengths = [len(prompt) - 1 for prompt in prompts]  # the last token is read by the first step
+        self.length_R[slots] = torch.tensor(lengths, device=device)
+        self.token_R[slots] = torch.tensor([prompt[-1] for prompt in prompts], device=device)
+        self.rows += len(prompts)
+        at_once = max(1, PREFILL_TOKENS // max(1, *lengths))
+        for first in range(0, len(prompts), at_once):
+            part = slice(first, first + at_once)
+            width = max(lengths[part])
+            if width:  # padded on the right, where no token before it looks
+                ids = [prompt[:-1] + [0] * (width - len(prompt) + 1) for prompt in prompts[part]]
+                self.cache.begin(slots[part])
+                self._forward(torch.tensor(ids, device=device), torch.arange(width, device=device)[None], None)
+        self.row_N = torch.cat([self.row_N, slots.repeat_interleave(group)])
+        self.stream_N = torch.cat([self.stream_N, torch.tensor(streams, device=device).flatten()])
+        self.at_N = torch.cat([self.at_N, self.at_N.new_zeros(len(prompts) * group)])
+        new = torch.tensor(places, device=device)[:, None] + torch.arange(group, device=device)
+        self.place_N = torch.cat([self.place_N, new.flatten()])
+
+    def step(self) -> int:
+        """Draw one token for every completion; how many ended with it."""
+        decoding = self.decoding
+        logits_RV = self._logits()
+        for token in decoding.banned_first:
+            logits_RV[self.row_N[self.at_N == 0], token] = -torch.inf
+        numbers_N = uniform(self.stream_N, self.at_N)
+        token_N, logprob_N = choose(logits_RV, self.row_N, numbers_N, decoding.temperature, decoding.top_p)
+        self.drawn[self.place_N, self.at_N] = token_N
+        self.logprobs[self.place_N, self.at_N] = logprob_N
+        self.at_N = self.at_N + 1
+        stopped_N = torch.isin(token_N, self.stops)
+        goes_on_N = ~stopped_N & (self.at_N < decoding.max_tokens)
+        ended = len(goes_on_N) - int(goes_on_N.sum())
+        if ended:
+            over_N = ~goes_on_N
+            self.lengths[self.place_N[over_N]] = self.at_N[over_N]
+            self.stopped[self.place_N[over_N]] = stopped_N[over_N]
+            token_N, self.row_N, self.stream_N = token_N[goes_on_N], self.row_N[goes_on_N], self.stream_N[goes_on_N]
+            self.at_N, self.place_N = self.at_N[goes_on_N], self.place_N[goes_on_N]
+        self._branch(token_N, logits_RV.shape[1])
+        return ended
+
+    def _logits(self) -> Tensor:
+        """Each row reads its token: logits of the next one, (R, V)."""
+        length_R = self.length_R[: self.rows]
+        width = int(length_R.max()) + 1
+        seen_RT = torch.arange(width, device=length_R.device) <= length_R[:, None]
+        mask = None if bool(seen_RT.all()) else seen_RT[:, None, None, :]
+        self.cache.add(length_R, width)
+        logits_RV = self._forward(self.token_R[: self.rows, None], length_R[:, None], mask)
+        length_R += 1
+        return logits_RV
+
+    def _branch(self, token_N: Tensor, vocabulary: int) -> None:
+        """Give a row to each distinct (row, token): to a row's first token that row, to the others copies of it."""
+        pair_U, which_N = torch.unique(self.row_N * vocabulary + token_N, return_inverse=True)
+        parent_U = pair_U // vocabulary
+        slot_U = parent_U.clone()
+        used_R = torch.zeros(len(self.token_R), dtype=torch.bool, device=slot_U.device)
+        used_R[parent_U] = True
+        other_U = torch.zeros_like(parent_U, dtype=torch.bool)
+        other_U[1:] = parent_U[1:] == parent_U[:-1]
+        source = parent_U[other_U]
+        if len(source):
+            free = (~used_R).nonzero(as_tuple=True)[0][: len(source)]
+            self.rows = max(self.rows, int(free[-1]) + 1)
+            self.cache.copy(source, free, int(self.length_R[source].max()))
+            self.length_R[free] = self.length_R[source]
+            slot_U[other_U] = free
+            used_R[free] = True
+        self.token_R[slot_U] = pair_U % vocabulary
+        self.length_R[~used_R] = 0
+        self.row_N = slot_U[which_N]
+        if len(slot_U) < _COMPACT_BELOW * self.rows:
+            self._compact()
+
+    def _compact(self) -> None:
+        """Move the rows in use together, to the front."""
+        kept, self.row_N = torch.unique(self.row_N, return_inverse=True)
+        front = torch.arange(len(kept), device=kept.device)
+        moved = kept != front
+        if bool(moved.any()):
+            source, target = kept[moved], front[moved]
+            self.cache.copy(source, target, int(self.length_R[source].max()))
+            self.length_R[target], self.token_R[target] = self.length_R[source], self.token_R[source]
+        self.rows = len(kept)
+
+    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+        """Logits after the last token of each row, float32."""
+        model = self.model
+        if mask is not None and model.config._attn_implementation == "eager":  # which adds the mask to its scores
+            mask = torch.zeros_like(mask, dtype=model.dtype).masked_fill(~mask, torch.finfo(model.dtype).min)
+        options: dict[str, Any] = {
+            "attention_mask": mask,
+            "position_ids": positions,
+            "past_key_values": self.cache,
+            "use_cache": True,
+        }
+        logits: Tensor = model(input_ids=ids, logits_to_keep=1, **options).logits
+        return logits[:, -1].float()
+
+    def completions(self) -> list[Completion]:
+        """Every completion, by its place."""
+        rows = zip(
+            self.drawn.tolist(), self.logprobs.tolist(), self.lengths.tolist(), self.stopped.tolist(), strict=True
+        )
+        prefix = list(self.decoding.prefix)
+        return [
+            Completion(
+                prefix + tokens[:length], [0.0] * len(prefix) + logprobs[:length], "stop" if stopped else "length"
+            )
+            for tokens, logprobs, length, stopped in rows
+        ]
+
+
+def _streams(seed: int, prompts: Sequence[Sequence[int]], group: int, first_sample: int) -> list[list[int]]:
+    """A stream of random numbers for each completion; a prompt that comes again goes on counting its samples."""
+    asked: Counter[tuple[int, ...]] = Counter()
+    streams = []
+    for prompt in prompts:
+        first = first_sample + asked[tuple(prompt)]
+        streams.append([stream(seed, prompt, first + index) for index in range(group)])
+        asked[tuple(prompt)] += group
+    return streams
+
+
+def stream(seed: int, prompt: Sequence[int], sample_index: int) -> int:
+    """The name of a completion's sequence of random numbers, 63 bits, from what identifies the completion."""
+    text = f"{seed} {sample_index} {' '.join(map(str, prompt))}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

@@ -1,1 +1,0 @@
-"""The rollout engine: many completions per prompt, through the model's own forward pass."""

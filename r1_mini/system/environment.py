@@ -1,0 +1,138 @@
+"""What a run depends on besides its recipe: the machine, the installed versions, the commit."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+_PACKAGES = ("r1_mini", "torch", "transformers", "trl", "datasets", "accelerate", "tokenizers", "safetensors", "numpy")
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores that this process may use, memory in GiB, system."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {"cpu": name, "cores": cores, "memory_gib": round(memory, 1), "system": platform.platform()}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where a process computes."""
+
+    kind: Literal["cpu", "cuda"]
+    name: str
+    memory: int
+    """Bytes that there are, for this container where it has a limit."""
+    free: int
+    """Bytes of them that nobody uses now, as far as the system tells."""
+
+    @property
+    def is_cpu(self) -> bool:
+        return self.kind == "cpu"
+
+
+_CONTAINERS = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
+"""Limit and use of memory in a control group of Linux, version 2 and 1."""
+
+
+def device() -> Device:
+    """The first GPU, where there is one, else the processor with its memory."""
+    import torch
+
+    if torch.cuda.is_available():
+        free, memory = torch.cuda.mem_get_info(0)  # after the context of this process has been made
+        return Device("cuda", torch.cuda.get_device_name(0), memory, free)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    free = memory
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = 1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable")))
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        with contextlib.suppress(OSError, ValueError):  # of a container, version 2 and 1; "max" where there is none
+            most, now = (int((Path("/sys/fs/cgroup") / name).read_text(encoding="ascii")) for name in (limit, used))
+            memory, free = min(memory, most), min(free, most - now)
+    return Device("cpu", str(machine()["cpu"]), memory, max(0, free))
+
+
+def gpu_of(gib: float) -> Device:
+    """A GPU with so much memory, that need not be here."""
+    memory = int(gib * 2**30)
+    return Device("cuda", f"a GPU of {gib:g} GiB", memory, memory)
+
+
+def resident() -> int:
+    """Bytes of memory that this process has now; where the system does not tell, at most so far."""
+    return _status("VmRSS") or _largest()
+
+
+def peak() -> int:
+    """Most bytes of memory that this process has had."""
+    return _status("VmHWM") or _largest()  # `_largest` is on Linux that of who started it, if that is more
+
+
+def _status(name: str) -> int | None:
+    """A size that Linux tells of this process, bytes."""
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
+    return None
+
+
+def _largest() -> int:
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else size * 1024
+
+
+def versions() -> dict[str, str | None]:
+    """Installed versions of Python and of what the results depend on; None for a package that is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def source(package: Path = Path(__file__).parents[1]) -> str:
+    """Hash of a package's code: an edited line is another program, whatever the version number says."""
+    files = sorted(package.rglob("*.py"))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def commit() -> str | None:
+    """The commit of this repository, with `+` if files differ from it; None outside a repository."""
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parents[1]),
+        "describe",
+        "--always",
+        "--abbrev=40",
+        "--exclude=*",
+        "--dirty=+",
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

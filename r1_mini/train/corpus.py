@@ -1,0 +1,101 @@
+"""The text that the base model is trained on: worked arithmetic in several voices."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from r1_mini.completion import prompt, write
+from r1_mini.data.mix import draw
+from r1_mini.data.source import Source
+from r1_mini.problems.arithmetic import canonical_key, operations, parse
+from r1_mini.problems.problem import Problem, is_held_out
+from r1_mini.rollout.generate import encoded
+
+_NUMBER = re.compile(r"\d+")
+WINDOW = 64
+"""Batches that are sorted together, by the length of the prompt: padding is little, the order of batches is random,
+and the voices stay mixed within a batch. Sorted by the whole length, short answers would stand alone in batches, where
+a token weighs more, and the model would learn a larger share of them than the corpus has."""
+
+
+def corpus(
+    sources: Sequence[Source],
+    voices: Mapping[str, float],
+    wording: str,
+    seed: int | str,
+    ask: Callable[[str], str] = prompt,
+) -> Iterator[tuple[str, str]]:
+    """An endless stream of (prompt, completion) over the base split. The answer always follows from the chain.
+
+    `ask` makes the prompt of a question.
+    """
+    rng = random.Random(f"corpus {seed}")
+    names, shares = list(voices), list(voices.values())
+    for problem in draw(sources, "base", seed):
+        (voice,) = rng.choices(names, shares)
+        yield ask(problem.question), completion(problem, voice, wording, rng)
+
+
+def completion(problem: Problem, voice: str, wording: str, rng: random.Random) -> str:
+    """A right answer to a problem in a voice."""
+    if voice == "direct":
+        return write((), problem.answer)
+    lines = problem.restated if wording == "restate" and problem.restated else problem.steps
+    return write(lines if voice == "worked" else with_retraction(lines, rng), problem.answer)
+
+
+def with_retraction(lines: Sequence[str], rng: random.Random) -> tuple[str, ...]:
+    """The chain with one step first done wrong, taken back with `wait`, and redone."""
+    index = rng.randrange(len(lines))
+    return (*lines[:index], _spoiled(lines[index], rng), "wait", *lines[index:])
+
+
+def _spoiled(line: str, rng: random.Random) -> str:
+    """The step with one digit of its result changed: of the first number, where the line restates the expression.
+
+    A restated line that would be a held-out problem of two or more operations is not written.
+    """
+    number = _NUMBER.search(line, line.rfind("=") + 1)
+    assert number is not None
+    while True:
+        place = rng.randrange(*number.span())
+        leads = place == number.start() and len(number[0]) > 1
+        digit = rng.choice([d for d in "0123456789"[leads:] if d != line[place]])
+        spoiled = line[:place] + digit + line[place + 1 :]
+        if "=" in spoiled or operations(tree := parse(spoiled)) < 2 or not is_held_out(canonical_key(tree)):
+            return spoiled
+
+
+def tokenized(
+    texts: Iterator[tuple[str, str]],
+    tokenizer: PreTrainedTokenizerBase,
+    rows: int,
+    batch_size: int,
+    seed: int,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Dataset:
+    """`rows` examples in the order of training, `input_ids` and `labels` (-100 on the prompt).
+
+    `progress` is called with the number of examples each time some are done.
+    """
+    rng = random.Random(f"order {seed}")
+    window = WINDOW * batch_size
+    columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
+    while len(columns["input_ids"]) < rows:
+        pairs = [next(texts) for _ in range(min(window, rows - len(columns["input_ids"])))]
+        prompts = encoded(tokenizer, [p for p, _ in pairs])
+        completions = tokenizer([c for _, c in pairs], add_special_tokens=False)["input_ids"]
+        examples = [(p, [*c, tokenizer.eos_token_id]) for p, c in zip(prompts, completions, strict=True)]
+        examples.sort(key=lambda example: len(example[0]))
+        batches = [examples[i : i + batch_size] for i in range(0, len(examples), batch_size)]
+        rng.shuffle(batches)
+        for p, c in (example for batch in batches for example in batch):
+            columns["input_ids"].append(p + c)
+            columns["labels"].append([-100] * len(p) + c)
+        progress(len(examples))
+    return Dataset.from_dict(columns)

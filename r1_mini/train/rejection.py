@@ -1,0 +1,165 @@
+"""Expert iteration: sample, keep the right completions, train on them as text; again, from the result.
+
+Each round is rejection-sampling fine-tuning, through TRL's SFTTrainer. Anthony et al. 2017 (1705.08439); of language
+models STaR (2203.14465), ReST-EM (2312.06585) and the third stage of DeepSeek-R1 (2501.12948, section 2.3.3).
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from rich.console import Console
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import SFTConfig
+
+from r1_mini.completion import is_correct, read
+from r1_mini.config.stages import RejectionStage
+from r1_mini.data.mix import draw
+from r1_mini.data.source import Source
+from r1_mini.errors import UserError
+from r1_mini.model.template import PromptStyle
+from r1_mini.problems.problem import Problem
+from r1_mini.rollout.engine import Completion, Decoding, rollout
+from r1_mini.rollout.generate import encoded, prompts_of, require_room, stop_tokens
+from r1_mini.system import distributed as processes
+from r1_mini.system.files import read_jsonl, take_place
+from r1_mini.train.callbacks import Reporter, progress_bar
+from r1_mini.train.rollout_metrics import rollout_metrics
+from r1_mini.train.supervised import LOGGED, note, text_trainer
+from r1_mini.train.trainer import adapter, arguments, load, open_metrics, resumed_step, save, train
+
+Rollouts = Sequence[tuple[Problem, Sequence[int], Sequence[Completion]]]
+"""Problem, the tokens of its prompt, completions."""
+
+
+def train_by_rejection(
+    stage: RejectionStage,
+    sources: tuple[Source, ...],
+    start: Path,
+    prompt: PromptStyle,
+    seed: int,
+    work: Path,
+    out: Path,
+    console: Console,
+) -> None:
+    """Train the checkpoint `start` and save the result in the folder `out`; `work` holds what resuming needs.
+
+    UserError if a round finds no right completion.
+    """
+    problems = draw(sources, "train", seed)
+    for number in range(stage.rounds):
+        asked = list(islice(problems, stage.prompts))
+        folder = work / f"round-{number:03d}"
+        if not processes.on_main((folder / "done").exists):
+            _round(stage, number, asked, start, prompt, seed, work, console)
+        start = folder / "done"
+    processes.on_main(lambda: shutil.copytree(start, out, dirs_exist_ok=True))
+
+
+def _round(
+    stage: RejectionStage,
+    number: int,
+    problems: Sequence[Problem],
+    start: Path,
+    prompt: PromptStyle,
+    seed: int,
+    work: Path,
+    console: Console,
+) -> None:
+    """One round: its checkpoint is the folder `done` in the round's own."""
+    folder = work / f"round-{number:03d}"
+    processes.on_main(lambda: folder.mkdir(exist_ok=True))
+    model, tokenizer = load(start, stage.trainer, prompt)
+    title = f"round {number + 1}"
+    rollouts = _sampled(stage, model, tokenizer, problems, seed * 1_000_003 + number, title, console)
+    kept, extra = judged(rollouts, tokenizer, stage.distinct)
+    if not kept:
+        what = f"none of {len(problems) * stage.samples:,} completions is right in round {number + 1}"
+        raise UserError(what, where="rejection", fix="train the base longer, or ask easier problems")
+    random.Random(f"kept {seed} {number}").shuffle(kept)
+    config = SFTConfig(**arguments("rejection", stage.trainer, folder, seed))
+    trainer = text_trainer(model, tokenizer, config, Dataset.from_list(kept), adapter(stage.peft))
+    before = _steps_before(work / "metrics.jsonl", number)
+    metrics = open_metrics(work / "metrics.jsonl", before + resumed_step(folder))
+
+    def record(logs: Mapping[str, Any], step: int) -> dict[str, Any]:
+        measured = extra if step == 1 else {}
+        named = {ours: logs[theirs] for theirs, ours in _LOGGED.items() if theirs in logs}
+        return {"step": before + step, "round": number, **measured, **named}
+
+    train(trainer, Reporter(title, metrics, console, record, note), folder)
+    save(trainer, tokenizer, folder / "result")
+
+    def done() -> None:
+        (folder / "trainer.json").replace(work / "trainer.json")
+        take_place(folder / "result", folder / "done")
+
+    processes.on_main(done)
+
+
+def _sampled(
+    stage: RejectionStage,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: Sequence[Problem],
+    seed: int,
+    title: str,
+    console: Console,
+) -> Rollouts:
+    """Completions of every problem, from the policy as it is."""
+    prompts = encoded(tokenizer, prompts_of(tokenizer, problems))
+    require_room(model.config, prompts, stage.max_tokens, "rejection.max_tokens")
+    with progress_bar(console) as bar:
+        task = bar.add_task(title, total=len(prompts) * stage.samples, note="sampling")
+        groups = rollout(
+            model,
+            prompts,
+            stage.samples,
+            Decoding(stage.max_tokens),
+            seed=seed,
+            stop=stop_tokens(model, tokenizer),
+            rows=stage.rows,
+            progress=lambda count: bar.advance(task, count),
+        )
+    return list(zip(problems, prompts, groups, strict=True))
+
+
+def judged(
+    rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase, distinct: bool
+) -> tuple[list[dict[str, list[int]]], dict[str, float]]:
+    """The right completions as examples of `input_ids` and `labels` (-100 on the prompt), and metrics of them all.
+
+    `distinct` keeps each text of a problem once.
+    """
+    kept, transcripts, right, lengths = [], [], [], []
+    for problem, prompt, group in rollouts:
+        seen = set()
+        asked = tokenizer.decode(prompt)
+        for done in group:
+            transcript = read(tokenizer.decode(done.tokens, skip_special_tokens=True), done.finish, asked)
+            transcripts.append(transcript)
+            right.append(is_correct(transcript, problem.answer, problem.judge))
+            lengths.append(len(done.tokens))
+            text = tuple(done.tokens)
+            if right[-1] and not (distinct and text in seen):
+                seen.add(text)
+                kept.append({"input_ids": [*prompt, *text], "labels": [-100] * len(prompt) + [*text]})
+    metrics = rollout_metrics(transcripts, right, lengths)
+    tokens = sum(lengths)
+    surprise = -sum(sum(done.logprobs) for _, _, group in rollouts for done in group) / tokens
+    return kept, {**metrics, "length": tokens / len(lengths), "entropy": surprise, "kept": len(kept)}
+
+
+def _steps_before(metrics: Path, number: int) -> int:
+    """The last step of the rounds before this one."""
+    records = read_jsonl(metrics) if metrics.exists() else []
+    return max((record["step"] for record in records if record["round"] < number), default=0)
+
+
+_LOGGED = {theirs: ours for theirs, ours in LOGGED.items() if ours != "entropy"}  # that of what was sampled is told

@@ -1,1 +1,0 @@
-"""The stages: each turns settings and a checkpoint into the next checkpoint."""

@@ -1,0 +1,109 @@
+"""What an exam asks is not trained on: the same question, or a long run of its words."""
+
+import json
+from itertools import islice
+
+import pytest
+
+from r1_mini.data.mix import draw, source_of
+from r1_mini.data.overlap import RUN, HeldOut, runs_of, separated
+from r1_mini.errors import UserError
+from r1_mini.problems.problem import split_of
+
+LONG = "Nadia walks {a} miles along the old canal on every single morning before she opens her shop"  # 17 words
+
+
+@pytest.fixture
+def table(tmp_path):
+    def make(questions, name="taught"):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps({"question": q, "answer": "1"}) + "\n" for q in questions))
+        return source_of({"jsonl": str(path)})
+
+    return make
+
+
+def everything(source):
+    return [problem for split in ("train", "dev", "test") for problem in source.listed(split)]
+
+
+def short(n: int):
+    return [f"short question number {i}" for i in range(n)]
+
+
+def test_runs_are_thirteen_words_and_a_shorter_question_has_none() -> None:
+    assert RUN == 13
+    assert list(runs_of("a b c d e f g h i j k l")) == []
+    assert list(runs_of("A, b c d e f g h i j k l m. n")) == ["a b c d e f g h i j k l m", "b c d e f g h i j k l m n"]
+
+
+def test_the_same_question_is_left_out_however_it_is_written_and_the_run_says_so(table) -> None:
+    taught = table(short(40))
+    same = taught.listed("train")[0].question
+    asked = everything(table([f"  {same.upper()}?!", "another"], "asked"))
+    (kept,), (line,) = separated([taught], asked)
+    size = len(taught.listed("train"))
+    assert len(kept.listed("train")) == size - 1
+    assert line == (
+        f"taught: 1 of {size} training problems are asked in an exam and are left out "
+        f'(1 the same, 0 with 13 words in a row the same), such as "{same}"'
+    )
+    drawn = {problem.question for problem in islice(draw([kept], "train", 0), 3 * size)}
+    assert len(drawn) == size - 1
+    assert same not in drawn
+    assert kept.content_hash() != taught.content_hash()
+    assert (kept.name, kept.weight, kept.letters) == (taught.name, taught.weight, taught.letters)
+
+
+def test_a_question_with_a_word_changed_is_left_out_too(table) -> None:
+    questions = [LONG.format(a=a) for a in range(3)]
+    taught = table([*questions, *short(30)])
+    asked = everything(table([LONG.format(a=77)], "asked"))
+    (kept,), lines = separated([taught], asked)
+    close = [problem for problem in taught.listed("train") if problem.question in questions]
+    assert close
+    assert f"(0 the same, {len(close)} with 13 words in a row the same)" in lines[0]
+    assert not {problem.question for problem in kept.listed("train")} & set(questions)
+
+
+def test_a_manner_of_speaking_is_no_overlap(table) -> None:
+    taught = table([LONG.format(a=a) for a in range(40)])  # the same words in more than ten questions
+    asked = everything(table([LONG.format(a=77)], "asked"))
+    assert separated([taught], asked) == ((taught,), [])
+
+
+def test_what_shares_nothing_comes_back_as_it_is(table) -> None:
+    taught = table(short(20))
+    family = source_of({"family": "sum"})
+    asked = [*everything(table(["something else"], "asked")), *family.exam("test", 20, seed=0)]
+    sources, lines = separated([taught], asked)
+    assert sources == (taught,)
+    assert lines == []
+    assert separated([family], family.exam("test", 20, seed=0)) == ((family,), [])
+
+
+def test_a_family_does_not_teach_what_a_table_asks_nor_solve_it_on_the_way(tmp_path) -> None:
+    family = source_of({"family": "sum", "terms": [3, 4], "largest": 9})
+    plain = list(islice(draw([family], "base", 0), 300))
+    path = tmp_path / "asked.jsonl"
+    wanted = {problem.key: problem for problem in plain if problem.difficulty["depth"] == 2}
+    path.write_text("".join(json.dumps({"question": p.question, "answer": p.answer}) + "\n" for p in wanted.values()))
+    asked = everything(source_of({"jsonl": str(path)}))
+    assert {problem.key for problem in asked} == set(wanted)
+    (kept,), lines = separated([family], asked)
+    assert lines == []
+    for problem in islice(draw([kept], "base", 0), 300):
+        assert split_of(problem.key) == "base"
+        assert problem.key not in wanted
+        assert not problem.inside & set(wanted)
+
+
+def test_an_exam_that_asks_everything_is_said(table) -> None:
+    taught = table(short(20))
+    (kept,), _ = separated([taught], everything(taught))
+    with pytest.raises(UserError, match="taught: an exam asks every train problem; ask for fewer, or for others"):
+        next(draw([kept], "train", 0))
+
+
+def test_nothing_is_held_out_by_an_empty_exam(table) -> None:
+    assert not any(HeldOut().has(problem) for problem in table(short(5)).listed("train"))

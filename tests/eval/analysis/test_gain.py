@@ -1,0 +1,76 @@
+"""Where a gain comes from: parts by hand, and that they add up."""
+
+import random
+
+import pytest
+
+from eval.analysis.gain import PARTS, gain_parts, sharpened_or_new
+from tests.eval.conftest import make_samples
+
+
+def parts(before, after):
+    return {part["name"]: part["estimate"] for part in gain_parts(before, after)}
+
+
+def only(name, value):
+    return {part: pytest.approx(value if part == name else 0.0, abs=1e-12) for part in PARTS}
+
+
+@pytest.mark.parametrize(
+    "before,after,name,value",
+    [
+        (["1--1"], ["1111"], "stops in time", 0.5),
+        (["1??1"], ["1111"], "gives a number", 0.5),
+        (["1x1x"], ["1111"], "chooses to reason", 0.5),
+        (["1001"], ["1111"], "reasons without a slip", 0.5),
+        (["1001"], ["1ll1"], "is right despite a slip", 0.5),
+        (["xxxd"], ["dddd"], "guesses better", 0.75),
+        (["1111"], ["11--"], "stops in time", -0.5),
+    ],
+)
+def test_a_change_of_one_kind_is_all_in_its_part(before, after, name, value):
+    assert parts(make_samples(*before), make_samples(*after)) == only(name, value)
+
+
+def test_two_changes_share_what_they_make_together():
+    # Before: half reason, half of those rightly, no guess is right: 1/4. After: all reason, all rightly: 1. Choosing
+    # first adds 1/4, then care 1/2; care first adds 1/4, then choosing 1/2: each 3/8 on average.
+    found = parts(make_samples("10xx"), make_samples("1111"))
+    assert found["chooses to reason"] == pytest.approx(3 / 8)
+    assert found["reasons without a slip"] == pytest.approx(3 / 8)
+
+
+def test_the_parts_of_any_two_exams_add_up_to_the_difference():
+    rng = random.Random(0)
+    for _ in range(20):
+        sides = [["".join(rng.choices("10dxl?-", k=4)) for _ in range(6)] for _ in range(2)]
+        before, after = (make_samples(*marks) for marks in sides)
+        difference = after.correct_PN.mean() - before.correct_PN.mean()
+        assert sum(parts(before, after).values()) == pytest.approx(difference, abs=1e-12)
+
+
+def test_the_interval_of_a_part_holds_its_estimate():
+    for part in gain_parts(make_samples("10xx", "xxxx", "1111"), make_samples("1111", "1011", "1101")):
+        assert part["low"] <= part["estimate"] <= part["high"]
+
+
+def test_a_problem_solved_anew_is_listed_with_the_bound_that_its_zero_leaves():
+    found = sharpened_or_new([make_samples("0000", "1000", "0010")], [make_samples("1110", "1111", "0000")])
+    assert [(one["key"], one["right"], one["n"]) for one in found["solved_anew"]] == [("a", 3, 4)]
+    assert (found["n_solved_anew"], found["n_lost"]) == (1, 1)
+    assert (1 - found["bound"]) ** 4 == pytest.approx(0.05)
+
+
+def test_sharpening_crosses_where_the_base_catches_up():
+    # pass@1: 1/4 against 1/2. pass@2: 1/2 against 1/2.
+    assert sharpened_or_new([make_samples("1000", "1000")], [make_samples("1111", "0000")])["crossing"] == 2
+    assert sharpened_or_new([make_samples("1000", "0000")], [make_samples("1111", "1111")])["crossing"] is None
+    worse = sharpened_or_new([make_samples("1111", "1111")], [make_samples("1000", "0000")])
+    assert (worse["crossing"], worse["leads"]) == (None, False)
+
+
+def test_several_seeds_cross_where_their_mean_curves_do_and_not_as_an_ensemble():
+    base = [make_samples("1100", "0000"), make_samples("0000", "1100")]  # together they solve both problems
+    after = [make_samples("1110", "0000"), make_samples("1110", "0000")]
+    found = sharpened_or_new(base, after)
+    assert (found["crossing"], found["n"], found["n_lost"]) == (3, 8, 1)

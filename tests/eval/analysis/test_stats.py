@@ -1,0 +1,287 @@
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+from eval.analysis.stats import (
+    SMALLEST_P,
+    Interval,
+    bootstrap_means,
+    clustered_proportion,
+    detectable,
+    hierarchical,
+    holm,
+    interval_of,
+    paired_difference,
+    permutation_p,
+    seeds_p,
+    verdict,
+    wilson,
+)
+
+
+def ends(interval: Interval) -> tuple[float, float]:
+    return round(interval.low, 4), round(interval.high, 4)
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "expected"),
+    [(8, 10, (0.4902, 0.9433)), (0, 10, (0.0, 0.2775)), (10, 10, (0.7225, 1.0)), (1, 1, (0.2065, 1.0))],
+)
+def test_wilson_matches_published_values(successes, n, expected):
+    assert ends(wilson(successes, n)) == expected
+
+
+def test_one_sample_per_problem_gives_the_wilson_interval():
+    assert ends(clustered_proportion([1.0] * 8 + [0.0] * 2, 10)) == (0.4902, 0.9433)
+
+
+def test_samples_that_all_agree_count_as_one_per_problem():
+    assert ends(clustered_proportion([1.0] * 8 + [0.0] * 2, 40)) == ends(wilson(8, 10))
+
+
+def test_samples_that_disagree_as_coins_do_count_one_by_one():
+    # p = 1/2, variance over problems 1/8: effective samples 1/4 * 4 / (1/8) = 8.
+    assert ends(clustered_proportion([1.0, 0.5, 0.5, 0.0], 8)) == ends(wilson(4, 8))
+
+
+def test_problems_that_vary_less_than_chance_do_not_count_more_than_the_samples():
+    assert ends(clustered_proportion([0.5] * 10, 20)) == ends(wilson(10, 20))
+
+
+def test_a_perfect_score_still_has_a_lower_end():
+    assert ends(clustered_proportion([1.0] * 10, 40)) == (0.7225, 1.0)
+
+
+def test_difference_is_after_minus_before():
+    assert paired_difference([0.0, 0.5], [0.5, 1.0]) == Interval(0.5, 0.5, 0.5)
+    assert paired_difference([0.5, 1.0], [0.0, 0.5]) == Interval(-0.5, -0.5, -0.5)
+
+
+def test_pairing_removes_the_difficulty_of_the_problems():
+    before = np.linspace(0, 0.75, 100)
+    gain = paired_difference(before, before + 0.25)
+    assert (gain.low, gain.high) == pytest.approx((0.25, 0.25))
+
+
+def test_bootstrap_interval_is_two_standard_errors_wide():
+    # 60 problems gained, 40 did not: standard error sqrt(0.6 * 0.4 / 100) = 0.0490, so 0.6 -+ 1.96 * 0.0490.
+    gain = paired_difference(np.zeros(100), [1.0] * 60 + [0.0] * 40)
+    assert gain.estimate == 0.6
+    assert (gain.low, gain.high) == pytest.approx((0.504, 0.696), abs=0.011)
+
+
+def test_bootstrap_resamples_problems_with_unequal_differences():
+    # Differences -1/2, 0, 1/2, 1 in equal parts: mean 1/4, variance 5/16, standard error sqrt(5/16/400) = 0.0280.
+    gain = paired_difference([0.5, 0.5, 0.5, 0.0] * 100, [0.0, 0.5, 1.0, 1.0] * 100)
+    assert gain.estimate == 0.25
+    assert (gain.low, gain.high) == pytest.approx((0.1952, 0.3048), abs=0.005)
+
+
+def test_same_seed_gives_the_same_interval():
+    before, after = np.zeros(30), np.repeat([0.0, 0.5, 1.0], 10)
+    assert paired_difference(before, after, seed=1) == paired_difference(before, after, seed=1)
+
+
+def test_bootstrap_columns_share_the_problems_drawn():
+    draws = bootstrap_means([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]], resamples=200)
+    assert draws.shape == (200, 2)
+    assert draws.sum(axis=1) == pytest.approx(np.ones(200))
+    assert draws[:, 0].std() > 0.1
+
+
+def test_bootstrap_draws_as_many_problems_as_there_are():
+    # The mean of 4 draws of 0 or 1 is 0 in 1 of 16 resamples, and its standard deviation is sqrt(1/4 / 4) = 1/4.
+    draws = bootstrap_means([[0.0], [0.0], [1.0], [1.0]])
+    assert set(draws[:, 0]) == {0.0, 0.25, 0.5, 0.75, 1.0}
+    assert (draws == 0).mean() == pytest.approx(1 / 16, abs=0.01)
+    assert draws.std() == pytest.approx(0.25, abs=0.01)
+
+
+def test_bootstrap_in_parts_has_every_resample_once():
+    values = np.arange(300_000.0)[:, None]  # so many distinct rows that a few resamples fill a part
+    draws = bootstrap_means(values, resamples=10)
+    assert draws.shape == (10, 1)
+    assert len(set(draws[:, 0])) == 10
+    assert draws == pytest.approx(np.full((10, 1), values.mean()), rel=0.01)
+
+
+def test_interval_of_draws_leaves_out_a_fortieth_at_each_end():
+    interval = interval_of(np.arange(1.0, 40.0), 7.0)  # 39 draws cut the line into 40 parts
+    assert interval.estimate == 7.0
+    assert (interval.low, interval.high) == pytest.approx((1.0, 39.0))
+
+
+@pytest.mark.parametrize("n", [1, 3, 5, 8, 100])
+def test_sign_flips_of_equal_gains_reach_the_sum_in_two_of_all_ways(n):
+    assert permutation_p(np.zeros(n), np.ones(n)) == pytest.approx(2 / 2**n, rel=1e-12)
+    assert permutation_p(np.ones(n), np.zeros(n)) == pytest.approx(2 / 2**n, rel=1e-12)
+
+
+def test_sign_flips_count_sums_equal_to_the_observed_one():
+    # 1/2 and 1/4: |sum| is 3/4 in 2 of 4 ways; -1/2 and 1/4: |sum| >= 1/4 always.
+    assert permutation_p([0.0, 0.0], [0.5, 0.25]) == 0.5
+    assert permutation_p([0.5, 0.0], [0.0, 0.25]) == 1.0
+
+
+def test_sign_flips_without_a_difference_or_with_equal_gains_and_losses_show_nothing():
+    assert permutation_p([0.5, 0.25, 0.0], [0.5, 0.25, 0.0]) == 1.0
+    assert permutation_p([0.5, 0.0, 0.75], [0.0, 0.5, 0.75]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("n_problems", "n_samples"),
+    [(4, 1), (8, 4), (10, 7), (12, 16), (11, 64), (12, 3 * 4), (9, np.array([1, 2, 3, 4, 5, 6, 7, 8, 9]))],
+)
+def test_permutation_p_is_the_share_of_all_sign_flips(n_problems, n_samples):
+    rng = np.random.default_rng(n_problems)
+    for _ in range(5):
+        before, after = rng.integers(0, n_samples + 1, (2, n_problems)) / n_samples
+        flipped = np.array(list(product((-1, 1), repeat=n_problems))) @ (after - before)
+        share = np.mean(np.abs(flipped) >= abs((after - before).sum()) - 1e-9)
+        assert permutation_p(before, after) == pytest.approx(share, rel=1e-12)
+
+
+def test_permutation_p_of_differences_without_a_common_step_is_as_good_as_exact():
+    rng = np.random.default_rng(0)
+    before, after = rng.random((2, 12))
+    flipped = np.array(list(product((-1, 1), repeat=12))) @ (after - before)
+    share = np.mean(np.abs(flipped) >= abs((after - before).sum()) - 1e-9)
+    assert permutation_p(before, after) == pytest.approx(share, abs=2 / 2**12)
+
+
+@pytest.mark.parametrize(("n_problems", "n_samples"), [(1000, 64), (5000, 16)])
+def test_permutation_p_of_a_big_exam_is_near_the_normal_one(n_problems, n_samples):
+    rng = np.random.default_rng(1)
+    before = rng.binomial(n_samples, 0.5, n_problems) / n_samples
+    after = rng.binomial(n_samples, 0.505, n_problems) / n_samples
+    difference = after - before
+    normal = 2 * ndtr(-abs(difference.sum()) / np.sqrt((difference**2).sum()))
+    assert permutation_p(before, after) == pytest.approx(normal, rel=0.05)
+
+
+def test_permutation_p_too_small_for_a_float_is_clipped():
+    assert permutation_p(np.zeros(2000), np.ones(2000)) == SMALLEST_P
+
+
+def test_holm_multiplies_the_smallest_by_all_the_next_by_one_less_and_never_falls():
+    # 0.005 * 4, 0.01 * 3, 0.03 * 2, and 0.04 * 1 raised to the one before.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_holm_stops_at_one_and_leaves_a_single_p_value_alone():
+    assert holm([0.9, 0.6]) == [1.0, 1.0]
+    assert holm([0.2]) == [0.2]
+    assert holm([]) == []
+
+
+def test_hierarchical_interval_of_one_seed_is_the_bootstrap_over_problems():
+    difference = np.repeat([-0.5, 0.0, 0.5, 1.0], 10)
+    assert hierarchical([difference], seed=3) == paired_difference(np.zeros(40), difference, seed=3)
+
+
+def test_hierarchical_interval_of_seeds_in_full_agreement_is_the_bootstrap_over_problems():
+    difference = np.repeat([-0.5, 0.0, 0.5, 1.0], 10)
+    assert hierarchical([difference] * 3) == hierarchical([difference])
+
+
+def test_hierarchical_interval_of_three_seeds_alone_is_students():
+    # Problems alike, seeds 0.4, 0.5, 0.6: standard error 0.1 / sqrt(3) = 0.0577, times 4.303 with 2 degrees of freedom.
+    interval = hierarchical(np.repeat([[0.4], [0.5], [0.6]], 50, axis=1))
+    assert interval.estimate == pytest.approx(0.5)
+    assert (interval.low, interval.high) == pytest.approx((0.5 - 0.248, 0.5 + 0.248), abs=0.015)
+
+
+def test_hierarchical_interval_adds_the_spread_of_problems_to_that_of_seeds():
+    # 100 problems, half 0.2 below and half 0.2 above each seed's 0.4, 0.5 or 0.6: variances 0.01 / 3 = 0.003333 of seeds,
+    # 0.04 / 99 = 0.000404 of problems. Degrees of freedom 2 * 0.003737 / 0.003333 = 2.242, t 3.886, half 0.2376.
+    problems = np.repeat([-0.2, 0.2], 50)
+    interval = hierarchical(problems + np.array([[0.4], [0.5], [0.6]]))
+    assert (interval.low, interval.high) == pytest.approx((0.5 - 0.2376, 0.5 + 0.2376), abs=0.015)
+
+
+def test_hierarchical_interval_is_cut_to_where_the_truth_can_be():
+    means = np.repeat([[0.7], [0.9], [0.95]], 50, axis=1)
+    assert hierarchical(means).high > 1
+    assert hierarchical(means, within=(0.0, 1.0)).high == 1.0
+    assert hierarchical(means, within=(0.0, 1.0)).low == hierarchical(means).low
+
+
+def test_hierarchical_interval_turns_with_its_sign():
+    means = np.random.default_rng(0).random((3, 60))
+    positive, negative = hierarchical(means), hierarchical(-means)
+    assert negative.estimate == -positive.estimate
+    assert (negative.low, negative.high) == pytest.approx((-positive.high, -positive.low), abs=0.01)
+
+
+def test_p_over_seeds_is_that_of_students_t():
+    # Standard error 0.0577 and 2 degrees of freedom as above: t = 0.5 / 0.0577 = 8.66, two-sided p 0.0131.
+    gains = np.repeat([[0.4], [0.5], [0.6]], 50, axis=1)
+    assert seeds_p(gains) == pytest.approx(0.0131, abs=0.004)
+    assert seeds_p(-gains) == pytest.approx(0.0131, abs=0.004)
+
+
+def test_p_over_seeds_has_a_smallest_and_a_largest_value():
+    assert seeds_p([[0.5] * 10]) == 2 / 10_001
+    assert seeds_p([[0.0] * 10]) == 1.0
+
+
+def test_p_over_seeds_agrees_with_the_interval():
+    problems = np.repeat([-0.25, 0.0, 0.25], 20)
+    excluded = []
+    for shift in np.linspace(0, 0.2, 21):
+        gains = problems + shift + np.array([[-0.03], [0.0], [0.03]])
+        interval, p_value = hierarchical(gains, resamples=999), seeds_p(gains, resamples=999)
+        excluded.append(interval.low > 0)
+        assert excluded[-1] == (p_value < 0.05) or p_value == pytest.approx(0.05, abs=0.005)
+    assert excluded == sorted(excluded) and 5 < sum(excluded) < 16
+
+
+def test_detectable_difference_of_one_seed_is_2_8_standard_errors():
+    # Variance 0.24 * 100 / 99, standard error 0.04924, times 1.9600 + 0.8416.
+    assert detectable(np.zeros(100), [1.0] * 60 + [0.0] * 40) == pytest.approx(0.1380, abs=1e-4)
+    assert detectable([1.0] * 60 + [0.0] * 40, np.zeros(100)) == pytest.approx(0.1380, abs=1e-4)
+    assert detectable(np.zeros(100), [1.0] * 60 + [0.0] * 40, power=0.5) == pytest.approx(0.0965, abs=1e-4)
+
+
+def test_detectable_difference_of_three_seeds_has_students_quantiles():
+    # Standard error 0.1 / sqrt(3), times 4.3027 + 1.0607 with 2 degrees of freedom.
+    after = np.repeat([[0.4], [0.5], [0.6]], 50, axis=1)
+    assert detectable(np.zeros((3, 50)), after) == pytest.approx(0.3097, abs=1e-4)
+
+
+def test_noise_of_sampling_is_not_counted_as_spread_of_the_problems_too():
+    # +-1 of noise in all four combinations: variance of the problems' means 50 / 99, mean square of the rest 100 / 99,
+    # so the problems themselves have 50 / 99 - 100 / 99 / 2 = 0. Standard error sqrt(0.005 / 2) = 0.05 of the seeds,
+    # times 12.706 + 1.3764 with 1 degree of freedom.
+    noise = np.repeat([[1.0, 1.0, -1.0, -1.0], [1.0, -1.0, 1.0, -1.0]], 25, axis=1)
+    after = noise + np.array([[0.2], [0.3]])
+    assert detectable(np.zeros((2, 100)), after) == pytest.approx(0.7041, abs=1e-4)
+
+
+def test_a_detectable_difference_is_shown_in_four_of_five_exams():
+    # Differences are +-1 around the gain: standard error 0.1 with 100 problems, so a gain of 0.28 is detectable.
+    rng = np.random.default_rng(0)
+    gain = detectable(np.zeros(100), np.tile([-1.0, 1.0], 50))
+    assert gain == pytest.approx(0.2816, abs=1e-4)
+    shown = 0
+    for _ in range(400):
+        difference = rng.choice([-1.0, 1.0], 100) + gain
+        interval = paired_difference(np.zeros(100), difference, resamples=500)
+        shown += verdict(interval, permutation_p(np.zeros(100), difference)) == "shown"
+    assert shown / 400 == pytest.approx(0.8, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("gain", "p_value", "expected"),
+    [
+        (Interval(0.10, 0.05, 0.15), 0.001, "shown"),
+        (Interval(0.10, -0.01, 0.21), 0.001, "not shown"),
+        (Interval(-0.10, -0.15, -0.05), 0.001, "not shown"),
+        (Interval(0.67, 0.50, 1.00), 0.250, "not shown"),
+        (Interval(0.0, 0.0, 0.0), 1.0, "not shown"),
+    ],
+)
+def test_a_gain_is_shown_only_above_zero_and_beyond_luck(gain, p_value, expected):
+    assert verdict(gain, p_value) == expected

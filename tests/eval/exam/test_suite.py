@@ -1,0 +1,137 @@
+"""What a suite asks, and what it refuses."""
+
+import json
+
+import pytest
+
+from eval.exam.suite import load_suite
+from r1_mini.data.mix import ProblemSpec, source_of
+from r1_mini.errors import UserError
+from r1_mini.problems.arithmetic import parse
+from r1_mini.problems.problem import split_of
+
+SUITES = ("arithmetic", "arithmetic-ood", "quick", "smoke")
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_every_suite_asks_distinct_problems_of_its_split_and_of_two_or_more_operations(name):
+    suite, asked = load_suite(name)
+    keys = [each.problem.key for each in asked]
+    assert len(set(keys)) == len(keys) == sum(entry.number for entry in suite.problems)
+    assert {split_of(key) for key in keys} == {suite.split}
+    assert min(each.depth for each in asked) == 2
+
+
+def test_the_default_suite_asks_sums_of_each_depth_equally_often():
+    suite, asked = load_suite("arithmetic", families=["sum"])
+    depths = [each.depth for each in asked]
+    assert {depth: depths.count(depth) for depth in set(depths)} == {2: 300, 3: 300, 4: 300, 5: 300}
+    assert (suite.samples, suite.temperature, suite.top_p, suite.greedy) == (16, 1.0, 1.0, True)
+
+
+def test_the_first_problems_are_a_smaller_exam_of_the_same_kind():
+    _, asked = load_suite("arithmetic", limit=26)
+    families = [each.problem.family for each in asked]
+    assert {family: families.count(family) for family in set(families)} == {"sum": 12, "expression": 12, "product": 2}
+    _, all_asked = load_suite("arithmetic")
+    assert asked == all_asked[:26]
+
+
+def test_another_seed_asks_other_problems_and_the_same_seed_the_same():
+    first, again, other = (load_suite("smoke", seed=seed)[1] for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_every_axis_of_the_out_of_distribution_suite_is_declared_and_lies_outside():
+    _, asked = load_suite("arithmetic-ood")
+    by_axis = {axis: [each for each in asked if each.axis == axis] for axis in {each.axis for each in asked}}
+    assert min(each.depth for each in by_axis["more operands"]) == 6
+    assert max(each.problem.difficulty["digits"] for each in by_axis["more digits"]) == 3
+    assert max(each.problem.difficulty["nesting"] for each in by_axis["deeper nesting"]) > 2
+    assert not any(set(each.problem.question) & set("+-") for each in by_axis["unseen operator mix"])
+    assert None in by_axis and len(by_axis) == 8
+
+
+def test_an_unseen_surface_changes_the_text_and_not_the_problem():
+    _, asked = load_suite("arithmetic-ood")
+    odd = [each.problem.question for each in asked if each.axis == "unseen surface"]
+    assert any(" " in question for question in odd) and any(question.startswith("(") for question in odd)
+    for each in asked:
+        parse(each.problem.question)
+
+
+def test_in_a_chain_of_carries_every_step_carries():
+    _, asked = load_suite("arithmetic-ood")
+    for each in asked:
+        if each.axis == "long carry chains":
+            for step in each.problem.steps:
+                left, _ = step.split("=")
+                operator = "+" if "+" in left else "-"
+                a, b = (int(number) % 10 for number in left.split(operator))
+                assert (a + b >= 10) if operator == "+" else (a < b), step
+
+
+def test_own_asks_the_problems_of_the_recipe():
+    specs = [ProblemSpec(family="sum", terms=[3, 4], digits=1), ProblemSpec(family="product", digits=2)]
+    _, asked = load_suite("own", recipe_problems=specs, limit=20)
+    assert [each.problem.family for each in asked].count("sum") == 10
+
+
+def test_a_suite_can_be_a_file_of_the_user(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("samples: 2\nmax_tokens: 9\nproblems: [{family: sum, terms: 3, number: 5}]\n")
+    suite, asked = load_suite(str(path))
+    assert (suite.name, len(asked)) == ("mine", 5)
+
+
+@pytest.mark.parametrize(
+    "text,line",
+    [
+        ("problems: [{family: sume, number: 5}]", "problems.0.spec: unknown family 'sume'; nearest known: 'sum'"),
+        ("problems: [{family: sum, number: 0}]", "problems.0.number"),
+        (
+            "problems: [{family: sum, terms: 3, digits: 1, largest: 2, number: 900}]",
+            "no further test problem of depth 2",
+        ),
+        ("problems: [{family: sum, terms: 2, number: 5}]", "no problem of depth 2 or more"),
+        ("problems: []", "the suite asks nothing"),
+        ("problems: [{family: sum, terms: 3, number: 5, axis: far}]", "fewer than two problems without an axis"),
+        ("problems: [{family: sum, terms: 3, number: 5, surface: odd}]", "problems.0.surface"),
+        ("problems: [{family: sum, terms: 3, number: 5}]\ntemperature: 0", "2 samples at temperature 0 are all alike"),
+        ("problems: [{family: sum, terms: 3, number: 5}]\ntop_q: 1", "top_q"),
+        ("name: mine", "a suite has the name of its file; remove `name`"),
+        ("problems: [", "not valid YAML"),
+    ],
+)
+def test_a_suite_that_cannot_be_held_is_one_clear_line(tmp_path, text, line):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"samples: 2\nmax_tokens: 9\n{text}\n")
+    with pytest.raises(UserError) as refused:
+        load_suite(str(path))
+    assert line in str(refused.value) and "mine" in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "name,changes,line",
+    [
+        ("arithmetik", {}, "did you mean 'arithmetic'?"),
+        ("own", {}, "suite 'own' asks a recipe's problems, and there are none"),
+        ("arithmetic", {"families": ["sums"]}, "the suite has no family 'sums'; did you mean 'sum'?"),
+        ("nowhere/mine.yaml", {}, "no such file"),
+    ],
+)
+def test_a_wrong_choice_of_suite_names_the_nearest(name, changes, line):
+    with pytest.raises(UserError) as refused:
+        load_suite(name, **changes)
+    assert line in str(refused.value)
+
+
+def test_the_own_suite_asks_what_a_table_has(tmp_path):
+    rows = [{"question": f"item {i}", "answer": i} for i in range(100)]
+    (tmp_path / "quiz.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = source_of({"jsonl": str(tmp_path / "quiz.jsonl")})
+    _, asked = load_suite("own", recipe_problems=[table])
+    assert [each.problem.key for each in asked] == [problem.key for problem in table.exam("test", len(asked), seed=1)]
+    assert len(asked) == len(table.listed("test"))
+    _, asked = load_suite("own", recipe_problems=[table], split="dev")
+    assert len(asked) == len(table.listed("dev"))

@@ -1,0 +1,274 @@
+"""The exported tasks: what stands in them, that their scorer judges as we do, and that the harness's command agrees."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval.exam.suite import load_suite
+from eval.export.lm_eval import export, scorer
+from r1_mini.completion import is_correct, read, write
+from r1_mini.errors import UserError
+from r1_mini.model.architecture import make_model
+from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
+from r1_mini.model.tokenizer import make_tokenizer
+from r1_mini.rollout.generate import Drawing, complete, prompt_for
+
+SUITE = """
+samples: 1
+max_tokens: 64
+seed: 5
+problems:
+  - {family: sum, terms: [3, 4], digits: 1, largest: 9, number: 40}
+  - {family: sum, terms: [5, 6], digits: 1, largest: 9, number: 20, axis: more operands}
+"""
+TASKS = ["r1_mini_a_bridge_sum", "r1_mini_a_bridge_sum_more_operands"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return make_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
+    path = tmp_path_factory.mktemp("suite") / "a-bridge.yaml"
+    path.write_text(SUITE)
+    return load_suite(str(path))
+
+
+@pytest.fixture(scope="module")
+def folder(suite, tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tasks") / "new"
+    assert export(*suite, tokenizer, folder) == TASKS
+    return folder
+
+
+def imported(text: str) -> ModuleType:
+    """As the harness imports `utils.py`: the module is in no table of modules while it runs."""
+    module = ModuleType("generated_utils")
+    exec(compile(text, "utils.py", "exec"), module.__dict__)
+    return module
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_every_problem_stands_in_the_file_of_its_family_and_axis(folder, suite, tokenizer):
+    _, asked = suite
+    files = [rows(folder / f"{name}.jsonl") for name in TASKS]
+    assert [len(file) for file in files] == [40, 20]
+    assert {row["key"] for file in files for row in file} == {one.problem.key for one in asked}
+    assert [{row["axis"] for row in file} for file in files] == [{None}, {"more operands"}]
+    first = next(one for one in asked if one.axis)
+    assert files[1][0] == {
+        "key": first.problem.key,
+        "question": first.problem.question,
+        "answer": first.problem.answer,
+        "prompt": prompt_for(tokenizer, first.problem.question),
+        "family": "sum",
+        "depth": first.depth,
+        "axis": "more operands",
+    }
+
+
+def test_a_task_decodes_greedily_with_our_budget_and_stops_only_at_the_end_of_text(folder):
+    text = (folder / f"{TASKS[1]}.yaml").read_text()
+    settings = yaml.safe_load(text.replace("!function ", ""))
+    assert "process_results: !function utils.process_results\n" in text
+    assert settings["task"] == TASKS[1]
+    assert settings["dataset_kwargs"]["data_files"]["test"] == str(folder.resolve() / f"{TASKS[1]}.jsonl")
+    assert (settings["doc_to_text"], settings["output_type"]) == ("prompt", "generate_until")
+    made = settings["generation_kwargs"]
+    assert made == {"until": ["<eos>"], "do_sample": False, "max_gen_toks": 64, "repetition_penalty": 1.0}
+
+
+def test_one_group_holds_all_tasks_and_weighs_them_by_size(folder):
+    group = yaml.safe_load((folder / "_r1_mini_a_bridge.yaml").read_text())
+    assert (group["group"], group["task"]) == ("r1_mini_a_bridge", TASKS)
+    assert group["aggregate_metric_list"] == [{"metric": "exact_match", "weight_by_size": True}]
+    tasks = {path.stem for path in folder.glob("*.yaml")}
+    assert tasks == {*TASKS, "_r1_mini_a_bridge"}
+
+
+def test_a_folder_that_holds_something_is_left_alone(suite, tokenizer, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="not empty; name another folder"):
+        export(*suite, tokenizer, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_an_export_that_fails_leaves_nothing(suite, tokenizer, tmp_path, monkeypatch):
+    def fail(max_tokens):
+        raise OSError("disk")
+
+    monkeypatch.setattr("eval.export.lm_eval.scorer", fail)
+    with pytest.raises(OSError, match="disk"):
+        export(*suite, tokenizer, tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_axes_that_would_be_one_task_are_refused(tokenizer, tmp_path):
+    path = tmp_path / "twins.yaml"
+    path.write_text(SUITE + SUITE.splitlines()[-1].replace("more operands", "More-operands"))
+    with pytest.raises(UserError, match="'more operands' and 'More-operands' would both be the task r1_mini_twins"):
+        export(*load_suite(str(path)), tokenizer, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+JUDGE = imported(scorer(None)).process_results
+HOSTILE = [
+    "",
+    "7/2",
+    "<answer>7/2</answer>",
+    "<answer>14/4</answer>",
+    "<think></think><answer>3.5</answer>",
+    "<think>1</think><answer> \n+007/02\t</answer>",
+    "<think>1</think><answer>7/2</answer> and more",
+    "<think>1</think><answer>7/2</answer><answer>7/2</answer>",
+    "<think>1</think><answer>3</answer><answer>7/2</answer>",
+    "<think><answer>7/2</answer></think>",
+    "<think>1</think><answer><answer>7/2</answer></answer>",
+    "<think>1</think><answer>7/2",
+    "<answer>7/2</answer><think>1</think>",
+    "<think><think>1</think><answer>7/2</answer>",
+    "<think>1</think><answer>35e-1</answer>",
+    "<think>1</think><answer>\uff17/\uff12</answer>",
+    "<think>1</think><answer>\u00a07/2</answer>",
+    "<think>1</think><answer>7/0</answer>",
+    "<think>1</think><answer>7/2 or 3</answer>",
+    "<think>1</think><answer>__import__('os')</answer>",
+    f"<think>1</think><answer>{'7' * 5000}/2</answer>",
+    "<think>1</think><ANSWER>7/2</ANSWER>",
+]
+
+
+@pytest.mark.parametrize("answer", ["7/2", "14/4", "16", "-3"])
+def test_the_scorer_judges_hostile_texts_as_we_do(answer):
+    verdicts = [JUDGE({"answer": answer}, [text])["exact_match"] for text in HOSTILE]
+    assert verdicts == [float(is_correct(read(text, "stop"), answer)) for text in HOSTILE]
+    assert sum(verdicts) == (5 if answer in ("7/2", "14/4") else 0)
+
+
+PIECES = [
+    "<think>",
+    "</think>",
+    "<answer>",
+    "</answer>",
+    "7",
+    "/",
+    "2",
+    "14",
+    "4",
+    "1e9",
+    "\uff17",
+    " ",
+    "\n",
+    "-",
+    "0",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12), st.sampled_from(["7/2", "7", "0", "-2"]))
+def test_the_scorer_judges_any_text_as_we_do(pieces, answer):
+    for text in ("".join(pieces), "<think></think><answer>" + "".join(pieces) + "</answer>"):
+        assert JUDGE({"answer": answer}, [text])["exact_match"] == is_correct(read(text, "stop"), answer)
+
+
+def test_a_completion_that_fills_its_budget_was_cut_off(tokenizer):
+    text = "<think>1+2=3\nwait</think><answer>3</answer>"
+    n = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    right = [imported(scorer(budget)).process_results({"answer": "3"}, [text]) for budget in (n, n + 1)]
+    assert [result["exact_match"] for result in right] == [0.0, 1.0]
+
+
+def test_texts_of_another_tokenizer_are_not_counted(suite, tmp_path):
+    class Other:
+        eos_token = "<|im_end|>"
+
+        def get_vocab(self):
+            return {"<think>": 0}
+
+        def apply_chat_template(self, turns, **kwargs):
+            return turns[0]["content"]
+
+    export(*suite, Other(), tmp_path / "new")
+    assert "BUDGET = None" in (tmp_path / "new" / "utils.py").read_text()
+    assert rows(tmp_path / "new" / f"{TASKS[0]}.jsonl")[0]["prompt"].startswith("A conversation between")
+
+
+def test_answers_that_the_scorer_cannot_judge_and_questions_that_cannot_be_written_are_refused(tokenizer, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("samples: 1\nmax_tokens: 9\nproblems: [{family: countdown, numbers: 3, number: 4}]\n")
+    with pytest.raises(UserError, match="mine: answers of countdown are no numbers"):
+        export(*load_suite(str(path)), tokenizer, tmp_path / "new")
+    path.write_text("samples: 1\nmax_tokens: 9\nproblems: [{family: word, number: 4}]\n")
+    with pytest.raises(UserError, match="with which word is written"):
+        export(*load_suite(str(path)), tokenizer, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def save_memorizer(asked, tokenizer, folder):
+    """A checkpoint that has learned half of the problems by heart, and never to end some of them."""
+    texts = []
+    for place, one in enumerate(asked[: len(asked) // 2]):
+        text = write(one.problem.steps, one.problem.answer)
+        ends = place % 5 != 0
+        texts.append(prompt_for(tokenizer, one.problem.question) + text + ("<eos>" if ends else "\n" * 60))
+    batch = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt", add_special_tokens=False)
+    labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+    model = make_model(tokenizer, hidden_size=64, layers=2, heads=4, intermediate_size=128, seed=0).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(150):
+        loss = model(**batch, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    save_checkpoint(model, tokenizer, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("lm_eval") is None, reason="lm_eval is not installed: pip install 'r1-mini[lm-eval]'"
+)
+def test_the_command_of_the_harness_agrees_problem_by_problem(suite, folder, tokenizer, tmp_path):
+    checkpoint, out = tmp_path / "checkpoint", tmp_path / "out"
+    settings, asked = suite
+    save_memorizer(asked, tokenizer, checkpoint)
+    model, loaded = load_checkpoint(checkpoint)
+    questions = [one.problem.question for one in asked]
+    drawing = Drawing(samples=1, temperature=0.0, top_p=1.0, max_tokens=settings.max_tokens, seed=0)
+    made = complete(model, loaded, [prompt_for(loaded, question) for question in questions], drawing)
+    ours, cut_off = {}, 0
+    for one, (text,) in zip(asked, made, strict=True):
+        ours[one.problem.key] = (text.text, is_correct(read(text.text, text.finish), one.problem.answer))
+        cut_off += text.finish == "length" and is_correct(read(text.text, "stop"), one.problem.answer)
+    accuracy = sum(right for _, right in ours.values()) / len(ours)
+    assert 0.3 < accuracy < 0.9
+    assert cut_off >= 3  # would be right, had they ended
+
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")}
+    command = [
+        *(sys.executable, "-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={checkpoint},dtype=float32"),
+        *("--include_path", str(folder), "--tasks", "r1_mini_a_bridge", "--log_samples", "--output_path", str(out)),
+        *("--device", "cpu", "--batch_size", "8"),
+    ]
+    ran = subprocess.run(command, env={**os.environ, **offline}, cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    logged = [row for path in out.rglob("samples_*.jsonl") for row in rows(path)]
+    theirs = {row["doc"]["key"]: (row["resps"][0][0], row["exact_match"] == 1.0) for row in logged}
+    assert {row["arguments"]["gen_args_0"]["arg_0"] for row in logged} == {prompt_for(loaded, q) for q in questions}
+    assert theirs == ours
+    (results,) = out.rglob("results_*.json")
+    table = json.loads(results.read_text())
+    assert table["groups"]["r1_mini_a_bridge"]["exact_match,none"] == pytest.approx(accuracy)

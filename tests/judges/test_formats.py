@@ -1,0 +1,49 @@
+"""Each supported form of data, about 100 rows of it with answers that are right and wrong: the judge has to agree.
+
+The rows are ours, in the form of the data set named; `right` and `wrong` hold answers as a model would write them.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from r1_mini.data.jsonl import JsonlTable
+from r1_mini.data.table import Row
+from r1_mini.judges.judges import JUDGES
+
+FOLDER = Path(__file__).parent / "formats"
+FORMATS = {
+    "gsm8k": {"extract": "gsm8k", "judge": "amount"},
+    "number": {"judge": "number"},
+    "choice": {"judge": "choice", "template": "{question}\n{choices}"},
+    "countdown": {"numbers": "nums", "target": "target", "judge": "countdown", "template": "Make {target} of {nums}."},
+    "math_boxed": {"question": "problem", "answer": "solution", "extract": "boxed", "judge": "latex"},
+    "latex": {"judge": "latex"},
+}
+
+
+def cases(name: str):
+    """(said, right answer, label) of every answer in a file, read as a recipe would."""
+    table = JsonlTable.model_validate({"jsonl": str(FOLDER / f"{name}.jsonl"), **FORMATS[name]})
+    for number, line in enumerate((FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()):
+        values = json.loads(line)
+        problem = table.problem(Row(f"row {number}", values))
+        assert problem is not None, values
+        for label in ("right", "wrong"):
+            for said in values[label]:
+                yield said, problem.answer, label == "right"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow if "latex" in FORMATS[name]["judge"] else ()) for name in FORMATS],
+)
+def test_the_judge_agrees_with_the_label_on_99_answers_of_100(name: str) -> None:
+    judge = FORMATS[name]["judge"]
+    answers = list(cases(name))
+    misses = [(said, gold, label) for said, gold, label in answers if JUDGES[judge](said, gold) is not label]
+    assert len(answers) >= 900
+    assert len(misses) <= 0.01 * len(answers), misses
+    paid = [miss for miss in misses if miss[2] is False]
+    assert not paid, "wrong answers held right"

@@ -1,0 +1,180 @@
+"""The judges: what is right, the nearest cheats that are not, and text of any kind."""
+
+import time
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r1_mini.judges.judges import JUDGES, VALUES, same_countdown
+
+OWN = [name for name in JUDGES if name not in ("latex", "reasoning_gym")]
+"""Those that run in this process; the others have tests of their own."""
+
+FOUR = "55+36-(7+19)"  # 65 of 7, 19, 36, 55
+
+
+@pytest.mark.parametrize(
+    ("said", "right"),
+    [
+        (FOUR, FOUR),
+        ("36+55-7-19", FOUR),  # another solution
+        (" ( 55 + 36 ) - 19\t- 7 \n", FOUR),
+        ("((55)+(36))-(7+19)", FOUR),
+        ("-7+36+55-19", FOUR),  # a sign before a number
+        ("55-19+36+(-7)", FOUR),
+        ("055+36-07-19", FOUR),
+        ("8/(3-8/3)", "3 3 8 8=24"),  # a fraction on the way
+        ("8/(3-8/3)", "8/(3-8/3)"),
+        ("1/2", "1/2"),
+        ("44+19+35", "44 19 35=98"),
+        ("35+(44+19)", "44 19 35=98"),
+        ("5-1", "1 5=4"),
+        ("-1+5", "1 5=4"),
+        ("1-5", "1 5=-4"),
+        ("1/5", "1 5=1/5"),
+        ("3*3", "3 3=9"),
+        ("3*3", "  3   3 = 9 "),
+        ("7", "7=7"),
+    ],
+)
+def test_any_expression_of_the_same_numbers_and_the_same_value_is_right(said: str, right: str) -> None:
+    assert same_countdown(said, right)
+
+
+@pytest.mark.parametrize(
+    ("said", "right"),
+    [
+        ("55+36-(7-19)", FOUR),  # 103
+        ("55+36-7", FOUR),  # a number left out
+        ("65", FOUR),
+        ("55+36-7-19+0", FOUR),  # one too many
+        ("55+36-7-19+7-7", FOUR),  # a number repeated
+        ("65*7*19*36*55/(7*19*36*55)", FOUR),
+        ("36+36-7", FOUR),
+        ("60+5", FOUR),
+        ("3+3+3", "3 3=9"),
+        ("3*3*1", "3 3=9"),
+        ("9", "3 3=9"),
+        ("44+19+34", "44 19 35=98"),
+        ("44+19-35", "44 19 35=98"),
+        ("44 19 35=98", "44 19 35=98"),  # the goal is no solution
+        ("44+19+35=98", "44 19 35=98"),
+        ("98=44+19+35", "44 19 35=98"),
+        (FOUR + "=65", FOUR),
+        ("2**3", "2 3=8"),
+        ("2^3", "2 3=8"),
+        ("7//2", "2 7=3"),
+        ("7%2", "2 7=1"),
+        ("15", "1 5=15"),  # joined digits
+        ("1.5", "1 5=1.5"),
+        ("1e5", "1 5=100000"),
+        ("1 5", "1 5=15"),
+        ("5!", "5=120"),
+        ("0-(-3)*3", "3 3=9"),
+        ("1/0", "0 1=0"),
+        ("1/(5-5)", "1 5 5=0"),
+        ("0/0", "0 0=0"),
+        ("5*(1-1)/(1-1)", "5 1 1 1 1=5"),
+        ("8/(3-2.66)", "3 3 8 8=24"),
+        ("55+36-(7+19", FOUR),
+        ("55+36-(7+19))", FOUR),
+        ("(55+36)(7-19)", FOUR),
+        ("55+36-(7+19), 55+36-7-19", FOUR),
+        ("the answer is 55+36-(7+19)", FOUR),
+        ("$55+36-(7+19)$", FOUR),
+        ("55+36\u2212(7+19)", FOUR),  # a minus of typography
+        ("\uff15\uff15+36-(7+19)", FOUR),  # digits of full width
+        ("__import__('os').system('true')", FOUR),
+        ("", FOUR),
+        ("", "=0"),
+        ("", ""),
+        ("none", "none"),
+        ("1+2", "1 2="),  # goals that are none
+        ("1+2", "1 x=3"),
+        ("1+2", "=3"),
+        ("1+2", "1 2=3=3"),
+        ("1+2", "1 2.5=3"),
+    ],
+)
+def test_everything_else_is_refused(said: str, right: str) -> None:
+    assert not same_countdown(said, right)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "1" * 10**6,
+        "1+" * 10**6,
+        "(" * 10**6,
+        " " * 10**6 + "x",
+        "9" * 64 + "*" + "9" * 64,
+        "/".join("9" * 30 for _ in range(12)),
+        "*".join("9" * 60 for _ in range(6)),
+        "(" * 64 + "1" + "+1)" * 64,
+        "-" * 10**6,
+        "=" * 10**6,
+    ],
+    ids=lambda said: repr(said[:3]),
+)
+def test_huge_and_deep_text_is_refused_at_once(said: str) -> None:
+    start = time.process_time()
+    assert not JUDGES["countdown"](said, FOUR)
+    assert VALUES["countdown"](said) is None or len(said) <= 400
+    assert time.process_time() - start < 0.5
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.sampled_from(sorted(OWN)),
+    st.text(alphabet="0123456789+-*/() =.\n", max_size=60) | st.text(max_size=400),
+    st.sampled_from([FOUR, "44 19 35=98", "16", "7/2"]) | st.text(alphabet="0123456789+-*/() =", max_size=20),
+)
+def test_judging_any_text_never_raises_and_is_fast(judge: str, said: str, right: str) -> None:
+    start = time.process_time()  # not of the clock: the machine may be busy
+    verdict = JUDGES[judge](said, right)
+    assert time.process_time() - start < 0.2
+    assert isinstance(verdict, bool)
+    assert not (verdict and VALUES[judge](said) is None)
+
+
+def test_a_vote_counts_all_solutions_of_a_countdown_as_one_answer_and_nothing_else_with_them() -> None:
+    value = VALUES["countdown"]
+    assert value(FOUR) == value("36 + 55 - 7 - 19") == ((7, 19, 36, 55), 65)
+    assert value("8/(3-8/3)") == ((3, 3, 8, 8), 24)
+    assert value("60+5") == ((5, 60), 65)  # the target of wrong numbers
+    assert value("55+36-(7-19)") == ((7, 19, 36, 55), 103)
+    assert value("1/2") == ((1, 2), Fraction(1, 2))
+    assert [value(text) for text in ("", "1/0", "44 19 35=98", "2**3")] == [None] * 4
+
+
+def test_every_judge_has_its_way_to_count_votes() -> None:
+    assert JUDGES.keys() == VALUES.keys()
+
+
+@pytest.mark.parametrize(
+    ("judge", "said", "right", "verdict"),
+    [
+        ("number", "3.5", "7/2", True),
+        ("number", "$3.5", "7/2", False),
+        ("amount", "$1,234.50 in all", "1234.5", True),
+        ("amount", "1234", "1,234", True),
+        ("amount", "1235", "1234", False),
+        ("amount", "unknown", "unknown", False),
+        ("choice", "The answer is (B).", "b", True),
+        ("choice", "(A) or (B)", "B", False),
+        ("choice", "F", "F", False),
+        ("text", "New  York!", "new york", True),
+        ("text", "York", "new york", False),
+        ("text", "!", "!", False),
+    ],
+)
+def test_a_judge_compares_what_is_meant(judge: str, said: str, right: str, verdict: bool) -> None:
+    assert JUDGES[judge](said, right) is verdict
+
+
+def test_every_other_judge_says_what_counts_as_one_answer_in_a_vote() -> None:
+    assert VALUES["amount"]("18 eggs") == VALUES["amount"]("$18.00") == 18
+    assert VALUES["choice"]("(b)") == VALUES["choice"]("Answer: B") == "B"
+    assert VALUES["latex"]("$x$.") == VALUES["latex"](r"\boxed{x}") == "x"

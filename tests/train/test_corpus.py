@@ -1,0 +1,80 @@
+import random
+from collections import Counter
+from itertools import islice
+
+import pytest
+
+from r1_mini.completion import is_correct, read
+from r1_mini.data.mix import ProblemSpec
+from r1_mini.model.tokenizer import make_tokenizer
+from r1_mini.problems.families import FAMILIES
+from r1_mini.problems.steps import chain_is_right, check_chain
+from r1_mini.train.corpus import completion, corpus, tokenized, with_retraction
+
+SUMS = (ProblemSpec.model_validate({"family": "sum", "terms": [2, 4], "largest": 99}),)
+
+
+def test_each_voice_as_written_by_hand():
+    problem = FAMILIES["sum"].solve("12+7-3")
+    rng = random.Random(0)
+    assert completion(problem, "direct", "list", rng) == "<think></think><answer>16</answer>"
+    assert completion(problem, "worked", "list", rng) == "<think>12+7=19\n19-3=16</think><answer>16</answer>"
+    assert completion(problem, "worked", "restate", rng) == "<think>19-3\n16</think><answer>16</answer>"
+
+
+def test_a_retraction_spoils_one_digit_of_a_result_and_redoes_the_step():
+    lines = ("12+7=19", "19-3=16")
+    for seed in range(50):
+        spoiled = with_retraction(lines, random.Random(seed))
+        at = spoiled.index("wait")
+        bad, good = spoiled[at - 1], spoiled[at + 1]
+        assert spoiled[: at - 1] + spoiled[at + 1 :] == lines
+        assert sum(a != b for a, b in zip(bad, good, strict=True)) == 1
+        assert bad.split("=")[0] == good.split("=")[0]
+
+
+@pytest.mark.parametrize("wording", ["list", "restate"])
+@pytest.mark.parametrize("family", ["sum", "product", "expression"])
+def test_every_answer_of_the_corpus_follows_from_its_chain(family, wording):
+    specs = (ProblemSpec.model_validate({"family": family}),)
+    seen = Counter()
+    for prompt, text in islice(corpus(specs, {"direct": 0.2, "worked": 0.4, "checked": 0.4}, wording, 0), 400):
+        question = prompt.removeprefix("User: ").removesuffix("\nAssistant:")
+        problem = FAMILIES[family].solve(question)
+        transcript = read(text, "stop")
+        assert is_correct(transcript, problem.answer), text
+        seen[transcript.voice] += 1
+        if transcript.voice != "direct":
+            assert chain_is_right(check_chain(question, transcript.thinking)), (question, text)
+    assert 40 < seen["direct"] < 120
+    assert seen["checked"] > 100
+    assert seen["none"] == 0
+
+
+def test_the_stop_token_is_trained_and_the_prompt_and_padding_are_not():
+    tokenizer = make_tokenizer()
+    texts = iter([("User: 1+2\nAssistant:", "<think></think><answer>3</answer>")])
+    (row,) = tokenized(texts, tokenizer, rows=1, batch_size=1, seed=0)
+    prompt = len(tokenizer("User: 1+2\nAssistant:", add_special_tokens=False)["input_ids"])
+    assert row["labels"][:prompt] == [-100] * prompt
+    assert row["labels"][prompt:] == row["input_ids"][prompt:]
+    assert row["input_ids"][-1] == tokenizer.eos_token_id
+
+
+def test_batches_hold_prompts_of_similar_length_in_random_order_with_the_voices_mixed():
+    rows = tokenized(corpus(SUMS, {"direct": 0.5, "worked": 0.5}, "list", 0), make_tokenizer(), 2048, 32, seed=0)
+    prompts = [[row.count(-100) for row in rows["labels"][i : i + 32]] for i in range(0, 2048, 32)]
+    assert sum(max(batch) - min(batch) for batch in prompts) / len(prompts) < 1
+    assert [sum(batch) for batch in prompts] != sorted(sum(batch) for batch in prompts)
+    think, end = make_tokenizer().convert_tokens_to_ids(["<think>", "</think>"])
+    for i in range(0, 2048, 32):
+        direct = [row[row.index(think) + 1] == end for row in rows["input_ids"][i : i + 32]]
+        assert 4 <= sum(direct) <= 28
+
+
+def test_the_same_seed_writes_the_same_corpus():
+    one, two, other = (
+        list(islice(corpus(SUMS, {"direct": 0.5, "worked": 0.5}, "list", seed), 50)) for seed in (0, 0, 1)
+    )
+    assert one == two
+    assert one != other

@@ -1,0 +1,137 @@
+"""Expert iteration: what is kept, and rounds that go on where they were cut off."""
+
+import pytest
+import torch
+from rich.console import Console
+
+from r1_mini.config.stages import RejectionStage
+from r1_mini.data.mix import ProblemSpec
+from r1_mini.errors import UserError
+from r1_mini.model.architecture import make_model
+from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
+from r1_mini.model.tokenizer import make_tokenizer
+from r1_mini.problems import families
+from r1_mini.rollout.engine import Completion
+from r1_mini.system.files import read_jsonl, sha256
+from r1_mini.train import rejection
+
+QUIET = Console(quiet=True)
+SPECS = (ProblemSpec(family="sum", terms=(2, 3), digits=1, largest=9),)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return make_tokenizer()
+
+
+def rollout_of(tokenizer, *texts, question="1+1+1"):
+    problem = families.solve(question)
+    done = []
+    for text, finish in texts:
+        tokens = tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+        done.append(Completion(tokens, [-0.5] * len(tokens), finish))
+    return problem, [7, 8, 9], done
+
+
+RIGHT = ("<think>1+1=2\n2+1=3</think><answer>3</answer>", "stop")
+DIRECT = ("<think></think><answer>3</answer>", "stop")
+WRONG = ("<think></think><answer>4</answer>", "stop")
+CUT = ("<think></think><answer>3</answer>", "length")
+
+
+def test_right_completions_are_kept_as_often_as_drawn_and_learned_without_the_prompt(tokenizer):
+    kept, metrics = rejection.judged(
+        [rollout_of(tokenizer, RIGHT, RIGHT, WRONG, DIRECT, CUT)], tokenizer, distinct=False
+    )
+    tokens = tokenizer(RIGHT[0], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+    assert len(kept) == metrics["kept"] == 3
+    assert kept[0] == kept[1] == {"input_ids": [7, 8, 9, *tokens], "labels": [-100] * 3 + tokens}
+    assert metrics["accuracy"] == pytest.approx(3 / 5)
+    assert metrics["entropy"] == pytest.approx(0.5)
+    assert metrics["voice_worked"] == pytest.approx(2 / 5)
+
+
+def test_a_text_of_a_problem_is_kept_once_where_texts_are_to_be_distinct(tokenizer):
+    twice = [rollout_of(tokenizer, RIGHT, RIGHT, DIRECT), rollout_of(tokenizer, RIGHT, question="2+1")]
+    kept, _ = rejection.judged(twice, tokenizer, distinct=True)
+    assert len(kept) == 3
+
+
+@pytest.fixture
+def start(tokenizer, tmp_path):
+    folder = tmp_path / "start"
+    shape = {"hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": 32}
+    save_checkpoint(make_model(tokenizer, **shape, seed=0), tokenizer, folder)
+    return folder
+
+
+def stage(**changes):
+    trainer = {"per_device_train_batch_size": 4, "save_steps": 1, "learning_rate": 1e-2}
+    settings = {"rounds": 3, "prompts": 5, "samples": 2, "max_tokens": 8, "trainer": trainer} | changes
+    return RejectionStage(kind="rejection", **settings)
+
+
+def train(start, folder, **changes):
+    work, out = folder / "work", folder / "out"
+    work.mkdir(parents=True, exist_ok=True)
+    rejection.train_by_rejection(stage(**changes), SPECS, start, "auto", 0, work, out, QUIET)
+    return sha256(out / "model.safetensors"), read_jsonl(work / "metrics.jsonl")
+
+
+def test_rounds_follow_each_other_and_a_cut_one_goes_on_to_the_same_bits(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        rejection, "is_correct", lambda transcript, answer, judge: True
+    )  # nothing that random weights say is
+    weights, rows = train(start, tmp_path / "whole")
+    assert [row["step"] for row in rows] == list(range(1, 10))  # 10 completions in batches of 4, 3 rounds
+    assert [row["round"] for row in rows] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert [row["step"] for row in rows if "kept" in row] == [1, 4, 7]
+    assert weights != sha256(start / "model.safetensors")
+
+    saved, real = [], rejection.save
+
+    def cut(trainer, tokenizer, folder):
+        saved.append(folder)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+        real(trainer, tokenizer, folder)
+
+    monkeypatch.setattr(rejection, "save", cut)
+    with pytest.raises(KeyboardInterrupt):
+        train(start, tmp_path / "cut")
+    again, rows_again = train(start, tmp_path / "cut")
+    assert again == weights
+    plain = [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+    assert plain == [{name: value for name, value in row.items() if name != "seconds"} for row in rows_again]
+    assert [path.parent.name for path in saved] == ["round-000", "round-001", "round-001", "round-002"]
+
+
+def test_training_makes_what_was_kept_more_likely(start, tmp_path, monkeypatch, tokenizer):
+    tokens = tokenizer(DIRECT[0], add_special_tokens=False)["input_ids"]
+
+    def same(model, prompts, samples, *args, **options):
+        return [[Completion(tokens, [0.0] * len(tokens), "stop")] * samples for _ in prompts]
+
+    monkeypatch.setattr(rejection, "rollout", same)
+    monkeypatch.setattr(rejection, "is_correct", lambda transcript, answer, judge: True)
+    train(start, tmp_path, rounds=1)
+
+    def surprise(folder):
+        model, _ = load_checkpoint(folder)
+        ids = torch.tensor([tokenizer("User: 1+2\nAssistant:", add_special_tokens=False)["input_ids"] + tokens])
+        with torch.no_grad():
+            return model(input_ids=ids, labels=ids).loss.item()
+
+    assert surprise(tmp_path / "out") < surprise(start) - 0.05
+
+
+def test_a_problem_that_the_checkpoint_cannot_write_is_refused_before_a_round(start, tmp_path):
+    (tmp_path / "work").mkdir()
+    words = (ProblemSpec(family="word"),)
+    with pytest.raises(UserError, match=r"the model's tokenizer has no .*, with which word is written"):
+        rejection.train_by_rejection(stage(), words, start, "auto", 0, tmp_path / "work", tmp_path / "out", QUIET)
+
+
+def test_a_round_without_a_right_completion_says_so(start, tmp_path):
+    with pytest.raises(UserError, match=r"none of 10 completions is right in round 1; train the base longer"):
+        train(start, tmp_path)
