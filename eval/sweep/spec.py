@@ -16,12 +16,12 @@ from typing import Annotated, Any, Literal, Self
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from pydantic import Field, Strict, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from eval.sweep.objective import OBJECTIVES
 from r1_mini.config import yaml_file as settings_file
-from r1_mini.config.base import Seed, Settings, wrong
-from r1_mini.config.recipe import Recipe, explained, load
+from r1_mini.config.base import Seed, Several, Strict, explain, wrong
+from r1_mini.config.recipe import Recipe, load
 from r1_mini.errors import UserError, nearest
 
 Scalar = bool | int | float | str | None
@@ -29,17 +29,17 @@ SETTING = "setting"
 """Optuna's name for the parameter that a named setting is."""
 
 
-class Range(Settings):
+class Range(Strict):
     """What a recipe key may be: one of `choices`, or a number from `low` to `high`."""
 
-    choices: Annotated[tuple[Any, ...], Strict(False)] = ()
+    choices: Several[Any] = ()
     low: int | float | None = None
     high: int | float | None = None
     log: bool = False
     """Whether numbers are drawn evenly by their logarithm."""
     steps: int | None = Field(None, ge=2, le=1000)
     """How many values a grid takes from `low` to `high`."""
-    when: dict[str, Annotated[tuple[Any, ...], Strict(False)]] = Field(default_factory=dict)
+    when: dict[str, Several[Any]] = Field(default_factory=dict)
     """Other keys of the space and their values with which this key is set; else it stays as the recipe has it."""
 
     @model_validator(mode="after")
@@ -86,12 +86,12 @@ class Range(Settings):
         return next((choice for choice in self.choices if as_choice(choice) == drawn), drawn)
 
 
-class Seeds(Settings):
+class Seeds(Strict):
     """Training seeds: each setting is trained with each of them."""
 
     key: str = "seed"
     """The recipe key that they set. `grpo.seed` trains the same base once, and RL again for each seed."""
-    values: Annotated[tuple[Seed, ...], Strict(False), Field(min_length=1)] = (0,)
+    values: Annotated[Several[Seed], Field(min_length=1)] = (0,)
 
     @model_validator(mode="after")
     def _differ(self) -> Self:
@@ -100,7 +100,7 @@ class Seeds(Settings):
         return self
 
 
-class Sweep(Settings):
+class Sweep(Strict):
     """What is compared, with how many seeds, by what, and for how long."""
 
     name: str = Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -214,7 +214,7 @@ def read(path: Path) -> Plan:
     try:
         sweep = Sweep.model_validate(values)
     except ValidationError as error:
-        raise explained(error, str(path), {}) from None
+        raise explain(error, str(path)) from None
     names = {sweep.recipe, *(str(changes.get("recipe", sweep.recipe)) for changes in sweep.settings.values())}
     common = [f"{key}={json.dumps(value)}" for key, value in sweep.set.items()]
     recipes = {name: _recipe(path, name, common) for name in sorted(names)}

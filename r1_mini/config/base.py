@@ -1,32 +1,73 @@
-"""What all settings are: frozen and strict, with errors that name the key and the fix."""
+"""The base class of all settings (recipes, stages, suites, sweeps), and the wording of their errors."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from r1_mini.errors import nearest
+from r1_mini.errors import UserError, nearest, shown
 
-Families = Annotated[tuple[str, ...], Strict(False), Field(min_length=1)]
+T = TypeVar("T")
+Several = Annotated[tuple[T, ...], pydantic.Strict(False)]
+"""A tuple that may be given as a list, as YAML has it; the items stay strict."""
+Families = Annotated[Several[str], Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
-def wrong(what: str, fix: str, key: str = "") -> PydanticCustomError:
-    """An error of ours inside pydantic's; `key` is the wrong key below the one that is being validated."""
-    return PydanticCustomError("recipe", "{what}", {"what": what, "fix": fix, "key": key})
+class Strict(BaseModel):
+    """Frozen settings that convert no types. An unknown key is an error that names the nearest known key."""
 
-
-class Settings(BaseModel):
-    """Frozen and strict; an unknown key is an error that names the nearest known one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, values: Any) -> Any:
-        for key in values if isinstance(values, dict) else ():
-            if key not in cls.model_fields:
-                raise wrong("unknown key", nearest(str(key), cls.model_fields), str(key))
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        for key in values if isinstance(values, Mapping) else ():
+            if key not in known and key not in cls.model_fields:
+                raise wrong("unknown key", nearest(str(key), known), str(key))
         return values
+
+
+def wrong(what: str, fix: str, key: str = "") -> PydanticCustomError:
+    """The error that a validator of settings raises. `key` is the wrong key below what is being validated."""
+    return PydanticCustomError("settings", "{what}", {"what": what, "fix": fix, "key": key})
+
+
+def explain(error: ValidationError, where: str, overrides: Mapping[str, str] | None = None) -> UserError:
+    """The first thing that pydantic found wrong, as one line: what, the file or override and the key, the fix.
+
+    `overrides` maps each path that was overridden to the text of the override.
+    """
+    first = error.errors()[0]
+    context = first.get("ctx") or {}
+    location = [str(key) for key in first["loc"]]
+    if first["type"] == "settings":
+        what, fix = context["what"], context["fix"]
+        location += [context["key"]] if context["key"] else []
+    elif first["type"] == "missing":
+        what, fix = "missing", "add it"
+    elif "error" in context:  # a ValueError, whose text says what to do
+        what, fix = str(context["error"]), ""
+    else:
+        message = re.sub(r"^(Input|String|Tuple|List|Dictionary) should", "should", first["msg"])
+        message = re.sub("a valid dictionary.*", "keys and values", message).replace("a valid tuple", "a list")
+        what, fix = f"{message}, got {shown(first['input'])}", "change it"
+    key = ".".join(location)
+    for path, text in (overrides or {}).items():
+        if key and (f"{key}.".startswith(f"{path}.") or f"{path}.".startswith(f"{key}.")):
+            where = f"override {text!r}"
+    return UserError(what, where=f"{where}: {key}" if key else where, fix=fix)

@@ -11,17 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, Strict, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from r1_mini.config import yaml_file as settings_file
-from r1_mini.config.base import Families, Seed, Settings, wrong
-from r1_mini.config.stages import KINDS, Problems, Stage
+from r1_mini.config.base import Families, Seed, Several, Strict, explain, wrong
+from r1_mini.config.stages import AnyStage, Problems, Stage
 from r1_mini.data.source import Source
-from r1_mini.errors import UserError, nearest, shown
 from r1_mini.model.template import PromptStyle
 
 
-class Evaluate(Settings):
+class Evaluate(Strict):
     """The exam at the end of a run; null takes the suite's own value."""
 
     suite: str = "arithmetic"
@@ -47,7 +46,7 @@ class Evaluate(Settings):
     seed: Seed | None = None
 
 
-class Recipe(Settings):
+class Recipe(Strict):
     """One run: problems, stages in order, the exam."""
 
     name: str = Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -59,7 +58,7 @@ class Recipe(Settings):
     """How that model is asked: by its `chat` template, or as R1-Zero asked `base` models; `auto` is chat where there is
     a template, which some base models have too. What is trained is saved with the template it was trained on."""
     problems: Problems = ()
-    stages: Annotated[tuple[Annotated[Stage, Field(discriminator="kind")], ...], Strict(False), Field(min_length=1)]
+    stages: Annotated[Several[AnyStage], Field(min_length=1)]
     evaluate: Evaluate = Evaluate()
 
     @model_validator(mode="after")
@@ -119,11 +118,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise explained(error, str(path), overridden) from None
-    except RecursionError:
-        raise UserError(
-            "refers to itself", where=str(path), fix="remove the alias (*) that contains its own anchor (&)"
-        ) from None
+        raise explain(error, str(path), overridden) from None
 
 
 def dump(recipe: Recipe) -> str:
@@ -145,49 +140,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"no fingerprint of a {type(value).__name__}")
-
-
-def explained(error: ValidationError, path: str, overridden: dict[str, str]) -> UserError:
-    """The first thing pydantic found wrong, as one line: what, the file or override and the key, the fix."""
-    first = error.errors()[0]
-    context = first.get("ctx") or {}
-    location = [str(part) for part in first["loc"]]
-    if len(location) > 2 and location[0] == "stages" and location[2] in KINDS:
-        del location[2]  # pydantic names the chosen kind of stage
-    if first["type"] == "recipe":
-        what, fix = context["what"], context["fix"]
-        location += [context["key"]] if context["key"] else []
-    else:
-        what, fix = _in_words(first)
-    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        location.append("kind")
-    key = ".".join(location)
-    for place, text in overridden.items():
-        if key and (f"{key}.".startswith(f"{place}.") or f"{place}.".startswith(f"{key}.")):
-            path = f"override {text!r}"
-    return UserError(what, where=f"{path}: {key}" if key else path, fix=fix)
-
-
-def _in_words(first: Any) -> tuple[str, str]:
-    """What and fix for an error of pydantic's own."""
-    context = first.get("ctx") or {}
-    match first["type"]:
-        case "missing":
-            return "missing", "add it"
-        case "union_tag_not_found":
-            return "missing", f"set it to {', '.join(KINDS[:-1])} or {KINDS[-1]}"
-        case "union_tag_invalid":
-            return f"no stage is called '{context['tag']}'", nearest(str(context["tag"]), KINDS)
-        case "value_error" | "assertion_error":
-            what = str(context.get("error", first["msg"]))
-            return what, "" if ";" in what else "change it"
-        case "string_pattern_mismatch":
-            return f"'{first['input']}' cannot be the name of a folder", "use letters, digits, '.', '_' and '-'"
-        case "too_short":
-            return "is empty", "add at least one"
-        case "tuple_type" | "list_type":
-            return f"should be a list, got {shown(first['input'])}", "write [ ... ]"
-        case "dict_type" | "model_type" | "model_attributes_type":
-            return f"should be keys and values, got {shown(first['input'])}", "write {key: value}"
-    message = first["msg"].replace("Input should", "should").replace("String should", "should")
-    return f"{message}, got {shown(first['input'])}", "change it"

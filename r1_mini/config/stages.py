@@ -7,20 +7,20 @@ any of peft.LoraConfig.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, Strict, field_validator, model_validator
+from pydantic import Field, PlainValidator, SerializeAsAny, field_validator, model_validator
 
-from r1_mini.config.base import Families, Seed, Settings, wrong
+from r1_mini.config.base import Families, Seed, Several, Strict, wrong
 from r1_mini.config.trl_fields import TrainerError, check_peft, check_trainer
 from r1_mini.data.mix import AnySource
-from r1_mini.errors import nearest
+from r1_mini.errors import nearest, shown
 
-Problems = Annotated[tuple[AnySource, ...], Strict(False)]
+Problems = Several[AnySource]
 
 
-class ModelSettings(Settings):
+class ModelSettings(Strict):
     """Shape of the from-scratch Llama; about 0.33 M parameters as it stands."""
 
     hidden_size: int = Field(96, ge=8, le=8192)
@@ -42,7 +42,7 @@ class ModelSettings(Settings):
         return self
 
 
-class Voices(Settings):
+class Voices(Strict):
     """Shares of the styles of answer in the base corpus; they sum to 1."""
 
     direct: float = Field(0.60, ge=0, le=1)
@@ -57,7 +57,7 @@ class Voices(Settings):
         return self
 
 
-class StageSettings(Settings):
+class StageSettings(Strict):
     """What every stage has."""
 
     kind: str
@@ -111,7 +111,7 @@ class BaseStage(StageSettings):
         return self
 
 
-class DevExam(Settings):
+class DevExam(Strict):
     """Examination on the dev split while a stage trains; the stage's checkpoint is then the best one examined."""
 
     every: int = Field(ge=1)
@@ -184,7 +184,23 @@ class SftStage(TuningStage):
 
 
 Stage = BaseStage | GrpoStage | RejectionStage | SftStage
-KINDS = ("base", "grpo", "rejection", "sft")
+STAGES: dict[str, type[Stage]] = {"base": BaseStage, "grpo": GrpoStage, "rejection": RejectionStage, "sft": SftStage}
+
+
+def stage_of(entry: Any) -> Any:
+    """The settings of the stage that an entry of `stages:` describes."""
+    if isinstance(entry, StageSettings):
+        return entry
+    if not isinstance(entry, Mapping):
+        raise wrong(f"should be keys and values, got {shown(entry)}", "write {kind: grpo}")
+    kind = entry.get("kind")
+    if kind not in STAGES:
+        raise wrong("missing" if kind is None else f"no stage is called '{kind}'", nearest(str(kind), STAGES), "kind")
+    return STAGES[kind].model_validate(entry)
+
+
+AnyStage = Annotated[SerializeAsAny[Stage], PlainValidator(stage_of)]
+"""The type of a stage in a pydantic model."""
 
 
 def _known(check: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
