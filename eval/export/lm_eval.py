@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers import PreTrainedTokenizerBase
 
 from eval.exam.suite import Asked, Suite
 from r1_mini import completion as transcript
+from r1_mini.config.yaml_file import dump
 from r1_mini.errors import UserError
 from r1_mini.judges.judges import same_number
 from r1_mini.model.tokenizer import WORDS
@@ -48,13 +48,13 @@ def export(suite: Suite, asked: Sequence[Asked], tokenizer: PreTrainedTokenizerB
             write_text_atomic(aside / f"{name}.jsonl", "".join(rows))
             settings = _task(name, folder.resolve() / f"{name}.jsonl", suite, tokenizer)
             judge = "process_results: !function utils.process_results\n"
-            write_text_atomic(aside / f"{name}.yaml", yaml.safe_dump(settings, sort_keys=False) + judge)
+            write_text_atomic(aside / f"{name}.yaml", dump(settings) + judge)
         group = {
             "group": _name(suite.name),
             "task": list(tasks),
             "aggregate_metric_list": [{"metric": "exact_match", "weight_by_size": True}],
         }
-        write_text_atomic(aside / f"_{_name(suite.name)}.yaml", yaml.safe_dump(group, sort_keys=False))
+        write_text_atomic(aside / f"_{_name(suite.name)}.yaml", dump(group))
         ours = tokenizer.get_vocab().keys() >= set(WORDS)
         write_text_atomic(aside / "utils.py", scorer(suite.max_tokens if ours else None))
     return list(tasks)

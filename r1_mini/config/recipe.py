@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from r1_mini.config import yaml_file as settings_file
+from r1_mini.config import yaml_file
 from r1_mini.config.base import Families, Seed, Several, Strict, explain, wrong
 from r1_mini.config.stages import AnyStage, Problems, Stage
 from r1_mini.data.source import Source
@@ -113,8 +113,8 @@ class Recipe(Strict):
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in a YAML file with `key=value` overrides applied in order; UserError if anything is wrong."""
-    values = settings_file.read_mapping(Path(path))
-    overridden = {settings_file.apply_override(values, text, Recipe.model_fields): text for text in overrides}
+    values = yaml_file.read_mapping(Path(path))
+    overridden = yaml_file.apply_overrides(values, overrides, Recipe.model_fields)
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
@@ -123,7 +123,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
 
 def dump(recipe: Recipe) -> str:
     """The recipe with every default written out, as YAML that `load` reads back as an equal recipe."""
-    return settings_file.dump(recipe.model_dump(mode="json"))
+    return yaml_file.dump(recipe.model_dump(mode="json"))
 
 
 def fingerprint(value: Any) -> str:

@@ -73,7 +73,7 @@ SPACE = f"{{{RATE}: {{low: 1.0e-4, high: 1.0e-2}}}}"
     ("parts", "message"),
     [
         ({"space": "{grpo.trainer.learning_rat: {choices: [1]}}"}, "did you mean 'learning_rate'"),
-        ({"space": "{gpro.trainer.beta: {choices: [0.1]}}"}, "the recipe has no key and no stage 'gpro'"),
+        ({"space": "{gpro.trainer.beta: {choices: [0.1]}}"}, "no key and no stage is called 'gpro'"),
         ({"space": f"{{{RATE}: {{low: 1.0, high: 0.5, steps: 3}}}}"}, "the range from 1 to 0.5 is empty"),
         ({"space": f"{{{RATE}: {{low: 0.0, high: 0.5, log: true, steps: 3}}}}"}, "a log scale cannot begin at 0"),
         ({"space": f"{{{RATE}: {{choices: []}}}}"}, "neither choices nor a range"),
@@ -88,7 +88,7 @@ SPACE = f"{{{RATE}: {{low: 1.0e-4, high: 1.0e-2}}}}"
         ({"settings": "{a: {}}", "seeds": "{key: grpo.sede, values: [1]}"}, "did you mean 'seed'"),
         ({"settings": "{a: {}}", "prune": "true"}, "pruning needs scores on dev during training"),
         ({"settings": "{a: {evaluate.split: test}}"}, "a sweep never looks at test"),
-        ({"settings": "{a: {}}", "recipe": "none.yaml"}, "none.yaml: no such file"),
+        ({"settings": "{a: {}}", "recipe": "none.yaml"}, "none.yaml: cannot be read: No such file"),
         ({"settings": "{a: {}}", "workers": "2"}, "unknown key"),
     ],
 )

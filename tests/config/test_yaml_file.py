@@ -1,0 +1,133 @@
+"""YAML means what its 1.2 standard says, and an override sets the value that its path names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r1_mini.config.yaml_file import apply_overrides, dump, parse, read_mapping
+from r1_mini.errors import UserError
+
+
+def test_words_and_numbers_that_yaml_1_1_misreads_mean_what_they_say() -> None:
+    text = "{a: no, b: on, c: 010, d: 1:30, e: 1e-3, g: 1E5, h: .5, i: 0x1F, j: true, k: ~, l: -3, m: 0o10}"
+    assert parse(text, "here") == {
+        "a": "no", "b": "on", "c": 10, "d": "1:30", "e": 0.001, "g": 100000.0, "h": 0.5, "i": 31, "j": True, "k": None,
+        "l": -3, "m": 8,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("name: [a", "here: line 1, column 9: not valid YAML: expected ',' or ']', but got '<stream end>'; correct it"),
+        ("name: a\nname: b", 'here: line 2, column 1: not valid YAML: found duplicate key "name" with value "b"'),
+        ("stages: {x: {y: 1, y: 2}}", 'here: line 1, column 20: not valid YAML: found duplicate key "y"'),
+        (
+            "a: !!python/object:os.system {}",
+            "here: line 1, column 4: not valid YAML: could not determine a constructor",
+        ),
+        ("[" * 5000, "here: not valid YAML: maximum recursion depth exceeded"),
+        ("seed: " + "1" * 5000, "here: not valid YAML: Exceeds the limit"),
+    ],
+)
+def test_text_that_is_no_yaml_gets_one_line(text: str, line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(text, "here")
+    assert str(caught.value).startswith(line)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="ab:-[]{}&*!|>'\"#%@,0189.eE+~ \n\t?", max_size=40))
+def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
+    try:
+        parse(text, "here")
+    except UserError as error:
+        assert "\n" not in str(error)
+
+
+plain = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**30), 10**30)
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]) | st.just("\n")),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(plain)
+def test_whatever_is_dumped_is_read_back_alike(value: object) -> None:
+    read = parse(dump(value), "here")
+    assert read == value
+    assert type(read) is type(value)
+
+
+def test_a_file_that_cannot_be_read_gets_one_line(tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes("name: Bärbel".encode("latin-1"))
+    for path, reason in (
+        (tmp_path / "no.yaml", "No such file"),
+        (tmp_path, "Is a dir"),
+        (tmp_path / "latin", "'utf-8'"),
+    ):
+        with pytest.raises(UserError, match=f"{path.name}: cannot be read: {reason}.*; name a YAML file in UTF-8"):
+            read_mapping(path)
+
+
+def recipe(as_mapping: bool = False) -> dict[str, Any]:
+    stages = [{"kind": "base"}, {"kind": "grpo", "name": "short", "dev": None}, {"kind": "grpo", "name": "long"}]
+    return {"seed": 0, "stages": {s.get("name", "base"): s for s in stages} if as_mapping else stages}
+
+
+@pytest.mark.parametrize(
+    ("override", "as_mapping", "place"),
+    [
+        ("stages.1.trainer.max_steps=5", False, ("stages", 1, "trainer", "max_steps")),
+        ("short.trainer.max_steps=5", False, ("stages", 1, "trainer", "max_steps")),
+        ("short.dev.every=5", False, ("stages", 1, "dev", "every")),
+        ("base.seed=5", False, ("stages", 0, "seed")),
+        ("long.trainer.max_steps=5", True, ("stages", "long", "trainer", "max_steps")),
+        ("base.seed=5", True, ("stages", "base", "seed")),
+        ("name=5", False, ("name",)),
+    ],
+)
+def test_an_override_names_a_place_by_key_by_index_or_by_the_name_or_kind_of_a_stage(
+    override: str, as_mapping: bool, place: tuple[Any, ...]
+) -> None:
+    values: Any = recipe(as_mapping)
+    path = ".".join(map(str, place))
+    assert apply_overrides(values, [override], ["seed", "stages", "name"]) == {path: override}
+    for key in place:
+        values = values[key]
+    assert values == 5
+
+
+def test_the_later_of_two_overrides_wins() -> None:
+    values = recipe()
+    apply_overrides(values, ["seed=1", "seed=2"], values)
+    assert values["seed"] == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("seed", "not of the form key=value; write for example seed=1"),
+        ("=1", "not of the form key=value; write for example seed=1"),
+        ("stages.3.kind=grpo", "stages has no '3'; shorten the path, or choose an index of the list"),
+        ("seed.x=1", "seed has no 'x'; shorten the path"),
+        ("lung.seed=1", "no key and no stage is called 'lung'; did you mean 'long'?"),
+        ("grpo.seed=1", "there are 2 grpo stages; write stages.1 or stages.2 instead"),
+    ],
+)
+def test_an_override_that_names_no_place_gets_one_line(override: str, line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        apply_overrides(recipe(), [override], ["seed", "stages"])
+    assert str(caught.value).startswith(f"override {override!r}: {line}")
