@@ -1,23 +1,38 @@
-"""The run folder: whose it is, what is finished in it, and files that appear whole or not at all."""
+"""The store of finished work: a node is a stage or an exam, and its key is the hash of all that went into it.
+
+A node's files lie in the run that made them, so a run folder can be copied elsewhere alone. An index beside the runs
+says where a key was finished, so that other runs take it from there. Source code, library versions and threads are not
+in the key: they are recorded in node.json, and a difference is printed. Editing the code never throws training away.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import os
 import re
 import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+import torch
+from filelock import FileLock, Timeout
+from pydantic import BaseModel
+from rich.console import Console
+
 from r1_mini.config import yaml_file as settings_file
-from r1_mini.config.recipe import Recipe, dump, fingerprint
+from r1_mini.config.recipe import Recipe, dump
 from r1_mini.errors import UserError, disk_error, shown
-from r1_mini.system.environment import commit, machine, versions
+from r1_mini.system import distributed as processes
+from r1_mini.system.environment import commit, machine, source, versions
 from r1_mini.system.files import (
     ASIDE,
     clear_leftovers,
@@ -31,6 +46,215 @@ from r1_mini.system.files import (
     write_text_atomic,
 )
 from r1_mini.system.locks import holding, locked
+
+NOTE = "node.json"
+SCRATCH = ".resume"
+PACKAGE = Path(__file__).parents[1]
+NOT_SET = object()
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stage or an exam. It is made in `work`, which survives a kill and becomes `folder` when it is finished."""
+
+    key: str
+    folder: Path
+    work: Path
+    finished: bool
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for what only resuming needs, such as a trainer's checkpoints; removed when the node is finished."""
+        return self.work / SCRATCH
+
+
+class Store:
+    """All finished nodes below `root`, the folder that holds the runs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.index = root.resolve(), root.resolve() / ".index"
+        self._differences: set[str] = set()  # that were printed
+
+    @contextmanager
+    def open(self, identity: Mapping[str, Any], folder: Path, console: Console) -> Iterator[Node]:
+        """The node with this identity, in `folder`. If it is not finished, the block fills `node.work`.
+
+        A node that is finished elsewhere below the root is linked into `folder`. While another process works on the
+        node, this one waits. What an error or a kill leaves in `work` is there again the next time. Nothing is deleted:
+        a node or work of another identity is moved aside. Of several processes the main one writes.
+        """
+        with ExitStack() as locks:
+            node = processes.on_main(lambda: self._begin(plain(identity), folder, console, locks))
+            yield node
+            if not node.finished:
+                processes.wait()
+                processes.on_main(lambda: self._finish(node, console))
+
+    def _begin(self, identity: Any, folder: Path, console: Console, locks: ExitStack) -> Node:
+        key = fingerprint(identity)
+        node = Node(key, folder, folder.with_name(f".work-{folder.name}"), finished=False)
+        self.index.mkdir(parents=True, exist_ok=True)
+        for name in (fingerprint(str(folder.resolve())), key):
+            locks.callback(self._lock(name, folder, console).release)
+        if found := self._find(node):
+            if found != folder:
+                self._move_aside(folder, identity, console)
+                _link(found, folder)
+            self._compare(folder, console)
+            self._place(node)
+            return replace(node, finished=True)
+        note, spent = read_note(node.work), 0.0
+        if note.get("key") != key:
+            self._move_aside(node.work, identity, console)
+            before = _aside(node.work, key)  # from when the settings were these
+            if before.is_dir():
+                before.rename(node.work)
+            note = read_note(node.work)
+        if note:
+            self._compare(node.work, console)
+            last = max(path.stat().st_mtime for path in node.work.rglob("*") if path.is_file())
+            spent = note["seconds"] + max(0.0, last - note["begun"])
+        node.scratch.mkdir(parents=True, exist_ok=True)
+        new = {"key": key, "identity": identity, "made_with": made_with(), "begun": time.time(), "seconds": spent}
+        write_json_atomic(node.work / NOTE, new)
+        return node
+
+    def _finish(self, node: Node, console: Console) -> None:
+        note = read_note(node.work)
+        paths = sorted(path for path in node.work.rglob("*") if path.is_file() and node.scratch not in path.parents)
+        files = {path.relative_to(node.work).as_posix(): sha256(path) for path in paths if path.name != NOTE}
+        seconds = round(note["seconds"] + time.time() - note["begun"], 3)
+        write_json_atomic(node.work / NOTE, {**note, "seconds": seconds, "files": files})
+        self._move_aside(node.folder, note["identity"], console)
+        node.work.rename(node.folder)
+        self._place(node)
+
+    def _lock(self, name: str, folder: Path, console: Console) -> FileLock:
+        lock = FileLock(self.index / f"{name}.lock", preserve_lock_file=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(console, f"{folder.name}: another process is working on it; waiting")
+            lock.acquire()
+        return lock
+
+    def _find(self, node: Node) -> Path | None:
+        """Where the node is finished and intact: here, or in a run whose threads and processes give the same bits."""
+        if is_intact(node.folder, node.key):
+            return node.folder
+        entry, now = self.index / node.key, made_with()
+        place = self.root / entry.read_text() if entry.exists() else node.folder
+        made = read_note(place).get("made_with", {})
+        same = all(made.get(name) == now[name] for name in ("threads", "processes"))
+        return place if same and is_intact(place, node.key) else None
+
+    def _place(self, node: Node) -> None:
+        """Remove what only resuming needed, and say in the index where the node is."""
+        remove(node.folder / SCRATCH)
+        (self.index / node.key).write_text(os.path.relpath(node.folder.resolve(), self.root))
+
+    def _move_aside(self, path: Path, identity: Any, console: Console) -> None:
+        """Rename a folder that this identity cannot use to `<name>.<start of its own key>`, and say why."""
+        if not path.exists():
+            return
+        note = read_note(path)
+        key = note.get("key", "unknown")
+        aside = _aside(path, key)
+        while aside.exists():
+            aside = aside.with_name(f"{aside.name}+")
+        path.rename(aside)
+        if "files" in note:
+            (self.index / key).write_text(os.path.relpath(aside.resolve(), self.root))
+        changed = first_difference(note.get("identity", {}), identity)
+        why = "{} is {} there and {} now".format(*changed) if changed else "its files are not those that were written"
+        say(console, f"{path.name}: moved to {aside.name}, because {why}")
+
+    def _compare(self, folder: Path, console: Console) -> None:
+        """Print one line, once for all nodes, if other code or libraries made what is in the folder."""
+        made, now = read_note(folder)["made_with"], made_with()
+        changed = [name for name in now if made.get(name) != now[name]]
+        words = [
+            f"{name} {made.get(name)} (now {now[name]})" if name != "program" else "other code" for name in changed
+        ]
+        line = f"was made with {', '.join(words)}; it is used as it is"
+        if words and line not in self._differences:
+            self._differences.add(line)
+            say(console, f"{folder.name}: {line}")
+
+
+def made_with() -> dict[str, Any]:
+    """What a node's bits depend on besides its identity: source code, threads, processes, versions."""
+    program = source(PACKAGE) + source(PACKAGE.with_name("eval"))
+    return {"program": program, "threads": torch.get_num_threads(), "processes": processes.count(), **versions()}
+
+
+def read_note(folder: Path) -> dict[str, Any]:
+    """node.json of a node: key, identity, made_with, seconds, files and their sha256. Empty if there is none."""
+    try:
+        return dict(json.loads((folder / NOTE).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def is_intact(folder: Path, key: str) -> bool:
+    """Whether the node is finished in this folder, and each of its files is as it was written."""
+    note = read_note(folder)
+    try:
+        return note.get("key") == key and all(sha256(folder / name) == was for name, was in note["files"].items())
+    except (OSError, KeyError):
+        return False
+
+
+def fingerprint(value: Any) -> str:
+    """sha256, hex, of `value` as canonical JSON: the same for the same settings in any order of their keys."""
+    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON has it: settings as mappings, tuples as lists, paths as text."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return json.loads(json.dumps(value, default=lambda part: str(part) if isinstance(part, Path) else plain(part)))
+
+
+def first_difference(old: Any, new: Any, key: str = "") -> tuple[str, str, str] | None:
+    """(dotted key, old value, new value) where two trees of plain data first differ, else None."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*new, *(name for name in old if name not in new)]:
+            place = f"{key}.{name}" if key else str(name)
+            if difference := first_difference(old.get(name, NOT_SET), new.get(name, NOT_SET), place):
+                return difference
+        return None
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return first_difference(dict(enumerate(old)), dict(enumerate(new)), key)
+    was, now = ("not set" if value is NOT_SET else shown(value) for value in (old, new))
+    return None if was == now else (key, was, now)
+
+
+def say(console: Console, line: str) -> None:
+    """Print one line as it is."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _aside(path: Path, key: str) -> Path:
+    return path.with_name(f"{path.name}.{key[:8]}")
+
+
+def _link(found: Path, folder: Path) -> None:
+    """Make `folder` with the files of `found`: hard links, or copies where the file system has none."""
+
+    def link_or_copy(old: str, new: str) -> None:
+        try:
+            os.link(old, new)
+        except OSError:
+            shutil.copy2(old, new)
+
+    half = folder.with_name(f".copy-{folder.name}")
+    remove(half)
+    shutil.copytree(found, half, copy_function=link_or_copy)
+    half.rename(folder)
+
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _WORK = ".work-"  # a stage in progress; survives a kill, so that the stage can resume
@@ -260,29 +484,6 @@ def _from_hub(model: str, weights: bool) -> Path:
             "give a folder; or fetch it into HF_HOME where there is a network; a gated model needs a token in HF_TOKEN"
         )
         raise UserError(f"no such folder, nor model on the Hub ({reason})", where=model, fix=fix) from None
-
-
-def first_difference(old: Any, new: Any, key: str = "") -> tuple[str, str, str] | None:
-    """(dotted key, old value, new value) where two trees of plain data first differ, else None."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in [*new, *(name for name in old if name not in new)]:
-            if name not in old or name not in new:
-                return _dotted(key, name), _short(old, name), _short(new, name)
-            if difference := first_difference(old[name], new[name], _dotted(key, name)):
-                return difference
-        return None
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = enumerate(zip(old, new, strict=True))
-        return next((found for i, (a, b) in pairs if (found := first_difference(a, b, _dotted(key, str(i))))), None)
-    return None if old == new and isinstance(old, bool) == isinstance(new, bool) else (key, shown(old), shown(new))
-
-
-def _dotted(key: str, name: str) -> str:
-    return f"{key}.{name}" if key else name
-
-
-def _short(values: dict[str, Any], name: str) -> str:
-    return shown(values[name]) if name in values else "not set"
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from r1_mini.config.recipe import Recipe, load
 from r1_mini.errors import UserError, disk_error
-from r1_mini.pipeline.store import Inputs, RunFolder, find_checkpoint, first_difference, stage_metrics
+from r1_mini.pipeline.store import Inputs, RunFolder, find_checkpoint, stage_metrics
 from r1_mini.system.files import (
     Metrics,
     clear_leftovers,
@@ -83,16 +83,6 @@ def test_a_folder_of_another_recipe_is_refused_with_the_key_that_differs(tmp_pat
         f"{out}: belongs to another recipe: seed is 0 there and 5 now; choose another folder with --out, or delete this one"
     )
     assert before == ((out / "recipe.yaml").read_bytes(), (out / "manifest.json").read_bytes())
-
-
-def test_the_first_difference_is_named_by_its_dotted_key() -> None:
-    assert first_difference({"a": [1, {"b": 2}]}, {"a": [1, {"b": 2}]}) is None
-    assert first_difference({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}) == ("a.1.b", "2", "3")
-    assert first_difference({"a": [1]}, {"a": [1, 2]}) == ("a", "[1]", "[1, 2]")
-    assert first_difference({"a": 1}, {"a": 1, "c": 2}) == ("c", "not set", "2")
-    assert first_difference({"a": 1, "c": 2}, {"a": 1}) == ("c", "2", "not set")
-    assert first_difference({"a": 1}, {"a": True}) == ("a", "1", "true")
-    assert first_difference({"a": 1}, {"a": 1.0}) is None
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path, recipe: Recipe) -> None:
