@@ -120,12 +120,3 @@ def test_a_recipe_of_stories_and_countdowns_runs_from_random_weights_to_the_repo
     assert not any("<unk>" in row["prompt"] for row in rows)
     known = load_checkpoint(out / "02-grpo")[1].get_vocab()
     assert {character for row in rows for character in row["question"]} <= known.keys()
-
-    refused = subprocess.run(
-        [sys.executable, "-m", "r1_mini", "run", str(tmp_path / "words.yaml"), "base.problems=[{family: sum}]"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert refused.returncode == 2
-    assert "put word among the `problems` of the base stage too" in refused.stderr.replace("\n", " ")

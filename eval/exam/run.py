@@ -28,7 +28,7 @@ from r1_mini.config.recipe import fingerprint
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.pipeline.store import checkpoint_hash, first_difference
-from r1_mini.rollout.generate import Drawing, complete, prompts_of, require_letters
+from r1_mini.rollout.generate import Drawing, complete, prompts_of, require_known
 from r1_mini.system import distributed as processes
 from r1_mini.system.environment import source, versions
 from r1_mini.system.files import remove, sha256, write_json_atomic, write_text_atomic
@@ -96,7 +96,7 @@ def examine(
         begun = time.perf_counter()
         load = partial(load_checkpoint, device=state.device, prompt=suite.prompt, dtype=getattr(torch, suite.dtype))
         model, tokenizer = load(candidate.checkpoint)
-        require_letters(tokenizer, (each.problem for each in asked))
+        require_known(tokenizer, (each.problem for each in asked))
         reference = load(candidate.reference)[0] if candidate.reference else None
         draw = partial(drawn, model, tokenizer, candidate.name, suite, reference=reference)
         there = [part.tally() for part in parts]

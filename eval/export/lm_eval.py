@@ -22,7 +22,7 @@ from r1_mini.errors import UserError
 from r1_mini.judges.judges import same_number
 from r1_mini.model.tokenizer import WORDS
 from r1_mini.problems import arithmetic
-from r1_mini.rollout.generate import prompt_for, require_letters
+from r1_mini.rollout.generate import prompt_for, require_known
 from r1_mini.system.files import folder_atomic, write_text_atomic
 
 METRIC = {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}
@@ -34,7 +34,7 @@ def export(suite: Suite, asked: Sequence[Asked], tokenizer: PreTrainedTokenizerB
     UserError if something is there already, if two axes would give tasks of the same name, if an answer is no number,
     which `utils.py` could not judge, or if the tokenizer cannot write a problem.
     """
-    require_letters(tokenizer, (one.problem for one in asked))
+    require_known(tokenizer, (one.problem for one in asked))
     for one in asked:
         if one.problem.judge != "number":
             what = f"answers of {one.problem.family} are no numbers, and only those are judged there"

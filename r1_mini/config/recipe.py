@@ -88,20 +88,6 @@ class Recipe(Strict):
             raise wrong("missing, and no base stage makes one", "add `model: <folder>` or a base stage", "model")
         return self
 
-    @model_validator(mode="after")
-    def _base_stage_knows_every_letter(self) -> Self:
-        """Its tokenizer is made of what its own problems are written with. Of data only the run knows the letters."""
-        if self.stages[0].kind == "base":
-            known = {letter for source in self.problems_of(self.stages[0]) for letter in source.letters}
-            for index, stage in enumerate(self.stages):
-                for source in filter(lambda source: source.worked, self.problems_of(stage)):
-                    lacking = [letter for letter in source.letters if letter not in known]
-                    if lacking:
-                        what = f"the base stage has no {lacking[0]!r}, with which {source.name} is written"
-                        fix = f"put {source.name} among the `problems` of the base stage too"
-                        raise wrong(what, fix, f"stages.{index}.problems")
-        return self
-
     def seed_of(self, stage: Stage) -> int:
         """The stage's own seed, else the recipe's."""
         return self.seed if stage.seed is None else stage.seed

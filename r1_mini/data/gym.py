@@ -18,14 +18,13 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, field_validator
 
-from r1_mini.data.source import ARITHMETIC, PATIENCE, Source
+from r1_mini.data.source import PATIENCE, Source
 from r1_mini.errors import UserError, nearest, shown
 from r1_mini.judges.sandbox import require, verified
 from r1_mini.judges.sandbox_process import packed
 from r1_mini.problems.problem import Problem, Split, is_held_out, split_of
 from r1_mini.problems.wording import canonical_text
 
-_PROBED = 200  # problems whose characters stand for the task's
 _PROVED = 8  # problems that a verifier is tried on
 _NONSENSE = "no answer"
 
@@ -55,13 +54,6 @@ class GymTask(Source):
     @property
     def name(self) -> str:
         return self.label or self.reasoning_gym
-
-    @property
-    def letters(self) -> str:
-        """Those of the first problems drawn: a task does not say which it may use."""
-        rng = random.Random("letters")
-        texts = (self.entry(rng.getrandbits(31)) for _ in range(_PROBED))
-        return "".join(sorted(set().union(*(f"{one['question']}{one['answer']}" for one in texts)) - ARITHMETIC))
 
     def draw(self, split: Split, rng: random.Random) -> Problem:
         return self._draw_one(split, rng, ())

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from r1_mini.data.table import MOST_UNREAD, Row, Table, hash_of, letters_of
+from r1_mini.data.table import MOST_UNREAD, Row, Table, hash_of
 from r1_mini.errors import UserError, nearest
 from r1_mini.judges.sandbox import require
 from r1_mini.problems.problem import Problem, Split
@@ -85,16 +85,12 @@ class HubTable(Table):
 class StreamedTable(HubTable):
     """A data set that does not fit into memory, `stream: true`: read in order, shuffled among `BUFFER` rows at a time.
 
-    Its first rows stand for the whole where the whole would have to be read: letters, hash.
+    Its first rows stand for the whole where the whole would have to be read, for the hash.
     """
 
     KEY = "stream"
 
     streamed: Literal[True] = Field(alias="stream")
-
-    @property
-    def letters(self) -> str:
-        return letters_of(_probed(self))
 
     def listed(self, split: Split) -> None:
         return None

@@ -63,10 +63,6 @@ class ProblemSpec(Source):
     def name(self) -> str:
         return self.family
 
-    @property
-    def letters(self) -> str:
-        return FAMILIES[self.family].letters(self.axes)
-
     def draw(self, split: Split, rng: random.Random) -> Problem:
         return self._draw_one(rng.choice(FAMILIES[self.family].cells(self.axes)), split, rng)
 

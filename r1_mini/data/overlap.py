@@ -54,10 +54,6 @@ class Excluding(Source):
     def name(self) -> str:
         return self.source.name
 
-    @property
-    def letters(self) -> str:
-        return self.source.letters
-
     def draw(self, split: Split, rng: random.Random) -> Problem:
         return next(self.stream(split, rng))
 

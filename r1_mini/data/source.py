@@ -13,7 +13,6 @@ from pydantic_core import ErrorDetails
 
 from r1_mini.problems.problem import Problem, Split
 
-ARITHMETIC = frozenset("0123456789+-*/()=\n ")  # the characters that every tokenizer of ours has
 PATIENCE = 20_000  # draws without a problem that can be used, before a source counts as exhausted
 
 
@@ -43,11 +42,6 @@ class Source(BaseModel, ABC):
     @abstractmethod
     def name(self) -> str:
         """What its problems are called in an exam."""
-
-    @property
-    def letters(self) -> str:
-        """Characters of its texts that arithmetic does not have."""
-        return ""
 
     @abstractmethod
     def draw(self, split: Split, rng: random.Random) -> Problem:

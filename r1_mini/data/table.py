@@ -26,7 +26,7 @@ from typing import Any, NoReturn, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from r1_mini.data.source import ARITHMETIC, Source, nearest_of
+from r1_mini.data.source import Source, nearest_of
 from r1_mini.errors import UserError, nearest, shown
 from r1_mini.judges.answers import boxed
 from r1_mini.judges.judges import JUDGES
@@ -136,10 +136,6 @@ class Table(Source):
     @abstractmethod
     def rows(self) -> tuple[Iterable[Row], Iterable[Row] | None]:
         """The rows that are split by the hash, and those of the test split that the table has itself, if any."""
-
-    @property
-    def letters(self) -> str:
-        return letters_of(problem for _, problem in _loaded(self).every())
 
     def draw(self, split: Split, rng: random.Random) -> Problem:
         return rng.choice(self._some(split))
@@ -268,11 +264,6 @@ def _is_readable(gold: str, judge: str) -> bool:
     if judge == "countdown":  # what is right there looks different: an expression
         return _COUNTDOWN.fullmatch(gold) is not None
     return JUDGES[judge](gold, gold)
-
-
-def letters_of(problems: Iterable[Problem]) -> str:
-    """The characters of questions and answers that arithmetic does not have."""
-    return "".join(sorted(set().union(*(problem.question + problem.answer for problem in problems)) - ARITHMETIC))
 
 
 def hash_of(table: Table, problems: Iterable[tuple[Split, Problem]]) -> str:

@@ -26,7 +26,7 @@ from r1_mini.errors import UserError
 from r1_mini.pipeline.start import start_of
 from r1_mini.pipeline.store import Inputs, RunFolder, checkpoint_hash, find_checkpoint
 from r1_mini.problems.problem import Problem, Split
-from r1_mini.rollout.generate import encoded, prompts_of, require_known, require_room
+from r1_mini.rollout.generate import encoded, prompts_of, require_room
 from r1_mini.system import distributed as processes
 from r1_mini.system import environment as machine
 from r1_mini.system.files import read_jsonl
@@ -98,8 +98,6 @@ def require_possible(recipe: Recipe) -> None:
     """UserError for what no machine could do: an adapter that fits no module of the model, problems that its tokenizer
     cannot write or that do not exist, questions of a table that are longer than its window."""
     start = start_of(recipe)
-    drawn = ((source.name, source.letters) for stage in recipe.stages for source in recipe.problems_of(stage))
-    require_known(start.tokenizer, drawn)
     for number, stage in enumerate(recipe.stages):
         if not isinstance(stage, BaseStage) and stage.peft is not None:
             from r1_mini.train.trainer import shape_of

@@ -35,5 +35,5 @@ def start_of(recipe: Recipe) -> Start:
         return Start(recipe.model, config, generation, tokenizer, config.dtype or torch.float32)
     base = recipe.stages[0]
     assert isinstance(base, BaseStage), "a recipe starts from a model or a base stage"
-    ours = make_tokenizer("".join(source.letters for source in recipe.problems_of(base)))
+    ours = make_tokenizer()
     return Start("random weights", make_config(ours, **base.model.model_dump()), None, ours)

@@ -13,7 +13,6 @@ from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, Pr
 from r1_mini.completion import FORCED, R1_SYSTEM, Finish, begun, prompt
 from r1_mini.errors import UserError
 from r1_mini.model.template import is_ours
-from r1_mini.problems.families import FAMILIES
 from r1_mini.problems.problem import Problem
 from r1_mini.rollout.engine import ROWS, Decoding, rollout
 from r1_mini.rollout.likelihood import log_likelihoods
@@ -59,29 +58,22 @@ def prompt_for(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
 
 
 def prompts_of(tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem]) -> list[str]:
-    """The prompt of each problem; UserError also if `require_letters` finds one that cannot be written."""
-    require_letters(tokenizer, problems)
+    """The prompt of each problem; UserError also if `require_known` finds one that cannot be written."""
+    require_known(tokenizer, problems)
     return [prompt_for(tokenizer, problem.question) for problem in problems]
 
 
-def require_letters(tokenizer: PreTrainedTokenizerBase, problems: Iterable[Problem]) -> None:
-    """UserError if our tokenizer lacks a character of a question or of its answer, and would leave it out unsaid."""
-    require_known(tokenizer, ((problem.family, problem.question + problem.answer) for problem in problems))
-
-
-def require_known(tokenizer: PreTrainedTokenizerBase, texts: Iterable[tuple[str, str]]) -> None:
-    """UserError if our tokenizer lacks a character of a text; `texts` are (family or source, text)."""
+def require_known(tokenizer: PreTrainedTokenizerBase, problems: Iterable[Problem]) -> None:
+    """Raise UserError if a question or an answer has a character that our tokenizer cannot write."""
     if not is_ours(tokenizer):
         return
     known = tokenizer.get_vocab()
-    for name, text in texts:
-        lacking = [character for character in text if character not in known]
-        if lacking:
-            what = f"the model's tokenizer has no {lacking[0]!r}, with which {name} is written"
-            fix = f"train a model with {name} among the `problems` of its base stage"
-            if name not in FAMILIES:
-                fix = "base stages learn families alone: get it out of the column, such as extract: last_number"
-            raise UserError(what, where="problems", fix=fix)
+    for problem in problems:
+        for character in problem.question + problem.answer:
+            if character not in known:
+                what = f"{problem.family} has {character!r}, which the model's tokenizer cannot write"
+                fix = "leave such rows out, or start from another `model`"
+                raise UserError(what, where="problems", fix=fix)
 
 
 def complete(

@@ -23,7 +23,7 @@ def train_base(
     stage: BaseStage, sources: tuple[Source, ...], seed: int, work: Path, out: Path, console: Console
 ) -> None:
     """Train and save the checkpoint in the folder `out`; `work` holds what resuming needs."""
-    tokenizer = make_tokenizer("".join(source.letters for source in sources))
+    tokenizer = make_tokenizer()
     model = make_model(tokenizer, **stage.model.model_dump(), seed=seed)
     fields = arguments("base", stage.trainer, work, seed)
     if fields["lr_scheduler_type"] == "warmup_stable_decay":

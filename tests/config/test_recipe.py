@@ -50,19 +50,6 @@ def test_a_stage_without_problems_draws_from_the_recipes(recipe_file: Write) -> 
     assert recipe.problems_of(recipe.stages[1]) != recipe.problems
 
 
-def test_a_base_stage_has_to_know_the_letters_of_all_later_stages(recipe_file: Write) -> None:
-    path = recipe_file()
-    assert refusal(path, "grpo.problems=[{family: word}]") == (
-        "override 'grpo.problems=[{family: word}]': stages.1.problems: the base stage has no 'a', with which word is written; "
-        "put word among the `problems` of the base stage too"
-    )
-    sentence = "{family: countdown, wording: sentence}"
-    assert "with which countdown is written" in refusal(path, f"grpo.problems=[{sentence}]")
-    load(path, ["grpo.problems=[{family: countdown}]"])
-    load(path, [f"grpo.problems=[{sentence}]", "base.problems=[{family: sum}, {family: word}]"])
-    load(path, ["problems=[{family: word}]"])
-
-
 def test_a_number_in_scientific_notation_is_a_number(recipe_file: Write) -> None:
     assert base_of(load(recipe_file())).trainer["learning_rate"] == 0.001
     assert grpo_of(load(recipe_file(), ["grpo.trainer.learning_rate=5e-4"])).trainer["learning_rate"] == 0.0005

@@ -159,11 +159,6 @@ def test_changed_rows_are_another_table(jsonl) -> None:
     assert one.content_hash() != changed.content_hash()
 
 
-def test_letters_are_what_arithmetic_does_not_have(jsonl) -> None:
-    assert source_of({"jsonl": jsonl(sums(3))}).letters == ""
-    assert source_of({"jsonl": jsonl([{"question": "Ab?", "answer": "1"}], "b.jsonl")}).letters == "?Ab"
-
-
 def test_answers_that_the_judge_cannot_read_are_left_out_if_they_are_few(jsonl) -> None:
     path = jsonl([*sums(150), {"question": "1+1+1+1", "answer": "four"}])
     table = source_of({"jsonl": path})

@@ -42,7 +42,7 @@ def test_our_own_tokenizer_keeps_its_short_prompt_whatever_is_said():
     for style in ("auto", "chat", "base"):
         tokenizer = make_tokenizer()
         assert asked(tokenizer, style) == "User: 1+1+1\nAssistant:"
-        assert tokenizer.chat_template is None
+        assert tokenizer.chat_template == make_tokenizer().chat_template
 
 
 def test_a_chat_model_is_asked_through_its_template_with_the_instruction_as_system_prompt():

@@ -1,5 +1,7 @@
 import pytest
+from transformers import AutoTokenizer
 
+from r1_mini.completion import prompt
 from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
@@ -35,34 +37,28 @@ def test_decoding_gives_back_the_text(text):
     assert tokenizer.decode(ids, skip_special_tokens=True) == text
 
 
-def test_without_letters_the_vocabulary_is_the_one_that_weights_were_trained_with():
-    tokens = [
-        "<pad>",
-        "<eos>",
-        "<unk>",
-        "<think>",
-        "</think>",
-        "<answer>",
-        "</answer>",
-        "User: ",
-        "\nAssistant:",
-        "wait",
-    ]
-    assert make_tokenizer().get_vocab() == {token: i for i, token in enumerate([*tokens, *"0123456789+-*/()=\n "])}
-    assert make_tokenizer("7+1 = 8").get_vocab() == make_tokenizer().get_vocab()
+def test_the_vocabulary_is_fixed():
+    words = ["<pad>", "<eos>", "<unk>", "<think>", "</think>", "<answer>", "</answer>"]
+    tokens = [*words, "User: ", "\nAssistant:", "wait", "\n", *map(chr, range(32, 127))]
+    assert make_tokenizer().get_vocab() == {token: i for i, token in enumerate(tokens)}
+    assert len(tokens) == 106
 
 
-def test_letters_come_after_all_other_tokens_once_each_and_in_order():
-    known, more = make_tokenizer().get_vocab(), make_tokenizer("bab2?A").get_vocab()
-    assert {token: index for token, index in more.items() if token in known} == known
-    assert sorted(more, key=more.get)[len(known) :] == ["?", "A", "a", "b"]
+def test_the_chat_template_writes_the_prompt_of_the_corpus(tmp_path):
+    make_tokenizer().save_pretrained(tmp_path)
+    apply = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template
+    turns = [{"role": "system", "content": "Think."}, {"role": "user", "content": "12+7"}]
+    assert apply(turns, tokenize=False, add_generation_prompt=True) == prompt("12+7") == "User: 12+7\nAssistant:"
+    answered = [*turns, {"role": "assistant", "content": "<think></think><answer>19</answer>"}]
+    whole = "User: 12+7\nAssistant:<think></think><answer>19</answer><eos>"
+    assert apply(answered, tokenize=False) == whole
 
 
 @pytest.mark.parametrize(
     "text", ["User: Tom waited, she ate 3?\nAssistant:<think>wait</think>", "User:Assistant: <b>", "waiwait"]
 )
-def test_decoding_gives_back_texts_with_letters(text):
-    tokenizer = make_tokenizer(text)
+def test_decoding_gives_back_sentences(text):
+    tokenizer = make_tokenizer()
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     assert tokenizer.unk_token_id not in ids
     assert tokenizer.decode(ids, skip_special_tokens=True) == text

@@ -222,7 +222,7 @@ def test_an_answer_is_printed_with_each_step_judged(smoke):
 def test_questions_are_asked_again_and_again_until_the_input_ends(smoke):
     out, _ = smoke
     asked = [sys.executable, "-m", "r1_mini", "sample", str(out / "02-grpo")]
-    done = subprocess.run(asked, input="4+3\nwhat?\n2+2\n", capture_output=True, text=True, timeout=60)
+    done = subprocess.run(asked, input="4+3\n4+\n2+2\n", capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert "4+3" in done.stdout
     assert "2+2" in done.stdout
@@ -245,10 +245,13 @@ def test_an_adapter_of_weights_that_are_spread_is_refused(tmp_path, monkeypatch,
     assert not (tmp_path / "run").exists()
 
 
-def test_problems_that_the_base_cannot_write_are_refused_before_anything_is_trained(tmp_path, capsys):
-    table = tmp_path / "money.jsonl"
-    table.write_text("".join(f'{{"question": "{n}+1", "answer": "${n + 1}"}}\n' for n in range(40)), encoding="utf-8")
-    change = f"grpo.problems=[{{jsonl: {table}, judge: amount}}]"
+def test_a_data_set_that_our_own_base_cannot_write_is_refused_before_anything_is_trained(tmp_path, capsys):
+    table = tmp_path / "bills.jsonl"
+    table.write_text("".join(f'{{"question": "{n}+1", "answer": "{n + 1} é"}}\n' for n in range(40)), encoding="utf-8")
+    change = f"grpo.problems=[{{jsonl: {table}, judge: text}}]"
     assert cli.main(["run", str(SMOKE), change, "--out", str(tmp_path / "run")]) == 2
-    assert "no '$', with which money is written; train a model with money among" in capsys.readouterr().err
+    assert (
+        "problems: bills has 'é', which the model's tokenizer cannot write; leave such rows out"
+        in capsys.readouterr().err
+    )
     assert not (tmp_path / "run").exists()

@@ -250,10 +250,9 @@ def test_a_fixed_wording_tells_every_sentence_in_one_way() -> None:
     }
 
 
-def test_every_character_of_a_story_is_declared_and_survives_our_tokenizer() -> None:
-    letters = FAMILY.letters(FAMILY.axes())
-    assert {character for text, _ in every_text() for character in text} <= set(CHARACTERS) | set(letters)
-    tokenizer = make_tokenizer(letters)
+def test_every_story_survives_our_tokenizer() -> None:
+    assert {character for text, _ in every_text() for character in text} <= set(CHARACTERS)
+    tokenizer = make_tokenizer()
     for problem in draws({"distractors": 2}, 100):
         text = prompt(problem.question)
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -16,7 +16,7 @@ from pydantic import model_validator
 
 from r1_mini.problems import arithmetic
 from r1_mini.problems.arithmetic import Tree, canonical_key, evaluate, operations, passed_through, render
-from r1_mini.problems.families.family import ENGLISH, Axes, Family, Operators, Range, Whole, within, worked_out
+from r1_mini.problems.families.family import Axes, Family, Operators, Range, Whole, within, worked_out
 from r1_mini.problems.problem import Problem
 
 TRIES = 10_000  # failed attempts before the axes count as impossible
@@ -63,9 +63,6 @@ class Hunt(NamedTuple):
 class Countdown(Family[CountdownAxes, Hunt]):
     name = "countdown"
     axes = CountdownAxes
-
-    def letters(self, axes: CountdownAxes) -> str:
-        return ENGLISH if axes.wording == "sentence" else ""
 
     def cells(self, axes: CountdownAxes) -> list[int]:
         return list(range(axes.numbers[0] - 1, axes.numbers[1]))

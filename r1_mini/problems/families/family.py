@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import string
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import chain
@@ -21,9 +20,6 @@ class Axes(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-ENGLISH = string.ascii_letters + ".,?'"
-"""What sentences are written with beside digits: one alphabet, so that a model of one family can read another."""
-
 AxesT = TypeVar("AxesT", bound=Axes)
 SketchT = TypeVar("SketchT")
 
@@ -36,10 +32,6 @@ class Family(ABC, Generic[AxesT, SketchT]):
 
     name: str
     axes: type[AxesT]
-
-    def letters(self, axes: AxesT) -> str:
-        """Characters of its texts that arithmetic does not have."""
-        return ""
 
     @abstractmethod
     def cells(self, axes: AxesT) -> list[int]:

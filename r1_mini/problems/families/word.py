@@ -22,7 +22,7 @@ from r1_mini.problems.arithmetic import (
     passed_through,
     render,
 )
-from r1_mini.problems.families.family import ENGLISH, Axes, Family, Range, Whole, upto, within, worked_out
+from r1_mini.problems.families.family import Axes, Family, Range, Whole, upto, within, worked_out
 from r1_mini.problems.families.stories import NAMES, STORIES, WORDINGS, Parts, Story
 from r1_mini.problems.problem import Problem
 
@@ -79,9 +79,6 @@ class Tale(NamedTuple):
 class Word(Family[WordAxes, Tale]):
     name = "word"
     axes = WordAxes
-
-    def letters(self, axes: WordAxes) -> str:
-        return ENGLISH
 
     def cells(self, axes: WordAxes) -> list[int]:
         return list(range(axes.depth[0], axes.depth[1] + 1))

@@ -53,7 +53,9 @@ def test_samples_tell_how_likely_the_checkpoint_and_the_one_it_started_from_find
     other = tmp_path / "other"
     tokenizer = make_tokenizer()
     shape = {"hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": 32}
-    save_checkpoint(make_model(tokenizer, **shape, seed=1), tokenizer, other)
+    surer = make_model(tokenizer, **shape, seed=1)
+    surer.lm_head.weight.data *= 20
+    save_checkpoint(surer, tokenizer, other)
     measured = {}
     for name, reference in (("itself", checkpoint), ("other", other)):
         examine(Candidate(name, checkpoint, reference=reference), *suite(), tmp_path / name, QUIET)
@@ -172,11 +174,12 @@ def test_more_tokens_than_the_model_has_room_for_are_refused_with_the_number_tha
 
 
 def test_a_problem_that_the_tokenizer_of_a_checkpoint_cannot_write_is_refused_with_the_fix(checkpoint, tmp_path):
-    words = tmp_path / "words.yaml"
-    words.write_text("samples: 1\nmax_tokens: 9\nproblems: [{family: word, depth: 2, number: 5}]\n")
-    line = r"^problems: the model's tokenizer has no .*, with which word is written; train a model with word among"
-    with pytest.raises(UserError, match=line):
-        examine(Candidate("model", checkpoint), *load_suite(str(words)), tmp_path / "exam", QUIET)
+    (tmp_path / "q.jsonl").write_text("".join(f'{{"question": "Où est {n}?", "answer": "1"}}\n' for n in range(60)))
+    suite = tmp_path / "own.yaml"
+    suite.write_text(f"samples: 1\nmax_tokens: 9\nproblems: [{{jsonl: {tmp_path / 'q.jsonl'}, number: 2}}]\n")
+    loaded = load_suite(str(suite))
+    with pytest.raises(UserError, match=r"^problems: q has 'ù', which the model's tokenizer cannot write; leave such"):
+        examine(Candidate("model", checkpoint), *loaded, tmp_path / "exam", QUIET)
     assert not (tmp_path / "exam" / "samples.jsonl").exists()
 
 

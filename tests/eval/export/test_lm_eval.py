@@ -212,8 +212,9 @@ def test_answers_that_the_scorer_cannot_judge_and_questions_that_cannot_be_writt
     path.write_text("samples: 1\nmax_tokens: 9\nproblems: [{family: countdown, numbers: 3, number: 4}]\n")
     with pytest.raises(UserError, match="mine: answers of countdown are no numbers"):
         export(*load_suite(str(path)), tokenizer, tmp_path / "new")
-    path.write_text("samples: 1\nmax_tokens: 9\nproblems: [{family: word, number: 4}]\n")
-    with pytest.raises(UserError, match="with which word is written"):
+    (tmp_path / "q.jsonl").write_text("".join(f'{{"question": "Où est {n}?", "answer": "1"}}\n' for n in range(60)))
+    path.write_text(f"samples: 1\nmax_tokens: 9\nproblems: [{{jsonl: {tmp_path / 'q.jsonl'}, number: 2}}]\n")
+    with pytest.raises(UserError, match="has 'ù', which the model's tokenizer cannot write"):
         export(*load_suite(str(path)), tokenizer, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
