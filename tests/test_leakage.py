@@ -11,12 +11,10 @@ import pytest
 
 from eval.exam.exam import Exam
 from r1_mini.completion import read
-from r1_mini.config.defaults import DEFAULTS
 from r1_mini.config.recipe import load
 from r1_mini.data.mix import draw
 from r1_mini.problems.arithmetic import canonical_key, operations, parse, passed_through
 from r1_mini.problems.problem import split_of
-from r1_mini.train import base
 
 TINY = sorted((Path(__file__).parents[1] / "recipes" / "tiny").glob("*.yaml"))
 
@@ -30,11 +28,7 @@ def drawn_by(recipe):
 
 def groups(stage):
     """How many problems a stage of reinforcement draws."""
-    if stage.kind == "rejection":
-        return stage.rounds * stage.prompts
-    settings = {**DEFAULTS["grpo"], **stage.trainer}
-    rollouts = settings["max_steps"] * settings["per_device_train_batch_size"]
-    return rollouts * settings.get("gradient_accumulation_steps", 1) // settings["num_generations"]
+    return stage.work().prompts
 
 
 IN_ORDER = sorted(TINY, key=lambda path: path.stem == "r1_zero")
@@ -59,9 +53,7 @@ def test_no_test_problem_occurs_in_any_text_that_a_recipe_trains_on(path):
     for stage in recipe.stages:
         specs = recipe.problems_of(stage)
         if stage.kind == "base":
-            settings = {**DEFAULTS["base"], **stage.trainer}
-            rows = settings["max_steps"] * settings["per_device_train_batch_size"]
-            for prompt, completion in base.texts_of(stage, specs, rows, recipe.seed):
+            for prompt, completion in stage.texts(specs, stage.work().texts, recipe.seed):
                 question = prompt.removeprefix("User: ").removesuffix("\nAssistant:")
                 taught |= problems_in(question, read(completion, "stop").thinking or "")
         else:

@@ -44,7 +44,7 @@ from r1_mini.problems.problem import Problem
 from r1_mini.rollout.engine import Decoding, rollout
 from r1_mini.rollout.generate import encoded, prompts_of, stop_tokens
 from r1_mini.system import environment as machine
-from r1_mini.train.grpo import Trainer
+from r1_mini.train.grpo import GrpoStage, Trainer
 from r1_mini.train.trainer import arguments
 
 PROBLEMS = ProblemSpec.model_validate({"family": "sum", "terms": [2, 6], "digits": 2, "largest": 99})
@@ -185,7 +185,7 @@ def _steps(
     prompts = prompts_of(tokenizer, _problems(case))
     trainer = trainer_class(
         model=model,
-        args=GRPOConfig(**arguments("grpo", fields, folder, case.seed)),
+        args=GRPOConfig(**arguments(GrpoStage.DEFAULTS, fields, folder, case.seed)),
         train_dataset=Dataset.from_dict(
             {
                 "prompt": prompts,

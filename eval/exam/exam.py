@@ -21,7 +21,6 @@ from eval.export import lm_eval as lm_eval_export
 from eval.report.publish import publish
 from r1_mini.completion import prompt, write
 from r1_mini.config.recipe import Recipe, load
-from r1_mini.config.stages import DevExam, GrpoStage
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_shape
@@ -32,6 +31,7 @@ from r1_mini.problems.problem import Problem
 from r1_mini.rollout.cache import RolloutCache
 from r1_mini.rollout.generate import Text, encoded, prompts_of, require_room
 from r1_mini.system import distributed as processes
+from r1_mini.train.grpo import DevExam, GrpoStage
 
 REINFORCED = ("-grpo", "-rejection")
 """How the names of checkpoints end that a stage of reinforcement has made."""

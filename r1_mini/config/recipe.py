@@ -15,9 +15,10 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from r1_mini.config import yaml_file
 from r1_mini.config.base import Families, Seed, Several, Strict, explain, wrong
-from r1_mini.config.stages import AnyStage, Problems, Stage
 from r1_mini.data.source import Source
 from r1_mini.model.template import PromptStyle
+from r1_mini.train import AnyStage
+from r1_mini.train.stage import Problems, StageSettings
 
 
 class Evaluate(Strict):
@@ -69,17 +70,17 @@ class Recipe(Strict):
                     "no problems here nor at the top", "add for example `- {family: sum}`", f"stages.{index}.problems"
                 )
             unworked = next((each for each in self.problems_of(stage) if not each.worked), None)
-            if stage.kind in ("base", "sft") and unworked is not None:
+            if not stage.reinforces and unworked is not None:
                 raise wrong(
                     f"'{unworked.name}' has no worked solutions to learn from",
                     f"give the {stage.kind} stage `problems` of a family",
                     f"stages.{index}.problems",
                 )
-            if stage.kind == "base" and index > 0:
+            if stage.from_scratch and index > 0:
                 raise wrong(
                     "a base stage starts from random weights", "make it the first stage", f"stages.{index}.kind"
                 )
-        starts_random = self.stages[0].kind == "base"
+        starts_random = self.stages[0].from_scratch
         if starts_random and self.model is not None:
             raise wrong(
                 "given, but the base stage starts from random weights", "remove `model` or the base stage", "model"
@@ -88,11 +89,11 @@ class Recipe(Strict):
             raise wrong("missing, and no base stage makes one", "add `model: <folder>` or a base stage", "model")
         return self
 
-    def seed_of(self, stage: Stage) -> int:
+    def seed_of(self, stage: StageSettings) -> int:
         """The stage's own seed, else the recipe's."""
         return self.seed if stage.seed is None else stage.seed
 
-    def problems_of(self, stage: Stage) -> tuple[Source, ...]:
+    def problems_of(self, stage: StageSettings) -> tuple[Source, ...]:
         """What a stage draws from: its own problems, else the recipe's."""
         return stage.problems or self.problems
 

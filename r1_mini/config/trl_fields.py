@@ -16,14 +16,12 @@ import types
 import typing
 from collections.abc import Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from r1_mini.config.defaults import DEFAULTS
 from r1_mini.errors import nearest, shown
-
-KNOWN = {"base": "SFTConfig", "grpo": "GRPOConfig", "rejection": "SFTConfig", "sft": "SFTConfig"}
 
 OURS = {
     "output_dir": "give --out",
@@ -39,13 +37,6 @@ OURS = {
     "save_strategy": "set save_steps",
     "ignore_data_skip": "resuming would repeat data",
     "push_to_hub": "push the finished run with `r1-mini push RUN REPO`",
-}
-
-OURS_OF_KIND = {
-    "base": {"num_train_epochs": "problems are drawn without end; set max_steps"},
-    "grpo": {"num_train_epochs": "problems are drawn without end; set max_steps"},
-    "sft": {"num_train_epochs": "problems are drawn without end; set max_steps"},
-    "rejection": {"max_steps": "a round trains on what it has kept; set num_train_epochs, or prompts of the stage"},
 }
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -122,10 +113,17 @@ def _fields(config_name: str) -> dict[str, tuple[Any, Any, tuple[str, ...]]]:
     }
 
 
-def check_trainer(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The trainer section of a stage of some kind, each value in its field's type; TrainerError if one is wrong."""
-    config_name = KNOWN[kind]
-    fields, ours = _fields(config_name), OURS | OURS_OF_KIND[kind]
+def check_trainer(
+    config_name: str,
+    values: Mapping[str, Any],
+    defaults: Mapping[str, Any] = MappingProxyType({}),
+    fixed: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """The trainer section of a stage, each value in its field's type; TrainerError if one is wrong.
+
+    `defaults` are the stage's own, `fixed` the fields that it sets itself, each with what to do instead.
+    """
+    fields, ours = _fields(config_name), {**OURS, **fixed}
     checked: dict[str, Any] = {}
     for key, value in values.items():
         if key in ours:
@@ -137,8 +135,10 @@ def check_trainer(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
         if key == "model_init_kwargs" and value is not None:
             _check_loading(checked[key])
     _check_trackers(checked.get("report_to"))
-    if kind == "grpo":
-        check_batches(resolved(kind, checked), int(os.environ.get("WORLD_SIZE", "1")))  # set by the launcher
+    if config_name == "GRPOConfig":
+        check_batches(
+            resolved(config_name, defaults, checked), int(os.environ.get("WORLD_SIZE", "1"))
+        )  # set by the launcher
     return checked
 
 
@@ -197,10 +197,10 @@ def require_machine(values: Mapping[str, Any]) -> None:
         raise TrainerError("tf32", "needs a GPU of NVIDIA's Ampere generation or later", "set it to null")
 
 
-def resolved(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Every field of a stage's TRL config as it will be: TRL's default, over it ours, over it the recipe's."""
-    trls = {name: default for name, (_, default, _) in _fields(KNOWN[kind]).items()}
-    return {**trls, **DEFAULTS[kind], **values}
+def resolved(config_name: str, defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Every field of a TRL config: TRL's default, overridden by a stage's `defaults`, overridden by `values`."""
+    trls = {name: default for name, (_, default, _) in _fields(config_name).items()}
+    return {**trls, **defaults, **values}
 
 
 def _check_value(key: str, value: Any, hint: Any, choices: tuple[str, ...]) -> Any:

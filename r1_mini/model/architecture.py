@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import torch
+from pydantic import Field, model_validator
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from r1_mini.config.base import Strict, wrong
 
 LONGEST_CONTEXT = 1024
 
 
-def make_config(
-    tokenizer: PreTrainedTokenizerFast, *, hidden_size: int, layers: int, heads: int, intermediate_size: int | None
-) -> LlamaConfig:
-    """The shape. `intermediate_size` None is Llama's 8/3 of the width, in steps of 16."""
+class ModelSettings(Strict):
+    """Shape of the from-scratch Llama; the defaults give about 0.35 M parameters."""
+
+    hidden_size: int = Field(96, ge=8, le=8192)
+    """Width; a multiple of twice the number of heads (rotary positions pair up the channels of a head)."""
+    layers: int = Field(3, ge=1, le=128)
+    heads: int = Field(4, ge=1, le=128)
+    intermediate_size: int | None = Field(None, ge=8)
+    """Width of the MLP; null is Llama's 8/3 of the width, rounded up to a multiple of 16."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.hidden_size % (2 * self.heads):
+            step = 2 * self.heads
+            raise wrong(
+                f"{self.hidden_size} does not divide into {self.heads} heads of even width",
+                f"set a multiple of {step}, such as {max(1, round(self.hidden_size / step)) * step}",
+                "hidden_size",
+            )
+        return self
+
+
+def make_config(tokenizer: PreTrainedTokenizerFast, **fields: Any) -> LlamaConfig:
+    """The configuration of a model for this tokenizer; `fields` are those of `ModelSettings`."""
+    shape = ModelSettings(**fields)
     return LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=hidden_size,
-        intermediate_size=intermediate_size or -(-hidden_size * 8 // 3 // 16) * 16,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size or -(-shape.hidden_size * 8 // 3 // 16) * 16,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
         max_position_embeddings=LONGEST_CONTEXT,
         tie_word_embeddings=False,
         bos_token_id=None,
@@ -28,19 +54,9 @@ def make_config(
     )
 
 
-def make_model(
-    tokenizer: PreTrainedTokenizerFast,
-    *,
-    hidden_size: int,
-    layers: int,
-    heads: int,
-    intermediate_size: int | None,
-    seed: int,
-) -> LlamaForCausalLM:
-    """Random weights from `seed` alone, fp32; the shape is `make_config`'s."""
-    config = make_config(
-        tokenizer, hidden_size=hidden_size, layers=layers, heads=heads, intermediate_size=intermediate_size
-    )
+def make_model(tokenizer: PreTrainedTokenizerFast, *, seed: int, **fields: Any) -> LlamaForCausalLM:
+    """A model with random weights, fp32, from `seed` alone; `fields` are those of `ModelSettings`."""
+    config = make_config(tokenizer, **fields)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)

@@ -17,20 +17,21 @@ import torch
 from rich.console import Console
 
 from r1_mini.config.recipe import Recipe, fingerprint
-from r1_mini.config.stages import BaseStage, DevExam, GrpoStage, RejectionStage, SftStage, Stage
-from r1_mini.config.trl_fields import TrainerError, require_machine, resolved
+from r1_mini.config.trl_fields import TrainerError, require_machine
 from r1_mini.data.mix import draw
 from r1_mini.data.overlap import separated
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError
 from r1_mini.pipeline.start import start_of
 from r1_mini.pipeline.store import Inputs, RunFolder, checkpoint_hash, find_checkpoint
-from r1_mini.problems.problem import Problem, Split
+from r1_mini.problems.problem import Problem
 from r1_mini.rollout.generate import encoded, prompts_of, require_room
 from r1_mini.system import distributed as processes
 from r1_mini.system import environment as machine
 from r1_mini.system.files import read_jsonl
 from r1_mini.system.logs import quiet, silent
+from r1_mini.train.grpo import DevExam
+from r1_mini.train.stage import Job, StageSettings, TuningStage
 
 
 class Examiner(Protocol):
@@ -89,7 +90,7 @@ def _require_machine(recipe: Recipe) -> None:
         except TrainerError as error:
             where = f"stages.{number}.trainer.{error.key}".removesuffix(".")
             raise UserError(error.what, where=where, fix=error.fix) from None
-        if spread and not isinstance(stage, BaseStage) and stage.peft is not None:
+        if spread and isinstance(stage, TuningStage) and stage.peft is not None:
             what = "an adapter of weights that are spread over processes cannot be merged"
             raise UserError(what, where=f"stages.{number}.peft", fix="launch with recipes/accelerate/ddp.yaml")
 
@@ -99,29 +100,21 @@ def require_possible(recipe: Recipe) -> None:
     cannot write or that do not exist, questions of a table that are longer than its window."""
     start = start_of(recipe)
     for number, stage in enumerate(recipe.stages):
-        if not isinstance(stage, BaseStage) and stage.peft is not None:
+        if isinstance(stage, TuningStage) and stage.peft is not None:
             from r1_mini.train.trainer import shape_of
 
             shape_of(start.config, torch.float32, stage.peft)
-        split: Split = "base" if isinstance(stage, BaseStage | SftStage) else "train"
         for source in recipe.problems_of(stage):
             try:
-                first = list(islice(draw([source], split, "possible"), _TRIED))
+                first = list(islice(draw([source], stage.split, "possible"), _TRIED))
             except ValueError as error:
                 raise UserError(str(error), where=f"stages.{number}.problems") from None
-            questions = prompts_of(start.tokenizer, source.listed(split) or first)
-            longest, where = _longest_completion(stage, number)
-            require_room(start.config, encoded(start.tokenizer, questions), longest, where)
-
-
-def _longest_completion(stage: Stage, number: int) -> tuple[int, str]:
-    """Most tokens that a stage samples, and the key that says so."""
-    if isinstance(stage, GrpoStage):
-        key = "max_completion_length"
-        return resolved("grpo", stage.trainer)[key], f"stages.{number}.trainer.{key}"
-    if isinstance(stage, RejectionStage):
-        return stage.max_tokens, f"stages.{number}.max_tokens"
-    return 0, f"stages.{number}.problems"
+            questions = prompts_of(start.tokenizer, source.listed(stage.split) or first)
+            sampling = stage.work().sampling
+            where = f"stages.{number}.{stage.LENGTH_KEY}"
+            require_room(
+                start.config, encoded(start.tokenizer, questions), sampling.max_tokens if sampling else 0, where
+            )
 
 
 _TRIED = 100  # problems of a source: its every depth is among them
@@ -145,7 +138,7 @@ def _sources(recipe: Recipe, asked: Sequence[Problem], console: Console) -> list
 def _run_stage(
     folder: RunFolder,
     name: str,
-    stage: Stage,
+    stage: StageSettings,
     sources: tuple[Source, ...],
     start: Path | None,
     console: Console,
@@ -176,25 +169,10 @@ def _run_stage(
     processes.on_main(lambda: checkpoint.mkdir(exist_ok=True))
     before = _seconds_spent(work / "metrics.jsonl")
     begun = time.perf_counter()
-    if isinstance(stage, BaseStage):
-        from r1_mini.train.base import train_base
-
-        train_base(stage, sources, seed, work, checkpoint, console)
-    else:
-        assert start is not None, "a recipe starts from a model or a base stage"
-        if isinstance(stage, SftStage):
-            from r1_mini.train.sft import train_sft
-
-            train_sft(stage, sources, start, recipe.prompt, seed, work, checkpoint, console)
-        elif isinstance(stage, RejectionStage):
-            from r1_mini.train.rejection import train_by_rejection
-
-            train_by_rejection(stage, sources, start, recipe.prompt, seed, work, checkpoint, console)
-        else:
-            from r1_mini.train.grpo import train_grpo
-
-            dev_score = examine.on_dev(stage.dev) if stage.dev is not None else None
-            train_grpo(stage, sources, start, recipe.prompt, seed, work, checkpoint, console, dev_score)
+    inputs_ = {} if start is None else {"from": start}
+    dev = getattr(stage, "dev", None)
+    score = examine.on_dev(dev) if dev is not None else None
+    stage.train(Job(name, stage, inputs_, sources, recipe.prompt, seed, work, checkpoint, console, score))
 
     def finish() -> Path:
         for file in ("metrics.jsonl", "trainer.json"):

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from r1_mini.config.recipe import Recipe
-from r1_mini.config.stages import GrpoStage, RejectionStage, Stage
-from r1_mini.config.trl_fields import TrainerError, check_batches, resolved
+from r1_mini.config.trl_fields import TrainerError, check_batches
 from r1_mini.errors import UserError
 from r1_mini.pipeline.start import start_of
 from r1_mini.plan.dry_run import Size
@@ -18,6 +17,11 @@ from r1_mini.plan.prompts import lacks
 from r1_mini.plan.setting import Part, Setting
 from r1_mini.plan.stages import exam_part, grpo_part, optimizer_of, rejection_part, text_part
 from r1_mini.system.environment import Device
+from r1_mini.train.base import BaseStage
+from r1_mini.train.grpo import GrpoStage
+from r1_mini.train.rejection import RejectionStage
+from r1_mini.train.sft import SftStage
+from r1_mini.train.stage import StageSettings
 
 MARGIN = 0.2
 """How far a plan may be from the peak of the real run: docs/MEMORY.md."""
@@ -85,6 +89,7 @@ def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, sh
         elif isinstance(stage, RejectionStage):
             parts.append(rejection_part(name, stage, setting))
         else:
+            assert isinstance(stage, BaseStage | SftStage)
             parts.append(text_part(name, stage, setting))
     parts.append(exam_part(exam, setting))
     if device.is_cpu:
@@ -98,7 +103,7 @@ def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, sh
 def _check_groups(stage: GrpoStage, number: int, processes: int) -> None:
     """UserError where so many processes would refuse to start: each has whole groups."""
     try:
-        check_batches(resolved("grpo", stage.trainer), processes)
+        check_batches(stage.fields, processes)
     except TrainerError as error:
         where = f"--processes {processes}: stages.{number - 1}.trainer.{error.key}"
         raise UserError(error.what, where=where, fix=error.fix) from None
@@ -117,7 +122,7 @@ def _remarks(recipe: Recipe, exam: Exam, parts: Sequence[Part], setting: Setting
         yield Remark(parts[-1].name, text, is_warning=False)
 
 
-def _of_stage(stage: Stage, part: Part, setting: Setting) -> Iterator[Remark]:
+def _of_stage(stage: StageSettings, part: Part, setting: Setting) -> Iterator[Remark]:
     optimizer = optimizer_of(stage)
     if not is_known(optimizer):
         yield Remark(part.name, f"what optim={optimizer} keeps is not known; counted as AdamW's 8 bytes a parameter")

@@ -10,13 +10,15 @@ from typing import Any
 import torch
 
 from r1_mini.config.recipe import Recipe
-from r1_mini.config.stages import BaseStage, GrpoStage, SftStage, Stage
-from r1_mini.config.trl_fields import resolved
 from r1_mini.pipeline.start import Start
 from r1_mini.plan.dry_run import DryModel, Size
 from r1_mini.plan.lengths import Lengths
 from r1_mini.plan.memory import Phase, Share
 from r1_mini.plan.prompts import Shown
+from r1_mini.train.base import BaseStage
+from r1_mini.train.grpo import GrpoStage
+from r1_mini.train.sft import SftStage
+from r1_mini.train.stage import StageSettings, TuningStage
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,11 @@ class Setting:
     def standing(self) -> dict[str, Size]:
         return {"framework": self.framework, "vLLM": self.vllm}
 
-    def from_stage(self, stage: Stage) -> Setting:
+    def from_stage(self, stage: StageSettings) -> Setting:
         """As it is from this stage on."""
         if not isinstance(stage, GrpoStage):
             return self
-        fields = resolved("grpo", stage.trainer)
+        fields = stage.fields
         if not fields["use_vllm"] or fields["vllm_mode"] != "colocate":
             return self
         return replace(self, vllm=Size(round(fields["vllm_gpu_memory_utilization"] * self.memory)))
@@ -72,13 +74,14 @@ class Setting:
         said = (stage.wording for stage in self.recipe.stages if isinstance(stage, BaseStage | SftStage))
         return next(said, "list")
 
-    def dry(self, stage: Stage) -> DryModel:
+    def dry(self, stage: StageSettings) -> DryModel:
         """The model as a stage trains it: in fp32 if it does not say otherwise, with its adapter."""
         if isinstance(stage, BaseStage):
             return self._dry(torch.float32, None)
+        assert isinstance(stage, TuningStage)
         return self._dry(self.dtype_of(stage), stage.peft)
 
-    def dtype_of(self, stage: Stage) -> torch.dtype:
+    def dtype_of(self, stage: StageSettings) -> torch.dtype:
         """Of the weights that a stage trains, and saves."""
         said = (stage.trainer.get("model_init_kwargs") or {}).get("dtype", "float32")
         return self.start.saved if said == "auto" else getattr(torch, said)

@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import islice
-from types import SimpleNamespace
 from typing import Any
 
 from r1_mini.completion import FORCED
-from r1_mini.config.stages import BaseStage, GrpoStage, RejectionStage, SftStage, Stage
-from r1_mini.config.trl_fields import resolved
 from r1_mini.data.source import Source
 from r1_mini.plan.dry_run import DryModel, Size
 from r1_mini.plan.exam import Exam
@@ -33,11 +30,14 @@ from r1_mini.plan.prompts import Shown, shown, shown_prompts
 from r1_mini.plan.setting import Part, Setting
 from r1_mini.rollout.generate import encoded, prompt_for
 from r1_mini.rollout.likelihood import LOGITS, TOKENS
-from r1_mini.train import base, sft
+from r1_mini.train.base import BaseStage
 from r1_mini.train.corpus import WINDOW, tokenized
-from r1_mini.train.grpo import draws_as_asked
+from r1_mini.train.grpo import GrpoStage, samples_as_asked
 from r1_mini.train.logps import PART, PART_ELSEWHERE
 from r1_mini.train.packing import pack
+from r1_mini.train.rejection import RejectionStage
+from r1_mini.train.sft import SftStage
+from r1_mini.train.stage import StageSettings
 
 _REFERENCE = 8
 """Bytes of a reference to an object, and of one of Arrow's integers."""
@@ -47,16 +47,16 @@ _LIST = 56
 
 def text_part(name: str, stage: BaseStage | SftStage, setting: Setting) -> Part:
     """The base and the SFT stage: their corpus, packed batches, the optimizer."""
-    fields = resolved(stage.kind, stage.trainer)
+    fields = stage.fields
     sources, seed = setting.recipe.problems_of(stage), setting.recipe.seed_of(stage)
     dry, tokenizer = setting.dry(stage), setting.start.tokenizer
     batch = fields["per_device_train_batch_size"]
     per_step = batch * fields["gradient_accumulation_steps"] * setting.share.processes
     examples = fields["max_steps"] * per_step
     if isinstance(stage, BaseStage):
-        texts = base.texts_of(stage, sources, examples, seed)
+        texts = stage.texts(sources, examples, seed)
     else:
-        texts = sft.texts_of(stage, sources, tokenizer, seed)
+        texts = stage.texts(sources, tokenizer, seed)
     window = tokenized(texts, tokenizer, min(examples, WINDOW * batch), batch, seed)
     rows = window.to_list()
     packed = [pack(rows[i : i + batch], tokenizer.pad_token_id)["input_ids"].shape for i in range(0, len(rows), batch)]
@@ -105,7 +105,7 @@ def corpus_bytes(examples: int, tokens: float) -> tuple[Size, Size]:
 
 def grpo_part(name: str, stage: GrpoStage, setting: Setting, dev: Exam | None) -> Part:
     """The GRPO stage: rollouts, the update by parts of tokens, examinations on dev."""
-    fields = resolved("grpo", stage.trainer)
+    fields = stage.fields
     sources, seed = setting.recipe.problems_of(stage), setting.recipe.seed_of(stage)
     dry, processes = setting.dry(stage), setting.share.processes
     per_step, group = fields["per_device_train_batch_size"], fields["num_generations"]
@@ -115,7 +115,7 @@ def grpo_part(name: str, stage: GrpoStage, setting: Setting, dev: Exam | None) -
     lengths = _lengths(setting, sources, seed)
     prompt, completion = max(lengths.prompts), fields["max_completion_length"]
     width, local = prompt + completion, batch // processes
-    offers = not setting.share.gathers and draws_as_asked(SimpleNamespace(**fields))
+    offers = not setting.share.gathers and samples_as_asked(fields)
     waits = (
         processes == 1
         and offers
@@ -182,7 +182,7 @@ def _rollout(fields: Mapping[str, Any], processes: int) -> tuple[int, int]:
 
 def rejection_part(name: str, stage: RejectionStage, setting: Setting) -> Part:
     """Expert iteration: rounds of rollouts and of training on what was right."""
-    fields = resolved("rejection", stage.trainer)
+    fields = stage.fields
     sources, seed = setting.recipe.problems_of(stage), setting.recipe.seed_of(stage)
     dry, lengths = setting.dry(stage), _lengths(setting, sources, seed)
     completions = stage.prompts * stage.samples
@@ -302,11 +302,11 @@ def _first_prompts(setting: Setting, sources: Sequence[Source], seed: int) -> li
     return shown_prompts(tokenizer, [prompt_for(tokenizer, problem.question) for problem in problems])
 
 
-def optimizer_of(stage: Stage) -> str:
+def optimizer_of(stage: StageSettings) -> str:
     """`muon`, or transformers' name of the stage's optimizer."""
     if isinstance(stage, BaseStage) and stage.optimizer == "muon":
         return "muon"
-    optim = resolved(stage.kind, stage.trainer)["optim"]
+    optim = stage.fields["optim"]
     return str(getattr(optim, "value", optim))
 
 

@@ -35,6 +35,24 @@ _COMPACT_BELOW = 0.75
 
 
 @dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How completions are sampled."""
+
+    n: int
+    """Completions of each prompt."""
+    max_tokens: int
+    """Longest completion."""
+    temperature: float = 1.0
+    """0 takes the most likely token."""
+    top_p: float = 1.0
+    seed: int = 0
+    voice: str | None = None
+    """A key of `completion.FORCED`: the style of answer that completions are made to begin with."""
+    rows: int = ROWS
+    """Most completions in progress at once; the others wait. Bounds the memory of the cache."""
+
+
+@dataclass(frozen=True, slots=True)
 class Decoding:
     """How tokens are drawn. `prefix` leads every completion; `banned_first` cannot be the first token after it."""
 

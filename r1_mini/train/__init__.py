@@ -1,0 +1,40 @@
+"""Training: a file for each kind of stage, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import PlainValidator, SerializeAsAny
+
+from r1_mini.config.base import wrong
+from r1_mini.errors import nearest, shown
+from r1_mini.train.base import BaseStage
+from r1_mini.train.grpo import GrpoStage
+from r1_mini.train.rejection import RejectionStage
+from r1_mini.train.sft import SftStage
+from r1_mini.train.stage import StageSettings
+
+STAGES: dict[str, type[StageSettings]] = {
+    "base": BaseStage,
+    "sft": SftStage,
+    "grpo": GrpoStage,
+    "rejection": RejectionStage,
+}
+"""`kind` in a recipe -> the settings class of the stage. A new kind is a file in this folder and a line here."""
+
+
+def stage_of(entry: Any) -> Any:
+    """The settings of the stage that an entry of `stages:` describes."""
+    if isinstance(entry, StageSettings):
+        return entry
+    if not isinstance(entry, Mapping):
+        raise wrong(f"should be keys and values, got {shown(entry)}", "write {kind: grpo}")
+    kind = entry.get("kind")
+    if kind not in STAGES:
+        raise wrong("missing" if kind is None else f"no stage is called '{kind}'", nearest(str(kind), STAGES), "kind")
+    return STAGES[kind].model_validate(entry)
+
+
+AnyStage = Annotated[SerializeAsAny[StageSettings], PlainValidator(stage_of)]
+"""The type of a stage in a pydantic model."""

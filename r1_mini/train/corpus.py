@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, Self
 
 from datasets import Dataset
+from pydantic import Field, model_validator
 from transformers import PreTrainedTokenizerBase
 
 from r1_mini.completion import prompt, write
+from r1_mini.config.base import Strict, wrong
 from r1_mini.data.mix import draw
 from r1_mini.data.source import Source
 from r1_mini.problems.arithmetic import canonical_key, operations, parse
@@ -21,6 +25,25 @@ WINDOW = 64
 """Batches that are sorted together, by the length of the prompt: padding is little, the order of batches is random,
 and the voices stay mixed within a batch. Sorted by the whole length, short answers would stand alone in batches, where
 a token weighs more, and the model would learn a larger share of them than the corpus has."""
+
+
+Wording = Literal["list", "restate"]
+"""How a step is written: `12+7=19`, or the whole expression after the step."""
+
+
+class Voices(Strict):
+    """Shares of the styles of answer; they sum to 1."""
+
+    direct: float = Field(0.60, ge=0, le=1)
+    worked: float = Field(0.35, ge=0, le=1)
+    checked: float = Field(0.05, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        total = math.fsum((self.direct, self.worked, self.checked))
+        if abs(total - 1) > 1e-6:
+            raise wrong(f"direct, worked and checked sum to {total:g}, not 1", "change one of them")
+        return self
 
 
 def corpus(

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers import TrainingArguments as Arguments
 
 from r1_mini.model.checkpoint import save_checkpoint
 from r1_mini.system.files import folder_atomic, write_json_atomic
 from r1_mini.train.callbacks import Reporter
+from r1_mini.train.stage import Score
 
-Score = Callable[[PreTrainedModel, PreTrainedTokenizerBase], float]
-"""pass@1 on dev problems."""
 FIELD = "dev_pass_at_1"
 _NOTE = "best.json"
 
 
-class DevExam(TrainerCallback):
+class BestOnDev(TrainerCallback):
     """Every `every` steps, and at the end, the score goes into the metrics of the step; the best model is kept.
 
     Of equal scores the first counts. The score does not touch torch's random numbers, so training goes on as without.

@@ -9,33 +9,191 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from accelerate import DistributedType
 from datasets import Dataset
-from rich.console import Console
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
 from r1_mini.completion import Finish, is_correct, read
-from r1_mini.config.stages import GrpoStage
+from r1_mini.config.base import Families, Strict, wrong
 from r1_mini.data.mix import draw
-from r1_mini.data.source import Source
-from r1_mini.model.template import PromptStyle
-from r1_mini.rewards import as_trl_reward
-from r1_mini.rollout.engine import ROWS, Decoding, rollout
+from r1_mini.errors import nearest
+from r1_mini.rewards import CONTROLS, RULES, as_trl_reward
+from r1_mini.rollout.engine import ROWS, Decoding, SamplingParams, rollout
 from r1_mini.rollout.generate import encoded, prompts_of, require_room, stop_tokens
 from r1_mini.system import distributed as processes
 from r1_mini.train.callbacks import Reporter
-from r1_mini.train.dev_exam import DevExam, Score
+from r1_mini.train.dev_exam import BestOnDev
 from r1_mini.train.logps import narrow_tiles, score, score_in_backward
 from r1_mini.train.rollout_metrics import rollout_metrics
+from r1_mini.train.stage import EVERY_STAGE, Job, TuningStage, Work
 from r1_mini.train.trainer import adapter, arguments, load, open_metrics, resumed_step, save, train
 
 _TEXT_ONLY = {"batch_size", "compute_entropy"}
 """Arguments of TRL's scoring that need nothing more than text."""
+
+
+class DevExam(Strict):
+    """An exam on the dev split while a stage trains; the stage's checkpoint is then the best one examined."""
+
+    every: int = Field(ge=1)
+    """Steps between two exams; the last step is always examined."""
+    suite: str = "quick"
+    families: Families | None = None
+    limit: int | None = Field(None, ge=2, le=1_000_000)
+    """Ask only so many problems, evenly from all entries of the suite."""
+
+
+class GrpoStage(TuningStage):
+    """Reinforcement learning on rule rewards, through TRL's GRPOTrainer."""
+
+    VERSION = 1
+    CONFIG = "GRPOConfig"
+    DEFAULTS: ClassVar = {
+        **EVERY_STAGE,
+        "max_steps": 150,
+        "per_device_train_batch_size": 512,
+        "num_generations": 16,
+        "max_completion_length": 128,
+        "learning_rate": 1e-3,
+        "lr_scheduler_type": "linear",
+        "scale_rewards": "none",  # Dr. GRPO, 2503.20783: centered, not divided by the standard deviation of the group
+        "loss_type": "dapo",  # DAPO, 2503.14476: mean over the tokens of the batch
+        "beta": 0.0,
+        "disable_dropout": True,  # the sampler has none, and both must be one policy
+        "shuffle_dataset": False,  # the problems come in a random order already
+    }
+    FIXED: ClassVar = {"num_train_epochs": "problems are sampled without end; set max_steps"}
+    LENGTH_KEY = "trainer.max_completion_length"
+    reinforces = True
+
+    kind: Literal["grpo"]
+    rewards: dict[str, float] = Field(default_factory=lambda: {"accuracy": 1.0, "format": 0.1})
+    """Name of a rule or control in r1_mini.rewards -> weight."""
+    baseline: Literal["group", "batch"] = "group"
+    """What a reward is compared with: the mean of its group (GRPO), or of the whole batch (REINFORCE)."""
+    rows: int = Field(1024, ge=1, le=1_000_000)
+    """Most completions in progress at once; the others wait. Bounds the memory of the sampler's cache."""
+    dev: DevExam | None = None
+    """Examine while training, such as `{every: 25, families: [sum]}`, and keep the best checkpoint, not the last."""
+
+    @field_validator("rewards")
+    @classmethod
+    def _rules_are_known(cls, weights: dict[str, float]) -> dict[str, float]:
+        for name in weights:
+            if name not in RULES and name not in CONTROLS:
+                raise wrong(f"no reward is called '{name}'", nearest(name, [*RULES, *CONTROLS]), name)
+        if not any(weights.values()):
+            raise wrong("no reward has a weight", "write for example {accuracy: 1.0, format: 0.1}")
+        return weights
+
+    @model_validator(mode="after")
+    def _batch_baseline_is_not_scaled(self) -> Self:
+        if self.baseline == "batch" and self.trainer.get("scale_rewards", "none") != "none":
+            fix = "leave scale_rewards out"
+            raise wrong("a batch as baseline is not divided by a spread", fix, "trainer.scale_rewards")
+        return self
+
+    def work(self, processes: int = 1, sharded: bool = False) -> Work:
+        fields = self.fields
+        steps, accumulation = fields["max_steps"], fields["gradient_accumulation_steps"]
+        micro_batch, group = fields["per_device_train_batch_size"], fields["num_generations"]
+        at_once = micro_batch * processes
+        micro_batches = fields["steps_per_generation"] or accumulation
+        if fields["generation_batch_size"] is not None:
+            micro_batches = fields["generation_batch_size"] // at_once
+        served = micro_batches * fields["num_iterations"]
+        rollouts = math.ceil(steps * accumulation / served)
+        own_sampler = not sharded and samples_as_asked(fields)
+        local = micro_batches * micro_batch
+        return Work(
+            steps,
+            micro_batch,
+            accumulation,
+            texts=steps * accumulation * at_once,
+            rollouts=rollouts,
+            prompts=rollouts * micro_batches * at_once // group,
+            micro_steps_per_rollout=served,
+            sampling=SamplingParams(
+                group,
+                fields["max_completion_length"],
+                fields["temperature"],
+                fields["top_p"],
+                rows=self.rows,
+            ),
+            in_flight=min(max(self.rows, group), local) if own_sampler else local,
+            own_sampler=own_sampler,
+            in_backward=processes == 1 and own_sampler and accumulation % served == 0 and only_advantages_count(fields),
+            reference=fields["beta"] != 0 and self.peft is None,
+        )
+
+    def train(self, job: Job) -> None:
+        """With `job.dev_score` and `dev`, the result is the best checkpoint that was examined, else the last."""
+        model, tokenizer = load(job, self.trainer)
+        config = GRPOConfig(
+            **arguments(self.DEFAULTS, self.trainer, job.work, job.seed), reward_weights=list(self.rewards.values())
+        )
+        work = self.work(config.world_size)
+        # A resumed run must begin with a new rollout, since TRL does not save rollouts.
+        period = math.lcm(work.micro_steps_per_rollout, work.accumulation) // work.accumulation
+        config.save_steps = math.ceil(config.save_steps / period) * period
+        problems = list(islice(draw(job.problems, "train", job.seed), work.prompts))
+        prompts = prompts_of(tokenizer, problems)
+        where = "grpo.trainer.max_completion_length"
+        require_room(model.config, encoded(tokenizer, prompts), config.max_completion_length, where)
+        dataset = Dataset.from_dict(
+            {
+                "prompt": prompts,
+                "answer": [problem.answer for problem in problems],
+                "judge": [problem.judge for problem in problems],
+            }
+        )
+        torch.manual_seed(job.seed)
+        trainer = Trainer(
+            rollout_seed=job.seed,
+            rows=self.rows,
+            baseline=self.baseline,
+            model=model,
+            peft_config=adapter(self.peft),
+            args=config,
+            train_dataset=dataset,
+            processing_class=tokenizer,
+            reward_funcs=[as_trl_reward(name) for name in self.rewards],
+        )
+        metrics = open_metrics(job.work / "metrics.jsonl", resumed_step(job.work))
+        reporter = Reporter("grpo", metrics, job.console, _record, _note)
+        if self.dev is None:
+            train(trainer, reporter, job.work)
+            save(trainer, tokenizer, job.out)
+        else:
+            assert job.dev_score is not None
+            exam = BestOnDev(self.dev.every, job.dev_score, reporter, job.work, trainer.accelerator.is_main_process)
+            trainer.add_callback(exam)
+            train(trainer, reporter, job.work)
+            processes.on_main(lambda: shutil.copytree(exam.best, job.out, dirs_exist_ok=True))
+
+
+def samples_as_asked(fields: Mapping[str, Any]) -> bool:
+    """Whether our sampler can sample with these fields of a GRPOConfig; where it cannot, TRL's own generation does."""
+    return not (
+        fields["use_vllm"]
+        or fields["use_transformers_continuous_batching"]
+        or fields["top_k"]
+        or fields["min_p"]
+        or fields["repetition_penalty"] != 1.0
+        or fields["generation_kwargs"]
+        or fields["cache_implementation"]
+    )
+
+
+def only_advantages_count(fields: Mapping[str, Any]) -> bool:
+    """Whether a completion of advantage zero has no gradient: the loss has no KL term and no entropy bonus or mask."""
+    bonus = fields["entropy_coef"] or fields["use_adaptive_entropy"]
+    return fields["beta"] == 0 and not bonus and fields["top_entropy_quantile"] == 1.0
 
 
 class Trainer(GRPOTrainer):
@@ -166,12 +324,7 @@ class Trainer(GRPOTrainer):
 
     def _only_advantages_count(self) -> bool:
         """Whether a row of advantage zero has no gradient, whatever the loss type and what it is divided by."""
-        return bool(
-            self.beta == 0
-            and not self._entropy_bonus_enabled
-            and self.top_entropy_quantile == 1.0
-            and not self.aux_loss_enabled
-        )
+        return only_advantages_count(vars(self.args)) and not self.aux_loss_enabled
 
     def _note_gap(self, scored: Tensor, sampled: Tensor, mask: Tensor) -> None:
         """How far the trainer's log-probabilities are from the sampler's where `mask` is set, as metrics."""
@@ -193,20 +346,7 @@ def sampler_offers(args: GRPOConfig) -> bool:
     It cannot where a process has a part of the weights only (FSDP, ZeRO-3).
     """
     spread = args.deepspeed_plugin is not None and args.deepspeed_plugin.zero_stage == 3
-    return not spread and os.environ.get("ACCELERATE_USE_FSDP") != "true" and draws_as_asked(args)
-
-
-def draws_as_asked(args: Any) -> bool:
-    """Whether our sampler can draw with these fields of a GRPOConfig."""
-    return not (
-        args.use_vllm
-        or args.use_transformers_continuous_batching
-        or args.top_k
-        or args.min_p
-        or args.repetition_penalty != 1.0
-        or args.generation_kwargs
-        or args.cache_implementation
-    )
+    return not spread and os.environ.get("ACCELERATE_USE_FSDP") != "true" and samples_as_asked(vars(args))
 
 
 def without_signal(rewards_PG: Tensor) -> Tensor:
@@ -238,67 +378,6 @@ def sample_groups(prompts: Sequence[str], trainer: Trainer) -> dict[str, list[An
         "completion_ids": [completion.tokens for completion in flat],
         "logprobs": [completion.logprobs for completion in flat],
     }
-
-
-def train_grpo(
-    stage: GrpoStage,
-    sources: tuple[Source, ...],
-    start: Path,
-    prompt: PromptStyle,
-    seed: int,
-    work: Path,
-    out: Path,
-    console: Console,
-    dev_score: Score | None = None,
-) -> None:
-    """Train the checkpoint `start` and save the result in the folder `out`; `work` holds what resuming needs.
-
-    With `dev_score` and the stage's `dev`, the result is the best checkpoint that was examined, else the last.
-    """
-    model, tokenizer = load(start, stage.trainer, prompt)
-    fields = arguments("grpo", stage.trainer, work, seed)
-    config = GRPOConfig(**fields, reward_weights=list(stage.rewards.values()))
-    # Micro-steps that one generation serves, and the optimizer steps after which one begins again: resuming has to
-    # start there, since TRL does not save rollouts.
-    served = config.steps_per_generation * config.num_iterations
-    period = math.lcm(served, config.gradient_accumulation_steps) // config.gradient_accumulation_steps
-    config.save_steps = math.ceil(config.save_steps / period) * period
-    generations = math.ceil(config.max_steps * config.gradient_accumulation_steps / served)
-    prompts = generations * config.generation_batch_size // config.num_generations
-    problems = list(islice(draw(sources, "train", seed), prompts))
-    asked = prompts_of(tokenizer, problems)
-    where = "grpo.trainer.max_completion_length"
-    require_room(model.config, encoded(tokenizer, asked), config.max_completion_length, where)
-    dataset = Dataset.from_dict(
-        {
-            "prompt": asked,
-            "answer": [problem.answer for problem in problems],
-            "judge": [problem.judge for problem in problems],
-        }
-    )
-    torch.manual_seed(seed)
-    trainer = Trainer(
-        rollout_seed=seed,
-        rows=stage.rows,
-        baseline=stage.baseline,
-        model=model,
-        peft_config=adapter(stage.peft),
-        args=config,
-        train_dataset=dataset,
-        processing_class=tokenizer,
-        reward_funcs=[as_trl_reward(name) for name in stage.rewards],
-    )
-    metrics = open_metrics(work / "metrics.jsonl", resumed_step(work))
-    reporter = Reporter("grpo", metrics, console, _record, _note)
-    if stage.dev is not None:
-        assert dev_score is not None
-        exam = DevExam(stage.dev.every, dev_score, reporter, work, trainer.accelerator.is_main_process)
-        trainer.add_callback(exam)
-    train(trainer, reporter, work)
-    if stage.dev is not None:
-        processes.on_main(lambda: shutil.copytree(exam.best, out, dirs_exist_ok=True))
-    else:
-        save(trainer, tokenizer, out)
 
 
 _NAMES = {

@@ -6,76 +6,102 @@ models STaR (2203.14465), ReST-EM (2312.06585) and the third stage of DeepSeek-R
 
 from __future__ import annotations
 
+import math
 import random
 import shutil
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from datasets import Dataset
+from pydantic import Field
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig
 
 from r1_mini.completion import is_correct, read
-from r1_mini.config.stages import RejectionStage
 from r1_mini.data.mix import draw
-from r1_mini.data.source import Source
 from r1_mini.errors import UserError
-from r1_mini.model.template import PromptStyle
 from r1_mini.problems.problem import Problem
-from r1_mini.rollout.engine import Completion, Decoding, rollout
+from r1_mini.rollout.engine import Completion, Decoding, SamplingParams, rollout
 from r1_mini.rollout.generate import encoded, prompts_of, require_room, stop_tokens
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import read_jsonl, take_place
 from r1_mini.train.callbacks import Reporter, progress_bar
 from r1_mini.train.rollout_metrics import rollout_metrics
-from r1_mini.train.supervised import LOGGED, note, text_trainer
+from r1_mini.train.stage import Job, TuningStage, Work
+from r1_mini.train.supervised import LOGGED, TEXT_STAGE, note, text_trainer
 from r1_mini.train.trainer import adapter, arguments, load, open_metrics, resumed_step, save, train
 
 Rollouts = Sequence[tuple[Problem, Sequence[int], Sequence[Completion]]]
 """Problem, the tokens of its prompt, completions."""
 
 
-def train_by_rejection(
-    stage: RejectionStage,
-    sources: tuple[Source, ...],
-    start: Path,
-    prompt: PromptStyle,
-    seed: int,
-    work: Path,
-    out: Path,
-    console: Console,
-) -> None:
-    """Train the checkpoint `start` and save the result in the folder `out`; `work` holds what resuming needs.
+class RejectionStage(TuningStage):
+    """Expert iteration: sample, keep the right completions, train on them through TRL's SFTTrainer, and again."""
 
-    UserError if a round finds no right completion.
-    """
-    problems = draw(sources, "train", seed)
-    for number in range(stage.rounds):
-        asked = list(islice(problems, stage.prompts))
-        folder = work / f"round-{number:03d}"
-        if not processes.on_main((folder / "done").exists):
-            _round(stage, number, asked, start, prompt, seed, work, console)
-        start = folder / "done"
-    processes.on_main(lambda: shutil.copytree(start, out, dirs_exist_ok=True))
+    VERSION = 1
+    CONFIG = "SFTConfig"
+    DEFAULTS: ClassVar = {
+        **TEXT_STAGE,
+        "per_device_train_batch_size": 256,
+        "num_train_epochs": 1,
+        "learning_rate": 1e-3,
+        "lr_scheduler_type": "linear",
+    }
+    FIXED: ClassVar = {"max_steps": "a round trains on what it has kept; set num_train_epochs, or prompts of the stage"}
+    LENGTH_KEY = "max_tokens"
+    reinforces = True
+
+    kind: Literal["rejection"]
+    rounds: int = Field(8, ge=1, le=1000)
+    prompts: int = Field(1000, ge=1, le=10_000_000)
+    """Problems of a round."""
+    samples: int = Field(16, ge=1, le=10_000)
+    """Completions of each problem."""
+    max_tokens: int = Field(128, ge=1, le=100_000)
+    """Longest completion, tokens."""
+    distinct: bool = False
+    """If true, keep one copy of identical completions of a problem (RFT, 2308.01825); otherwise keep duplicates."""
+    rows: int = Field(1024, ge=1, le=1_000_000)
+    """Most completions in progress at once; the others wait. Bounds the memory of the sampler's cache."""
+
+    def work(self, processes: int = 1, sharded: bool = False) -> Work:
+        fields, completions = self.fields, self.prompts * self.samples
+        micro_batch = min(fields["per_device_train_batch_size"], completions)
+        accumulation = fields["gradient_accumulation_steps"]
+        return Work(
+            steps=math.ceil(fields["num_train_epochs"] * completions / (micro_batch * accumulation * processes)),
+            micro_batch=micro_batch,
+            accumulation=accumulation,
+            texts=math.ceil(fields["num_train_epochs"] * completions),
+            rounds=self.rounds,
+            rollouts=self.rounds,
+            prompts=self.rounds * self.prompts,
+            sampling=SamplingParams(self.samples, self.max_tokens, rows=self.rows),
+            in_flight=min(max(self.rows, self.samples), completions),
+        )
+
+    def train(self, job: Job) -> None:
+        """Each round starts from the checkpoint of the one before. UserError if a round finds no right completion."""
+        problems = draw(job.problems, "train", job.seed)
+        start = job.inputs["from"]
+        for number in range(self.rounds):
+            sampled = list(islice(problems, self.prompts))
+            folder = job.work / f"round-{number:03d}"
+            if not processes.on_main((folder / "done").exists):
+                _round(self, job, number, sampled, start)
+            start = folder / "done"
+        processes.on_main(lambda: shutil.copytree(start, job.out, dirs_exist_ok=True))
 
 
-def _round(
-    stage: RejectionStage,
-    number: int,
-    problems: Sequence[Problem],
-    start: Path,
-    prompt: PromptStyle,
-    seed: int,
-    work: Path,
-    console: Console,
-) -> None:
+def _round(stage: RejectionStage, job: Job, number: int, problems: Sequence[Problem], start: Path) -> None:
     """One round: its checkpoint is the folder `done` in the round's own."""
+    work, seed, console = job.work, job.seed, job.console
     folder = work / f"round-{number:03d}"
     processes.on_main(lambda: folder.mkdir(exist_ok=True))
-    model, tokenizer = load(start, stage.trainer, prompt)
+    model, tokenizer = load(job, stage.trainer, start)
     title = f"round {number + 1}"
     rollouts = _sampled(stage, model, tokenizer, problems, seed * 1_000_003 + number, title, console)
     kept, extra = judged(rollouts, tokenizer, stage.distinct)
@@ -83,7 +109,7 @@ def _round(
         what = f"none of {len(problems) * stage.samples:,} completions is right in round {number + 1}"
         raise UserError(what, where="rejection", fix="train the base longer, or ask easier problems")
     random.Random(f"kept {seed} {number}").shuffle(kept)
-    config = SFTConfig(**arguments("rejection", stage.trainer, folder, seed))
+    config = SFTConfig(**arguments(stage.DEFAULTS, stage.trainer, folder, seed))
     trainer = text_trainer(model, tokenizer, config, Dataset.from_list(kept), adapter(stage.peft))
     before = _steps_before(work / "metrics.jsonl", number)
     metrics = open_metrics(work / "metrics.jsonl", before + resumed_step(folder))

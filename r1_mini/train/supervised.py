@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from r1_mini.train.callbacks import Reporter, progress_bar
 from r1_mini.train.corpus import tokenized
 from r1_mini.train.packing import pack
+from r1_mini.train.stage import EVERY_STAGE, Job, Work
 from r1_mini.train.trainer import open_metrics, resumed_step, save, train
 
+TEXT_STAGE: dict[str, Any] = {
+    **EVERY_STAGE,
+    "max_length": None,
+    "train_sampling_strategy": "sequential",  # the texts are in the order of training already
+    "dataset_kwargs": {"skip_prepare_dataset": True},  # and tokenized
+}
+"""Default fields of SFTConfig."""
 LOGGED = {
     "loss": "loss",
     "learning_rate": "learning_rate",
@@ -48,9 +54,11 @@ def text_trainer(
     )
 
 
-def rows_of(config: SFTConfig) -> int:
-    """How many examples training takes."""
-    return int(config.max_steps) * _per_step(config)
+def text_work(fields: Mapping[str, Any], processes: int) -> Work:
+    """The work of next-token training with these fields of an SFTConfig."""
+    batch, accumulation = fields["per_device_train_batch_size"], fields["gradient_accumulation_steps"]
+    steps = fields["max_steps"]
+    return Work(steps, batch, accumulation, texts=steps * batch * accumulation * processes)
 
 
 def train_on_texts(
@@ -59,16 +67,13 @@ def train_on_texts(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     config: SFTConfig,
-    seed: int,
-    work: Path,
-    out: Path,
-    console: Console,
+    job: Job,
     peft_config: Any = None,
     optimizer: Any = None,
 ) -> None:
-    """Train on (prompt, completion) pairs and save the result in the folder `out`; `work` holds what resuming needs."""
-    rows = rows_of(config)
-    with progress_bar(console) as bar:
+    """Train on (prompt, completion) pairs and save the result in `job.out`."""
+    rows, seed = int(config.max_steps) * _per_step(config), job.seed
+    with progress_bar(job.console) as bar:
         task = bar.add_task("corpus", total=rows, note="")
         examples = tokenized(
             texts, tokenizer, rows, config.per_device_train_batch_size, seed, lambda count: bar.advance(task, count)
@@ -80,9 +85,9 @@ def train_on_texts(
         named = {ours: logs[theirs] for theirs, ours in LOGGED.items() if theirs in logs}
         return {**named, "tokens": tokens[step * _per_step(config) - 1]}
 
-    metrics = open_metrics(work / "metrics.jsonl", resumed_step(work))
-    train(trainer, Reporter(title, metrics, console, record, note), work)
-    save(trainer, tokenizer, out)
+    metrics = open_metrics(job.work / "metrics.jsonl", resumed_step(job.work))
+    train(trainer, Reporter(title, metrics, job.console, record, note), job.work)
+    save(trainer, tokenizer, job.out)
 
 
 def note(record: Mapping[str, Any]) -> str:

@@ -18,21 +18,20 @@ from transformers import (
     Trainer,
 )
 
-from r1_mini.config.defaults import DEFAULTS
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
-from r1_mini.model.template import PromptStyle
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import Metrics, NoMetrics, remove, write_text_atomic
 from r1_mini.train.callbacks import Reporter
+from r1_mini.train.stage import Job
 
 
-def arguments(kind: str, recipe: dict[str, Any], work: Path, seed: int) -> dict[str, Any]:
-    """The fields for a TRL config of a stage of some kind: its defaults, over them the recipe's."""
+def arguments(defaults: Mapping[str, Any], fields: Mapping[str, Any], work: Path, seed: int) -> dict[str, Any]:
+    """The fields for the TRL config of a stage: the defaults of its kind, overridden by the recipe's fields."""
     use_cpu = not torch.cuda.is_available()
     return {
-        **DEFAULTS[kind],
-        **recipe,
+        **defaults,
+        **fields,
         "output_dir": str(work),
         "seed": seed,
         "data_seed": seed,
@@ -41,14 +40,15 @@ def arguments(kind: str, recipe: dict[str, Any], work: Path, seed: int) -> dict[
 
 
 def load(
-    start: Path, trainer: Mapping[str, Any], prompt: PromptStyle
+    job: Job, trainer: Mapping[str, Any], start: Path | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model that a stage starts from, on this process's device, with `model_init_kwargs` of its trainer's fields.
 
     fp32 if they do not say otherwise, as TRL does: an optimizer step can be smaller than bf16 can tell.
     """
+    start = start or job.inputs["from"]
     options = trainer.get("model_init_kwargs") or {}
-    model, tokenizer = load_checkpoint(start, processes.state().device, prompt, **options)
+    model, tokenizer = load_checkpoint(start, processes.state().device, job.prompt, **options)
     if tokenizer.eos_token is None:
         raise UserError("the tokenizer has no EOS token", where=str(start), fix="set eos_token in its settings")
     if tokenizer.pad_token is None:

@@ -9,8 +9,11 @@ import pytest
 from pydantic import ValidationError
 
 from r1_mini.config.recipe import Recipe, dump, fingerprint, load
-from r1_mini.config.stages import BaseStage, GrpoStage, RejectionStage
 from r1_mini.errors import UserError
+from r1_mini.train import STAGES
+from r1_mini.train.base import BaseStage
+from r1_mini.train.grpo import GrpoStage
+from r1_mini.train.rejection import RejectionStage
 from tests.conftest import TINY
 
 Write = Callable[..., Path]
@@ -171,16 +174,16 @@ def test_every_field_of_trls_configs_but_ours_is_known_by_its_name() -> None:
 
     import trl
 
-    from r1_mini.config.trl_fields import OURS, OURS_OF_KIND, check_trainer
+    from r1_mini.config.trl_fields import OURS, check_trainer
 
-    kinds = {"base": trl.SFTConfig, "sft": trl.SFTConfig, "rejection": trl.SFTConfig, "grpo": trl.GRPOConfig}
-    for kind, config in kinds.items():
-        groups = {"num_generations": 8} if kind == "grpo" else {}
+    for stage in STAGES.values():
+        config = getattr(trl, stage.CONFIG)
+        groups = {"num_generations": 8} if stage.CONFIG == "GRPOConfig" else {}
         for field in dataclasses.fields(config):
-            known = field.name not in OURS | OURS_OF_KIND[kind] and field.name != "max_steps"  # -1 there means epochs
+            known = field.name not in OURS | stage.FIXED and field.name != "max_steps"  # -1 there means epochs
             if known and isinstance(field.default, bool | int | float | str):
                 values = {**groups, field.name: field.default}
-                assert check_trainer(kind, values) == values
+                assert check_trainer(stage.CONFIG, values) == values
 
 
 def test_a_round_of_expert_iteration_is_as_long_as_what_it_keeps() -> None:

@@ -51,7 +51,7 @@ if __name__ == "__main__":
         rollout_seed=0,
         baseline=sys.argv[4],
         model=model,
-        args=GRPOConfig(**arguments("grpo", fields, Path(tempfile.mkdtemp()), 0)),
+        args=GRPOConfig(**arguments(grpo.GrpoStage.DEFAULTS, fields, Path(tempfile.mkdtemp()), 0)),
         train_dataset=Dataset.from_dict(
             {
                 "prompt": [prompt(f"{digit}+1") for digit in range(PROBLEMS)],

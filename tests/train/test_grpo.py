@@ -12,7 +12,7 @@ from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.rewards import as_trl_reward
-from r1_mini.train.grpo import Trainer, without_signal
+from r1_mini.train.grpo import GrpoStage, Trainer, without_signal
 from r1_mini.train.trainer import arguments
 
 STOCK_SCORING = GRPOTrainer._get_per_token_logps_and_entropies
@@ -54,7 +54,7 @@ def make_trainer(tmp_path, **fields):
         "max_completion_length": 12,
         **fields,
     }
-    config = GRPOConfig(**arguments("grpo", settings, tmp_path, 0))
+    config = GRPOConfig(**arguments(GrpoStage.DEFAULTS, settings, tmp_path, 0))
     rows = {
         "prompt": ["User: 1+2\nAssistant:", "User: 12-4\nAssistant:"] * 4,
         "answer": ["3", "8"] * 4,

@@ -4,7 +4,6 @@ import pytest
 import torch
 from rich.console import Console
 
-from r1_mini.config.stages import RejectionStage
 from r1_mini.data.mix import ProblemSpec
 from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_model
@@ -14,6 +13,8 @@ from r1_mini.problems import families
 from r1_mini.rollout.engine import Completion
 from r1_mini.system.files import read_jsonl, sha256
 from r1_mini.train import rejection
+from r1_mini.train.rejection import RejectionStage
+from r1_mini.train.stage import Job
 
 QUIET = Console(quiet=True)
 SPECS = (ProblemSpec(family="sum", terms=(2, 3), digits=1, largest=9),)
@@ -71,10 +72,14 @@ def stage(**changes):
     return RejectionStage(kind="rejection", **settings)
 
 
+def job(start, problems, work, out):
+    return Job("rejection", stage(), {"from": start}, problems, "auto", 0, work, out, QUIET)
+
+
 def train(start, folder, **changes):
     work, out = folder / "work", folder / "out"
     work.mkdir(parents=True, exist_ok=True)
-    rejection.train_by_rejection(stage(**changes), SPECS, start, "auto", 0, work, out, QUIET)
+    stage(**changes).train(job(start, SPECS, work, out))
     return sha256(out / "model.safetensors"), read_jsonl(work / "metrics.jsonl")
 
 
@@ -129,7 +134,7 @@ def test_a_problem_that_the_checkpoint_cannot_write_is_refused_before_a_round(st
     (tmp_path / "work").mkdir()
     words = (ProblemSpec(family="word"),)
     with pytest.raises(UserError, match=r"the model's tokenizer has no .*, with which word is written"):
-        rejection.train_by_rejection(stage(), words, start, "auto", 0, tmp_path / "work", tmp_path / "out", QUIET)
+        stage().train(job(start, words, tmp_path / "work", tmp_path / "out"))
 
 
 def test_a_round_without_a_right_completion_says_so(start, tmp_path):

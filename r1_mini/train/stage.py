@@ -1,0 +1,170 @@
+"""What every kind of stage has: its settings, the job that it is given, and the work that it announces.
+
+A kind of stage is one file in this folder: a subclass of `StageSettings` with its defaults, `train` and `work`, and one
+line in `STAGES` (`r1_mini/train/__init__.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator
+from rich.console import Console
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from r1_mini.config.base import Seed, Several, Strict, wrong
+from r1_mini.config.trl_fields import TrainerError, check_peft, check_trainer, resolved
+from r1_mini.data.mix import AnySource
+from r1_mini.data.source import Source
+from r1_mini.model.template import PromptStyle
+from r1_mini.problems.problem import Split
+from r1_mini.rollout.engine import SamplingParams
+
+Problems = Several[AnySource]
+Score = Callable[[PreTrainedModel, PreTrainedTokenizerBase], float]
+"""pass@1 on dev problems."""
+
+EVERY_STAGE: dict[str, Any] = {
+    "report_to": "none",
+    "disable_tqdm": True,
+    "logging_strategy": "steps",
+    "logging_steps": 1,
+    "logging_nan_inf_filter": False,  # a loss that is NaN must be visible
+    "save_strategy": "steps",
+    "save_steps": 50,
+    "save_total_limit": 1,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "dataloader_pin_memory": False,
+    "weight_decay": 0.0,
+}
+"""Default fields of both TRL configs."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One stage of a run, ready to be trained."""
+
+    name: str
+    settings: StageSettings
+    inputs: Mapping[str, Path]
+    """`from` -> folder of the checkpoint that it starts from; empty for a stage that starts from random weights."""
+    problems: tuple[Source, ...]
+    """Without the problems of the exam."""
+    prompt: PromptStyle
+    seed: int
+    work: Path
+    """Folder for what resuming needs; it survives a kill."""
+    out: Path
+    """Empty folder for the finished checkpoint."""
+    console: Console
+    dev_score: Score | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage computes, known from its settings and the number of processes; the planner reads it too."""
+
+    steps: int
+    """Optimizer steps; at most so many, of each round, in a `rejection` stage."""
+    micro_batch: int
+    """Texts that one process passes through the model at once."""
+    accumulation: int
+    """Micro-batches of an optimizer step."""
+    texts: int
+    """Texts that training reads in all, each time counted; at most so many, of each round, in a `rejection` stage."""
+    rounds: int = 1
+    """How often it samples and then trains, from the last result; 1 for all kinds but `rejection`."""
+    rollouts: int = 0
+    """How often it samples in all."""
+    prompts: int = 0
+    """Prompts that it samples from in all."""
+    micro_steps_per_rollout: int = 1
+    """Micro-batches that are trained on one rollout."""
+    sampling: SamplingParams | None = None
+    """How it samples; None if it does not."""
+    in_flight: int = 0
+    """Most completions that a process samples at once."""
+    own_sampler: bool = True
+    """False where TRL samples, with `generate` or vLLM."""
+    in_backward: bool = False
+    """True if log-probabilities are computed part by part in the backward pass, see `logps.score_in_backward`."""
+    reference: bool = False
+    """True if a copy of the starting model is kept for a KL term."""
+
+
+class StageSettings(Strict):
+    """Settings that every kind of stage has. A kind sets the class variables."""
+
+    VERSION: ClassVar[int]
+    """Raised by hand when the same settings begin to give other results."""
+    CONFIG: ClassVar[str]
+    """The TRL config of `trainer`: SFTConfig or GRPOConfig."""
+    DEFAULTS: ClassVar[Mapping[str, Any]]
+    """Fields of that config that differ from TRL's defaults."""
+    FIXED: ClassVar[Mapping[str, str]] = {}
+    """Fields of that config that the stage sets itself -> what a user can do instead."""
+    reinforces: ClassVar[bool]
+    """True if it learns from its own completions; else it reads worked solutions."""
+    LENGTH_KEY: ClassVar[str] = "problems"
+    """The key that bounds the length of what it samples, to be named when prompts leave no room for it."""
+    from_scratch: ClassVar[bool] = False
+    """True if it starts from random weights, not from a checkpoint."""
+
+    kind: str
+    name: str | None = Field(None, max_length=60, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    """Name of the stage in its recipe; null is its kind."""
+    start: str | None = Field(None, alias="from")
+    """Name of the stage that it starts from; null is the one above it."""
+    problems: Problems = ()
+    """Empty: the recipe's `problems`."""
+    seed: Seed | None = None
+    """Null: the recipe's. Another seed trains this stage again on the same start."""
+    trainer: dict[str, Any] = Field(default_factory=dict, validate_default=True)
+    """Fields of trl.GRPOConfig in a `grpo` stage, of trl.SFTConfig in the others."""
+
+    @field_validator("trainer")
+    @classmethod
+    def _trl_knows(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return known(check_trainer, cls.CONFIG, values, cls.DEFAULTS, cls.FIXED)
+
+    @property
+    def split(self) -> Split:
+        """The split that its problems come from."""
+        return "train" if self.reinforces else "base"
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Every field of its TRL config: TRL's default, overridden by ours, overridden by the recipe's."""
+        return resolved(self.CONFIG, self.DEFAULTS, self.trainer)
+
+    def train(self, job: Job) -> None:
+        """Fill `job.out` with a checkpoint; resume from `job.work` if an earlier attempt was interrupted."""
+        raise NotImplementedError
+
+    def work(self, processes: int = 1, sharded: bool = False) -> Work:
+        """What `train` computes on so many processes. `sharded`: each process holds only a part of the weights."""
+        raise NotImplementedError
+
+
+class TuningStage(StageSettings):
+    """A stage that starts from a checkpoint."""
+
+    peft: dict[str, Any] | None = None
+    """Fields of peft.LoraConfig, such as `{r: 16, target_modules: all-linear}`; null trains all weights."""
+
+    @field_validator("peft")
+    @classmethod
+    def _peft_knows(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
+        return values if values is None else known(check_peft, values)
+
+
+def known(check: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """What `check` returns; its TrainerError as a settings error."""
+    try:
+        return check(*arguments)
+    except TrainerError as error:
+        raise wrong(error.what, error.fix, error.key) from None
