@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from eval.exam.run import is_finished, read_note
-from eval.exam.samples import Samples, load_samples, pooled, require_same_exam
+from eval.exam.samples import Samples, at_axis, load_samples, pooled, require_same_exam
 from r1_mini.config.recipe import fingerprint
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError
 
+Floats = NDArray[np.float64]
 BASE, FORCED, RL = "base", "forced_worked", "rl"
 LABELS = {BASE: "base", FORCED: "base, forced", RL: "after RL"}
 AFTER_SFT = {BASE: "after SFT", FORCED: "after SFT, forced"}
@@ -33,6 +37,15 @@ class Column:
     def pooled(self) -> Samples:
         """The completions of all seeds as if they were one checkpoint's."""
         return pooled(self.samples)
+
+    def at(self, axis: str | None) -> Column:
+        """The column on one axis; None is the exam proper."""
+        samples, greedy = (tuple(at_axis(each, axis) for each in side) for side in (self.samples, self.greedy))
+        return replace(self, samples=samples, greedy=greedy)
+
+    def scores(self, metric: Callable[[Samples], Floats]) -> Floats:
+        """A metric of every seed and problem, (S, P)."""
+        return np.stack([np.asarray(metric(samples), dtype=float) for samples in self.samples])
 
 
 def column(label: str, folders: Sequence[Path], seeds: Sequence[int | None]) -> Column:

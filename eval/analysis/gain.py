@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.analysis.metrics import pass_at_k
-from eval.analysis.stats import LEVEL, RESAMPLES, bootstrap_means, interval_of
+from eval.analysis.stats import LEVEL, RESAMPLES, Interval, Record, bootstrap_means, interval_of
 from eval.exam.samples import NONE, SOUND, UNCHECKED, Samples
 
 PARTS = (
@@ -31,12 +31,50 @@ _LISTED = 100
 Floats = NDArray[np.float64]
 
 
-def gain_parts(before: Samples, after: Samples) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Part(Interval):
+    """What one part contributes to the difference in pass@1."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class SolvedAnew(Record):
+    """A problem that only `after` solves, in `right` of `n` completions."""
+
+    key: str
+    question: str
+    answer: str
+    depth: int
+    right: int
+    n: int
+
+
+@dataclass(frozen=True)
+class Sharpened(Record):
+    """Whether `after` only says more surely what `before` could say too, or solves what `before` never did."""
+
+    before: str
+    after: str
+    n: int
+    """Completions per problem, of all seeds. A problem is solved if one of them is right."""
+    leads: bool
+    """Whether pass@1 of `after` is higher."""
+    crossing: int | None
+    """The smallest k at which pass@k of `before` is no longer below, if there is one."""
+    bound: float
+    """The highest rate that `before` can have on a problem that it never solved, with 95 % confidence."""
+    n_solved_anew: int
+    n_lost: int
+    solved_anew: list[SolvedAnew]
+
+
+def gain_parts(before: Samples, after: Samples) -> list[Part]:
     """Each of `PARTS` in pass@1 with its 95 % interval (bootstrap over problems); they add up to the difference.
 
     Shapley values: the mean, over all orders in which the factors could be exchanged for those of `after`, of what
-    each exchange changes (Shapley 1953). A share that nobody came to (no direct answers to be right) is taken as on
-    the other side, so that it changes nothing.
+    each exchange changes (Shapley 1953). A share without completions to compute it from (no direct answers that could
+    be right) is taken from the other side, so that it changes nothing.
     """
     kinds = {(q.family, q.depth): None for q in before.questions}
     cells = list(kinds)
@@ -45,15 +83,8 @@ def gain_parts(before: Samples, after: Samples) -> list[dict[str, Any]]:
     columns = np.concatenate([member_PC, *(counts_PK * member_PC[:, [c]] for c in range(len(cells)))], axis=1)
     point = _shapley(columns.mean(axis=0, keepdims=True), len(cells))[0]
     draws_RJ = _shapley(bootstrap_means(columns, RESAMPLES // 5), len(cells))
-    return [
-        {"name": name, "estimate": float(value), "low": interval.low, "high": interval.high}
-        for name, value, interval in zip(
-            PARTS,
-            point,
-            (interval_of(draws, float(v)) for draws, v in zip(draws_RJ.T, point, strict=True)),
-            strict=True,
-        )
-    ]
+    intervals = [interval_of(draws, float(value)) for draws, value in zip(draws_RJ.T, point, strict=True)]
+    return [Part(*each.ends, name) for each, name in zip(intervals, PARTS, strict=True)]
 
 
 def _funnel(samples: Samples) -> Floats:
@@ -110,39 +141,29 @@ def _factors(counts_RCJ: Floats, weights_RC: Floats) -> Floats:
     return np.where(np.isfinite(factors), factors, np.nan)
 
 
-def sharpened_or_new(before: Sequence[Samples], after: Sequence[Samples]) -> dict[str, Any]:
-    """Whether `after` says more surely what `before` could say, or solves what `before` never did; a part per seed.
+def sharpened_or_new(
+    old: Sequence[Samples], new: Sequence[Samples], pair: tuple[str, str] = ("before", "after")
+) -> Sharpened:
+    """Compare what two columns solve at all, from the samples of each seed; curves are means over the seeds.
 
-    `leads`: whether pass@1 of `after` is higher. `crossing`: the smallest k at which pass@k of `before` is no longer
-    below, if there is one; curves are means over the seeds. Solved, or never, is in the N completions of all seeds.
-    `bound`: what chance `before` can still have on a problem that it never solved, at most, with 95 % confidence:
-    1 - 0.05^(1/N), as (1 - chance)^N is 5 % there.
+    The bound is 1 - 0.05^(1/N): a problem with that rate is missed in all N completions with a chance of 5 %.
     """
-    ks = range(1, before[0].n + 1)
-    curves = [[float(np.mean([pass_at_k(seed, k).mean() for seed in side])) for k in ks] for side in (before, after)]
+    ks = range(1, old[0].n + 1)
+    curves = [[float(np.mean([pass_at_k(seed, k).mean() for seed in side])) for k in ks] for side in (old, new)]
     leads = curves[1][0] > curves[0][0]
     crossing = next((k for k in ks if curves[0][k - 1] >= curves[1][k - 1]), None) if leads else None
-    n = sum(seed.n for seed in before)
-    counts = [np.sum([seed.correct_PN.sum(axis=1) for seed in side], axis=0) for side in (before, after)]
-    questions = before[0].questions
+    n = sum(seed.n for seed in old)
+    counts = [np.sum([seed.correct_PN.sum(axis=1) for seed in side], axis=0) for side in (old, new)]
     anew = np.flatnonzero((counts[0] == 0) & (counts[1] > 0))
     listed = sorted(anew, key=lambda place: -counts[1][place])[:_LISTED]
-    return {
-        "n": n,
-        "leads": leads,
-        "crossing": crossing,
-        "bound": 1 - (1 - LEVEL) ** (1 / n),
-        "n_solved_anew": len(anew),
-        "n_lost": int(((counts[1] == 0) & (counts[0] > 0)).sum()),
-        "solved_anew": [
-            {
-                "key": questions[place].key,
-                "question": questions[place].question,
-                "answer": questions[place].answer,
-                "depth": questions[place].depth,
-                "right": int(counts[1][place]),
-                "n": n,
-            }
-            for place in listed
-        ],
-    }
+    questions = [(old[0].questions[place], int(counts[1][place])) for place in listed]
+    return Sharpened(
+        *pair,
+        n=n,
+        leads=leads,
+        crossing=crossing,
+        bound=1 - (1 - LEVEL) ** (1 / n),
+        n_solved_anew=len(anew),
+        n_lost=int(((counts[1] == 0) & (counts[0] > 0)).sum()),
+        solved_anew=[SolvedAnew(q.key, q.question, q.answer, q.depth, right, n) for q, right in questions],
+    )

@@ -5,10 +5,10 @@ of several training seeds, the seed and the problem. Suffixes: S seeds, P proble
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,13 +22,30 @@ Verdict = Literal["shown", "not shown"]
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Record(Mapping[str, Any]):
+    """Attributes that can be read by key too, for the readers of a comparison that still do."""
+
+    def __iter__(self) -> Iterator[str]:
+        return (each.name for each in fields(self))  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __getitem__(self, key: str) -> Any:
+        return getattr(self, key)
+
+
+@dataclass(frozen=True)
+class Interval(Record):
     """An estimate and the ends of its 95 % confidence interval."""
 
     estimate: float
     low: float
     high: float
+
+    @property
+    def ends(self) -> tuple[float, float, float]:
+        return self.estimate, self.low, self.high
 
 
 def wilson(successes: float, n: float) -> Interval:

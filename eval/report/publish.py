@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from eval.analysis.columns import Column, columns_of, is_run
-from eval.analysis.compare import as_csv, of_a_run, summarize
+from eval.analysis.compare import Comparison, as_csv, summarize
 from eval.report import page, words
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError
@@ -41,18 +42,20 @@ def compare(paths: Sequence[Path], suite: str | None, out: Path | None, console:
 
 def publish(columns: Mapping[str, Column], suite: str, folder: Path, console: Console, run: Path | None = None) -> None:
     """Write and print the comparison; `run` is the run whose base and RL it compares, if it is one run's."""
-    summary = {**_origin(columns, run), **summarize(columns, suite)}
+    summary = summarize(columns, suite)
+    if run is not None:
+        summary = replace(summary, **_origin(run))
     curves = {} if run is None else stage_metrics(run)
     manifest = {} if run is None else _manifest(run)
     samples = {name: column.samples[0] for name, column in columns.items()}
-    write_json_atomic(folder / "summary.json", {**summary, **of_a_run(summary)})
+    write_json_atomic(folder / "summary.json", summary.as_json())
     write_text_atomic(folder / "comparison.csv", as_csv(summary))
     write_text_atomic(folder / "report.html", page.render(summary, samples, curves, manifest))
     show(summary, console)
     console.print(f"the page: {folder / 'report.html'}", soft_wrap=True)
 
 
-def show(summary: Mapping[str, Any], console: Console) -> None:
+def show(summary: Comparison, console: Console) -> None:
     """The table of the exam and its verdicts in words, for the terminal."""
     console.print(f"{summary['suite']}: {words.exam(summary)}", highlight=False)
     table = Table(box=box.SIMPLE_HEAD)
@@ -68,11 +71,8 @@ def show(summary: Mapping[str, Any], console: Console) -> None:
         console.print(sentence, highlight=False, markup=False)
 
 
-def _origin(columns: Mapping[str, Column], run: Path | None) -> dict[str, Any]:
-    """What the summary says of where its samples come from; of no single run, nothing but a title."""
-    if run is None:
-        title = ", ".join(column.label for column in columns.values())
-        return {"title": title, "recipe": None, "seed": None, "seconds": None, "checkpoints": {}}
+def _origin(run: Path) -> dict[str, Any]:
+    """Where the samples of a run come from."""
     recipe, manifest = read_mapping(run / "recipe.yaml"), _manifest(run)
     return {
         "title": recipe["name"],

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from eval.analysis.columns import columns_of
-from eval.analysis.compare import as_csv, of_a_run, summarize
+from eval.analysis.compare import SeedScore, as_csv, summarize
 from r1_mini.errors import UserError
 from tests.eval.conftest import make_row, make_rows, write_exam, write_run
 
@@ -19,11 +19,11 @@ def exam(folder, name, marks, **changes):
 def test_a_run_compares_rl_to_its_base_and_to_its_base_forced(tmp_path):
     columns = columns_of([write_run(tmp_path / "r", 3, base="1000", forced="1100", rl="1110")])
     summary = summarize(columns, "arithmetic")
-    assert list(summary["scores"]) == ["base", "forced_worked", "rl"]
-    assert [summary["scores"][name]["pass_at_1"] for name in columns] == [0.25, 0.5, 0.75]
-    differences = {(c["before"], c["after"]): c["estimate"] for c in summary["comparisons"]}
+    assert list(summary.scores) == ["base", "forced_worked", "rl"]
+    assert [summary.scores[name].pass_at_1 for name in columns] == [0.25, 0.5, 0.75]
+    differences = {(c.before, c.after): c.estimate for c in summary.comparisons}
     assert differences == {("base", "rl"): 0.5, ("forced_worked", "rl"): 0.25, ("base", "forced_worked"): 0.25}
-    short = of_a_run(summary)
+    short = summary.as_json()
     assert (short["base"]["pass_at_1"], short["rl"]["pass_at_1"], short["paired_difference"]["estimate"]) == (
         0.25,
         0.75,
@@ -36,25 +36,25 @@ def test_a_gain_on_enough_problems_is_shown_and_a_loss_is_not(tmp_path):
     weak = {str(number): "1000" for number in range(40)}
     strong = {str(number): "1110" for number in range(40)}
     folders = [exam(tmp_path, "weak", weak), exam(tmp_path, "strong", strong)]
-    assert summarize(columns_of(folders), "x")["comparisons"][0]["verdict"] == "shown"
-    assert summarize(columns_of(folders[::-1]), "x")["comparisons"][0]["verdict"] == "not shown"
+    assert summarize(columns_of(folders), "x").comparisons[0].verdict == "shown"
+    assert summarize(columns_of(folders[::-1]), "x").comparisons[0].verdict == "not shown"
 
 
 def test_seeds_of_one_recipe_become_one_column_with_every_seed_shown(tmp_path):
     runs = [write_run(tmp_path / f"r{seed}", seed, "1000", "1100", rl) for seed, rl in ((0, "1110"), (1, "1111"))]
     summary = summarize(columns_of(runs), "arithmetic")
-    assert summary["scores"]["rl"]["seeds"] == [{"seed": 0, "pass_at_1": 0.75}, {"seed": 1, "pass_at_1": 1.0}]
-    assert summary["scores"]["rl"]["pass_at_1"] == 0.875
-    assert summary["comparisons"][0]["estimate"] == pytest.approx(0.625)
+    assert summary.scores["rl"].seeds == [SeedScore(0, 0.75), SeedScore(1, 1.0)]
+    assert summary.scores["rl"].pass_at_1 == 0.875
+    assert summary.comparisons[0].estimate == pytest.approx(0.625)
     one = summarize(columns_of(runs[:1]), "arithmetic")
-    width = [s["comparisons"][0]["high"] - s["comparisons"][0]["low"] for s in (one, summary)]
+    width = [s.comparisons[0].high - s.comparisons[0].low for s in (one, summary)]
     assert width[0] < width[1]  # two seeds that differ leave more open than one that claims nothing of others
 
 
 def test_runs_that_differ_in_the_seed_of_a_stage_are_seeds_of_one_setting_too(tmp_path):
     runs = [write_run(tmp_path / f"r{seed}", 7, "1000", "1100", "1110", grpo_seed=seed) for seed in (4, 5)]
-    scores = summarize(columns_of(runs), "arithmetic")["scores"]
-    assert [each["seed"] for each in scores["rl"]["seeds"]] == [4, 5]
+    scores = summarize(columns_of(runs), "arithmetic").scores
+    assert [each.seed for each in scores["rl"]["seeds"]] == [4, 5]
 
 
 def test_runs_of_two_recipes_are_two_columns_of_their_last_checkpoints(tmp_path):
@@ -63,19 +63,19 @@ def test_runs_of_two_recipes_are_two_columns_of_their_last_checkpoints(tmp_path)
         for name, seed, rl in (("a0", 0, "1100"), ("b0", 0, "1110"), ("a1", 1, "1100"), ("b1", 1, "1110"))
     ]
     summary = summarize(columns_of(runs), "arithmetic")
-    assert [summary["names"][name] for name in summary["scores"]] == ["a0", "b0"]
-    assert [len(score["seeds"]) for score in summary["scores"].values()] == [2, 2]
-    assert [(c["before"], c["after"], c["estimate"]) for c in summary["comparisons"]] == [("a0", "b0", 0.25)]
+    assert [summary.names[name] for name in summary.scores] == ["a0", "b0"]
+    assert [len(score.seeds) for score in summary.scores.values()] == [2, 2]
+    assert [(c.before, c.after, c.estimate) for c in summary.comparisons] == [("a0", "b0", 0.25)]
 
 
 def test_several_comparisons_are_corrected_together(tmp_path):
     marks = [{str(n): mark for n in range(6)} for mark in ("00", "11", "11")]
     folders = [exam(tmp_path, name, each) for name, each in zip("abc", marks, strict=True)]
-    found = summarize(columns_of(folders), "x")["comparisons"]
-    assert [c["p_value"] for c in found] == [pytest.approx(2 / 64)] * 2  # all six gained: 2 of 2^6 choices of signs
-    assert [c["p_adjusted"] for c in found] == [pytest.approx(4 / 64)] * 2
-    assert [c["verdict"] for c in found] == ["not shown"] * 2
-    assert summarize(columns_of(folders[:2]), "x")["comparisons"][0]["verdict"] == "shown"
+    found = summarize(columns_of(folders), "x").comparisons
+    assert [c.p_value for c in found] == [pytest.approx(2 / 64)] * 2  # all six gained: 2 of 2^6 choices of signs
+    assert [c.p_adjusted for c in found] == [pytest.approx(4 / 64)] * 2
+    assert [c.verdict for c in found] == ["not shown"] * 2
+    assert summarize(columns_of(folders[:2]), "x").comparisons[0].verdict == "shown"
 
 
 def test_a_folder_of_exams_is_its_exams_in_the_order_of_its_summary(tmp_path):
@@ -89,9 +89,9 @@ def test_a_folder_of_exams_is_its_exams_in_the_order_of_its_summary(tmp_path):
 def test_the_headline_leaves_out_the_axes_and_reports_them_apart(tmp_path):
     rows = make_rows({"a": "11", "b": "11"}) + make_rows({"c": "00"}, axis="far", depth=7)
     folders = [write_exam(tmp_path / name, rows) for name in "xy"]
-    score = summarize(columns_of(folders), "x")["scores"]["x"]
-    assert (score["pass_at_1"], score["axes"]["far"]["estimate"]) == (1.0, 0.0)
-    assert [(cell["axis"], cell["depth"], cell["estimate"]) for cell in score["cells"]] == [
+    score = summarize(columns_of(folders), "x").scores["x"]
+    assert (score.pass_at_1, score.axes["far"].estimate) == (1.0, 0.0)
+    assert [(cell.axis, cell.depth, cell.estimate) for cell in score["cells"]] == [
         (None, 2, 1.0),
         ("far", 7, 0.0),
     ]
@@ -118,8 +118,8 @@ def test_two_exams_of_one_name_are_two_columns_and_still_compared_field_by_field
 
 def test_seeds_that_agree_on_everything_right_are_still_not_certain(tmp_path):
     runs = [write_run(tmp_path / f"r{seed}", seed, "10", "10", "11") for seed in (0, 1, 2)]
-    interval = summarize(columns_of(runs), "x")["scores"]["rl"]["pass_at_1_interval"]
-    assert interval["high"] == 1.0 and interval["low"] < 0.6  # Wilson's for 4 of 4
+    interval = summarize(columns_of(runs), "x").scores["rl"].pass_at_1_interval
+    assert interval.high == 1.0 and interval.low < 0.6  # Wilson's for 4 of 4
 
 
 @pytest.mark.parametrize("what", ["temperature", "seeds", "twice", "empty", "edited", "cut off", "missing"])

@@ -9,7 +9,7 @@ from tests.eval.conftest import make_samples
 
 
 def parts(before, after):
-    return {part["name"]: part["estimate"] for part in gain_parts(before, after)}
+    return {part.name: part.estimate for part in gain_parts(before, after)}
 
 
 def only(name, value):
@@ -51,26 +51,26 @@ def test_the_parts_of_any_two_exams_add_up_to_the_difference():
 
 def test_the_interval_of_a_part_holds_its_estimate():
     for part in gain_parts(make_samples("10xx", "xxxx", "1111"), make_samples("1111", "1011", "1101")):
-        assert part["low"] <= part["estimate"] <= part["high"]
+        assert part.low <= part.estimate <= part.high
 
 
 def test_a_problem_solved_anew_is_listed_with_the_bound_that_its_zero_leaves():
     found = sharpened_or_new([make_samples("0000", "1000", "0010")], [make_samples("1110", "1111", "0000")])
-    assert [(one["key"], one["right"], one["n"]) for one in found["solved_anew"]] == [("a", 3, 4)]
-    assert (found["n_solved_anew"], found["n_lost"]) == (1, 1)
-    assert (1 - found["bound"]) ** 4 == pytest.approx(0.05)
+    assert [(one.key, one.right, one.n) for one in found.solved_anew] == [("a", 3, 4)]
+    assert (found.n_solved_anew, found.n_lost) == (1, 1)
+    assert (1 - found.bound) ** 4 == pytest.approx(0.05)
 
 
 def test_sharpening_crosses_where_the_base_catches_up():
     # pass@1: 1/4 against 1/2. pass@2: 1/2 against 1/2.
-    assert sharpened_or_new([make_samples("1000", "1000")], [make_samples("1111", "0000")])["crossing"] == 2
-    assert sharpened_or_new([make_samples("1000", "0000")], [make_samples("1111", "1111")])["crossing"] is None
+    assert sharpened_or_new([make_samples("1000", "1000")], [make_samples("1111", "0000")]).crossing == 2
+    assert sharpened_or_new([make_samples("1000", "0000")], [make_samples("1111", "1111")]).crossing is None
     worse = sharpened_or_new([make_samples("1111", "1111")], [make_samples("1000", "0000")])
-    assert (worse["crossing"], worse["leads"]) == (None, False)
+    assert (worse.crossing, worse.leads) == (None, False)
 
 
 def test_several_seeds_cross_where_their_mean_curves_do_and_not_as_an_ensemble():
     base = [make_samples("1100", "0000"), make_samples("0000", "1100")]  # together they solve both problems
     after = [make_samples("1110", "0000"), make_samples("1110", "0000")]
     found = sharpened_or_new(base, after)
-    assert (found["crossing"], found["n"], found["n_lost"]) == (3, 8, 1)
+    assert (found.crossing, found.n, found.n_lost) == (3, 8, 1)
