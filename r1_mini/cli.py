@@ -53,7 +53,7 @@ def run(
     """Run a recipe: its stages, then the exam. What is done is skipped, what was cut off resumes."""
     from rich.console import Console
 
-    from r1_mini.config.recipe import load
+    from r1_mini.pipeline.recipe import load
 
     console = Console(quiet=not processes.is_main())
     with console.status("checking the recipe"):  # importing TRL takes seconds
@@ -86,7 +86,7 @@ def plan(
     """Say what a recipe would do before it does: memory, tokens, disk, prompts. Exit code 1 if it does not fit."""
     from rich.console import Console
 
-    from r1_mini.config.recipe import load
+    from r1_mini.pipeline.recipe import load
 
     if json_file is not None and not json_file.parent.is_dir():
         raise UserError(f"no folder {json_file.parent}", where="--json", fix="make it, or name another")

@@ -22,10 +22,10 @@ from transformers import (
 from eval.exam.exam import Exam
 from r1_mini import cli
 from r1_mini.completion import R1_SYSTEM
-from r1_mini.config.recipe import load
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.pipeline import run as pipeline
+from r1_mini.pipeline.recipe import load
 from r1_mini.rollout.generate import encoded, prompt_for, stop_tokens
 from r1_mini.system.files import read_jsonl, sha256
 from tests.conftest import command  # noqa: F401  (the folder is a package)

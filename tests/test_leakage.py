@@ -11,8 +11,8 @@ import pytest
 
 from eval.exam.exam import Exam
 from r1_mini.completion import read
-from r1_mini.config.recipe import load
 from r1_mini.data.mix import draw
+from r1_mini.pipeline.recipe import load
 from r1_mini.problems.arithmetic import canonical_key, operations, parse, passed_through
 from r1_mini.problems.problem import split_of
 

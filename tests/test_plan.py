@@ -12,12 +12,12 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
 from r1_mini import cli
-from r1_mini.config.recipe import load
 from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_config, make_model
 from r1_mini.model.checkpoint import save_checkpoint
 from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.model.tokenizer import make_tokenizer
+from r1_mini.pipeline.recipe import load
 from r1_mini.plan import memory
 from r1_mini.plan.dry_run import MAPPED, DryModel, Ledger, Size
 from r1_mini.plan.exam import Exam

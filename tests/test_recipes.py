@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from eval.sweep.spec import read
-from r1_mini.config.recipe import dump, load
 from r1_mini.model.checkpoint import load_checkpoint
+from r1_mini.pipeline.recipe import dump, load
 from r1_mini.system.files import read_jsonl
 
 FOLDER = Path(__file__).parents[1] / "recipes"

@@ -8,8 +8,8 @@ import pytest
 
 from r1_mini import cli
 from r1_mini.config import trl_fields as trainer_fields
-from r1_mini.config.recipe import load
 from r1_mini.errors import UserError
+from r1_mini.pipeline.recipe import load
 from r1_mini.system.files import read_jsonl
 from tests.conftest import SMOKE, TINY, run
 

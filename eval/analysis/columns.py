@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from eval.exam.run import is_finished, read_note
 from eval.exam.samples import Samples, at_axis, load_samples, pooled, require_same_exam
-from r1_mini.config.recipe import fingerprint
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError
+from r1_mini.pipeline.store import fingerprint
 
 Floats = NDArray[np.float64]
 BASE, FORCED, RL = "base", "forced_worked", "rl"

@@ -20,10 +20,10 @@ from eval.exam.suite import Asked, Suite, load_suite
 from eval.export import lm_eval as lm_eval_export
 from eval.report.publish import publish
 from r1_mini.completion import prompt, write
-from r1_mini.config.recipe import Recipe, load
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_shape
+from r1_mini.pipeline.recipe import Recipe, load
 from r1_mini.pipeline.start import start_of
 from r1_mini.pipeline.store import RunFolder, find_checkpoint
 from r1_mini.plan import exam as planning
@@ -46,7 +46,7 @@ class Exam:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe, self._start = recipe, start_of(recipe)
-        settings = recipe.evaluate.model_dump()
+        settings = recipe.evaluate.model_dump(exclude={"columns", "pairs"})
         settings["prompt"] = None if recipe.prompt == "auto" else recipe.prompt
         self.suite, self.asked = load_suite(settings.pop("suite"), recipe_problems=recipe.problems, **settings)
         self._require_readable(self.suite, self.asked, "evaluate.max_tokens")

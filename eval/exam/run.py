@@ -24,10 +24,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from eval.exam.samples import row
 from eval.exam.suite import Asked, Suite
-from r1_mini.config.recipe import fingerprint
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint
-from r1_mini.pipeline.store import checkpoint_hash, first_difference
+from r1_mini.pipeline.store import checkpoint_hash, fingerprint, first_difference
 from r1_mini.rollout.generate import Drawing, complete, prompts_of, require_known
 from r1_mini.system import distributed as processes
 from r1_mini.system.environment import source, versions

@@ -21,8 +21,8 @@ from pydantic import Field, ValidationError, model_validator
 from eval.sweep.objective import OBJECTIVES
 from r1_mini.config import yaml_file as settings_file
 from r1_mini.config.base import Seed, Several, Strict, explain, wrong
-from r1_mini.config.recipe import Recipe, load
 from r1_mini.errors import UserError, nearest
+from r1_mini.pipeline.recipe import Recipe, load
 
 Scalar = bool | int | float | str | None
 SETTING = "setting"

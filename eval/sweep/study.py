@@ -20,10 +20,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from eval.sweep.spec import Plan, Setting
 from eval.sweep.storage import open_storage
-from r1_mini.config.recipe import dump, fingerprint
 from r1_mini.config.yaml_file import dump as dump_yaml
 from r1_mini.errors import UserError
-from r1_mini.pipeline.store import first_difference
+from r1_mini.pipeline.recipe import dump
+from r1_mini.pipeline.store import fingerprint, first_difference
 from r1_mini.system.files import write_json_atomic, write_text_atomic
 from r1_mini.system.locks import holding
 

@@ -16,14 +16,14 @@ from typing import Any, Protocol
 import torch
 from rich.console import Console
 
-from r1_mini.config.recipe import Recipe, fingerprint
 from r1_mini.config.trl_fields import TrainerError, require_machine
 from r1_mini.data.mix import draw
 from r1_mini.data.overlap import separated
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError
+from r1_mini.pipeline.recipe import Recipe
 from r1_mini.pipeline.start import start_of
-from r1_mini.pipeline.store import Inputs, RunFolder, checkpoint_hash, find_checkpoint
+from r1_mini.pipeline.store import Inputs, RunFolder, checkpoint_hash, find_checkpoint, fingerprint
 from r1_mini.problems.problem import Problem
 from r1_mini.rollout.generate import encoded, prompts_of, require_room
 from r1_mini.system import distributed as processes

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
-from r1_mini.config.recipe import Recipe
 from r1_mini.model.architecture import make_config
 from r1_mini.model.checkpoint import load_shape
 from r1_mini.model.tokenizer import make_tokenizer
+from r1_mini.pipeline.recipe import Recipe
 from r1_mini.pipeline.store import find_checkpoint
 from r1_mini.train.base import BaseStage
 

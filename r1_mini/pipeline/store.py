@@ -29,8 +29,8 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from r1_mini.config import yaml_file as settings_file
-from r1_mini.config.recipe import Recipe, dump
 from r1_mini.errors import UserError, disk_error, shown
+from r1_mini.pipeline.recipe import Recipe, dump
 from r1_mini.system import distributed as processes
 from r1_mini.system.environment import commit, machine, source, versions
 from r1_mini.system.files import (

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from r1_mini.config.recipe import Recipe
 from r1_mini.config.trl_fields import TrainerError, check_batches
 from r1_mini.errors import UserError
+from r1_mini.pipeline.recipe import Recipe
 from r1_mini.pipeline.start import start_of
 from r1_mini.plan.dry_run import Size
 from r1_mini.plan.exam import Exam

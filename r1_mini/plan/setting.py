@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from r1_mini.config.recipe import Recipe
+from r1_mini.pipeline.recipe import Recipe
 from r1_mini.pipeline.start import Start
 from r1_mini.plan.dry_run import DryModel, Size
 from r1_mini.plan.lengths import Lengths

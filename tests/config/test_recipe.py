@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from r1_mini.config.recipe import Recipe, dump, fingerprint, load
 from r1_mini.errors import UserError
+from r1_mini.pipeline.recipe import Recipe, dump, load
+from r1_mini.pipeline.store import fingerprint
 from r1_mini.train import STAGES
 from r1_mini.train.base import BaseStage
 from r1_mini.train.grpo import GrpoStage
@@ -87,8 +88,7 @@ def test_overrides_leave_the_rest_of_the_recipe_alone(recipe_file: Write) -> Non
         ("stages=[]", "stages: should have at least 1 item"),
         ("seed.x=1", "seed: should be a valid integer, got {\"x\": 1}; change it"),
         ("stages.0.kind=bose", "stages.0.kind: no stage is called 'bose'; did you mean 'base'?"),
-        ("model=x", "model: given, but the base stage starts from random weights; "
-         "remove `model` or the base stage"),
+        ("model=x", "model: given, but every stage starts from other weights; remove `model`"),
         ("base.voices.direct=0.7", "stages.0.voices: direct, worked and checked sum to 1.1, "
          "not 1; change one of them"),
         ("base.voices.direct=-1", "stages.0.voices.direct: should be greater than or equal to 0, "

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_mini.config.recipe import Recipe, load
 from r1_mini.errors import UserError, disk_error
+from r1_mini.pipeline.recipe import Recipe, load
 from r1_mini.pipeline.store import Inputs, RunFolder, find_checkpoint, stage_metrics
 from r1_mini.system.files import (
     Metrics,

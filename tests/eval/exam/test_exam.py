@@ -3,8 +3,8 @@
 import pytest
 
 from eval.exam.exam import Exam
-from r1_mini.config.recipe import Recipe
 from r1_mini.errors import UserError
+from r1_mini.pipeline.recipe import Recipe
 from r1_mini.problems.problem import split_of
 
 BASE = {"kind": "base"}

@@ -1,0 +1,182 @@
+"""A recipe: YAML and `key=value` overrides become frozen, validated settings, a graph of stages and an exam.
+
+All that a run depends on is here, and it is validated before anything is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from r1_mini.config import yaml_file
+from r1_mini.config.base import Families, Seed, Several, Strict, explain, wrong
+from r1_mini.data.source import Source
+from r1_mini.errors import nearest
+from r1_mini.model.template import PromptStyle
+from r1_mini.train import STAGES, AnyStage
+from r1_mini.train.stage import Problems, StageSettings
+
+MODEL = "00-model"
+"""Name of the recipe's `model` among the checkpoints of a run; a `from` and a column may say `model`."""
+
+Column = Annotated[str, Field(pattern=r"^[\w-]+(\+worked|\+direct)?$")]
+"""A checkpoint to examine, and the voice that it is forced to: `base+worked`."""
+
+
+class Evaluate(Strict):
+    """The exam at the end of a run; null takes the suite's own value."""
+
+    suite: str = "arithmetic"
+    """Name of a suite in eval/exam/suites, or the path of one; `own` asks the problems of the recipe."""
+    families: Families | None = None
+    """Those of the suite's families to ask; null is all."""
+    limit: int | None = Field(None, ge=2, le=1_000_000)
+    """Ask the first so many problems, evenly from all entries of the suite."""
+    split: Literal["dev", "test"] | None = None
+    """Settings are chosen on dev; test is for the figures that are reported."""
+    samples: int | None = Field(None, ge=1, le=10_000)
+    """Completions per problem."""
+    greedy: bool | None = None
+    """Whether each problem is also answered once at temperature 0."""
+    temperature: float | None = Field(None, ge=0, le=10)
+    top_p: float | None = Field(None, gt=0, le=1)
+    max_tokens: int | None = Field(None, ge=1, le=100_000)
+    """Longest completion, tokens."""
+    rows: int | None = Field(None, ge=1, le=1_000_000)
+    """Most completions in work at once."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Of every checkpoint that is examined, however it was saved."""
+    seed: Seed | None = None
+    columns: Several[Column] = ()
+    """The checkpoints to examine, the first is what the others are compared with; stages, or `model`. Empty: what RL
+    started from, that forced to `worked`, and the last stage."""
+    pairs: Several[Annotated[Several[Column], Field(min_length=2, max_length=2)]] = ()
+    """Pairs of columns to compare; empty is every column with the first, and the last with the forced one."""
+
+
+class Recipe(Strict):
+    """One run: problems, a graph of stages, the exam."""
+
+    name: str = Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Also the name of the run folder."""
+    seed: Seed = 0
+    model: str | None = None
+    """The model that the first stage starts from, a folder or an id on the Hub; null when that stage is `base`."""
+    prompt: PromptStyle = "auto"
+    """How that model is prompted: with its `chat` template, or as R1-Zero prompted `base` models; `auto` is chat if it
+    has a template, as some base models have too. A trained model is saved with the template it was trained on."""
+    problems: Problems = ()
+    stages: Annotated[Several[AnyStage], Field(min_length=1)]
+    """A list, in which each stage starts from the one above it unless it has a `from`; or a mapping, name -> stage, in
+    which a stage without a `from` starts from `model` or from random weights."""
+    evaluate: Evaluate = Evaluate()
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _from_mapping(cls, stages: Any) -> Any:
+        """The list that a mapping stands for: each stage has its name, and says what it starts from."""
+        if not isinstance(stages, Mapping):
+            return stages
+
+        def named(name: str, stage: Any) -> Any:
+            if not isinstance(stage, Mapping):
+                return stage
+            kind = STAGES.get(str(stage.get("kind")))
+            return {"from": None if kind is None or kind.from_scratch else MODEL, **stage, "name": name}
+
+        return [named(*item) for item in stages.items()]
+
+    @model_validator(mode="after")
+    def _stages_fit_together(self) -> Self:
+        if len(self.nodes) < len(self.stages):
+            raise wrong("two stages have one name", "give each its own", "stages")
+        for place, stage in enumerate(self.stages):
+            here = f"stages.{place}"
+            if not self.problems_of(stage):
+                raise wrong("no problems here nor at the top", "add for example `- {family: sum}`", f"{here}.problems")
+            unworked = [each.name for each in self.problems_of(stage) if not each.worked and not stage.reinforces]
+            if unworked:
+                fix = f"give the {stage.kind} stage `problems` of a family"
+                raise wrong(f"'{unworked[0]}' has no worked solutions to learn from", fix, f"{here}.problems")
+            if stage.from_scratch and (stage.start or (place and not stage.name)):
+                fix = "make it the first stage, or give it a `name` and no `from`"
+                raise wrong(f"a {stage.kind} stage starts from random weights", fix, f"{here}.kind")
+            if stage.start:
+                self.find(stage.start, f"{here}.from")
+        wanted = MODEL in map(self.start_of, self.nodes)
+        if wanted and self.model is None:
+            raise wrong("missing, and no base stage makes one", "add `model: <folder>` or a base stage", "model")
+        if self.model is not None and not wanted:
+            fix = "remove `model`, or write `from: model` in a stage"
+            raise wrong("given, but every stage starts from other weights", fix, "model")
+        try:
+            self.order()
+        except CycleError as error:
+            raise wrong(f"a circle: {' -> '.join(error.args[1])}", "change a `from`", "stages") from None
+        for column in (*self.evaluate.columns, *(each for pair in self.evaluate.pairs for each in pair)):
+            self.find(column.partition("+")[0], "evaluate.columns")
+        return self
+
+    @property
+    def nodes(self) -> dict[str, StageSettings]:
+        """Name of each stage, also of its folder, -> its settings; by default `02-grpo`, number and kind."""
+        return {stage.name or f"{place:02d}-{stage.kind}": stage for place, stage in enumerate(self.stages, start=1)}
+
+    def find(self, reference: str, key: str = "") -> str:
+        """The stage of that name, or the only one of that kind; MODEL for `model`. If none: an error at `key`."""
+        of_kind = [name for name, stage in self.nodes.items() if stage.kind == reference]
+        if reference in self.nodes:
+            return reference
+        if reference in ("model", MODEL):
+            return MODEL
+        if len(of_kind) != 1:
+            what = f"{len(of_kind)} stages are" if of_kind else "no stage is"
+            raise wrong(f"{what} called '{reference}'", nearest(reference, [*self.nodes, "model"]), key)
+        return of_kind[0]
+
+    def start_of(self, name: str) -> str | None:
+        """What a stage starts from: another stage, MODEL, or None for random weights."""
+        names = list(self.nodes)
+        stage, place = self.nodes[name], names.index(name)
+        if stage.from_scratch:
+            return None
+        if stage.start:
+            return self.find(stage.start)
+        return names[place - 1] if place else MODEL
+
+    def order(self) -> list[str]:
+        """The names of the stages, each after the one that it starts from; graphlib.CycleError."""
+        graph = TopologicalSorter({name: filter(None, [self.start_of(name)]) for name in self.nodes})
+        return [name for name in graph.static_order() if name != MODEL]
+
+    def seed_of(self, stage: StageSettings) -> int:
+        """The stage's own seed, else the recipe's."""
+        return self.seed if stage.seed is None else stage.seed
+
+    def problems_of(self, stage: StageSettings) -> tuple[Source, ...]:
+        """The stage's own problems, else the recipe's."""
+        return stage.problems or self.problems
+
+
+def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a YAML file with `key=value` overrides applied in order; UserError if anything is wrong."""
+    values = yaml_file.read_mapping(Path(path))
+    overridden = yaml_file.apply_overrides(values, overrides, Recipe.model_fields)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise explain(error, str(path), overridden) from None
+
+
+def dump(recipe: Recipe) -> str:
+    """The recipe as YAML with its defaults written out; `load` reads an equal recipe from it."""
+    values = recipe.model_dump(mode="json")
+    for stage in values["stages"]:
+        for key in ("name", "from"):
+            if stage[key] is None:
+                del stage[key]
+    return yaml_file.dump(values)
