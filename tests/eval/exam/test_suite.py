@@ -117,7 +117,7 @@ def test_a_suite_that_cannot_be_held_is_one_clear_line(tmp_path, text, line):
         ("arithmetik", {}, "did you mean 'arithmetic'?"),
         ("own", {}, "suite 'own' asks a recipe's problems, and there are none"),
         ("arithmetic", {"families": ["sums"]}, "the suite has no family 'sums'; did you mean 'sum'?"),
-        ("nowhere/mine.yaml", {}, "no such file"),
+        ("nowhere/mine.yaml", {}, "cannot be read"),
     ],
 )
 def test_a_wrong_choice_of_suite_names_the_nearest(name, changes, line):
