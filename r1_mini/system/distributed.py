@@ -1,4 +1,7 @@
-"""The processes of one run, as `accelerate launch` starts them: one looks, writes and speaks, the others follow."""
+"""The processes of one run, as `accelerate launch` starts them: the main one writes and speaks, the others follow.
+
+Ranks are read from the launcher's variables, because the command line needs them before torch is imported.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +16,21 @@ T = TypeVar("T")
 
 
 def count() -> int:
-    """How many processes the launcher has started."""
+    """Number of processes that the launcher has started."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
-    """The number of this process among them."""
+    """Number of this process, from 0."""
     return int(os.environ.get("RANK", "0"))
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes."""
     return rank() == 0
 
 
 def state() -> PartialState:
-    """What accelerate knows of them; on the first call they get to know each other. On a CPU they talk by gloo."""
+    """Return accelerate's PartialState. The first call initializes the process group (gloo on a CPU)."""
     import torch
     from accelerate import PartialState
 
@@ -36,20 +38,19 @@ def state() -> PartialState:
 
 
 def on_main(work: Callable[[], T]) -> T:
-    """What `work` returns on the main process, on all of them; the others wait for it.
+    """Call `work` on the main process only and return its result on all processes.
 
-    If it raises, the main process does; the launcher then ends the others.
+    If it raises, the main process raises, and the launcher ends the others.
     """
     if count() == 1:
         return work()
     from accelerate.utils import broadcast_object_list
 
     state()
-    result = [work() if is_main() else None]
-    return broadcast_object_list(result)[0]  # type: ignore[no-any-return]
+    return broadcast_object_list([work() if is_main() else None])[0]  # type: ignore[no-any-return]
 
 
 def wait() -> None:
-    """Until all processes are here."""
+    """Wait until all processes are here."""
     if count() > 1:
         state().wait_for_everyone()

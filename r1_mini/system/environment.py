@@ -14,41 +14,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
+
 _PACKAGES = ("r1_mini", "torch", "transformers", "trl", "datasets", "accelerate", "tokenizers", "safetensors", "numpy")
 
 
 def machine() -> dict[str, Any]:
     """Processor, cores that this process may use, memory in GiB, system."""
     name = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, StopIteration):  # only Linux names the model there
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    memory = psutil.virtual_memory().total / 2**30
     return {"cpu": name, "cores": cores, "memory_gib": round(memory, 1), "system": platform.platform()}
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where a process computes."""
+    """What a process computes on."""
 
     kind: Literal["cpu", "cuda"]
     name: str
     memory: int
-    """Bytes that there are, for this container where it has a limit."""
+    """Bytes in all; in a container with a limit, that limit."""
     free: int
-    """Bytes of them that nobody uses now, as far as the system tells."""
+    """Bytes that are not in use now."""
 
     @property
     def is_cpu(self) -> bool:
         return self.kind == "cpu"
-
-
-_CONTAINERS = (
-    ("memory.max", "memory.current"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-)
-"""Limit and use of memory in a control group of Linux, version 2 and 1."""
 
 
 def device() -> Device:
@@ -56,48 +51,35 @@ def device() -> Device:
     import torch
 
     if torch.cuda.is_available():
-        free, memory = torch.cuda.mem_get_info(0)  # after the context of this process has been made
+        free, memory = torch.cuda.mem_get_info(0)  # after this process has made its CUDA context
         return Device("cuda", torch.cuda.get_device_name(0), memory, free)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    free = memory
-    with contextlib.suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        free = 1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable")))
+    memory, free = psutil.virtual_memory().total, psutil.virtual_memory().available
     for limit, used in (
         ("memory.max", "memory.current"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ):
-        with contextlib.suppress(OSError, ValueError):  # of a container, version 2 and 1; "max" where there is none
+        with contextlib.suppress(OSError, ValueError):  # a container's limit, cgroup v2 and v1; "max" is no limit
             most, now = (int((Path("/sys/fs/cgroup") / name).read_text(encoding="ascii")) for name in (limit, used))
             memory, free = min(memory, most), min(free, most - now)
     return Device("cpu", str(machine()["cpu"]), memory, max(0, free))
 
 
 def gpu_of(gib: float) -> Device:
-    """A GPU with so much memory, that need not be here."""
+    """Describe a GPU with so much memory; this machine need not have one."""
     memory = int(gib * 2**30)
     return Device("cuda", f"a GPU of {gib:g} GiB", memory, memory)
 
 
 def resident() -> int:
-    """Bytes of memory that this process has now; where the system does not tell, at most so far."""
-    return _status("VmRSS") or _largest()
+    """Bytes of memory that this process has now."""
+    return int(psutil.Process().memory_info().rss)
 
 
 def peak() -> int:
     """Most bytes of memory that this process has had."""
-    return _status("VmHWM") or _largest()  # `_largest` is on Linux that of who started it, if that is more
-
-
-def _status(name: str) -> int | None:
-    """A size that Linux tells of this process, bytes."""
-    with contextlib.suppress(OSError, StopIteration, ValueError):
+    with contextlib.suppress(OSError, StopIteration):  # Linux, where ru_maxrss is not less than the parent's
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
-    return None
-
-
-def _largest() -> int:
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return size if sys.platform == "darwin" else size * 1024
 
@@ -114,23 +96,15 @@ def versions() -> dict[str, str | None]:
 
 
 def source(package: Path = Path(__file__).parents[1]) -> str:
-    """Hash of a package's code: an edited line is another program, whatever the version number says."""
+    """sha256 of a package's code, to note which program made a result."""
     files = sorted(package.rglob("*.py"))
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def commit() -> str | None:
     """The commit of this repository, with `+` if files differ from it; None outside a repository."""
-    command = [
-        "git",
-        "-C",
-        str(Path(__file__).parents[1]),
-        "describe",
-        "--always",
-        "--abbrev=40",
-        "--exclude=*",
-        "--dirty=+",
-    ]
+    folder = str(Path(__file__).parents[1])
+    command = ["git", "-C", folder, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
