@@ -184,7 +184,7 @@ def test_answers_of_gsm8k_and_math_are_read_as_the_recipes_say(hub, monkeypatch)
     ("name", "line"),
     [
         ("scratch_100m", "stages.0.trainer.tf32: needs a GPU of NVIDIA's Ampere generation or later; set it to null"),
-        ("math_qwen2.5_7b_fsdp", "stages.0.trainer.use_vllm: needs the package vllm; pip install 'trl[vllm]', or set it to false"),
+        ("math_qwen2.5_7b_fsdp", "stages.0.trainer.use_vllm: needs the package vllm; pip install 'trl[vllm]', or leave it out"),
     ],
 )  # fmt: skip
 def test_what_the_machine_lacks_is_said_before_anything_is_trained(name, line, hub, tmp_path, monkeypatch, capsys):

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from rich.console import Console
 
-from r1_mini.config.trl_fields import TrainerError, require_machine
+from r1_mini.config.trl_fields import require_machine
 from r1_mini.data.mix import draw
 from r1_mini.data.overlap import separated
 from r1_mini.data.source import Source
@@ -85,11 +85,7 @@ def _require_machine(recipe: Recipe) -> None:
     """UserError for what a stage needs and this machine, or the way that it is launched, lacks."""
     spread = "true" in (os.environ.get("ACCELERATE_USE_FSDP"), os.environ.get("ACCELERATE_USE_DEEPSPEED"))
     for number, stage in enumerate(recipe.stages):
-        try:
-            require_machine(stage.trainer)
-        except TrainerError as error:
-            where = f"stages.{number}.trainer.{error.key}".removesuffix(".")
-            raise UserError(error.what, where=where, fix=error.fix) from None
+        require_machine(stage.trainer, f"stages.{number}.trainer")
         if spread and isinstance(stage, TuningStage) and stage.peft is not None:
             what = "an adapter of weights that are spread over processes cannot be merged"
             raise UserError(what, where=f"stages.{number}.peft", fix="launch with recipes/accelerate/ddp.yaml")

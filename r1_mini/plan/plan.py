@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from r1_mini.config.trl_fields import TrainerError, check_batches
+from pydantic_core import PydanticCustomError
+
+from r1_mini.config.trl_fields import check_trainer
 from r1_mini.errors import UserError
 from r1_mini.pipeline.recipe import Recipe
 from r1_mini.pipeline.start import start_of
@@ -103,10 +105,10 @@ def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, sh
 def _check_groups(stage: GrpoStage, number: int, processes: int) -> None:
     """UserError where so many processes would refuse to start: each has whole groups."""
     try:
-        check_batches(stage.fields, processes)
-    except TrainerError as error:
-        where = f"--processes {processes}: stages.{number - 1}.trainer.{error.key}"
-        raise UserError(error.what, where=where, fix=error.fix) from None
+        check_trainer(stage.CONFIG, stage.trainer, stage.DEFAULTS, stage.FIXED, processes)
+    except PydanticCustomError as error:
+        where, context = f"--processes {processes}: stages.{number - 1}.trainer", error.context or {}
+        raise UserError(context["what"], where=where, fix=context["fix"]) from None
 
 
 def _remarks(recipe: Recipe, exam: Exam, parts: Sequence[Part], setting: Setting) -> Iterator[Remark]:

@@ -15,8 +15,8 @@ from pydantic import Field, field_validator
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from r1_mini.config.base import Seed, Several, Strict, wrong
-from r1_mini.config.trl_fields import TrainerError, check_peft, check_trainer, resolved
+from r1_mini.config.base import Seed, Several, Strict
+from r1_mini.config.trl_fields import check_peft, check_trainer, resolved
 from r1_mini.data.mix import AnySource
 from r1_mini.data.source import Source
 from r1_mini.model.template import PromptStyle
@@ -129,7 +129,7 @@ class StageSettings(Strict):
     @field_validator("trainer")
     @classmethod
     def _trl_knows(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return known(check_trainer, cls.CONFIG, values, cls.DEFAULTS, cls.FIXED)
+        return check_trainer(cls.CONFIG, values, cls.DEFAULTS, cls.FIXED)
 
     @property
     def split(self) -> Split:
@@ -159,12 +159,4 @@ class TuningStage(StageSettings):
     @field_validator("peft")
     @classmethod
     def _peft_knows(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
-        return values if values is None else known(check_peft, values)
-
-
-def known(check: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """What `check` returns; its TrainerError as a settings error."""
-    try:
-        return check(*arguments)
-    except TrainerError as error:
-        raise wrong(error.what, error.fix, error.key) from None
+        return values if values is None else check_peft(values)

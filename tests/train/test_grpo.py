@@ -104,7 +104,7 @@ def test_a_batch_without_any_signal_keeps_one_row_and_has_no_gradient(tmp_path):
     assert gradients(trainer.model).abs().max() == 0
 
 
-@pytest.mark.parametrize("loss_type", CHOICES["GRPOConfig"]["loss_type"])
+@pytest.mark.parametrize("loss_type", CHOICES["loss_type"])
 @pytest.mark.parametrize("level", ["token", "sequence"])
 @pytest.mark.parametrize("beta", [0.0, 0.04])
 @pytest.mark.parametrize("advantages", [[0.5, 0.0, -0.25, 0.0], [1.0, -1.0, 0.5, -0.5]])
@@ -130,7 +130,7 @@ def test_gradients_equal_those_of_stock_trl(trainer_of, monkeypatch, loss_type, 
     assert (ours - theirs).norm() < 1e-5 * theirs.norm()
 
 
-@pytest.mark.parametrize("loss_type", CHOICES["GRPOConfig"]["loss_type"])
+@pytest.mark.parametrize("loss_type", CHOICES["loss_type"])
 @pytest.mark.parametrize("advantages", [[0.5, 0.0, -0.25, 0.0], [1.0, -1.0, 0.5, -0.5], [1.0, 0.0, 0.0, 0.0]])
 def test_gradients_of_fresh_samples_equal_those_of_stock_trl(trainer_of, monkeypatch, loss_type, advantages):
     trainer = trainer_of(loss_type=loss_type)
