@@ -466,9 +466,7 @@ def test_a_window_that_is_too_small_is_foreseen(recipe_file):
 
 def test_more_processes_than_groups_and_groups_that_do_not_divide_are_refused_as_a_run_would(recipe_file):
     few = ("grpo.trainer.per_device_train_batch_size=2", "grpo.trainer.generation_batch_size=4")
-    with pytest.raises(
-        UserError, match=r"^--processes 2: stages.1.trainer: each process generates 2"
-    ):
+    with pytest.raises(UserError, match=r"^--processes 2: stages.1.trainer: each process generates 2"):
         planned(recipe_file, *few, share=Share(2))
     assert planned(recipe_file, *few).fits
     assert part(planned(recipe_file, share=Share(2)), "02-grpo").counts["completions"] == 2 * 2 * 16
