@@ -1,117 +1,90 @@
-// Filters and pages the transcripts. Model text is only ever set as the text of a node, never parsed as HTML.
+// Filters the transcripts and shows them in pages. Model text is only ever set as the text of a node, never parsed as HTML.
 "use strict";
 (() => {
   const PAGE = 10;
-  const VERDICTS = ["right", "wrong", "retracted"];
   const MARKS = { right: "✓", wrong: "✗", retracted: "↶" };
   const data = JSON.parse(document.getElementById("transcripts").textContent);
+  const browser = document.getElementById("browser");
   const form = document.getElementById("filters");
   const list = document.getElementById("problems");
-  const count = document.getElementById("count");
   const field = form.elements;
+  const number = (value) => value.toLocaleString("en-US");
+  const distinct = (key) => [...new Set(data.problems.map((problem) => problem[key]))];
   let page = 0;
 
-  function make(tag, name, text) {
+  function make(tag, name, ...children) {
     const element = document.createElement(tag);
     if (name) element.className = name;
-    if (text !== undefined) element.textContent = text;
-    return element;
-  }
-
-  function filled(element, ...children) {
     element.append(...children); // strings become text nodes
     return element;
   }
 
-  function number(value) {
-    return value.toLocaleString("en-US");
-  }
-
-  function marked(verdict, name) {
+  function marked(verdict, name, ...children) {
     const mark = make("span", "mark", MARKS[verdict]);
     mark.setAttribute("role", "img");
     mark.setAttribute("aria-label", verdict);
-    return filled(make("div", name), mark);
+    return make("div", name, mark, ...children);
   }
 
-  function step(packed) {
-    if (packed === "wait") return filled(make("div", "wait"), make("span", "mark"), "wait");
-    const [code, text, reason] = typeof packed === "string" ? [0, packed, ""] : packed;
-    const line = filled(marked(VERDICTS[code], VERDICTS[code]), make("bdi", "", text));
-    const back = VERDICTS[code] === "retracted" ? "taken back" : "";
-    if (back || reason) line.append(" ", make("i", "", [back, reason].filter(Boolean).join(": ")));
-    return line;
+  function step([text, verdict = "right", reason = ""]) {
+    if (text === "wait" && verdict === "right") return make("div", "wait", make("span", "mark"), text);
+    const note = [verdict === "retracted" ? "taken back" : "", reason].filter(Boolean).join(": ");
+    return marked(verdict, verdict, make("bdi", "", text), ...(note ? [" ", make("i", "", note)] : []));
   }
 
-  function chain(title, [correct, voice, tokens, answer, body, leftOut]) {
+  function chain(title, { correct, voice, tokens, answer, steps, raw, left_out }) {
     const text = make("div", "text");
-    const note = (words) => filled(make("div"), make("i", "", words));
-    if (typeof body === "string") {
-      text.append(note("not well-formed, shown as it came:"), filled(make("div"), make("bdi", "", body)));
-    } else {
-      text.append(...(body.length ? body.map(step) : [note("no steps: answered at once")]));
-    }
-    if (leftOut) text.append(note(`… ${number(leftOut)} more characters in samples.jsonl`));
+    const note = (words) => make("div", "", make("i", "", words));
+    if (raw !== undefined) text.append(note("without checked steps, the whole text:"), make("div", "", make("bdi", "", raw)));
+    else text.append(...(steps.length ? steps.map(step) : [note("no steps: answered at once")]));
+    if (left_out) text.append(note(`… ${number(left_out)} more characters in samples.jsonl`));
+    const last = answer === null ? ["no answer"] : ["answer ", make("bdi", "", answer)];
     const verdict = correct ? "right" : "wrong";
-    const last = marked(verdict, `answer ${verdict}`);
-    if (answer === null) last.append("no answer");
-    else last.append("answer ", make("bdi", "", answer));
-    text.append(last);
-    const head = filled(make("h4", "", `${title} `), make("small", "", `· ${data.voices[voice]} · ${tokens} tokens`));
-    return filled(make("section", "chain"), head, text);
+    text.append(marked(verdict, `answer ${verdict}`, ...last));
+    return make("section", "chain", make("h4", "", `${title} `, make("small", "", `· ${voice} · ${tokens} tokens`)), text);
   }
 
   function article(place) {
-    const [question, answer, family, axis, depth, chains] = data.problems[place];
-    const where = data.axes[axis] === null ? "" : `, ${data.axes[axis]}`;
+    const { question, answer, family, axis, depth, chains } = data.problems[place];
     const steps = depth === 0 ? "" : `, ${depth} operation${depth === 1 ? "" : "s"}`;
-    const about = `· ${data.families[family]}${steps}${where} · problem ${place + 1}`;
-    const head = filled(make("h3"), make("bdi", "", `${question} = ${answer}`), " ", make("span", "", about));
-    const side = filled(make("div", "side"), ...chains.map((made, column) => chain(data.columns[column], made)));
-    return filled(make("article", "problem"), head, side);
+    const about = `· ${family}${steps}${axis === null ? "" : `, ${axis}`} · problem ${place + 1}`;
+    const head = make("h3", "", make("bdi", "", `${question} = ${answer}`), " ", make("span", "", about));
+    const side = chains.map((one, column) => chain(data.columns[column], one));
+    return make("article", "problem", head, make("div", "side", ...side));
   }
 
-  function matches([question, , family, axis, depth, chains]) {
-    if (field.family.value && Number(field.family.value) !== family) return false;
+  function matches({ question, family, axis, depth, chains }) {
+    if (field.family.value && field.family.value !== family) return false;
     if (field.depth.value && Number(field.depth.value) !== depth) return false;
-    if (field.axis.value && Number(field.axis.value) !== axis) return false;
-    if (field.answer.value && Number(field.answer.value) !== chains[Number(field.column.value)][0]) return false;
+    if (field.axis.value && field.axis.value !== String(axis)) return false;
+    if (field.answer.value && field.answer.value !== String(chains[field.column.value].correct)) return false;
     if (!question.toLowerCase().includes(field.text.value.trim().toLowerCase())) return false;
     if (!field.changed.value) return true;
-    const [before, after] = data.changed.map((column) => chains[column][0]);
-    return before !== after && (field.changed.value === "both" || (field.changed.value === "gained") === (after === 1));
-  }
-
-  function selected() {
-    if (field.show.value === "fixed") return data.fixed;
-    return data.problems.map((_, place) => place).filter((place) => matches(data.problems[place]));
+    const [before, after] = data.changed.map((column) => chains[column].correct);
+    return before !== after && (field.changed.value === "both" || (field.changed.value === "gained") === after);
   }
 
   function show() {
-    const places = selected();
+    const all = data.problems.map((_, place) => place);
+    const places = field.show.value === "fixed" ? data.fixed : all.filter((place) => matches(data.problems[place]));
     const last = Math.max(0, Math.ceil(places.length / PAGE) - 1);
     page = Math.min(Math.max(page, 0), last);
     const shown = places.slice(page * PAGE, (page + 1) * PAGE);
     list.replaceChildren(...shown.map(article));
     const range = shown.length ? `, ${number(page * PAGE + 1)} to ${number(page * PAGE + shown.length)} shown` : "";
-    count.textContent = `${number(places.length)} of ${number(data.problems.length)} problems${range}`;
-    for (const button of document.querySelectorAll(".previous")) button.disabled = page === 0;
-    for (const button of document.querySelectorAll(".next")) button.disabled = page === last;
+    document.getElementById("count").textContent = `${number(places.length)} of ${number(all.length)} problems${range}`;
+    for (const button of browser.querySelectorAll(".previous")) button.disabled = page === 0;
+    for (const button of browser.querySelectorAll(".next")) button.disabled = page === last;
   }
 
   function turn(pages) {
     page += pages;
     show();
-    const top = document.getElementById("browser");
-    if (top.getBoundingClientRect().top < 0) form.scrollIntoView();
+    if (browser.getBoundingClientRect().top < 0) form.scrollIntoView();
   }
 
   function options(select, labels) {
-    for (const [value, label] of labels) {
-      const option = make("option", "", label);
-      option.value = value;
-      select.append(option);
-    }
+    for (const [value, label] of labels) select.append(new Option(label, value));
     if (select.options.length < 3 && select.name !== "column") select.parentElement.hidden = true; // nothing to choose
   }
 
@@ -123,29 +96,29 @@
     if (event.key === "k" || event.key === "ArrowLeft") turn(-1);
   }
 
-  const depths = [...new Set(data.problems.map((problem) => problem[4]))].sort((a, b) => a - b);
-  options(field.family, data.families.map((name, place) => [place, name]));
-  options(field.depth, depths.map((depth) => [depth, depth === 0 ? "not known" : String(depth)]));
-  options(field.axis, data.axes.map((name, place) => [place, name === null ? "none: the exam proper" : name]));
-  options(field.column, data.columns.map((name, place) => [place, name]));
-  if (data.changed === null) field.changed.parentElement.hidden = true;
-  else {
+  const depths = distinct("depth").sort((a, b) => a - b);
+  options(field.family, distinct("family").map((name) => [name, name]));
+  options(field.depth, depths.map((depth) => [depth, depth === 0 ? "not known" : depth]));
+  options(field.axis, distinct("axis").map((name) => [name, name === null ? "none: the exam proper" : name]));
+  options(field.column, data.columns.map((name, column) => [column, name]));
+  field.changed.parentElement.hidden = data.changed === null;
+  if (data.changed !== null) {
     const [before, after] = data.changed.map((column) => data.columns[column]);
     field.changed.parentElement.firstChild.textContent = `changed, ${before} → ${after} `;
     field.column.options[data.changed[1]].defaultSelected = true;
-    field.column.value = String(data.changed[1]);
+    field.column.value = data.changed[1];
   }
   form.addEventListener("input", (event) => {
-    if (event.target !== field.show) field.show.value = "all"; // a filter is asked of all problems
-    else if (field.show.value === "fixed") return form.reset(); // and the ten are shown unfiltered
+    if (event.target !== field.show) field.show.value = "all"; // a filter is for all problems
+    else if (field.show.value === "fixed") return form.reset(); // the ten are shown without filters
     page = 0;
     show();
   });
   form.addEventListener("reset", () => setTimeout(() => { page = 0; show(); }));
   form.addEventListener("submit", (event) => event.preventDefault());
-  for (const button of document.querySelectorAll(".previous")) button.addEventListener("click", () => turn(-1));
-  for (const button of document.querySelectorAll(".next")) button.addEventListener("click", () => turn(1));
+  for (const button of browser.querySelectorAll(".previous")) button.addEventListener("click", () => turn(-1));
+  for (const button of browser.querySelectorAll(".next")) button.addEventListener("click", () => turn(1));
   document.addEventListener("keydown", key);
-  for (const part of [form, ...document.querySelectorAll(".pager"), document.getElementById("keys")]) part.hidden = false;
+  browser.hidden = false;
   show();
 })();

@@ -1,9 +1,13 @@
-"""Fills the template: summary, samples, curves and manifest in, one HTML text out."""
+"""The pages of an exam and of a sweep: one HTML text each, which works offline and sends no request.
+
+All text but our own drawings is escaped, and the page's policy forbids requests and every script but its own.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -12,20 +16,55 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from eval.exam.samples import Samples
-from eval.report import charts, heat, notes, svg, transcripts, words
-from eval.report.curves import training
+from eval.report import plots, transcripts, words
+
+LEARNING = {
+    "accuracy": "Accuracy of the rollouts",
+    "length": "Completion length in tokens",
+    "entropy": "Entropy, nats per token",
+    "kl": "KL to the reference",
+}
 
 
-def render(
-    summary: Mapping[str, Any],
+def render_exam(
+    summary: words.Summary,
     samples: Mapping[str, Samples],
-    curves: Mapping[str, Sequence[Mapping[str, Any]]],
+    curves: Mapping[str, plots.Rows],
     manifest: Mapping[str, Any],
 ) -> str:
-    """The page of one exam. `samples` has the columns of the summary, `curves` the rows of each stage's metrics.jsonl.
+    """The page of one exam. `samples` has the columns of the summary, `curves` the metrics of each stage."""
+    columns, first = list(summary["scores"]), next(iter(summary["comparisons"]), None)
+    changed = first and [columns.index(first[side]) for side in ("before", "after")]
+    texts = transcripts.embedded([summary["names"][c] for c in columns], [samples[c] for c in columns], changed)
+    return _html(
+        "exam.html.jinja",
+        summary=summary,
+        colors=plots.colors(columns),
+        plots=plots,
+        training=list(plots.training(curves)),
+        manifest=manifest,
+        transcripts=Markup(texts),
+        script=files("eval.report").joinpath("browser.js").read_text("utf-8"),
+    )
 
-    All text but our own drawings is escaped, and the page forbids requests and every script but its own.
-    """
+
+def render_sweep(summary: words.Summary, curves: Mapping[str, Sequence[plots.Rows]]) -> str:
+    """The page of a sweep. `curves` has for each setting the metrics of every seed."""
+    best = summary["settings"][0]
+    summary, names = words.shortened(summary)
+    curves = {short: curves[name] for name, short in names.items()}  # one order, one color
+    learning = {title: plots.sweep_learning(curves, field, title) for field, title in LEARNING.items()}
+    return _html(
+        "sweep.html.jinja",
+        summary=summary,
+        plots=plots,
+        names={short: name for name, short in names.items() if short != name},
+        learning={title: chart for title, chart in learning.items() if chart},
+        command=shlex.join(["r1-mini", "run", best["recipe"], *best["overrides"][:-1]]),  # without the seed
+    )
+
+
+def _html(template: str, script: str = "", **values: Any) -> str:
     environment = Environment(
         loader=PackageLoader("eval.report", "."),
         autoescape=True,
@@ -33,27 +72,12 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": words.percent, "visible": transcripts.visible}
-    samples = {column: samples[column] for column in summary["scores"]}
-    shown = transcripts.all_shown(samples)
-    script, style = (files("eval.report").joinpath(name).read_text("utf-8") for name in ("browser.js", "page.css"))
-    html = environment.get_template("page.html.jinja").render(
-        summary=summary,
-        columns=svg.variables(summary["scores"]),
+    environment.filters |= {"percent": words.percent, "visible": transcripts.visible, "ends": words.with_interval}
+    html = environment.get_template(template).render(
         words=words,
-        heat=heat,
-        limits=list(notes.limits(summary)),
-        how=list(notes.measured(summary, manifest)),
-        pass_at_k=charts.pass_at_k(summary, "pass_at_k", "pass@k: at least one of k samples is right"),
-        maj_at_k=charts.pass_at_k(summary, "maj_at_k", "maj@k: the most frequent answer of k samples is right"),
-        gain=charts.gain_parts(summary),
-        chains=charts.chain_truth(summary),
-        first_wrong=charts.first_wrong_step(summary),
-        training=list(training(curves)),
-        problems=[(place, shown[place]) for place in transcripts.fixed(next(iter(samples.values())))],
-        transcripts=Markup(transcripts.embedded(summary, samples, shown)),
-        style=Markup(style),
+        style=Markup(files("eval.report").joinpath("page.css").read_text("utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **values,
     )
-    return html.encode("utf-8", errors="backslashreplace").decode("utf-8")  # a path, say, may hold a lone surrogate
+    return html.encode("utf-8", errors="backslashreplace").decode("utf-8")  # a path may hold a lone surrogate

@@ -50,7 +50,7 @@ def publish(columns: Mapping[str, Column], suite: str, folder: Path, console: Co
     samples = {name: column.samples[0] for name, column in columns.items()}
     write_json_atomic(folder / "summary.json", summary.as_json())
     write_text_atomic(folder / "comparison.csv", as_csv(summary))
-    write_text_atomic(folder / "report.html", page.render(summary, samples, curves, manifest))
+    write_text_atomic(folder / "report.html", page.render_exam(summary, samples, curves, manifest))
     show(summary, console)
     console.print(f"the page: {folder / 'report.html'}", soft_wrap=True)
 

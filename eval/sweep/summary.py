@@ -22,8 +22,7 @@ from eval.analysis import metrics, stats
 from eval.analysis.columns import BASE, FORCED, LABELS, RL, Column, checked, columns_of_runs
 from eval.analysis.compare import interval
 from eval.exam.samples import VOICES, Samples, at_axis
-from eval.report import sweep_page, sweep_words
-from eval.report.curves import of_reinforcement
+from eval.report import page, plots, words
 from eval.sweep.importance import importances
 from eval.sweep.objective import OBJECTIVES, Score
 from eval.sweep.spec import Sweep
@@ -44,12 +43,12 @@ def compare_sweep(folder: Path, out: Path | None, console: Console) -> None:
     target.mkdir(parents=True, exist_ok=True)
     write_json_atomic(target / "summary.json", summary)
     write_text_atomic(target / "comparison.csv", as_csv(summary))
-    write_text_atomic(target / "report.html", sweep_page.render(summary, curves))
+    write_text_atomic(target / "report.html", page.render_sweep(summary, curves))
     show(summary, console)
     console.print(f"the page: {target / 'report.html'}", soft_wrap=True)
 
 
-def summarize(folder: Path) -> tuple[dict[str, Any], sweep_page.Curves]:
+def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[plots.Rows]]]:
     """The summary of a sweep, and each setting's metrics of the stages after the base, seed by seed.
 
     Settings are compared over the seeds that they and the default have finished. UserError if the default has no
@@ -130,7 +129,7 @@ def summarize(folder: Path) -> tuple[dict[str, Any], sweep_page.Curves]:
         "pruned": sum(trial["state"] == "PRUNED" for trial in trials),
         "failures": [{key: trial[key] for key in ("setting", "seed", "reason")} for trial in failed],
     }
-    return summary, {name: [of_reinforcement(stage_metrics(run)) for run in each] for name, each in runs.items()}
+    return summary, {name: [plots.of_rollouts(stage_metrics(run)) for run in each] for name, each in runs.items()}
 
 
 def _starts(columns: Mapping[str, Mapping[str, Column]], default: str, score: Score) -> dict[str, Column]:
@@ -244,19 +243,19 @@ def _ends(interval: Mapping[str, float]) -> list[float]:
 
 def show(summary: Mapping[str, Any], console: Console) -> None:
     """The table and the verdict, for the terminal."""
-    summary, names = sweep_words.shortened(summary)
-    console.print(f"{summary['sweep']}: {sweep_words.exam(summary)}; percent [95% interval]", highlight=False)
+    summary, names = words.shortened(summary)
+    console.print(f"{summary['sweep']}: {words.sweep_exam(summary)}; percent [95% interval]", highlight=False)
     table = Table(box=box.SIMPLE_HEAD)
     shown = (0, 1, 4, 6)  # what 80 columns have room for; the page has all
     for place in shown:
         table.add_column(
-            Text(sweep_words.headings(summary)[place]), justify="right" if place else "left", no_wrap=bool(place)
+            Text(words.sweep_headings(summary)[place]), justify="right" if place else "left", no_wrap=bool(place)
         )
-    for row in sweep_words.rows(summary):
+    for row in words.sweep_rows(summary):
         table.add_row(*(Text(row[place]) for place in shown))
     console.print(table)
     for name, short in names.items():
         if short != name:
             console.print(f"{short}: {name}", highlight=False, markup=False)
-    for sentence in sweep_words.sentences(summary):
+    for sentence in words.sweep_sentences(summary):
         console.print(sentence, highlight=False, markup=False)

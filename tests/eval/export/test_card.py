@@ -36,7 +36,10 @@ def test_a_card_has_the_table_the_verdict_and_the_recipe(run):
     assert told["model-index"][0]["results"][0]["metrics"] == [{"type": "pass@1", "value": 75.0}]
     assert "base_model" not in told
     assert "| pass@1 | 50.0 [" in text and "| 75.0 [" in text
-    assert "RL raised pass@1 from 50.0% to 75.0%" in text or "pass@1 went from 50.0% to 75.0%" in text
+    assert (
+        "shown: pass@1 went from 50.0% (base) to 75.0% (after RL)" in text.lower().replace("rl", "RL")
+        or "pass@1 rose from 50.0% (base) to 75.0%" in text
+    )
     assert "Seed 3; total 9 s, on A Processor." in text
     assert "Versions: torch 2.0." in text
     assert '"seed": 3' in text  # the recipe

@@ -1,4 +1,4 @@
-"""The page: whole, harmless, small, and asking nothing of the network."""
+"""The page: complete, harmless, small, and without a request to the network."""
 
 import base64
 import hashlib
@@ -9,8 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from eval.report import charts, heat, page, transcripts
-from eval.report import curves as training_curves
+from eval.report import page, plots, transcripts, words
 
 ATTACK = "<script>alert(1)</script></pre><img src=x onerror=alert(1)>{{ 7 * 7 }}<!--\ud800 \u202eevil\u2028\x00"
 SEEN = "<script>alert(1)</script></pre><img src=x onerror=alert(1)>{{ 7 * 7 }}<!--\\ud800 \\u202eevil\\u2028\\u0000"
@@ -49,7 +48,7 @@ class Page(HTMLParser):
 @pytest.fixture
 def render(summary, curves, manifest):
     def rendered(samples, **changes):
-        return page.render(summary | changes, samples, curves(), manifest)
+        return page.render_exam(summary | changes, samples, curves(), manifest)
 
     return rendered
 
@@ -72,51 +71,51 @@ def test_sections_stand_in_their_order(render, exams):
         "How it was measured",
         "What it does not show",
     ]
-    assert "Shown: RL raised pass@1 from 40.0% to 91.0%" in Page(html).text
+    assert "Shown: pass@1 rose from 40.0% (base) to 91.0% (after RL)" in Page(html).text
 
 
 @pytest.mark.parametrize("completion", [ATTACK, f"<think>{ATTACK}</think><answer>{ATTACK}</answer>"])
-def test_model_text_is_shown_as_text(render, exams, completion):
-    samples = exams(40, completion)
-    html = render(samples)
+def test_model_text_is_embedded_as_text(render, exams, completion):
+    html = render(exams(40, completion))
     seen = Page(html)
-    assert seen.tags.count("script") == 2 and "img" not in seen.tags
-    assert seen.text.count(SEEN) >= 10
-    assert html.count("</script") == 2
-    assert SEEN in json.dumps(transcripts_of(html)["problems"][0], ensure_ascii=False).replace("\\\\", "\\")
+    assert seen.tags.count("script") == html.count("</script") == 2 and "img" not in seen.tags
+    chains = [problem["chains"][2] for problem in transcripts_of(html)["problems"]]
+    assert len(chains) == 40 and all(
+        SEEN in json.dumps(chain, ensure_ascii=False).replace(r"\\", "\\") for chain in chains
+    )
     assert html.encode("utf-8").decode("utf-8") == html
 
 
 def test_questions_and_names_are_shown_as_text(render, exams, summary):
     names = summary["names"] | {"rl": "<b>$x$"}
-    html = render(exams(4, question=ATTACK), names=names, title=ATTACK)
+    anew = summary["sharpened"] | {"solved_anew": [summary["sharpened"]["solved_anew"][0] | {"question": ATTACK}]}
+    html = render(exams(4, question=ATTACK), names=names, title=ATTACK, sharpened=anew)
     assert "img" not in Page(html).tags and "b" not in Page(html).tags
-    assert Page(html).text.count(SEEN) >= 4
+    assert f"{SEEN} = 2" in Page(html).text
+    assert transcripts_of(html)["problems"][0]["question"] == SEEN
 
 
 @pytest.mark.parametrize("completion", [LONG, f"<think>{LONG}</think><answer>{LONG}</answer>"])
 def test_a_line_of_100_kb_is_clipped_and_says_so(render, exams, completion):
     html = render(exams(4, completion))
     left_out = 100_000 - (401 if completion != LONG else 2_000)  # a step is read up to 401 characters
-    assert f"{left_out:,} more characters in samples.jsonl" in html
-    assert transcripts_of(html)["problems"][0][5][2][5] == left_out
+    assert transcripts_of(html)["problems"][0]["chains"][2]["left_out"] == left_out
     assert len(html) < 400_000
 
 
 def test_steps_are_clipped_at_most_text_and_the_rest_is_counted(exams):
     lines = "\n".join(f"{n:03}" for n in range(100))
-    shown = transcripts.all_shown(exams(1, f"<think>{lines}</think><answer>1</answer>"))
-    chain = transcripts.cut(shown[0].chains[2], 120)
-    assert (len(chain.steps), chain.left_out) == (40, 180)
+    samples = exams(1, f"<think>{lines}</think><answer>1</answer>")["rl"]
+    found = transcripts.transcript(samples.first[0], 121)
+    assert (len(found["steps"]), found["steps"][-1][0], found["left_out"]) == (41, "0", 179)
 
 
 def test_1200_problems_of_three_columns_stay_below_3_mb(render, exams):
-    assert len(render(exams(1_200)).encode()) < 1_000_000
+    assert len(render(exams(1_200)).encode()) < 1_200_000
     html = render(exams(1_200, "é" * 4_000))
     assert len(html.encode()) < 3_000_000
-    problems = transcripts_of(html)["problems"]
-    assert len(problems) == 1_200
-    assert {len(problem[5][2][4]) + problem[5][2][5] for problem in problems} == {4_000}
+    chains = [problem["chains"][2] for problem in transcripts_of(html)["problems"]]
+    assert [len(chain["raw"]) + chain["left_out"] for chain in chains] == [4_000] * 1_200
 
 
 def test_page_asks_nothing_of_the_network(render, exams):
@@ -137,13 +136,17 @@ def test_ids_are_unique_and_every_reference_has_its_id(render, exams):
     assert references and set(references) <= set(ids)
 
 
-def test_charts_take_their_colors_from_the_page(render, exams):
-    html = render(exams())
-    drawings = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
-    assert "var(--rl)" in drawings and "currentColor" in drawings
-    drawn = re.sub(r'(?:url\(|href=")#[^")]+|id="[^"]+', "", drawings)
-    assert set(re.findall(r"#[0-9a-f]{6}\b", drawn)) <= {"#000000"}  # clip paths and hatches, never seen
-    assert set(re.findall(r"var\((--[\w-]+)\)", html)) <= set(re.findall(r"(--[\w-]+):", html))
+def luminance(color):
+    channels = (int(color[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("color", [*plots.PALETTE, plots.RED])
+def test_every_color_reads_on_the_light_and_on_the_dark_page(render, exams, color):
+    for ground in re.findall(r"--page: (#\w{6})", render(exams(1))):
+        low, high = sorted((luminance(color), luminance(ground)))
+        assert (high + 0.05) / (low + 0.05) >= 3  # WCAG 2.1, for graphics
 
 
 def test_any_columns_will_do_and_what_does_not_apply_is_left_out(render, exams, summary, manifest):
@@ -152,36 +155,30 @@ def test_any_columns_will_do_and_what_does_not_apply_is_left_out(render, exams, 
     samples = dict.fromkeys(names, exams(12)["rl"])
     bare = {"gain": None, "sharpened": None, "seconds": None, "checkpoints": {}, "seed": None, "recipe": None}
     several = summary | bare | {"names": names, "scores": scores, "comparisons": []}
-    html = page.render(several, samples, {}, {})
+    html = page.render_exam(several, samples, {}, {})
     assert "During training" not in html and "What the difference is made of" not in html
-    assert "var(--h)" in html and "Solved anew" not in html
+    assert html.count(plots.PALETTE[7]) > 1 and "Solved anew" not in html
     score = several["scores"]["run-0"]
     once = {"axes": {}, "greedy": None, "pass_at_k": score["pass_at_k"][:1], "maj_at_k": score["maj_at_k"][:1]}
     alone = several | {"n_samples": 1, "names": {"a": "A"}, "scores": {"a": score | once}}
-    html = page.render(alone, {"a": exams(1)["rl"]}, {}, {})
-    assert "outside of the training text" not in html and "More samples per problem" not in html
+    html = page.render_exam(alone, {"a": exams(1)["rl"]}, {}, {})
+    assert "outside of training</th>" not in html and "More samples per problem" not in html
 
 
-def test_first_wrong_steps_may_be_counted_by_number_or_by_its_text(summary):
-    drawn = charts.first_wrong_step(summary)
-    for score in summary["scores"].values():
-        score["first_wrong_step"] = {int(step): share for step, share in score["first_wrong_step"].items()}
-    assert charts.first_wrong_step(summary) == drawn
+def test_first_wrong_steps_are_left_out_where_no_chain_has_one(summary):
     for score in summary["scores"].values():
         score["first_wrong_step"] = {}
-    assert charts.first_wrong_step(summary) is None
+    assert plots.first_wrong_step(summary) is None
 
 
-def test_every_step_is_marked_with_its_reason(render, exams):
-    html = render(exams(1, "<think>0+1=3\nwait\n0+1=1\n1+1=5</think><answer>5</answer>"))
-    lines = re.findall(r'<div class="(\w+)"><span class="mark"[^>]*>(.)</span><bdi>([^<]+)</bdi>(?: <i>([^<]*))?', html)
-    assert lines[-3:] == [
-        ("retracted", "↶", "0+1=3", "taken back: 0+1 is 1"),
-        ("right", "✓", "0+1=1", ""),
-        ("wrong", "✗", "1+1=5", "1+1 is 2"),
+def test_every_step_is_embedded_with_its_verdict_and_reason(exams):
+    samples = exams(1, "<think>0+1=3\nwait\n0+1=1\n1+1=5</think><answer>5</answer>")["rl"]
+    assert transcripts.transcript(samples.first[0], 2_000)["steps"] == [
+        ["0+1=3", "retracted", "0+1 is 1"],
+        ["wait"],
+        ["0+1=1"],
+        ["1+1=5", "wrong", "1+1 is 2"],
     ]
-    steps = transcripts_of(html)["problems"][0][5][2][4]
-    assert steps == [[2, "0+1=3", "0+1 is 1"], "wait", "0+1=1", [1, "1+1=5", "1+1 is 2"]]
 
 
 def test_transcripts_are_chosen_by_position_and_cover_the_depths(exams):
@@ -197,23 +194,28 @@ def test_transcripts_of_the_exam_proper_open_the_browser(exams):
     assert transcripts.fixed(exams(3, n_inside=0)["base"]) == [0, 1, 2]  # there is nothing else
 
 
-def test_heat_map_has_a_row_for_each_depth_and_axis(summary):
+def test_accuracy_by_difficulty_has_a_row_for_each_depth_and_axis(summary):
     del summary["scores"]["rl"]["cells"][0]
-    tables = dict(heat.by_difficulty(summary))
-    assert [row.label for row in tables["sum"]] == ["2 operations", "3 operations", "4 operations", "5 operations"]
-    assert [heat.said(cell) for cell in tables["sum"][0].cells] == ["40.0 [38.0, 42.0]", "62.0 [60.0, 64.0]", "-"]
-    assert [row.label for row in tables["outside of the training text"]] == ["more operands"]
-    assert heat.strength({"estimate": 1.0}) == "60%"
+    rows = dict(words.by_difficulty(summary))
+    assert [label for label, _, _ in rows["sum"]] == ["2 operations", "3 operations", "4 operations", "5 operations"]
+    _, n_problems, cells = rows["sum"][0]
+    assert n_problems == 300 and cells[2] is None
+    assert [words.with_interval(cell) for cell in cells[:2]] == ["40.0 [38.0, 42.0]", "62.0 [60.0, 64.0]"]
+    assert [label for label, _, _ in rows["outside of training"]] == ["more operands"]
 
 
-def test_a_metric_of_few_steps_is_drawn_as_points():
-    rows = [{"step": step, "loss": 1.0} for step in range(10)]
-    rows[0]["dev_pass_at_1"] = rows[5]["dev_pass_at_1"] = 0.5
-    captions = dict(training_curves.training({"grpo": rows}))
-    assert [caption.split(":")[0] for caption in captions] == ["dev accuracy"]
+def test_training_curves_are_those_of_the_logged_metrics(curves):
+    captions = [caption for caption, _ in plots.training(curves())]
+    assert captions == [
+        "Next-token loss, over the steps of base",
+        "Reward and accuracy of the rollouts, over the steps of grpo",
+        "dev accuracy: pass@1 on problems that no stage trains on, over the steps of grpo",
+        "Completion length in tokens, over the steps of grpo",
+        "Share of each voice, over the steps of grpo",
+    ]
 
 
 def test_moving_average_skips_gaps_and_shortens_at_the_ends():
     values = np.array([1.0, 2.0, np.nan, 4.0, 6.0])
-    np.testing.assert_allclose(training_curves.smooth(values, 3), [1.5, 1.5, np.nan, 5.0, 5.0])
-    np.testing.assert_array_equal(training_curves.smooth(values, 1), values)
+    np.testing.assert_allclose(plots.smooth(values, 3), [1.5, 1.5, np.nan, 5.0, 5.0])
+    np.testing.assert_array_equal(plots.smooth(values, 1), values)

@@ -1,13 +1,14 @@
 """What the page and the terminal say: the verdict, the limits, and the table."""
 
 import io
+import re
 
 import pytest
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from eval.report import notes, words
+from eval.report import page, words
 
 
 def compared(summary, estimate, verdict, at=0):
@@ -16,27 +17,27 @@ def compared(summary, estimate, verdict, at=0):
     return summary
 
 
+@pytest.fixture
+def text(exams, manifest):
+    """The text of a summary's page, tags taken out."""
+    samples = exams(4)
+    return lambda summary, notes=manifest: re.sub("<[^>]*>", "", page.render_exam(summary, samples, {}, notes))
+
+
 def test_headline_says_which_way_it_went(summary):
-    said = "RL raised pass@1 from 40.0% to 91.0%: +51.0 points (95% interval +49.0 to +53.0)."
-    assert words.headline(summary) == f"Shown: {said}"
-    assert words.headline(compared(summary, -0.1, "not shown")).startswith("Not shown: RL lowered pass@1")
+    said = "pass@1 rose from 40.0% (base) to 91.0% (after RL): +51.0 points (95% interval +49.0 to +53.0)."
+    assert words.sentences(summary)[0] == f"Shown: {said}"
+    assert words.headline(compared(summary, -0.1, "not shown")).startswith("Not shown: pass@1 fell from 40.0% (base)")
     assert words.headline(compared(summary, 0.01, "not shown")).endswith("cannot tell the difference from luck.")
+    alone = summary | {"comparisons": [], "gain": None, "sharpened": None}
+    assert words.sentences(alone) == ["pass@1: base 40.0%; base, forced 62.0%; after RL 91.0%."]
 
 
-def test_headline_of_other_columns_names_them(summary):
-    summary["comparisons"][0] |= {"before": "forced_worked"}
-    assert words.headline(summary).startswith("Shown: after RL (91.0%) beats base, forced (62.0%)")
-    assert words.headline(summary | {"comparisons": []}) == "pass@1: base 40.0%; base, forced 62.0%; after RL 91.0%."
-
-
-def test_smallest_detectable_difference_stands_beside_the_verdict(summary):
+def test_detectable_difference_and_correction_stand_beside_the_verdict(summary):
     assert "is 1.2 points" in words.sentences(summary)[1]
-
-
-def test_holm_is_named_where_there_are_several_comparisons(summary):
-    assert words.corrected(summary) == "Verdicts are on p-values corrected for 2 comparisons (Holm)."
+    assert words.sentences(summary)[2] == "Verdicts are on p-values corrected for 2 comparisons (Holm)."
     del summary["comparisons"][1]
-    assert words.corrected(summary) == ""
+    assert not any("Holm" in sentence for sentence in words.sentences(summary))
 
 
 @pytest.mark.parametrize(
@@ -44,46 +45,49 @@ def test_holm_is_named_where_there_are_several_comparisons(summary):
 )
 def test_part_of_the_gain_that_the_base_already_had(summary, forced, part):
     summary["scores"]["forced_worked"]["pass_at_1"] = forced
-    assert part in words.forced(summary)
-    assert words.forced(summary).endswith("Shown: RL does more than choose the voice.")
-    compared(summary, 0.01, "not shown", at=1)
-    assert words.forced(summary).endswith("Not shown: RL may only have chosen the voice.")
-
-
-def test_forced_voice_is_told_of_the_three_special_columns_alone(summary):
-    del summary["comparisons"][1]
-    assert words.forced(summary) == ""
-    assert not any(limit.startswith("Pure reasoning gain") for limit in notes.limits(summary))
-
-
-def test_parts_of_the_gain_are_told_with_their_signs(summary):
-    assert words.gain(summary).endswith(
-        "stops in time +2.0, gives a number +0.0, chooses to reason +22.0, reasons without a slip +28.0, guesses better -1.0."
+    (sentence,) = words.forced(summary)
+    assert (
+        f"base alone reaches {100 * forced:.1f}%, {part}; from there to after RL it rises by +29.0 points" in sentence
     )
+    assert sentence.endswith("Shown: the gain is more than a choice of voice.")
+    (sentence,) = words.forced(compared(summary, 0.01, "not shown", at=1))
+    assert "it changes by +1.0" in sentence and sentence.endswith("Not shown: the gain may be only a choice of voice.")
+    (sentence,) = words.forced(compared(summary, -0.1, "not shown", at=1))
+    assert "it falls by -10.0 points" in sentence
+
+
+def test_the_forced_column_is_compared_only_where_there_is_one(summary, text):
+    assert "Pure reasoning gain: part of it is the choice of voice. Forced to write its steps" in text(summary)
+    del summary["comparisons"][1]
+    assert list(words.forced(summary)) == []
+    assert "Pure reasoning gain" not in text(summary)
+
+
+def test_parts_of_the_gain_have_their_signs(summary):
+    parts = "stops in time +2.0, gives a number +0.0, chooses to reason +22.0, reasons without a slip +28.0"
+    assert any(f"in points: {parts}, guesses better -1.0." in sentence for sentence in words.sentences(summary))
     assert words.signed(-0.0001) == "+0.0"
 
 
 def test_sharpened_or_new(summary):
-    assert words.sharpened(summary).startswith("Not only sharpened, as far as 16 samples tell: base")
-    assert "solves 12 that base solved in none of 16 samples, and 3 the other way round" in words.sharpened(summary)
-    assert "a rate of up to 17.1%" in words.sharpened(summary)
+    (sentence,) = words.sharpened(summary)
+    assert sentence.startswith("Not only sharpened, as far as 16 samples tell: base stays below after RL at every k.")
+    assert "Forced to write its steps, it reaches 100.0% at pass@16." in sentence
+    assert "solves 12 that base solved in none of 16 samples, and 3 the other way round" in sentence
+    assert "a rate of up to 17.1%" in sentence
     summary["sharpened"]["crossing"] = 8
-    assert words.sharpened(summary).startswith("Sharpened: with 8 samples per problem, base solves as many")
+    assert next(words.sharpened(summary)).startswith("Sharpened: with 8 samples per problem, base solves as many")
+    assert list(words.sharpened(compared(summary, 0.01, "not shown"))) == []
 
 
-def test_what_does_not_apply_is_not_said(summary):
-    assert words.sentences(summary | {"comparisons": [], "gain": None, "sharpened": None}) == [
-        words.headline(summary | {"comparisons": []})
-    ]
-
-
-def test_several_training_runs_are_not_called_one(summary):
-    assert any("it is one training run (seed 0)" in limit for limit in notes.limits(summary))
+def test_several_training_runs_are_not_called_one(summary, text):
+    assert "Other seeds: the figures are of one training run (seed 0)." in text(summary)
     runs = [{"seed": seed, "pass_at_1": 0.90 + seed / 100} for seed in range(3)]
     summary["scores"]["rl"]["seeds"] = runs
-    assert words.seeds(summary) == "From the worst to the best of 3 training runs: after RL 90.0% to 92.0%."
-    limits = " ".join(notes.limits(summary | {"seed": None}))
+    assert list(words.seeds(summary)) == ["From the worst to the best of 3 training runs: after RL 90.0% to 92.0%."]
+    limits = text(summary | {"seed": None})
     assert "one training run" not in limits and "each column is 1 to 3 training runs" in limits
+    assert "base, forced: training 0; after RL: training 0, 1, 2; sampling 1" in limits
     assert words.table(summary)[-1] == [
         ("run 1", ["40.0 (seed 0)", "62.0 (seed 0)", "90.0 (seed 0)"]),
         ("run 2", ["-", "-", "91.0 (seed 1)"]),
@@ -91,19 +95,20 @@ def test_several_training_runs_are_not_called_one(summary):
     ]
 
 
-def test_limits_tell_the_share_of_right_answers_by_unsound_chains(summary):
-    sound = next(limit for limit in notes.limits(summary) if limit.startswith("Sound reasoning"))
-    assert "base 6.0%; base, forced 6.0%; after RL 6.0%" in sound
-    assert any("more than 5 operations" in limit and "more operands" in limit for limit in notes.limits(summary))
+def test_limits_name_unsound_chains_and_the_depths_that_were_not_asked(summary, text):
+    limits = text(summary)
+    assert "(share of all completions: base 6.0%; base, forced 6.0%; after RL 6.0%)" in limits
+    assert "more than 5 operations, or another shape" in limits and "it has these alone: more operands." in limits
 
 
-def test_how_it_was_measured_can_be_repeated(summary, manifest):
-    how = dict(notes.measured(summary, manifest))
-    assert how["Decoding"] == "temperature 1, top-p 1, 160 tokens at most; the same for every column"
-    assert how["Seeds"] == "training 0; sampling 1"
-    assert how["after RL against base"].endswith("p = below 0.0001, below 0.0001 after Holm; shown")
-    assert how["SHA-256, 01-base"] == "model.safetensors " + "ab" * 32
-    assert "Seconds" not in dict(notes.measured(summary | {"seconds": None}, {}))
+def test_how_it_was_measured_can_be_repeated(summary, text):
+    how = text(summary)
+    assert "temperature 1, top-p 1, 160 tokens at most; the same for every column" in how
+    assert "training 0; sampling 1" in how
+    assert "p = below 0.0001, below 0.0001 after Holm; shown" in how
+    assert f"SHA-256, 01-basemodel.safetensors {'ab' * 32}" in how
+    assert "Machinecpu two cores, memory 8 GB" in how
+    assert "Secondsbase 250, grpo 104" in how and "Seconds" not in text(summary | {"seconds": None}, {})
 
 
 def test_table_has_a_cell_for_each_column_and_a_dash_for_what_is_missing(summary):
@@ -113,6 +118,7 @@ def test_table_has_a_cell_for_each_column_and_a_dash_for_what_is_missing(summary
     assert rows["greedy"][0] == rows["tokens, right"][0] == "-"
     assert rows["pass@16"][0] == "100 [98.0, 100]"
     assert rows["right, unsound"] == ["6.0", "6.0", "6.0"]
+    assert "KL to base, nats" not in rows
     assert {len(cells) for cells in rows.values()} == {3}
 
 

@@ -10,8 +10,8 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from eval.report import sweep_page
-from eval.report.sweep_words import sentences, shortened
+from eval.report import page
+from eval.report.words import shortened, sweep_sentences
 from eval.sweep.summary import compare_sweep, summarize
 from r1_mini.errors import UserError
 from tests.conftest import SMOKE
@@ -68,8 +68,8 @@ def test_what_the_policies_are_like_is_told_beside_how_they_score(finished):
     assert best["kl"] is None
     assert best["voices"]["worked"] == 1.0
     assert summary["space"] == {"grpo.trainer.learning_rate": {"log": False, "choices": True}}
-    page = sweep_page.render(summary, {each["name"]: [[], []] for each in summary["settings"]})
-    assert "grpo.trainer.learning_rate: a point for each training" in page
+    html = page.render_sweep(summary, {each["name"]: [[], []] for each in summary["settings"]})
+    assert "grpo.trainer.learning_rate: a point for each training" in html
 
 
 def test_a_setting_that_stops_at_its_base_is_shown_forced_too(grid, tmp_path):
@@ -84,7 +84,7 @@ def test_a_setting_that_stops_at_its_base_is_shown_forced_too(grid, tmp_path):
     assert [start["name"] for start in summary["starts"]] == ["base", "base, forced", "learning_rate=0.2, forced"]
     stopped = next(each for each in summary["settings"] if each["name"] == "learning_rate=0.2")
     assert stopped["score"]["estimate"] == 0.25 and stopped["cells_before"] == []
-    assert "learning_rate=0.2, forced" in sweep_page.render(summary, curves)
+    assert "learning_rate=0.2, forced" in page.render_sweep(summary, curves)
 
 
 def test_trials_that_ran_on_another_machine_are_asked_for(finished):
@@ -111,7 +111,7 @@ def test_an_unfinished_setting_is_left_out_and_said(grid):
     path.write_text(json.dumps(early))
     summary, _ = summarize(study.folder)
     assert (summary["unfinished"], summary["pruned"]) == ([], 2)
-    assert "Ended early, worse on dev than the median so far: 2 trainings." in sentences(summary)
+    assert "Stopped early, because worse on dev than the median so far: 2 trainings." in sweep_sentences(summary)
     path.write_text(json.dumps([trial for trial in trials if trial["setting"] != "learning_rate=0.1"]))
     summary, _ = summarize(study.folder)
     assert summary["default"] == "learning_rate=0.2"
@@ -177,5 +177,5 @@ def test_settings_with_long_names_are_called_by_their_rank_and_the_page_says_whi
     ranked, ranks = shortened(named)
     assert [each["name"] for each in ranked["settings"]] == [f"#{n}" for n in range(1, len(long) + 1)]
     assert ranked["default"] == ranks[long[summary["default"]]]
-    page = sweep_page.render(named, {long[name]: curve for name, curve in curves.items()})
-    assert f"<li>#1: {named['settings'][0]['name']}</li>" in page
+    html = page.render_sweep(named, {long[name]: curve for name, curve in curves.items()})
+    assert f"<li>#1: {named['settings'][0]['name']}</li>" in html

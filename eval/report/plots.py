@@ -1,0 +1,341 @@
+"""The charts of the pages, as inline SVG.
+
+One drawing serves light and dark pages: its ground is transparent, `PALETTE` reads on both, and the style sheet of the
+page sets the color and the font of all text.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import ArrayLike, NDArray
+
+from eval.exam.samples import VOICES
+from eval.report.words import CHAINS, Summary, chains_of, signed
+
+PALETTE = ("#85857d", "#bf7d12", "#0d9373", "#3d86cc", "#a663c4", "#cf6232", "#8f8420", "#d4558c")
+"""Colors of columns and settings, by position; each has a contrast of 3 or more on the light and on the dark page."""
+GRAY, AMBER, GREEN, BLUE = PALETTE[:4]
+RED = "#c9423a"
+OF_CHAIN = {"right": GREEN, "wrong": AMBER, "without": GRAY, "unchecked": BLUE}
+MOST_STEPS = 12  # the last bar of the first wrong steps holds all later ones too
+STYLE = matplotlib.rc_context(
+    dict.fromkeys(("axes.edgecolor", "grid.color", "xtick.color", "ytick.color"), "#80808050")
+    | dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), "black")
+    | dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False)
+    | {"axes.grid": True, "axes.axisbelow": True, "grid.linewidth": 0.6, "hatch.linewidth": 0.7}
+    | {"font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "r1_mini"}
+)
+Rows = Sequence[Mapping[str, Any]]
+"""The lines of a stage's metrics.jsonl."""
+TRAINING = (
+    ("Reward and accuracy of the rollouts", {"reward": "reward", "accuracy": "accuracy"}, False),
+    ("dev accuracy: pass@1 on problems that no stage trains on", {"dev_pass_at_1": "dev"}, True),
+    ("Completion length in tokens", {"length": "all", "length_right": "right", "length_wrong": "wrong"}, False),
+    ("Share of each voice", {f"voice_{voice}": voice for voice in VOICES}, True),
+    ("Share of zero-variance groups", {"without_signal": "zero-variance"}, True),
+    ("Entropy per token in nats", {"entropy": "entropy"}, False),
+    ("Next-token loss", {"loss": "loss"}, False),
+)
+"""Training curves: title, logged field -> label, whether the fields are shares. The last is for supervised stages."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve of a chart: K points, with a band or the raw values behind it."""
+
+    label: str
+    color: str
+    x: ArrayLike  # (K,)
+    y: ArrayLike  # (K,)
+    band: tuple[ArrayLike, ArrayLike] | None = None  # low and high ends, (K,) each
+    raw: ArrayLike | None = None  # (K,), drawn faint
+    style: str = "-"
+    marker: str = ""
+
+
+def colors(names: Iterable[str]) -> dict[str, str]:
+    """Name -> color, by position."""
+    return dict(zip(names, cycle(PALETTE), strict=False))
+
+
+@STYLE
+def lines(
+    title: str,
+    x_label: str,
+    drawn: Sequence[Line],
+    *,
+    share: bool = False,
+    ticks: Sequence[int] = (),
+    log: bool = False,
+) -> Markup:
+    """Curves over one x axis: whole numbers, or exactly `ticks`; `log` is to base 2. A `share` is in percent."""
+    axes = _axes(x_label, y_share=share)
+    for line in drawn:
+        if line.band is not None:
+            axes.fill_between(line.x, *line.band, color=line.color, alpha=0.18, linewidth=0)
+        if line.raw is not None:
+            axes.plot(line.x, line.raw, color=line.color, linewidth=0.8, alpha=0.3)
+        label = _plain(line.label) if line.label else "_"
+        axes.plot(line.x, line.y, line.style, color=line.color, lw=1.6, marker=line.marker, ms=3.5, label=label)
+    if log:
+        axes.set_xscale("log", base=2)
+        axes.set_xticks([], minor=True)
+    if ticks:
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    lowest = min((float(np.min(line.band[0])) for line in drawn if line.band and log), default=0.0)
+    axes.set_ylim(*(np.floor(10 * lowest) / 10 - 0.02, 1.02) if share else (0.0, None))
+    return _svg(axes, title)
+
+
+def at_k(summary: Summary, field: str, title: str) -> Markup:
+    """pass@k or maj@k against k, with its interval, one line per column."""
+    drawn, ticks = [], []
+    for (column, color), score in zip(colors(summary["scores"]).items(), summary["scores"].values(), strict=True):
+        ticks, mean, low, high = ([point[end] for point in score[field]] for end in ("k", "estimate", "low", "high"))
+        drawn.append(Line(summary["names"][column], color, ticks, mean, (low, high), marker="o"))
+    return lines(title, "k, samples per problem", drawn, share=True, ticks=ticks, log=True)
+
+
+@STYLE
+def gain_parts(summary: Summary) -> Markup:
+    """A waterfall from one column's pass@1 to the other's: each part of the gain with its interval."""
+    gain, color = summary["gain"], colors(summary["scores"])
+    before, after = gain["before"], gain["after"]
+    start, end = (summary["scores"][column]["pass_at_1"] for column in (before, after))
+    names = [summary["names"][before], *(part["name"] for part in gain["parts"]), summary["names"][after]]
+    axes = _bar_axes("pass@1", names, width=5.2)
+    edge = [start, end]
+    for place, column, value in ((0, before, start), (len(names) - 1, after, end)):
+        axes.barh(place, value, color=color[column], height=0.62)
+        _note(axes, value, place, f"{100 * value:.1f}%")
+    reached = start
+    for place, part in enumerate(gain["parts"], start=1):
+        tint = BLUE if part["estimate"] >= 0 else RED
+        low, high = reached + part["low"], reached + part["high"]
+        axes.barh(place, part["estimate"], left=reached, color=tint, alpha=0.45, height=0.62)
+        axes.plot([low, high], [place, place], color=tint, linewidth=1.4, marker="|", markersize=7)
+        axes.plot([reached, reached], [place - 1, place], color=GRAY, linewidth=0.7, linestyle=":")
+        edge.append(max(reached, reached + part["estimate"], high))
+        _note(axes, edge[-1], place, signed(part["estimate"]))
+        reached += part["estimate"]
+    axes.set_xlim(0, max(edge) * 1.16)
+    axes.set_xticks([tick for tick in np.linspace(0, 1, 6) if tick <= max(edge) * 1.05])
+    return _svg(axes, "The parts that the difference in pass@1 is the sum of")
+
+
+@STYLE
+def chain_truth(summary: Summary) -> Markup:
+    """Shares of completions by answer and chain, one stacked bar per column; wrong answers are hatched."""
+    scores = summary["scores"]
+    axes = _bar_axes("share of completions", [summary["names"][column] for column in scores], width=5.2, legend=0.55)
+    left = np.zeros(len(scores))
+    for kind in chains_of(summary):
+        answer, color = kind.split("_")[0], OF_CHAIN[kind.split("_")[-1]]
+        width = np.array([score["chains"][kind] for score in scores.values()])
+        bars = axes.barh(range(len(scores)), width, left=left, height=0.62, color=color, label=CHAINS[kind])
+        if answer == "wrong":
+            for bar in bars:
+                bar.set(facecolor="none", edgecolor=color, hatch="////")
+        left += width
+    axes.set_xlim(0, 1)
+    return _svg(axes, "Share of completions by answer and chain")
+
+
+@STYLE
+def first_wrong_step(summary: Summary) -> Markup | None:
+    """Where the first wrong step of a chain is, as shares of the chains that have one; None if no chain has one."""
+    found = {
+        column: {int(step): share for step, share in score["first_wrong_step"].items()}
+        for column, score in summary["scores"].items()
+        if score["first_wrong_step"]
+    }
+    if not found:
+        return None
+    deepest = max(max(shares) for shares in found.values())
+    most, width, color = min(MOST_STEPS, deepest), 0.8 / len(found), colors(summary["scores"])
+    axes = _axes("first wrong step", y_share=True)
+    axes.grid(axis="x", visible=False)
+    for place, (column, shares) in enumerate(found.items()):
+        bars = np.zeros(most)
+        for step, share in shares.items():
+            bars[min(step, most) - 1] += share
+        x = np.arange(1, most + 1) + (place - (len(found) - 1) / 2) * width
+        axes.bar(x, bars, width * 0.9, color=color[column], label=_plain(summary["names"][column]))
+    axes.set_xticks(range(1, most + 1), [*map(str, range(1, most)), f"{most}{'+' if deepest > most else ''}"])
+    return _svg(axes, "Where the first wrong step is")
+
+
+def training(curves: Mapping[str, Rows]) -> Iterator[tuple[str, Markup]]:
+    """(title, chart) of all of `TRAINING` that the stages have logged; `curves` has the metrics of each stage.
+
+    A step without a value leaves a gap. A field that fewer than half of the steps have is drawn as points.
+    """
+    for stage, rows in curves.items():
+        for title, labels, share in TRAINING[:-1] if of_rollouts({stage: rows}) else (TRAINING[1], TRAINING[-1]):
+            drawn = []
+            for (field, label), color in zip(labels.items(), (GREEN, BLUE, AMBER, GRAY), strict=False):
+                steps, values = _series(rows, field)
+                there = np.isfinite(values)
+                if 2 * there.sum() >= len(values):
+                    drawn.append(Line(label, color, steps, smooth(values, max(1, len(values) // 20)), raw=values))
+                elif there.any():
+                    drawn.append(Line(label, color, steps[there], values[there], marker="o"))
+            if drawn:
+                caption = f"{title}, over the steps of {stage}"
+                yield caption, lines(caption, "step", drawn, share=share)
+
+
+def of_rollouts(curves: Mapping[str, Rows]) -> list[Mapping[str, Any]]:
+    """The metrics of the stages that reward rollouts."""
+    return [row for rows in curves.values() if any("accuracy" in row for row in rows) for row in rows]
+
+
+def smooth(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Centered moving average over `width` values, (S,) -> (S,); shorter at the ends, and NaN counts as absent."""
+    present = np.isfinite(values)
+    total, count = (np.convolve(v, np.ones(width)) for v in (np.where(present, values, 0.0), present.astype(float)))
+    middle = slice((width - 1) // 2, (width - 1) // 2 + len(values))
+    return np.where(present, total[middle] / np.maximum(count[middle], 1), np.nan)
+
+
+@STYLE
+def sweep_points(summary: Summary) -> Markup:
+    """A row for each setting of a sweep: the score of every seed, and the mean with its interval."""
+    settings = summary["settings"]
+    axes = _bar_axes(_objective(summary), [setting["name"] for setting in settings], width=5.6, legend=0.3)
+    for place, setting in enumerate(settings):
+        score, color = setting["score"], GREEN if setting["name"] == summary["default"] else BLUE
+        seeds = [each["score"] for each in setting["seeds"]]
+        axes.plot([score["low"], score["high"]], [place, place], color=color, linewidth=5, alpha=0.3)
+        axes.plot(score["estimate"], place, color=color, marker="|", markersize=14, markeredgewidth=2)
+        axes.plot(seeds, [place] * len(seeds), color=color, marker="o", markersize=4, linewidth=0)
+    for start, style in zip(summary["starts"], ("--", ":"), strict=False):
+        line = start["score"]["estimate"]
+        axes.axvline(line, color=GRAY, linewidth=1.2, linestyle=style, label=_plain(start["name"]))
+    if not summary["is_share"]:
+        axes.xaxis.set_major_formatter("{x:g}")
+    return _svg(axes, "Score of each setting, seed by seed")
+
+
+def sweep_depths(summary: Summary) -> Markup:
+    """pass@1 of each setting against the number of operations, dashed for what it started from.
+
+    Settings that started from one base share one gray line.
+    """
+    settings = summary["settings"][: len(PALETTE) - 1]
+    starts = [_by_depth(setting["cells_before"]) for setting in settings]
+    drawn: list[Line] = []
+    ticks: list[int] = []
+    for color, setting, start in zip(PALETTE[1:], settings, starts, strict=False):
+        ticks, shares = _by_depth(setting["cells"])
+        drawn.append(Line(setting["name"], color, ticks, shares, marker="o"))
+        if all(start != (line.x, line.y) for line in drawn):
+            drawn.append(Line("", GRAY if starts.count(start) > 1 else color, *start, style="--"))
+    return lines("Accuracy by number of operations", "operations", drawn, share=True, ticks=ticks)
+
+
+@STYLE
+def sweep_slice(summary: Summary, key: str) -> Markup:
+    """The score of every training against its value of one key of the space, whatever the other keys are."""
+    settings = [each for each in summary["settings"] if key in each["changes"]]
+    choices = list(dict.fromkeys(str(each["changes"][key]) for each in settings))
+    axes = _axes(key.rsplit(".", 1)[-1], y_share=summary["is_share"])
+    for setting in settings:
+        value = setting["changes"][key]
+        x = choices.index(str(value)) if summary["space"][key]["choices"] else value
+        color = GREEN if setting["name"] == summary["default"] else BLUE
+        for each in setting["seeds"]:
+            axes.plot(x, each["score"], color=color, marker="o", markersize=4, alpha=0.7)
+    if summary["space"][key]["choices"]:
+        axes.set_xticks(range(len(choices)), map(_plain, choices))
+        axes.set_xlim(-0.5, len(choices) - 0.5)
+    elif summary["space"][key]["log"]:
+        axes.set_xscale("log")
+    return _svg(axes, f"Score by {key}")
+
+
+def sweep_learning(curves: Mapping[str, Sequence[Rows]], field: str, title: str) -> Markup | None:
+    """A metric against the step for each setting: the mean over seeds, smoothed, and a band from lowest to highest."""
+    drawn = []
+    for color, (name, seeds) in zip(PALETTE[1:], curves.items(), strict=False):
+        series = [_series([row for row in rows if row.get(field) is not None], field) for rows in seeds]
+        length = min((len(values) for _, values in series), default=0)
+        if length:
+            values_SK = np.stack([smooth(values, max(1, len(values) // 20))[:length] for _, values in series])
+            band = (values_SK.min(axis=0), values_SK.max(axis=0))
+            drawn.append(Line(name, color, series[0][0][:length], values_SK.mean(axis=0), band))
+    return lines(title, "step", drawn, share=field == "accuracy") if drawn else None
+
+
+def _series(rows: Rows, field: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(steps, values) of a logged field, NaN where it has none."""
+    values = [np.nan if row.get(field) is None else row[field] for row in rows]
+    return np.array([row["step"] for row in rows], dtype=float), np.array(values, dtype=float)
+
+
+def _by_depth(cells: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[float]]:
+    """(depths, scores) of the first family."""
+    same = [cell for cell in cells if cell["family"] == cells[0]["family"]]
+    return [cell["depth"] for cell in same], [cell["estimate"] for cell in same]
+
+
+def _objective(summary: Summary) -> str:
+    return str(summary["objective"]).replace("_at_", "@")
+
+
+def _axes(
+    x_label: str, *, size: tuple[float, float] = (4.8, 3.0), x_share: bool = False, y_share: bool = False
+) -> Axes:
+    axes = Figure(figsize=size, layout="constrained").add_subplot()
+    axes.set_xlabel(x_label)
+    for axis in [axes.xaxis] * x_share + [axes.yaxis] * y_share:
+        axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    return axes
+
+
+def _bar_axes(x_label: str, names: Sequence[str], width: float, legend: float = 0.0) -> Axes:
+    """Axes of shares with a named row for each horizontal bar, the first on top; `legend` is its height in inches."""
+    axes = _axes(x_label, size=(width, 0.34 * len(names) + 0.7 + legend), x_share=True)
+    axes.grid(axis="y", visible=False)
+    axes.set_yticks(range(len(names)), map(_plain, names))
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    return axes
+
+
+def _note(axes: Axes, x: float, y: float, text: str) -> None:
+    axes.annotate(text, (x, y), (6, 0), textcoords="offset points", va="center")
+
+
+def _plain(label: str) -> str:
+    """A user's label as matplotlib should draw it: no formula after `$`, not hidden by a leading underscore."""
+    return label.replace("$", r"\$").lstrip("_") or " "
+
+
+def _svg(axes: Axes, title: str) -> Markup:
+    """The drawing, with its title for screen readers. Ids begin with a hash of the title: a page has many drawings."""
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    handles, labels = axes.get_legend_handles_labels()
+    if len(handles) > 1:
+        columns = max(1, min(4, 48 // max(map(len, labels))))
+        figure.legend(handles, labels, loc="outside upper left", fontsize=9, handlelength=1.2, ncols=columns)
+    out, nothing = io.StringIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(out, format="svg", transparent=True, metadata=nothing)
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>c{zlib.crc32(title.encode()):08x}-", out.getvalue())
+    return Markup('<div role="img" aria-label="{}">{}</div>').format(title, Markup(svg[svg.index("<svg") :]))
