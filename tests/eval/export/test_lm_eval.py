@@ -1,4 +1,4 @@
-"""The exported tasks: what stands in them, that their scorer judges as we do, and that the harness's command agrees."""
+"""The exported tasks: what they hold, that they judge as we do, and that the command of the harness agrees."""
 
 import importlib.util
 import json
@@ -6,16 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from eval.exam.suite import load_suite
-from eval.export.lm_eval import export, scorer
+from eval.export.lm_eval import export, judged
 from r1_mini.completion import is_correct, read, write
 from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_model
@@ -53,13 +50,6 @@ def folder(suite, tokenizer, tmp_path_factory):
     return folder
 
 
-def imported(text: str) -> ModuleType:
-    """As the harness imports `utils.py`: the module is in no table of modules while it runs."""
-    module = ModuleType("generated_utils")
-    exec(compile(text, "utils.py", "exec"), module.__dict__)
-    return module
-
-
 def rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
@@ -75,6 +65,7 @@ def test_every_problem_stands_in_the_file_of_its_family_and_axis(folder, suite, 
         "key": first.problem.key,
         "question": first.problem.question,
         "answer": first.problem.answer,
+        "judge": "number",
         "prompt": prompt_for(tokenizer, first.problem.question),
         "family": "sum",
         "depth": first.depth,
@@ -108,93 +99,28 @@ def test_a_folder_that_holds_something_is_left_alone(suite, tokenizer, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_an_export_that_fails_leaves_nothing(suite, tokenizer, tmp_path, monkeypatch):
-    def fail(max_tokens):
-        raise OSError("disk")
-
-    monkeypatch.setattr("eval.export.lm_eval.scorer", fail)
-    with pytest.raises(OSError, match="disk"):
-        export(*suite, tokenizer, tmp_path / "new")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_two_axes_that_would_be_one_task_are_refused(tokenizer, tmp_path):
-    path = tmp_path / "twins.yaml"
-    path.write_text(SUITE + SUITE.splitlines()[-1].replace("more operands", "More-operands"))
-    with pytest.raises(UserError, match="'more operands' and 'More-operands' would both be the task r1_mini_twins"):
-        export(*load_suite(str(path)), tokenizer, tmp_path / "new")
-    assert not (tmp_path / "new").exists()
-
-
-JUDGE = imported(scorer(None)).process_results
-HOSTILE = [
-    "",
-    "7/2",
-    "<answer>7/2</answer>",
-    "<answer>14/4</answer>",
-    "<think></think><answer>3.5</answer>",
-    "<think>1</think><answer> \n+007/02\t</answer>",
-    "<think>1</think><answer>7/2</answer> and more",
-    "<think>1</think><answer>7/2</answer><answer>7/2</answer>",
-    "<think>1</think><answer>3</answer><answer>7/2</answer>",
-    "<think><answer>7/2</answer></think>",
-    "<think>1</think><answer><answer>7/2</answer></answer>",
-    "<think>1</think><answer>7/2",
-    "<answer>7/2</answer><think>1</think>",
-    "<think><think>1</think><answer>7/2</answer>",
-    "<think>1</think><answer>35e-1</answer>",
-    "<think>1</think><answer>\uff17/\uff12</answer>",
-    "<think>1</think><answer>\u00a07/2</answer>",
-    "<think>1</think><answer>7/0</answer>",
-    "<think>1</think><answer>7/2 or 3</answer>",
-    "<think>1</think><answer>__import__('os')</answer>",
-    f"<think>1</think><answer>{'7' * 5000}/2</answer>",
-    "<think>1</think><ANSWER>7/2</ANSWER>",
-]
-
-
-@pytest.mark.parametrize("answer", ["7/2", "14/4", "16", "-3"])
-def test_the_scorer_judges_hostile_texts_as_we_do(answer):
-    verdicts = [JUDGE({"answer": answer}, [text])["exact_match"] for text in HOSTILE]
-    assert verdicts == [float(is_correct(read(text, "stop"), answer)) for text in HOSTILE]
-    assert sum(verdicts) == (5 if answer in ("7/2", "14/4") else 0)
-
-
-PIECES = [
-    "<think>",
-    "</think>",
-    "<answer>",
-    "</answer>",
-    "7",
-    "/",
-    "2",
-    "14",
-    "4",
-    "1e9",
-    "\uff17",
-    " ",
-    "\n",
-    "-",
-    "0",
-]
-
-
-@given(st.lists(st.sampled_from(PIECES), max_size=12), st.sampled_from(["7/2", "7", "0", "-2"]))
-def test_the_scorer_judges_any_text_as_we_do(pieces, answer):
-    for text in ("".join(pieces), "<think></think><answer>" + "".join(pieces) + "</answer>"):
-        assert JUDGE({"answer": answer}, [text])["exact_match"] == is_correct(read(text, "stop"), answer)
-
-
-def test_a_completion_that_fills_its_budget_was_cut_off(tokenizer):
+def test_a_completion_that_fills_its_budget_was_truncated(tokenizer):
     text = "<think>1+2=3\nwait</think><answer>3</answer>"
     n = len(tokenizer(text, add_special_tokens=False)["input_ids"])
-    right = [imported(scorer(budget)).process_results({"answer": "3"}, [text]) for budget in (n, n + 1)]
-    assert [result["exact_match"] for result in right] == [0.0, 1.0]
+    doc = {"answer": "3", "judge": "number", "prompt": ""}
+    assert [judged(doc, text, budget)["exact_match"] for budget in (n, n + 1, None)] == [0.0, 1.0, 1.0]
+
+
+def test_answers_of_any_form_are_judged_by_their_judge_and_the_prompt_may_begin_the_thinking(tokenizer, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("samples: 1\nmax_tokens: 9\nproblems: [{family: countdown, numbers: 3, number: 4}]\n")
+    (name,) = export(*load_suite(str(path)), tokenizer, tmp_path / "new")
+    doc = rows(tmp_path / "new" / f"{name}.jsonl")[0]
+    assert doc["judge"] != "number"
+    for answer, right in ((doc["answer"], 1.0), ("0", 0.0)):
+        assert judged(doc, write((), answer), None)["exact_match"] == right
+    thinking = {"answer": "3", "judge": "number", "prompt": "Question\n<think>\n"}
+    assert judged(thinking, "1+2=3</think><answer>3</answer>", None)["exact_match"] == 1.0
 
 
 def test_texts_of_another_tokenizer_are_not_counted(suite, tmp_path):
     class Other:
-        eos_token = "<|im_end|>"
+        eos_token, unk_token_id, chat_template = "<|im_end|>", None, "a template"
 
         def get_vocab(self):
             return {"<think>": 0}
@@ -203,20 +129,8 @@ def test_texts_of_another_tokenizer_are_not_counted(suite, tmp_path):
             return turns[0]["content"]
 
     export(*suite, Other(), tmp_path / "new")
-    assert "BUDGET = None" in (tmp_path / "new" / "utils.py").read_text()
+    assert "judged(doc, results[0], None)" in (tmp_path / "new" / "utils.py").read_text()
     assert rows(tmp_path / "new" / f"{TASKS[0]}.jsonl")[0]["prompt"].startswith("A conversation between")
-
-
-def test_answers_that_the_scorer_cannot_judge_and_questions_that_cannot_be_written_are_refused(tokenizer, tmp_path):
-    path = tmp_path / "mine.yaml"
-    path.write_text("samples: 1\nmax_tokens: 9\nproblems: [{family: countdown, numbers: 3, number: 4}]\n")
-    with pytest.raises(UserError, match="mine: answers of countdown are no numbers"):
-        export(*load_suite(str(path)), tokenizer, tmp_path / "new")
-    (tmp_path / "q.jsonl").write_text("".join(f'{{"question": "Où est {n}?", "answer": "1"}}\n' for n in range(60)))
-    path.write_text(f"samples: 1\nmax_tokens: 9\nproblems: [{{jsonl: {tmp_path / 'q.jsonl'}, number: 2}}]\n")
-    with pytest.raises(UserError, match="has 'ù', which the model's tokenizer cannot write"):
-        export(*load_suite(str(path)), tokenizer, tmp_path / "new")
-    assert not (tmp_path / "new").exists()
 
 
 def save_memorizer(asked, tokenizer, folder):
