@@ -263,12 +263,11 @@ def sweep(
     workers: Annotated[int, typer.Option(min=1, max=1024, help="Trials at once on this machine.")] = 1,
     storage: Annotated[
         str | None,
-        typer.Option(help="Optuna's storage URL, where machines meet.", show_default="a journal in the folder"),
+        typer.Option(help="Optuna's storage URL, where machines meet.", show_default="SQLite in the folder"),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The sweep's folder.", show_default="runs/<name>")
     ] = None,
-    as_worker: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Train every setting of a sweep with every seed. The same command elsewhere joins it, or goes on with it."""
     from rich.console import Console
@@ -277,14 +276,11 @@ def sweep(
         import optuna  # noqa: F401
     except ImportError:
         raise UserError("optuna is not installed", where="sweep", fix="pip install 'r1-mini[sweep]'") from None
-    from eval.sweep import command
+    from eval.sweep.run import sweep as run_sweep
     from r1_mini.system.logs import silent
 
     with silent():
-        if as_worker is not None:
-            assert out is not None
-            command.be_worker(file, out, storage, as_worker, workers)
-        elif not command.sweep(file, out, storage, workers, Console()):
+        if not run_sweep(file, out, storage, workers, Console()):
             raise typer.Exit(1)
 
 

@@ -1,89 +1,100 @@
-"""A sweep: YAML becomes a list of trials, each a setting of a recipe and a training seed.
+"""The settings of a sweep: a YAML file becomes a list of settings of a recipe, checked before anything runs.
 
-Settings are named one by one (`settings:`), or drawn from ranges over recipe keys (`space:`): all of them, some at
-random, or as Optuna's TPE proposes. Everything is checked before anything runs.
+Settings are named one by one (`settings:`), or come from ranges over recipe keys (`space:`): every combination, random
+ones, or those that Optuna's TPE proposes.
 """
 
 from __future__ import annotations
 
-import itertools
+import hashlib
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from numpy.typing import NDArray
+from optuna.trial import BaseTrial
 from pydantic import Field, ValidationError, model_validator
 
-from eval.sweep.objective import OBJECTIVES
-from r1_mini.config import yaml_file as settings_file
+from eval.analysis import metrics
+from eval.exam.samples import Samples
+from r1_mini.config import yaml_file
 from r1_mini.config.base import Seed, Several, Strict, explain, wrong
 from r1_mini.errors import UserError, nearest
 from r1_mini.pipeline.recipe import Recipe, load
 
-Scalar = bool | int | float | str | None
-SETTING = "setting"
-"""Optuna's name for the parameter that a named setting is."""
+OBJECTIVES: dict[str, Callable[[Samples], NDArray[np.float64]]] = {
+    "pass_at_1": metrics.pass_at_1,
+    "pass_at_k": lambda samples: metrics.pass_at_k(samples, samples.n),
+    "maj_at_k": lambda samples: metrics.maj_at_k(samples, samples.n),
+    "mean_tokens": metrics.tokens,
+    "well_formed": metrics.well_formed,
+    "truncated": metrics.truncated,
+}
+"""Score of each problem, (P,); a checkpoint's is their mean. k is the number of samples. All but tokens are shares."""
 
 
 class Range(Strict):
-    """What a recipe key may be: one of `choices`, or a number from `low` to `high`."""
+    """The values of a recipe key: one of `choices`, or a number from `low` to `high`."""
 
     choices: Several[Any] = ()
     low: int | float | None = None
     high: int | float | None = None
     log: bool = False
-    """Whether numbers are drawn evenly by their logarithm."""
+    """Whether the logarithm of the number is sampled evenly."""
     steps: int | None = Field(None, ge=2, le=1000)
     """How many values a grid takes from `low` to `high`."""
     when: dict[str, Several[Any]] = Field(default_factory=dict)
-    """Other keys of the space and their values with which this key is set; else it stays as the recipe has it."""
+    """Earlier keys of the space and their values with which this key is set; otherwise the recipe's value stays."""
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
-        if self.choices:
-            if self.low is not None or self.high is not None or self.log or self.steps:
-                raise wrong("both choices and a range", "keep one of the two")
-            if len({json.dumps(choice) for choice in self.choices}) < len(self.choices):
-                raise wrong("a choice comes twice", "drop one", "choices")
-            return self
-        if self.low is None or self.high is None:
-            raise wrong("neither choices nor a range", "write {choices: [...]} or {low: ..., high: ...}")
-        if self.low >= self.high:
-            raise wrong(f"the range from {self.low:g} to {self.high:g} is empty", "let low be less than high", "low")
-        if self.log and self.low <= 0:
-            raise wrong(f"a log scale cannot begin at {self.low:g}", "let low be more than 0", "low")
+        low, high = (0, 1) if self.low is None or self.high is None else (self.low, self.high)
+        is_range = self.low is not None and self.high is not None
+        what, fix, key = "", "", "low"
+        if bool(self.choices) == is_range:
+            what, fix, key = (
+                "neither choices nor a range, or both",
+                "write {choices: [...]} or {low: ..., high: ...}",
+                "",
+            )
+        elif low >= high:
+            what, fix = f"the range from {low:g} to {high:g} is empty", "let low be less than high"
+        elif self.log and low <= 0:
+            what, fix = f"a log scale cannot begin at {low:g}", "let low be more than 0"
+        if what:
+            raise wrong(what, fix, key)
         return self
 
-    @property
-    def is_whole(self) -> bool:
-        return isinstance(self.low, int) and isinstance(self.high, int)
+    def applies(self, changes: Mapping[str, Any]) -> bool:
+        """Whether the key is set, given the keys before it."""
+        return all(other in changes and changes[other] in allowed for other, allowed in self.when.items())
 
-    def distribution(self) -> BaseDistribution:
-        """The range as Optuna's. Choices that are no plain values are chosen by their JSON."""
+    def suggest(self, trial: BaseTrial, key: str) -> Any:
+        """The recipe's value in a trial of Optuna."""
         if self.choices:
-            return CategoricalDistribution([as_choice(choice) for choice in self.choices])
+            return json.loads(trial.suggest_categorical(key, [json.dumps(choice) for choice in self.choices]))
         assert self.low is not None and self.high is not None
-        if self.is_whole:
-            return IntDistribution(int(self.low), int(self.high), log=self.log)
-        return FloatDistribution(self.low, self.high, log=self.log)
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return trial.suggest_int(key, self.low, self.high, log=self.log)
+        return trial.suggest_float(key, self.low, self.high, log=self.log)
+
+    def param(self, value: Any) -> Any:
+        """A recipe's value as Optuna's parameter: of choices the JSON, which may be a mapping's."""
+        return json.dumps(value) if self.choices else value
 
     def grid(self) -> list[Any]:
-        """The values of a grid, in order."""
+        """The recipe's values in a grid, in order."""
         if self.choices:
             return list(self.choices)
         assert self.low is not None and self.high is not None and self.steps is not None
-        ends = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
-        places = [ends[0] + (ends[1] - ends[0]) * step / (self.steps - 1) for step in range(self.steps)]
-        values = [float(f"{math.exp(place) if self.log else place:.6g}") for place in places]
-        return list(dict.fromkeys(round(value) for value in values)) if self.is_whole else values
-
-    def value(self, drawn: Any) -> Any:
-        """The recipe's value for what Optuna has drawn."""
-        return next((choice for choice in self.choices if as_choice(choice) == drawn), drawn)
+        values = (np.geomspace if self.log else np.linspace)(self.low, self.high, self.steps)
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return list(dict.fromkeys(round(float(value)) for value in values))
+        return [float(f"{value:.6g}") for value in values]
 
 
 class Seeds(Strict):
@@ -93,15 +104,9 @@ class Seeds(Strict):
     """The recipe key that they set. `grpo.seed` trains the same base once, and RL again for each seed."""
     values: Annotated[Several[Seed], Field(min_length=1)] = (0,)
 
-    @model_validator(mode="after")
-    def _differ(self) -> Self:
-        if len(set(self.values)) < len(self.values):
-            raise wrong("a seed comes twice", "drop one", "values")
-        return self
-
 
 class Sweep(Strict):
-    """What is compared, with how many seeds, by what, and for how long."""
+    """What is compared, with which seeds, by which score, and for how long."""
 
     name: str = Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     recipe: str
@@ -113,54 +118,82 @@ class Sweep(Strict):
     space: dict[str, Range] = Field(default_factory=dict)
     """Recipe key -> range, instead of `settings`."""
     sampler: Literal["grid", "random", "tpe"] = "grid"
-    """How settings come from the space: all combinations, drawn evenly, or where earlier ones did well."""
+    """How settings come from the space: all combinations, random ones, or where earlier ones did well."""
     trials: int | None = Field(None, ge=1, le=100_000)
     """How many settings `random` and `tpe` try."""
     seeds: Seeds = Seeds()
     sampler_seed: Seed = 0
     objective: str = "pass_at_1"
-    """A score of the exam on dev, of the last checkpoint."""
+    """A score of the exam on dev, of the last checkpoint: a key of OBJECTIVES."""
     direction: Literal["maximize", "minimize"] = "maximize"
     default: str | None = None
     """The setting that the others are compared with; null is the first."""
-    hours: float | None = Field(None, gt=0)
-    """No trial begins later than this after the sweep was begun."""
     prune: bool = False
     """Whether a trial ends early when its score on dev during training (`grpo.dev`) is below the others' median."""
 
     @model_validator(mode="after")
-    def _has_settings(self) -> Self:
-        if bool(self.settings) == bool(self.space):
-            raise wrong("give either settings or a space", "keep one of the two", "settings")
-        if self.space and self.sampler != "grid" and self.trials is None:
-            raise wrong(f"the {self.sampler} sampler has no end", "set how many settings to try", "trials")
-        if self.trials is not None and (self.settings or self.sampler == "grid"):
-            raise wrong("the settings are given, or a grid counts them", "drop it, or choose random or tpe", "trials")
-        if self.default is not None and self.default not in self.settings:
-            raise wrong(f"no setting is called '{self.default}'", f"name one of {', '.join(self.settings)}", "default")
-        for key, spread in self.space.items():
-            if self.sampler == "grid" and not spread.choices and spread.steps is None:
-                raise wrong("a grid needs to know how many values", "set steps, or give choices", f"space.{key}")
-            for other in spread.when:
-                if other not in list(self.space)[: list(self.space).index(key)]:
-                    fix = f"let {other} stand before {key} in the space"
-                    raise wrong(f"depends on {other}, which is not set before it", fix, f"space.{key}.when")
+    def _fits_together(self) -> Self:
+        keys, seeds, sampler = list(self.space), self.seeds.values, self.sampler if self.space else "grid"
+        checks = [
+            (bool(self.settings) == bool(self.space), "give either settings or a space", "keep one", "settings"),
+            ((sampler == "grid") == (self.trials is not None),
+             "a grid has as many trials as settings" if self.trials else f"the {sampler} sampler has no end",
+             "set how many settings random or tpe try, and only for them", "trials"),
+            (self.default is not None and self.default not in self.settings, f"no setting is called '{self.default}'",
+             f"name one of {', '.join(self.settings)}", "default"),
+            (self.objective not in OBJECTIVES, f"nothing measures '{self.objective}'",
+             nearest(self.objective, OBJECTIVES), "objective"),
+            (len(set(seeds)) < len(seeds), "a seed comes twice", "drop one", "seeds.values"),
+            *((sampler == "grid" and not values.choices and values.steps is None,
+               "a grid needs to know how many values", "set steps, or give choices", f"space.{key}")
+              for key, values in self.space.items()),
+            *((other not in keys[:place], f"depends on {other}, which is not set before it",
+               f"let {other} stand before {key}", f"space.{key}.when")
+              for place, key in enumerate(keys) for other in self.space[key].when),
+        ]  # fmt: skip
+        for is_wrong, what, fix, key in checks:
+            if is_wrong:
+                raise wrong(what, fix, key)
         return self
 
+    @property
+    def proposals(self) -> int:
+        """How many settings depend on the results of earlier ones: 0 if all are known beforehand."""
+        return self.trials or 0 if self.sampler == "tpe" else 0
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Setting:
-    """A point of a sweep: the recipe, what differs from it, and the same as Optuna's parameters."""
+    """What is trained with each seed: a recipe and what differs from it, also as Optuna's parameters."""
 
     name: str
     recipe: str
     changes: Mapping[str, Any]
     params: Mapping[str, Any]
-    distributions: Mapping[str, BaseDistribution]
 
-    def overrides(self, seeds: Seeds, seed: int) -> list[str]:
-        """`key=value` of a trial."""
-        return [f"{key}={json.dumps(value)}" for key, value in {**self.changes, seeds.key: seed}.items()]
+    def overrides(self, **seed: int) -> list[str]:
+        """`key=value` of a training."""
+        return [f"{key}={json.dumps(value)}" for key, value in {**self.changes, **seed}.items()]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A setting trained with a seed, as far as that is: an entry of trials.json."""
+
+    setting: Setting
+    seed: int
+    state: str
+    """Optuna's: WAITING, RUNNING, COMPLETE, PRUNED or FAIL."""
+    value: float | None
+    reason: str | None
+    """Why it failed."""
+    seconds: float | None
+
+    @property
+    def folder(self) -> str:
+        """Path of the run, from the folder of the sweep."""
+        setting = self.setting
+        return f"trials/{file_name(setting.name, setting.recipe, setting.changes)}-seed{self.seed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,118 +207,85 @@ class Plan:
         """Every setting that is known beforehand; none for `tpe`."""
         sweep = self.sweep
         if sweep.settings:
-            names = CategoricalDistribution(list(sweep.settings))
-            return [
-                Setting(name, str(changes.get("recipe", sweep.recipe)), _without_recipe(changes), {SETTING: name},
-                        {SETTING: names})
-                for name, changes in sweep.settings.items()
-            ]  # fmt: skip
+            return [self._named(name) for name in sweep.settings]
         if sweep.sampler == "grid":
-            return list(self._grid())
+            points: list[dict[str, Any]] = [{}]
+            for key, values in sweep.space.items():
+                points = [
+                    point | change
+                    for point in points
+                    for change in ([{key: value} for value in values.grid()] if values.applies(point) else [{}])
+                ]
+            return list(map(self._of, points))
         if sweep.sampler == "random":
-            return [self.drawn(trial) for trial in _random_trials(sweep)]
+            study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=sweep.sampler_seed))
+            return [self.suggest(study.ask()) for _ in range(sweep.trials or 0)]
         return []
 
-    def _grid(self) -> Iterator[Setting]:
-        seen = set()
-        for values in itertools.product(*(spread.grid() for spread in self.sweep.space.values())):
-            changes = _active(self.sweep.space, dict(zip(self.sweep.space, values, strict=True)))
-            if (key := json.dumps(changes)) not in seen:  # those that differ in what is not set are one
-                seen.add(key)
-                yield self._of(changes, {key: as_choice(value) for key, value in changes.items()})
-
-    def drawn(self, trial: optuna.Trial) -> Setting:
-        """The setting that Optuna proposes."""
+    def suggest(self, trial: BaseTrial) -> Setting:
+        """The setting of a trial, from the parameters that it has or that Optuna's sampler gives it."""
+        if self.sweep.settings:
+            return self._named(trial.suggest_categorical("setting", list(self.sweep.settings)))
         changes: dict[str, Any] = {}
-        for key, spread in self.sweep.space.items():
-            if _applies(spread, changes):
-                changes[key] = spread.value(_suggested(trial, key, spread))
-        return self._of(changes, trial.params)
+        for key, values in self.sweep.space.items():
+            if values.applies(changes):
+                changes[key] = values.suggest(trial, key)
+        return self._of(changes)
 
-    def _of(self, changes: Mapping[str, Any], params: Mapping[str, Any]) -> Setting:
+    def _named(self, name: str) -> Setting:
+        changes = dict(self.sweep.settings[name])
+        return Setting(name, str(changes.pop("recipe", self.sweep.recipe)), changes, {"setting": name})
+
+    def _of(self, changes: Mapping[str, Any]) -> Setting:
         name = ", ".join(f"{key.rsplit('.', 1)[-1]}={_short(value)}" for key, value in changes.items())
-        distributions = {key: self.sweep.space[key].distribution() for key in params}
-        return Setting(name or "as the recipe", self.sweep.recipe, changes, params, distributions)
+        params = {key: self.sweep.space[key].param(value) for key, value in changes.items()}
+        return Setting(name or "as the recipe", self.sweep.recipe, changes, params)
 
 
 def read(path: Path) -> Plan:
     """The sweep in a YAML file, its recipes loaded and each of its values tried on them; UserError if one is wrong."""
-    values = settings_file.read_mapping(path)
+    values = yaml_file.read_mapping(path)
     try:
         sweep = Sweep.model_validate(values)
     except ValidationError as error:
         raise explain(error, str(path)) from None
     names = {sweep.recipe, *(str(changes.get("recipe", sweep.recipe)) for changes in sweep.settings.values())}
     common = [f"{key}={json.dumps(value)}" for key, value in sweep.set.items()]
-    recipes = {name: _recipe(path, name, common) for name in sorted(names)}
-    if sweep.objective not in OBJECTIVES:
-        fix = nearest(sweep.objective, OBJECTIVES)
-        raise UserError(f"nothing measures '{sweep.objective}'", where=f"{path}: objective", fix=fix)
-    plan = Plan(sweep, recipes)
-    for setting in plan.settings() if sweep.settings else _extremes(plan):
-        for seed in sweep.seeds.values[:1]:
-            _recipe(path, setting.recipe, [*common, *setting.overrides(sweep.seeds, seed)])
-    if sweep.prune and not all(getattr(recipe.stages[-1], "dev", None) for recipe in recipes.values()):
-        fix = "set for example `set: {grpo.dev: {every: 25}}`"
-        raise UserError("pruning needs scores on dev during training", where=f"{path}: prune", fix=fix)
+    plan = Plan(sweep, {name: _recipe(path, sweep, name, common) for name in sorted(names)})
+    for setting in plan.settings() if sweep.settings else _extremes(sweep):
+        overrides = setting.overrides(**{sweep.seeds.key: sweep.seeds.values[0]})
+        _recipe(path, sweep, setting.recipe, [*common, *overrides])
     return plan
 
 
-def _recipe(path: Path, name: str, overrides: Sequence[str]) -> Recipe:
+def _recipe(path: Path, sweep: Sweep, name: str, overrides: Sequence[str]) -> Recipe:
     """A recipe of the sweep with overrides, examined on dev."""
-    try:
-        recipe = load(path.parent / name, overrides)
-    except UserError as error:
-        raise UserError(str(error).replace("override", f"{path}: in"), where="") from None
+    recipe = load(path.parent / name, overrides)
     if recipe.evaluate.split == "test":
         fix = "leave it out: settings are chosen on dev"
         raise UserError("a sweep never looks at test", where=f"{path}: evaluate.split", fix=fix)
+    if sweep.prune and not getattr(recipe.stages[-1], "dev", None):
+        fix = "set for example `set: {grpo.dev: {every: 25}}`"
+        raise UserError("pruning needs scores on dev during training", where=f"{path}: prune", fix=fix)
     return recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"split": "dev"})})
 
 
-def _extremes(plan: Plan) -> Iterator[Setting]:
+def _extremes(sweep: Sweep) -> Iterator[Setting]:
     """Settings that together have every choice and both ends of every range, one key at a time."""
-    for key, spread in plan.sweep.space.items():
-        for value in spread.choices or (spread.low, spread.high):
-            yield Setting(key, plan.sweep.recipe, {key: value}, {}, {})
+    for key, values in sweep.space.items():
+        for value in values.choices or (values.low, values.high):
+            yield Setting(key, sweep.recipe, {key: value}, {})
 
 
-def _random_trials(sweep: Sweep) -> Iterator[optuna.Trial]:
-    """As many trials as the sweep asks for, drawn evenly from its space: the same for the same sampler seed."""
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=sweep.sampler_seed))
-    for _ in range(sweep.trials or 0):
-        yield study.ask()
+def file_name(name: str, *about: Any) -> str:
+    """A name that a file may have, with six digits that tell apart what is named alike."""
+    kept = "".join(letter if letter.isalnum() or letter in "._=-" else "-" for letter in name).strip("-.")
+    return f"{kept[:60]}-{hashlib.sha256(json.dumps([name, *about], sort_keys=True).encode()).hexdigest()[:6]}"
 
 
-def _suggested(trial: optuna.Trial, key: str, spread: Range) -> Any:
-    if spread.choices:
-        return trial.suggest_categorical(key, [as_choice(choice) for choice in spread.choices])
-    assert spread.low is not None and spread.high is not None
-    if spread.is_whole:
-        return trial.suggest_int(key, int(spread.low), int(spread.high), log=spread.log)
-    return trial.suggest_float(key, spread.low, spread.high, log=spread.log)
-
-
-def _active(space: Mapping[str, Range], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the values that are set, given the others."""
-    active: dict[str, Any] = {}
-    for key, spread in space.items():
-        if _applies(spread, active):
-            active[key] = values[key]
-    return active
-
-
-def _applies(spread: Range, changes: Mapping[str, Any]) -> bool:
-    return all(other in changes and changes[other] in allowed for other, allowed in spread.when.items())
-
-
-def _without_recipe(changes: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in changes.items() if key != "recipe"}
-
-
-def as_choice(choice: Any) -> Scalar:
-    """A choice as Optuna takes it: one that is no plain value as its JSON."""
-    return choice if choice is None or isinstance(choice, bool | int | float | str) else json.dumps(choice)
+def recipe_file(folder: Path, name: str) -> Path:
+    """Where a recipe of a sweep lies in its folder, with what the sweep sets in all settings."""
+    return folder / "recipes" / f"{file_name(Path(name).stem, name)}.yaml"
 
 
 def _short(value: Any) -> str:

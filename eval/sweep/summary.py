@@ -1,39 +1,42 @@
-"""`r1-mini compare SWEEP`: settings against the default, from the samples of their trials."""
+"""`r1-mini compare SWEEP`: settings against the default, from the samples of their runs.
+
+Two things vary by chance: the training seed and the problems. Suffixes: S seeds, P problems, C cells (the problems of a
+family and depth), R resamples.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import optuna
+import pandas as pd
 from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from scipy.stats import trim_mean
 
 from eval.analysis import metrics, stats
 from eval.analysis.columns import BASE, FORCED, LABELS, RL, Column, checked, columns_of_runs
-from eval.analysis.compare import interval
-from eval.exam.samples import VOICES, Samples, at_axis
+from eval.analysis.compare import differences, interval, score
+from eval.analysis.stats import Interval
 from eval.report import page, plots, words
-from eval.sweep.importance import importances
-from eval.sweep.objective import OBJECTIVES, Score
-from eval.sweep.spec import Sweep
-from eval.sweep.study import TRIALS, recipe_file
-from eval.sweep.verdicts import interquartile_mean, of_cells, verdicts
+from eval.sweep.spec import OBJECTIVES, Range, Setting, Sweep, Training, recipe_file
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError
 from r1_mini.pipeline.store import stage_metrics
 from r1_mini.system.files import write_json_atomic, write_text_atomic
 
-SWEEP = "sweep.yaml"
+TRIALS = "trials.json"
+FEWEST_TRAININGS = 8
+"""Trainings without which nothing is said of the importance of keys."""
+Array = NDArray[np.float64]
 
 
 def compare_sweep(folder: Path, out: Path | None, console: Console) -> None:
@@ -51,59 +54,67 @@ def compare_sweep(folder: Path, out: Path | None, console: Console) -> None:
 def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[plots.Rows]]]:
     """The summary of a sweep, and each setting's metrics of the stages after the base, seed by seed.
 
-    Settings are compared over the seeds that they and the default have finished. UserError if the default has no
-    finished trial, no seed is finished for all settings, or the run of a trial lies on another machine.
+    Settings are compared over the seeds that all of them have finished. UserError if there is nothing to compare, or a
+    run lies on another machine.
     """
-    sweep, trials = _read(folder)
-    done: dict[str, dict[int, dict[str, Any]]] = {}
-    for trial in trials:
-        done.setdefault(trial["setting"], {})
-        if trial["state"] == "COMPLETE":
-            done[trial["setting"]][trial["seed"]] = trial
-    default = sweep.default or next(iter(done), "")
-    finished = {name: seeds for name, seeds in done.items() if seeds}
-    if default not in finished:
-        raise UserError(f"the setting '{default}' has no finished trial", where=str(folder), fix="run the sweep on")
-    shared = sorted(set.intersection(*(set(seeds) for seeds in finished.values())))
-    if not shared:
-        raise UserError("no seed is finished for every setting", where=str(folder), fix="run the sweep on")
-    runs = {name: [folder / "trials" / seeds[seed]["folder"] for seed in shared] for name, seeds in finished.items()}
+    sweep = Sweep.model_validate(read_mapping(folder / "sweep.yaml"))
+    trainings = read_trainings(folder)
+    finished: dict[str, dict[int, Training]] = {}
+    for training in trainings:
+        if training.state == "COMPLETE":
+            finished.setdefault(training.setting.name, {})[training.seed] = training
+    default = sweep.default or (trainings[0].setting.name if trainings else "")
+    shared = sorted(set.intersection(*map(set, finished.values()))) if finished else []
+    runs = {name: [folder / seeds[seed].folder for seed in shared] for name, seeds in finished.items()}
     away = [run.name for each in runs.values() for run in each if not run.is_dir()]
-    if away:
-        what = f"{len(away)} finished trials are not here, {away[0]} for one: they ran on another machine"
-        raise UserError(what, where=str(folder), fix=f"copy their folders into {folder / 'trials'}, then compare")
+    if default not in finished or not shared or away:
+        what = f"no seed is finished for all settings and the default, '{default}'"
+        if away:
+            what = f"{len(away)} finished trials are not here, such as {away[0]}: they ran on another machine"
+        fix = f"copy their folders into {folder / 'trials'}" if away else "run the sweep on"
+        raise UserError(what, where=str(folder), fix=fix)
+
     columns = {name: columns_of_runs(each) for name, each in runs.items()}
-    last = checked({name: each[RL if RL in each else BASE] for name, each in columns.items()})
-    score, is_share = OBJECTIVES[sweep.objective]
-    scores = {name: _scores(column, score) for name, column in last.items()}
-    first = _proper(next(iter(last.values())))[0]
-    cells = _cells(first)
-    maximize = sweep.direction == "maximize"
-    bounds = (-1.0, 1.0) if is_share else (-math.inf, math.inf)
-    found = verdicts(scores, cells, default, maximize, bounds)
-    changes = {name: _changes(sweep, finished[name][shared[0]]["overrides"]) for name in last}
+    last = {name: each[RL if RL in each else BASE] for name, each in columns.items()}
+    proper = {name: column.at(None) for name, column in checked(last).items()}
+    is_share, objective = sweep.objective != "mean_tokens", OBJECTIVES[sweep.objective]
+    scores = {name: column.scores(objective) for name, column in proper.items()}
+    first = proper[default].samples[0]
+    kinds = [f"{question.family} {question.depth}" for question in first.questions]
+    by_cell = {name: of_cells(each, np.array(kinds)) for name, each in scores.items()}
+    found = differences(scores, [(default, name) for name in scores if name != default], is_share)
+    against = {
+        each.after: {
+            "difference": {"estimate": each.estimate, "low": each.low, "high": each.high},
+            "p_value": each.p_value,
+            "p_adjusted": each.p_adjusted,
+            "improvement": asdict(improvement(by_cell[each.after], by_cell[default])),
+            "word": word(each, each.p_adjusted, sweep.direction == "maximize"),
+        }
+        for each in found
+    }
+
     settings = [
         {
             "name": name,
-            "changes": changes[name],
-            "overrides": finished[name][shared[0]]["overrides"],
-            "recipe": str(recipe_file(folder, finished[name][shared[0]]["recipe"])),
+            "changes": seeds[shared[0]].setting.changes,
+            "overrides": seeds[shared[0]].setting.overrides(**{sweep.seeds.key: shared[0]}),
+            "recipe": str(recipe_file(folder, seeds[shared[0]].setting.recipe)),
             "seeds": [
-                {"seed": seed, "score": float(row.mean())} for seed, row in zip(shared, scores[name], strict=True)
+                {"seed": seed, "score": float(scores_P.mean())}
+                for seed, scores_P in zip(shared, scores[name], strict=True)
             ],
-            "score": asdict(_interval(scores[name], first.n, is_share)),
-            "interquartile_mean": asdict(interquartile_mean(of_cells(scores[name], cells))),
-            "against_default": asdict(found[name]) if name in found else None,
-            "cells": _by_cell(last[name], cells),
-            "cells_before": _by_cell(columns[name][BASE], cells) if RL in columns[name] else [],
-            "seconds": [finished[name][seed]["seconds"] for seed in shared],
+            "score": asdict(interval(scores[name], first.n, is_share)),
+            "interquartile_mean": asdict(interquartile_mean(by_cell[name])),
+            "against_default": against.get(name),
+            "cells_before": _figures(columns[name][BASE])["cells"] if RL in columns[name] else [],
+            "seconds": [seeds[seed].seconds for seed in shared],
             **_figures(last[name]),
         }
-        for name in last
+        for name, seeds in finished.items()
     ]
-    settings.sort(key=lambda each: each["score"]["estimate"], reverse=maximize)
-    means = [(changes[name], float(row.mean())) for name in last for row in scores[name] if sweep.space]
-    failed = [trial for trial in trials if trial["state"] == "FAIL"]
+    settings.sort(key=lambda each: each["score"]["estimate"], reverse=sweep.direction == "maximize")
+    means = [(each["changes"], seed["score"]) for each in settings for seed in each["seeds"]]
     summary = {
         "sweep": sweep.name,
         "objective": sweep.objective,
@@ -115,147 +126,142 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[plots.Rows]]
         "n_samples": first.n,
         "split": first.settings["split"],
         "starts": [
-            {
-                "name": label,
-                **_figures(start),
-                "score": asdict(_interval(_scores(start, score), first.n, is_share)),
-            }
-            for label, start in _starts(columns, default, score).items()
+            {"name": label, **_figures(start), "score": asdict(interval(start.scores(objective), first.n, is_share))}
+            for label, start in _starts(columns, default).items()
         ],
-        "space": {key: {"log": spread.log, "choices": bool(spread.choices)} for key, spread in sweep.space.items()},
-        "importances": importances(sweep.space, means, maximize),
+        "space": {key: {"log": values.log, "choices": bool(values.choices)} for key, values in sweep.space.items()},
+        "importances": importances(sweep.space, means, sweep.direction),
         "settings": settings,
-        "unfinished": sorted({t["setting"] for t in trials if t["state"] != "PRUNED"} - set(finished)),
-        "pruned": sum(trial["state"] == "PRUNED" for trial in trials),
-        "failures": [{key: trial[key] for key in ("setting", "seed", "reason")} for trial in failed],
+        "unfinished": sorted({each.setting.name for each in trainings if each.state != "PRUNED"} - set(finished)),
+        "pruned": sum(each.state == "PRUNED" for each in trainings),
+        "failures": [
+            {"setting": each.setting.name, "seed": each.seed, "reason": each.reason}
+            for each in trainings
+            if each.state == "FAIL"
+        ],
     }
     return summary, {name: [plots.of_rollouts(stage_metrics(run)) for run in each] for name, each in runs.items()}
 
 
-def _starts(columns: Mapping[str, Mapping[str, Column]], default: str, score: Score) -> dict[str, Column]:
+def read_trainings(folder: Path) -> list[Training]:
+    """The trainings of a sweep as it left them; none if it has not run."""
+    path = folder / TRIALS
+    entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return [Training(**{**entry, "setting": Setting(**entry["setting"])}) for entry in entries]
+
+
+def _starts(columns: Mapping[str, Mapping[str, Column]], default: str) -> dict[str, Column]:
     """What RL started from: the default's base, free and forced; and the forced model of settings without RL."""
     starts = {}
     if RL in columns[default]:
-        bases = [_scores(each[BASE], score) for each in columns.values() if RL in each]
+        bases = [each[BASE].scores(metrics.pass_at_1) for each in columns.values() if RL in each]
         of = "" if all(np.array_equal(base, bases[0]) for base in bases) else f" of {default}"
         starts = {f"{LABELS[key]}{of}": columns[default][key] for key in (BASE, FORCED) if key in columns[default]}
     stopped = {name: each for name, each in columns.items() if RL not in each and FORCED in each}
-    return starts | {f"{name}, forced": each[FORCED] for name, each in stopped.items()}
-
-
-def _read(folder: Path) -> tuple[Sweep, list[dict[str, Any]]]:
-    sweep = Sweep.model_validate(read_mapping(folder / SWEEP))
-    try:
-        return sweep, list(json.loads((folder / TRIALS).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise UserError("no trials.json yet", where=str(folder), fix="run r1-mini sweep to its end") from None
-
-
-def _changes(sweep: Sweep, overrides: Sequence[str]) -> dict[str, Any]:
-    """What a setting sets in its recipe, without the seed."""
-    pairs = [text.split("=", 1) for text in overrides]
-    return {key: json.loads(value) for key, value in pairs if key != sweep.seeds.key}
-
-
-def _proper(column: Column) -> list[Samples]:
-    return [at_axis(samples, None) for samples in column.samples]
-
-
-def _scores(column: Column, score: Score) -> NDArray[np.float64]:
-    """(S, P)."""
-    return np.stack([np.asarray(score(samples), dtype=float) for samples in _proper(column)])
-
-
-def _cells(samples: Samples) -> NDArray[np.int64]:
-    """The number of the family and depth of each problem, (P,)."""
-    kinds = [(question.family, question.depth) for question in samples.questions]
-    order = {kind: number for number, kind in enumerate(sorted(set(kinds)))}
-    return np.array([order[kind] for kind in kinds])
-
-
-def _by_cell(column: Column, cells_P: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """pass@1 of each family and depth, with its interval."""
-    questions = _proper(column)[0].questions
-    passed, n_samples = _scores(column, metrics.pass_at_1), column.samples[0].n
-    found = []
-    for cell in np.unique(cells_P):
-        question = questions[int(np.argmax(cells_P == cell))]
-        found.append(
-            {
-                "family": question.family,
-                "depth": question.depth,
-                **asdict(interval(passed[:, cells_P == cell], n_samples)),
-            }
-        )
-    return found
-
-
-def _interval(scores_SP: NDArray[np.float64], n_samples: int, is_share: bool) -> stats.Interval:
-    """Of a share within 0 and 1, as in every exam; other scores have no such bounds."""
-    return interval(scores_SP, n_samples) if is_share else stats.hierarchical(scores_SP)
+    starts |= {f"{name}, forced": each[FORCED] for name, each in stopped.items()}
+    return {label: column.at(None) for label, column in starts.items()}
 
 
 def _figures(column: Column) -> dict[str, Any]:
     """What else an exam says of a setting, over all seeds."""
-    pooled = at_axis(column.pooled, None)
-    samples = _proper(column)
-    chains = metrics.chain_truth(pooled)
+    found = score(column)
     return {
-        "pass_at_1": float(metrics.pass_at_1(pooled).mean()),
-        "pass_at_k": float(np.mean([metrics.pass_at_k(each, each.n).mean() for each in samples])),
-        "maj_at_k": float(np.mean([metrics.maj_at_k(each, each.n).mean() for each in samples])),
-        "mean_tokens": float(metrics.tokens(pooled).mean()),
-        "well_formed": float(metrics.well_formed(pooled).mean()),
-        "entropy": metrics.entropy(pooled),
-        "kl": metrics.kl(pooled),
-        "voices": metrics.voice_shares(pooled),
-        "right_and_sound": chains["right_by_right"],
+        "pass_at_1": found.pass_at_1,
+        "pass_at_k": found.pass_at_k[-1].estimate,
+        "maj_at_k": found.maj_at_k[-1].estimate,
+        "mean_tokens": found.mean_tokens,
+        "well_formed": found.well_formed,
+        "entropy": found.entropy,
+        "kl": found.kl,
+        "voices": found.voices,
+        "right_and_sound": found.chains["right_by_right"],
+        "cells": [asdict(cell) for cell in found.cells if cell.axis is None],
     }
 
 
+def word(gain: Interval, p_value: float, maximize: bool) -> str:
+    """Whether a setting is better than the default, worse, or tied, which it also is if interval and test disagree."""
+    if p_value >= 1 - stats.LEVEL or gain.low <= 0 <= gain.high:
+        return "tied"
+    return "better" if (gain.estimate > 0) == maximize else "worse"
+
+
+def of_cells(scores_SP: Array, kinds_P: NDArray[np.str_]) -> Array:
+    """Mean score of each seed in each cell, (S, C)."""
+    return np.stack([scores_SP[:, kinds_P == kind].mean(axis=1) for kind in np.unique(kinds_P)], axis=1)
+
+
+def interquartile_mean(scores_SC: Array, seed: int = 0) -> Interval:
+    """Mean of the middle half of all scores, with the percentile interval of a bootstrap stratified by cell.
+
+    Agarwal et al. 2021, 2108.13264, section 4.3 and appendix A: within each cell the seeds are resampled by themselves.
+    """
+    means_R = np.array([trim_mean(sample, 0.25, axis=None) for sample in _resampled(scores_SC, seed)])
+    return stats.interval_of(means_R, float(trim_mean(scores_SC, 0.25, axis=None)))
+
+
+def improvement(new_SC: Array, old_SC: Array, seed: int = 0) -> Interval:
+    """Chance that a new score beats an old one in a random cell, ties counting half (2108.13264, eq. 1)."""
+    chances_R = _beats(_resampled(new_SC, seed), _resampled(old_SC, seed + 1))
+    return stats.interval_of(chances_R, float(_beats(new_SC, old_SC)))
+
+
+def _beats(new: Array, old: Array) -> Array:
+    """Share of the pairs of a new and an old seed, (..., S, C) each, in which the new is ahead; ties count half."""
+    compared = np.sign(new[..., :, None, :] - old[..., None, :, :])
+    return np.asarray((compared.mean(axis=(-3, -2, -1)) + 1) / 2)
+
+
+def _resampled(scores_SC: Array, seed: int, resamples: int = 2_000) -> Array:
+    """Scores with the seeds of each cell sampled anew, (R, S, C)."""
+    n_seeds, n_cells = scores_SC.shape
+    seeds_RSC = np.random.default_rng(seed).integers(n_seeds, size=(resamples, n_seeds, n_cells))
+    return np.asarray(scores_SC[seeds_RSC, np.arange(n_cells)])
+
+
+def importances(
+    space: Mapping[str, Range],
+    trainings: Sequence[tuple[Mapping[str, Any], float]],
+    direction: Literal["maximize", "minimize"],
+) -> dict[str, float]:
+    """Share of each key in what tells the best quarter of the trainings from the rest, largest first; they sum to 1.
+
+    PED-ANOVA (2304.10255), which takes keys that only some settings have. `trainings`: values of the recipe's keys, and
+    the score. Empty where there are not two keys, not FEWEST_TRAININGS, or no difference between them.
+    """
+    if len(space) < 2 or len(trainings) < FEWEST_TRAININGS or len({value for _, value in trainings}) < 2:
+        return {}
+    study = optuna.create_study(direction=direction)
+    for changes, value in trainings:
+        study.enqueue_trial({key: space[key].param(changed) for key, changed in changes.items()})
+        trial = study.ask()
+        for key in changes:
+            space[key].suggest(trial, key)
+        study.tell(trial, value)
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
+    return optuna.importance.get_param_importances(study, evaluator=evaluator)
+
+
 def as_csv(summary: Mapping[str, Any]) -> str:
-    """One row a setting."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    figures = ("pass_at_1", "pass_at_k", "maj_at_k", "mean_tokens", "entropy", "kl", "well_formed", "right_and_sound")
-    seeds = [f"seed {seed}" for seed in summary["seeds"]]
-    heads = ["setting", summary["objective"], "low", "high", "interquartile mean", "low", "high", *seeds]
-    writer.writerow(
-        [*heads, "difference", "low", "high", "p adjusted", "chance of improvement", "verdict", *figures, *VOICES]
-    )
-    for setting in summary["settings"]:
-        against = setting["against_default"]
-        row = [setting["name"], *_ends(setting["score"]), *_ends(setting["interquartile_mean"])]
-        row += [each["score"] for each in setting["seeds"]]
-        row += (
-            [*_ends(against["difference"]), against["p_adjusted"], against["improvement"]["estimate"], against["word"]]
-            if against
-            else [""] * 5 + ["default"]
-        )
-        voices = (setting["voices"][voice] for voice in VOICES)
-        writer.writerow([*row, *(setting[figure] for figure in figures), *voices])
-    return out.getvalue()
-
-
-def _ends(interval: Mapping[str, float]) -> list[float]:
-    return [interval["estimate"], interval["low"], interval["high"]]
+    """A line for each setting, with every figure of the summary that is no list."""
+    seeds = [{f"seed {seed['seed']}": seed["score"] for seed in setting["seeds"]} for setting in summary["settings"]]
+    flat = [setting | own for setting, own in zip(summary["settings"], seeds, strict=True)]
+    table = pd.json_normalize(flat, sep=" ").drop(columns=["overrides", "seeds", "cells", "cells_before", "seconds"])
+    return str(table.to_csv(index=False, lineterminator="\n"))
 
 
 def show(summary: Mapping[str, Any], console: Console) -> None:
-    """The table and the verdict, for the terminal."""
+    """Print the table and the verdict."""
     summary, names = words.shortened(summary)
     console.print(f"{summary['sweep']}: {words.sweep_exam(summary)}; percent [95% interval]", highlight=False)
     table = Table(box=box.SIMPLE_HEAD)
-    shown = (0, 1, 4, 6)  # what 80 columns have room for; the page has all
-    for place in shown:
-        table.add_column(
-            Text(words.sweep_headings(summary)[place]), justify="right" if place else "left", no_wrap=bool(place)
-        )
-    for row in words.sweep_rows(summary):
-        table.add_row(*(Text(row[place]) for place in shown))
+    places = (0, 1, 4, 6)  # what 80 columns have space for; the page has all
+    for place in places:
+        heading = Text(words.sweep_headings(summary)[place])
+        table.add_column(heading, justify="right" if place else "left", no_wrap=bool(place))
+    for cells in words.sweep_rows(summary):
+        table.add_row(*(Text(cells[place]) for place in places))
     console.print(table)
-    for name, short in names.items():
-        if short != name:
-            console.print(f"{short}: {name}", highlight=False, markup=False)
-    for sentence in words.sweep_sentences(summary):
+    ranked = [f"{short}: {name}" for name, short in names.items() if short != name]
+    for sentence in ranked + list(words.sweep_sentences(summary)):
         console.print(sentence, highlight=False, markup=False)

@@ -1,83 +1,95 @@
-"""A sweep whose trials are copies of prepared runs: the machinery without the training."""
-
-from __future__ import annotations
+"""A sweep whose runs are copies of prepared ones: the machinery without the training."""
 
 import multiprocessing
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from eval.sweep import worker
-from eval.sweep.command import open_study
+from eval.sweep import run
+from eval.sweep.run import Study
 from eval.sweep.spec import read
-from eval.sweep.study import Study
 from tests.conftest import TINY
 from tests.eval.conftest import write_run
 
 MARKS = {0.1: ("1100", "1000"), 0.2: ("1110", "1111"), 0.3: ("0000", "1000"), 0.4: ("1100", "1100")}
 """Learning rate -> what the last checkpoint gets right with each of two seeds, of four samples a problem."""
+SCORES = {
+    (f"learning_rate={rate}", seed): marks.count("1") / 4
+    for rate, pair in MARKS.items()
+    for seed, marks in enumerate(pair)
+}
 
 FAKE = """
-import shutil, sys, time
+import json, pathlib, shutil, sys, time
 overrides = dict(each.split("=", 1) for each in sys.argv[1:] if "=" in each)
-time.sleep(0.3)
 rate, seed = float(overrides["grpo.trainer.learning_rate"]), overrides["seed"]
-shutil.copytree(f"{TEMPLATES}/{rate}-{seed}", sys.argv[sys.argv.index("--out") + 1], dirs_exist_ok=True)
+out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+work = out / ".work-02-grpo"
+work.mkdir(parents=True, exist_ok=True)
+with (out / "starts").open("a") as file:
+    print("started", file=file)
+with (work / "metrics.jsonl").open("w") as file:
+    for step in range(1, 4):
+        print(json.dumps({"step": step, "dev_pass_at_1": 1 - rate}), file=file, flush=True)
+        time.sleep(PAUSE)
+shutil.copytree(f"{TEMPLATES}/{rate}-{seed}", out, dirs_exist_ok=True)
 """
+"""Instead of a run: it notes that it was started and scores on dev, and leaves the prepared run."""
+
+
+def fake(path, pause=0.02):
+    """The command that a sweep beside `templates` runs instead of `r1-mini`."""
+    return (sys.executable, "-c", f"TEMPLATES, PAUSE = {str(path.parent / 'templates')!r}, {pause}\n{FAKE}")
 
 
 @pytest.fixture
-def sweep_file(tmp_path: Path) -> Callable[..., Path]:
+def sweep_file(tmp_path: Path):
     """Writes a sweep beside a recipe; the keyword arguments are its text."""
 
-    def write(**parts: str) -> Path:
+    def write(**keys: str) -> Path:
         (tmp_path / "recipe.yaml").write_text(TINY, encoding="utf-8")
         path = tmp_path / "sweep.yaml"
-        lines = {"name": "s", "recipe": "recipe.yaml", **parts}
-        path.write_text("".join(f"{key}: {value}\n" for key, value in lines.items()), encoding="utf-8")
+        path.write_text(
+            "".join(f"{key}: {value}\n" for key, value in {"name": "s", "recipe": "recipe.yaml", **keys}.items())
+        )
         return path
 
     return write
 
 
 @pytest.fixture
-def grid(sweep_file: Callable[..., Path], tmp_path: Path) -> Path:
+def grid(sweep_file, tmp_path, monkeypatch):
     """A sweep of four learning rates with two seeds, and its trials' runs in `templates`."""
-    for rate, marks in MARKS.items():
-        for seed, rl in enumerate(marks):
-            write_run(tmp_path / "templates" / f"{rate}-{seed}", seed, "1000", "1000", rl)
-    return sweep_file(
-        space=f"{{grpo.trainer.learning_rate: {{choices: {list(MARKS)}}}}}", seeds="{key: seed, values: [0, 1]}"
-    )
+    for rate, pair in MARKS.items():
+        for seed, marks in enumerate(pair):
+            write_run(tmp_path / "templates" / f"{rate}-{seed}", seed, "1000", "1000", marks)
+    space = f"{{grpo.trainer.learning_rate: {{choices: {list(MARKS)}}}}}"
+    path = sweep_file(space=space, seeds="{key: seed, values: [0, 1]}")
+    monkeypatch.setattr(run, "COMMAND", fake(path))
+    return path
 
 
-def expected() -> set[tuple[str, int, float]]:
-    """(setting, seed, score) of every trial of `grid`."""
-    return {
-        (f"learning_rate={rate}", seed, rl.count("1") / 4)
-        for rate, marks in MARKS.items()
-        for seed, rl in enumerate(marks)
-    }
+def study_of(path, url=None):
+    return Study(read(path), path.parent / "out", url)
 
 
-def results(study: Study) -> list[tuple[str, int, float | None]]:
-    return [(trial.setting, trial.seed, trial.value) for trial in study.trials()]
+def results(study):
+    """(setting, seed) -> score of every training; none comes twice."""
+    trainings = study.trainings()
+    found = {(training.setting.name, training.seed): training.value for training in trainings}
+    assert len(found) == len(trainings)
+    return found
 
 
-def study_of(path: Path, url: str | None = None) -> Study:
-    return open_study(read(path), path.parent / "out", url)
+def _work(path, url, command, retries):
+    run.COMMAND, run.HEARTBEAT, run.GRACE, run.RETRIES = command, 1, 3, retries
+    study_of(path, url).work({})
 
 
-def _work(path: Path, url: str | None) -> None:
-    script = f"TEMPLATES = {str(path.parent / 'templates')!r}\n{FAKE}"
-    worker.COMMAND = (sys.executable, "-c", script)
-    worker.work(study_of(path, url), {})
-
-
-def start_worker(path: Path, url: str | None = None) -> multiprocessing.process.BaseProcess:
-    """A worker in a process of its own."""
-    process = multiprocessing.get_context("spawn").Process(target=_work, args=(path, url))
+def start_worker(path, url=None, command=None, retries=3):
+    """A worker in a process of its own, which counts as gone after three seconds."""
+    context, arguments = multiprocessing.get_context("spawn"), (path, url, command or fake(path, 0.5), retries)
+    process = context.Process(target=_work, args=arguments)
     process.start()
     return process

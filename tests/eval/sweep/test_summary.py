@@ -1,0 +1,268 @@
+"""A finished sweep compared: every figure by hand, verdicts where the truth is known, files that open."""
+
+import csv
+import json
+import random
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from eval.analysis.compare import differences
+from eval.report import page
+from eval.report.words import shortened, sweep_sentences
+from eval.sweep.spec import Range
+from eval.sweep.summary import (
+    FEWEST_TRAININGS,
+    compare_sweep,
+    importances,
+    improvement,
+    interquartile_mean,
+    of_cells,
+    summarize,
+    word,
+)
+from r1_mini.errors import UserError
+from tests.conftest import SMOKE
+from tests.eval.sweep.conftest import MARKS, study_of
+
+
+@pytest.fixture
+def finished(grid):
+    """The folder of the grid's sweep, all trials done."""
+    study = study_of(grid)
+    study.work({})
+    study.write()
+    return study.folder
+
+
+def test_a_sweep_is_summarized_from_the_samples_of_its_trials(finished):
+    summary, curves = summarize(finished)
+    scores = {each["name"]: each["score"]["estimate"] for each in summary["settings"]}
+    assert scores == {
+        f"learning_rate={rate}": pytest.approx(sum(marks.count("1") for marks in pair) / 8)
+        for rate, pair in MARKS.items()
+    }
+    assert summary["default"] == "learning_rate=0.1"  # the first
+    best = summary["settings"][0]  # 1110 and 1111: seven worked chains of eight completions are right
+    assert best["name"] == "learning_rate=0.2"
+    assert [each["score"] for each in best["seeds"]] == [0.75, 1.0]
+    assert best["against_default"]["difference"]["estimate"] == pytest.approx(0.5)  # 0.25 and 0.75
+    assert best["against_default"]["improvement"]["estimate"] == 1.0
+    assert [start["name"] for start in summary["starts"]] == ["base", "base, forced"]
+    assert set(curves) == set(scores)
+    assert best["changes"] == {"grpo.trainer.learning_rate": 0.2}
+    assert best["right_and_sound"] == pytest.approx(7 / 8)
+    assert best["entropy"] == pytest.approx(0.5)  # the samples say -0.5 nats a token
+    assert best["kl"] is None
+    assert best["voices"]["worked"] == 1.0
+    assert summary["space"] == {"grpo.trainer.learning_rate": {"log": False, "choices": True}}
+
+
+def test_the_files_of_a_comparison_agree_with_each_other(finished, capsys):
+    compare_sweep(finished, None, Console(width=120))
+    summary = json.loads((finished / "summary.json").read_text())
+    with (finished / "comparison.csv").open() as file:
+        header, *lines = csv.reader(file)
+    assert [line[0] for line in lines] == [each["name"] for each in summary["settings"]]
+    best = dict(zip(header, lines[0], strict=True))
+    assert float(best["pass_at_1"]) == float(best["score estimate"]) == summary["settings"][0]["score"]["estimate"]
+    assert float(best["seed 1"]) == 1.0
+    html = (finished / "report.html").read_text()
+    assert "<script" not in page and "learning_rate=0.2" in html
+    assert "grpo.trainer.learning_rate: a point for each training" in html
+    (recipe,) = (finished / "recipes").iterdir()
+    assert f"r1-mini run {recipe} grpo.trainer.learning_rate=0.2" in html
+    assert "Not told apart from 'learning_rate=0.1'" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_setting_that_stops_at_its_base_is_shown_forced_too(finished):
+    for run in finished.glob("trials/learning_rate=0.2-*"):
+        if run.is_dir():
+            shutil.rmtree(run / "eval" / "arithmetic" / "02-grpo")
+    summary, curves = summarize(finished)
+    assert [start["name"] for start in summary["starts"]] == ["base", "base, forced", "learning_rate=0.2, forced"]
+    stopped = next(each for each in summary["settings"] if each["name"] == "learning_rate=0.2")
+    assert stopped["score"]["estimate"] == 0.25 and stopped["cells_before"] == []
+    assert "learning_rate=0.2, forced" in page.render_sweep(summary, curves)
+
+
+def test_trials_that_ran_on_another_machine_are_asked_for(finished):
+    shutil.rmtree(next(path for path in finished.glob("trials/learning_rate=0.3-*-seed1") if path.is_dir()))
+    with pytest.raises(UserError, match=r"1 finished trials are not here, .*they ran on another machine; copy their"):
+        summarize(finished)
+
+
+def test_an_unfinished_setting_is_left_out_and_said(finished):
+    path = finished / "trials.json"
+    trials = json.loads(path.read_text())
+
+    def summary_of(rate, **changes):
+        """The summary after the trials of a learning rate were changed."""
+        name = f"learning_rate={rate}"
+        changed = [{**each, **changes} if each["setting"]["name"] == name else each for each in trials]
+        path.write_text(json.dumps(changed))
+        return summarize(finished)[0]
+
+    failed = summary_of(0.4, state="FAIL", reason="ended by SIGKILL: out of memory?")
+    assert failed["unfinished"] == ["learning_rate=0.4"]
+    assert failed["failures"][0]["reason"] == "ended by SIGKILL: out of memory?"
+    pruned = summary_of(0.4, state="PRUNED")
+    assert (pruned["unfinished"], pruned["pruned"]) == ([], 2)
+    assert "Stopped early, because worse on dev than the median so far: 2 trainings." in sweep_sentences(pruned)
+    with pytest.raises(UserError, match=r"no seed is finished for all settings and the default, 'learning_rate=0\.1'"):
+        summary_of(0.1, state="FAIL")
+
+
+def test_settings_with_long_names_are_called_by_their_rank_and_the_page_says_which_is_which(finished):
+    summary, curves = summarize(finished)
+    assert shortened(summary) == (summary, {each["name"]: each["name"] for each in summary["settings"]})
+    long = {each["name"]: f"{each['name']}, and a good many other keys of the space" for each in summary["settings"]}
+    named = {
+        **summary,
+        "default": long[summary["default"]],
+        "settings": [{**each, "name": long[each["name"]]} for each in summary["settings"]],
+    }
+    ranked, ranks = shortened(named)
+    assert [each["name"] for each in ranked["settings"]] == [f"#{n}" for n in range(1, len(long) + 1)]
+    assert ranked["default"] == ranks[long[summary["default"]]]
+    html = page.render_sweep(named, {long[name]: curve for name, curve in curves.items()})
+    assert f"<li>#1: {named['settings'][0]['name']}</li>" in html
+
+
+def verdicts(scores, default, maximize=True):
+    pairs = [(default, name) for name in scores if name != default]
+    return {each.after: word(each, each.p_adjusted, maximize) for each in differences(scores, pairs)}
+
+
+def simulated(rng, gains, spread=0.01):
+    """Scores of settings with known gains in an exam of the usual size, 3 seeds x 1,200 problems x 8 samples; seeds
+    differ by `spread`, problems in difficulty."""
+    difficulty_P = rng.beta(2, 2, size=1_200)
+    scores = {}
+    for name, gain in gains.items():
+        chance_SP = np.clip(difficulty_P + gain + spread * rng.standard_normal((3, 1)), 0, 1)
+        scores[name] = rng.binomial(8, chance_SP) / 8
+    return scores
+
+
+@pytest.mark.slow
+def test_the_right_verdicts_in_at_least_95_of_100_simulated_sweeps():
+    rng, truth = np.random.default_rng(0), {"same": "tied", "also the same": "tied", "best": "better", "bad": "worse"}
+    gains = {"default": 0.0, "same": 0.0, "also the same": 0.0, "best": 0.2, "bad": -0.2}
+    assert sum(verdicts(simulated(rng, gains), "default") == truth for _ in range(100)) >= 95
+
+
+@pytest.mark.slow
+def test_equal_settings_are_seldom_told_apart_when_seeds_differ_much():
+    rng, equal = np.random.default_rng(1), dict.fromkeys("abcdefg", 0.0)
+    false = [set(verdicts(simulated(rng, equal, spread=0.05), "a").values()) != {"tied"} for _ in range(100)]
+    assert sum(false) <= 11  # 5 % of families, and what 100 of them vary by (binomial, one in a hundred)
+
+
+def test_less_is_better_where_the_objective_is_minimized():
+    scores = simulated(np.random.default_rng(0), {"default": 0.0, "less": -0.2})
+    assert verdicts(scores, "default", maximize=True) == {"less": "worse"}
+    assert verdicts(scores, "default", maximize=False) == {"less": "better"}
+
+
+def test_the_interquartile_mean_leaves_out_the_best_and_the_worst_quarter():
+    found = interquartile_mean(np.array([[0.0, 0.4], [0.6, 1.0]]))
+    assert found.estimate == pytest.approx(0.5)
+    assert found.low < 0.5 < found.high
+    same = interquartile_mean(np.array([[0.2, 0.4, 0.6, 0.9]] * 3))  # seeds do not differ: no width
+    assert same.ends == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_the_chance_of_improvement_counts_ties_half():
+    new, old = np.array([[0.5], [0.9]]), np.array([[0.5], [0.7]])
+    assert improvement(new, old).estimate == pytest.approx((0.5 + 0 + 1 + 1) / 4)
+    assert improvement(new, new).estimate == 0.5
+
+
+def test_cells_are_means_over_their_problems():
+    assert of_cells(np.array([[1.0, 0.0, 1.0, 1.0]]), np.array(["a", "a", "b", "b"])).tolist() == [[0.5, 1.0]]
+
+
+RATE, LOSS = "grpo.trainer.learning_rate", "grpo.trainer.loss_type"
+SPACE = {
+    RATE: Range(low=1e-4, high=1e-2, log=True),
+    LOSS: Range(choices=["dapo", "grpo"]),
+    "grpo.trainer.beta": Range(low=0.0, high=0.2, when={LOSS: ["grpo"]}),
+}
+
+
+def trainings(score, count=60):
+    rng = random.Random(0)
+    for _ in range(count):
+        changes = {RATE: 10 ** rng.uniform(-4, -2), LOSS: rng.choice(["dapo", "grpo"])}
+        if changes[LOSS] == "grpo":
+            changes["grpo.trainer.beta"] = rng.uniform(0, 0.2)
+        yield changes, score(changes) + rng.gauss(0, 0.01)
+
+
+def by_rate(changes):
+    return changes[RATE] * 100
+
+
+def by_loss(changes):
+    return float(changes[LOSS] == "dapo")
+
+
+@pytest.mark.parametrize(("score", "key"), [(by_rate, RATE), (by_loss, LOSS)])
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_the_key_that_the_score_depends_on_is_the_most_important(score, key, direction):
+    found = importances(SPACE, list(trainings(score)), direction)
+    assert next(iter(found)) == key
+    assert found[key] > 0.6  # beta goes with loss_type
+    assert sum(found.values()) == pytest.approx(1)
+    assert set(found) == set(SPACE)
+
+
+def test_nothing_is_said_of_few_trainings_one_key_or_equal_scores():
+    some = list(trainings(by_rate))
+    assert importances(SPACE, some[: FEWEST_TRAININGS - 1], "maximize") == {}
+    assert importances({RATE: SPACE[RATE]}, [({RATE: each[RATE]}, value) for each, value in some], "maximize") == {}
+    assert importances(SPACE, [(changes, 0.5) for changes, _ in some], "maximize") == {}
+
+
+@pytest.mark.slow
+def test_the_command_trains_a_sweep_with_one_base_notes_a_failure_and_compares_the_rest(tmp_path):
+    (tmp_path / "sweep.yaml").write_text(
+        f"name: s\nrecipe: {SMOKE}\nset: {{base.trainer.max_steps: 20, evaluate.limit: 20, evaluate.samples: 2}}\n"
+        "settings:\n"
+        "  short: {grpo.trainer.max_steps: 1}\n"
+        "  long: {grpo.trainer.max_steps: 2}\n"
+        "  broken: {grpo.trainer.report_to: wandb}\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-m", "r1_mini", "sweep", "sweep.yaml", "--workers", "2", "--out", "out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    trials = {trial["setting"]["name"]: trial for trial in json.loads((tmp_path / "out" / "trials.json").read_text())}
+    states = {name: trial["state"] for name, trial in trials.items()}
+    assert states == {"short": "COMPLETE", "long": "COMPLETE", "broken": "FAIL"}
+    assert trials["broken"]["reason"]
+    bases = list((tmp_path / "out" / "trials").glob("*-seed0/01-base/model.safetensors"))
+    assert len(bases) >= 2
+    assert len({path.stat().st_ino for path in bases}) == 1  # trained once, by one of the three
+    assert "Failed: broken" in " ".join(done.stdout.split())
+    assert (tmp_path / "out" / "report.html").is_file()
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert again.returncode == 0, again.stderr
+
+
+def test_the_command_says_in_one_line_what_is_wrong(tmp_path):
+    (tmp_path / "sweep.yaml").write_text(
+        f"name: s\nrecipe: {SMOKE}\nspace: {{grpo.trainer.beta: {{low: 1.0, high: 0.0, steps: 2}}}}\n", encoding="utf-8"
+    )
+    command = [sys.executable, "-m", "r1_mini", "sweep", "sweep.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: sweep.yaml: space.grpo.trainer.beta.low: the range from 1 to 0 is empty; let low be less than high\n"
+    )
+    assert not (tmp_path / "runs").exists()
