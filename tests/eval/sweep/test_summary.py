@@ -72,7 +72,7 @@ def test_the_files_of_a_comparison_agree_with_each_other(finished, capsys):
     assert float(best["pass_at_1"]) == float(best["score estimate"]) == summary["settings"][0]["score"]["estimate"]
     assert float(best["seed 1"]) == 1.0
     html = (finished / "report.html").read_text()
-    assert "<script" not in page and "learning_rate=0.2" in html
+    assert "<script" not in html and "learning_rate=0.2" in html
     assert "grpo.trainer.learning_rate: a point for each training" in html
     (recipe,) = (finished / "recipes").iterdir()
     assert f"r1-mini run {recipe} grpo.trainer.learning_rate=0.2" in html
