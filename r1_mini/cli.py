@@ -1,4 +1,4 @@
-"""`r1-mini`: arguments and exit codes only.
+"""`r1-mini`: arguments and exit codes; each command is one call.
 
 0 done, 1 the work failed, 2 the user's input or disk is at fault (one line), 130 interrupted.
 """
@@ -14,25 +14,31 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.console import Console
 
+from r1_mini.config import packaged
 from r1_mini.errors import UserError, disk_error
 from r1_mini.system import distributed as processes
 
 app = typer.Typer(
     name="r1-mini",
     help="From random weights to a reasoner in minutes, with the exam beside it.",
-    epilog="Example: r1-mini run recipes/tiny/r1_zero.yaml",
+    epilog="Example: r1-mini run r1_zero",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-RecipeFile = Annotated[Path, typer.Argument(help="A recipe, YAML.", metavar="RECIPE", show_default=False)]
+RecipeName = Annotated[
+    str, typer.Argument(help="A YAML file, or the name of a packaged recipe.", metavar="RECIPE", show_default=False)
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(help="Settings that differ from the file.", metavar="[key=value]", show_default=False),
 ]
+Voice = Annotated[Literal["direct", "worked"] | None, typer.Option(help="Force the style of the answers.")]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write.", show_default=False)]
 
 _log: Path | None = None  # where the traceback of a failure goes: the run folder's log.txt, once there is one
 _debug = False
@@ -44,20 +50,17 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the trace
     _debug = debug
 
 
-@app.command(epilog="Example: r1-mini run recipes/tiny/r1_zero.yaml seed=1 grpo.trainer.max_steps=50 --out runs/short")
-def run(
-    recipe: RecipeFile,
-    overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The run folder.", show_default="runs/<name>")] = None,
-) -> None:
-    """Run a recipe: its stages, then the exam. What is done is skipped, what was cut off resumes."""
-    from rich.console import Console
+@app.command(epilog="Example: r1-mini run r1_zero seed=1 grpo.trainer.max_steps=50 --out runs/short")
+def run(recipe: RecipeName, overrides: Overrides = None, out: Out = None) -> None:
+    """Run a recipe: its stages, then the exam. Finished stages are skipped, an interrupted one goes on.
 
-    from r1_mini.pipeline.recipe import load
-
+    The run's folder is runs/<name of the recipe>.
+    """
     console = Console(quiet=not processes.is_main())
     with console.status("checking the recipe"):  # importing TRL takes seconds
-        settings = load(recipe, overrides or ())
+        from r1_mini.pipeline.recipe import load
+
+        settings = load(packaged.find(recipe, "tiny", "gpu"), overrides or ())
     folder = out or Path("runs") / settings.name
     global _log
     _log = folder / "log.txt"
@@ -68,9 +71,9 @@ def run(
     pipeline.run(settings, folder, console, examine=Exam(settings))
 
 
-@app.command(epilog="Example: r1-mini plan recipes/tiny/r1_zero.yaml grpo.trainer.max_completion_length=512")
+@app.command(epilog="Example: r1-mini plan r1_zero grpo.trainer.max_completion_length=512")
 def plan(
-    recipe: RecipeFile,
+    recipe: RecipeName,
     overrides: Overrides = None,
     processes: Annotated[int, typer.Option(min=1, max=65_536, help="Processes of accelerate launch.")] = 1,
     sharding: Annotated[
@@ -80,159 +83,109 @@ def plan(
         float | None, typer.Option(min=0.1, help="Plan for GPUs of so many GiB.", show_default="this machine")
     ] = None,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the plan to this file too.", show_default=False)
+        Path | None, typer.Option("--json", dir_okay=False, help="Write the plan to this file too.", show_default=False)
     ] = None,
 ) -> None:
     """Say what a recipe would do before it does: memory, tokens, disk, prompts. Exit code 1 if it does not fit."""
-    from rich.console import Console
-
-    from r1_mini.pipeline.recipe import load
-
-    if json_file is not None and not json_file.parent.is_dir():
-        raise UserError(f"no folder {json_file.parent}", where="--json", fix="make it, or name another")
-    if json_file is not None and json_file.is_dir():
-        raise UserError(f"{json_file} is a folder", where="--json", fix="name a file in it")
     console = Console()
     with console.status("planning"):  # importing TRL takes seconds
-        settings = load(recipe, overrides or ())
-
         from eval.exam.exam import Exam
         from r1_mini.pipeline import run as pipeline
-        from r1_mini.system import environment as machine
-        from r1_mini.train import (
-            rejection,  # noqa: F401  (all that a run imports)
-        )
-
-        framework = machine.resident()
-
+        from r1_mini.pipeline.recipe import load
         from r1_mini.plan import plan as planning
         from r1_mini.plan.memory import Share
         from r1_mini.plan.table import show
+        from r1_mini.system import environment
+        from r1_mini.system.files import write_json_atomic
         from r1_mini.system.logs import silent
 
+        framework = environment.resident()
         with silent():
+            settings = load(packaged.find(recipe, "tiny", "gpu"), overrides or ())
             exam = Exam(settings)
             pipeline.require_possible(settings)
+            device = environment.device() if gpu is None else environment.gpu_of(gpu)
             share = Share(processes, sharding)
-            device = machine.device() if gpu is None else machine.gpu_of(gpu)
-            made = planning.plan(settings, exam.planned(), exam.planned_on_dev(), device, share, framework)
-    show(made, console)
+            plan = planning.plan(settings, exam.planned(), exam.planned_on_dev(), device, share, framework)
+    show(plan, console)
     if json_file is not None:
-        from r1_mini.system.files import write_json_atomic
-
-        write_json_atomic(json_file, planning.as_json(made))
-    if not made.fits:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        write_json_atomic(json_file, planning.as_json(plan))
+    if not plan.fits:
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: r1-mini recipes r1_zero > mine.yaml")
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this recipe.", metavar="[NAME]", show_default=False)] = None,
+) -> None:
+    """List the packaged recipes, or print one, to be copied and changed."""
+    if name is not None:
+        sys.stdout.write(packaged.find(name).read_text(encoding="utf-8"))
+        return
+    for key, file in packaged.recipes().items():
+        typer.echo(f"{key:<28} {packaged.about(file)}")
 
 
 @app.command(epilog='Example: r1-mini sample runs/tiny-r1-zero/02-grpo "12+7-3"')
 def sample(
     checkpoint: Annotated[
-        Path, typer.Argument(help="A folder that a stage has written.", metavar="CHECKPOINT", show_default=False)
+        Path, typer.Argument(help="A model's folder, or its id on the Hub.", metavar="CHECKPOINT", show_default=False)
     ],
     question: Annotated[
-        str | None,
-        typer.Argument(
-            help="What to ask; without it, asks for one again and again.", metavar="[QUESTION]", show_default=False
-        ),
+        str | None, typer.Argument(help="Without it, asks for questions.", metavar="[QUESTION]", show_default=False)
     ] = None,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest completion, tokens.")] = 160,
-    voice: Annotated[
-        str | None, typer.Option(help="Force this voice: direct or worked.", show_default="the model's choice")
-    ] = None,
-    prompt: Annotated[str, typer.Option(help="auto, chat (the model's template) or base (R1's).")] = "auto",
+    voice: Voice = None,
+    prompt: Annotated[
+        Literal["auto", "chat", "base"], typer.Option(help="The model's chat template, or R1-Zero's for base models.")
+    ] = "auto",
 ) -> None:
-    """Ask a checkpoint; prints its chain, each step marked right or wrong, and the verdict."""
+    """Ask a checkpoint: prints its answer with each step marked right or wrong."""
     from r1_mini.pipeline.store import find_checkpoint
-
-    _known_voice(voice)
-    _known_prompt(prompt)
-    folder = find_checkpoint(checkpoint)
-
     from r1_mini.rollout.ask import ask
 
+    folder = find_checkpoint(checkpoint)
     ask(folder, question, temperature=temperature, seed=seed, max_tokens=max_tokens, voice=voice, prompt=prompt)
 
 
 @app.command(
     name="eval",
-    epilog="Example: r1-mini eval runs/tiny-r1-zero/01-base runs/tiny-r1-zero/02-grpo --suite arithmetic --family sum",
+    epilog="Example: r1-mini eval runs/tiny-r1-zero/01-base runs/tiny-r1-zero/02-grpo limit=200 samples=64",
 )
 def evaluate(
-    checkpoints: Annotated[
-        list[Path], typer.Argument(help="Folders of causal language models.", metavar="CHECKPOINT…", show_default=False)
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders of models, or ids on the Hub; then settings that differ from the suite.",
+            metavar="CHECKPOINT [key=value]",
+            show_default=False,
+        ),
     ],
     suite: Annotated[str, typer.Option(help="A suite of eval/exam/suites, or the path of one.")] = "arithmetic",
-    family: Annotated[
-        list[str] | None, typer.Option(help="Ask this family only; may be repeated.", show_default="all of the suite")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=2, help="Ask so many problems.", show_default="all")] = None,
-    split: Annotated[str | None, typer.Option(help="dev or test.", show_default="the suite's")] = None,
-    samples: Annotated[
-        int | None, typer.Option(min=1, help="Completions per problem.", show_default="the suite's")
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(min=0.0, help="0 is greedy.", show_default="the suite's")] = None,
-    top_p: Annotated[float | None, typer.Option(min=1e-6, max=1.0, show_default="the suite's")] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Longest completion, tokens.", show_default="the suite's")
-    ] = None,
-    rows: Annotated[
-        int | None, typer.Option(min=1, help="Most completions in work at once.", show_default="the suite's: 1024")
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32 or bfloat16, of all checkpoints.", show_default="the suite's: float32")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, show_default="the suite's")] = None,
-    voice: Annotated[
-        str | None, typer.Option(help="Force this voice: direct or worked.", show_default="the model's choice")
-    ] = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option(help="auto, chat (the model's template) or base (R1's).", show_default="the suite's: auto"),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Where the samples go.", show_default="runs/eval/<suite>")
-    ] = None,
+    voice: Voice = None,
+    out: Out = None,
     export_lm_eval: Annotated[
         Path | None,
         typer.Option(help="Examine nothing; write the suite as tasks of lm-evaluation-harness.", show_default=False),
     ] = None,
 ) -> None:
-    """Examine checkpoints on a suite and compare them to the first. What was cut off goes on where it was."""
-    from rich.console import Console
+    """Examine checkpoints on a suite and compare them to the first. An interrupted exam goes on.
 
+    The samples go to runs/eval/<suite>. Settings are those of a recipe's `evaluate`, and `prompt`.
+    """
+    from eval.exam import exam
     from r1_mini.system.logs import silent
 
-    _known_voice(voice)
-    _known_prompt(prompt)
-    if dtype not in (None, "float32", "bfloat16"):
-        raise UserError(f"models are not examined in '{dtype}'", where="--dtype", fix="choose float32 or bfloat16")
-    if split not in (None, "dev", "test"):
-        raise UserError(f"no split is called '{split}'", where="--split", fix="choose dev or test")
-
-    from eval.exam.exam import evaluate as examine_all
-    from eval.exam.exam import export
-
-    settings = {
-        "families": family or None,
-        "limit": limit,
-        "split": split,
-        "samples": samples,
-        "temperature": temperature,
-        "top_p": top_p,
-        "max_tokens": max_tokens,
-        "rows": rows,
-        "dtype": dtype,
-        "seed": seed,
-        "prompt": prompt,
-    }
+    checkpoints = [Path(each) for each in arguments if "=" not in each or Path(each).exists()]
+    overrides = [each for each in arguments if Path(each) not in checkpoints]
     with silent():
         if export_lm_eval is not None:
-            export(checkpoints, suite, export_lm_eval, Console(), **settings)
+            exam.export(checkpoints, suite, export_lm_eval, Console(), overrides)
         else:
-            examine_all(checkpoints, suite, out, voice, Console(), **settings)
+            exam.evaluate(checkpoints, suite, out, voice, Console(), overrides)
 
 
 @app.command(epilog="Example: r1-mini compare runs/seed-0 runs/seed-1 runs/seed-2")
@@ -244,34 +197,34 @@ def compare(
     suite: Annotated[
         str | None, typer.Option(help="Which of the runs' exams.", show_default="that of their recipe")
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Where the report goes.", show_default="runs/compare, or the single run"),
-    ] = None,
+    out: Out = None,
 ) -> None:
-    """Compare runs or exams from their saved samples: table, summary.json, comparison.csv, report.html."""
-    from rich.console import Console
+    """Compare runs or exams from their saved samples: table, summary.json, comparison.csv, report.html.
 
-    from eval.report.publish import compare as compare_all
+    The report goes to runs/compare; that of a single run, into its folder.
+    """
+    from eval.report import publish
 
-    compare_all(paths, suite, out, Console())
+    publish.compare(paths, suite, out, Console())
 
 
-@app.command(epilog="Example: r1-mini sweep recipes/sweeps/controls.yaml --workers 2")
+@app.command(epilog="Example: r1-mini sweep controls --workers 2")
 def sweep(
-    file: Annotated[Path, typer.Argument(help="A sweep, YAML.", metavar="SWEEP", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(help="A YAML file, or the name of a packaged sweep.", metavar="SWEEP", show_default=False),
+    ],
     workers: Annotated[int, typer.Option(min=1, max=1024, help="Trials at once on this machine.")] = 1,
     storage: Annotated[
         str | None,
         typer.Option(help="Optuna's storage URL, where machines meet.", show_default="SQLite in the folder"),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The sweep's folder.", show_default="runs/<name>")
-    ] = None,
+    out: Out = None,
 ) -> None:
-    """Train every setting of a sweep with every seed. The same command elsewhere joins it, or goes on with it."""
-    from rich.console import Console
+    """Train every setting of a sweep with every seed. The same command elsewhere joins it, or goes on with it.
 
+    The sweep's folder is runs/<its name>.
+    """
     try:
         import optuna  # noqa: F401
     except ImportError:
@@ -279,6 +232,7 @@ def sweep(
     from eval.sweep.run import sweep as run_sweep
     from r1_mini.system.logs import silent
 
+    file = packaged.find(name, "sweeps")
     with silent():
         if not run_sweep(file, out, storage, workers, Console()):
             raise typer.Exit(1)
@@ -288,14 +242,12 @@ def sweep(
 def push(
     run: Annotated[Path, typer.Argument(help="A finished run.", metavar="RUN", show_default=False)],
     repo: Annotated[str, typer.Argument(help="A model repository of the Hub.", metavar="REPO", show_default=False)],
-    private: Annotated[bool, typer.Option("--private", help="If it has to be made, for your eyes only.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Create the repository as private.")] = False,
 ) -> None:
-    """Put a run's last checkpoint on the Hub, with a model card written from the run's own numbers."""
-    from rich.console import Console
+    """Put a run's last checkpoint on the Hub, with a model card written from the run's numbers."""
+    from eval.export import card
 
-    from eval.export.card import push as put
-
-    put(run, repo, private, Console())
+    card.push(run, repo, private, Console())
 
 
 @app.command(epilog="Example: r1-mini bench --size 0.3M --checkpoint runs/tiny-r1-zero/02-grpo")
@@ -313,9 +265,7 @@ def bench(
         typer.Option(help="A trained model on the default recipe's problems; may be repeated.", show_default=False),
     ] = None,
     pairs: Annotated[int, typer.Option(min=1, help="Steps of each side, in turn.")] = 5,
-    without_signal: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Share of the groups with a constant reward.")
-    ] = 0.3,
+    without_signal: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of zero-variance groups.")] = 0.3,
     scaling: Annotated[
         bool, typer.Option("--scaling", help="Also time our step with other batches, lengths and sizes.")
     ] = False,
@@ -323,9 +273,7 @@ def bench(
     prompts: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
     samples: Annotated[int | None, typer.Option(min=2, hidden=True)] = None,
 ) -> None:
-    """Time a GRPO step and rollouts in turn with stock TRL's and model.generate."""
-    from rich.console import Console
-
+    """Time a GRPO step and rollouts, in turn with stock TRL's and model.generate's."""
     console = Console()
     with console.status("loading"):  # importing TRL takes seconds
         from eval.bench.run import bench as time_all
@@ -337,23 +285,13 @@ def bench(
         )
 
 
-def _known_prompt(prompt: str | None) -> None:
-    if prompt not in (None, "auto", "chat", "base"):
-        raise UserError(f"no prompt is called '{prompt}'", where="--prompt", fix="choose auto, chat or base")
-
-
-def _known_voice(voice: str | None) -> None:
-    if voice not in (None, "direct", "worked"):
-        raise UserError(f"no voice is called '{voice}'", where="--voice", fix="choose direct or worked")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; its exit code. Whatever went wrong has been said in one line on stderr."""
+    """Run the command line and return its exit code. What went wrong is said in one line on stderr."""
     global _log, _debug
     _log, _debug = None, False
-    # OpenMP's threads spin while they wait for each other. Where another program has one of the two cores, that made a
-    # step of the tiny model 90 times slower (2.7 s against 0.03 s). A short spin, then sleep: 0.14 s there, and about
-    # 3 % lost on an idle machine, where sleeping at once would lose half. Read once, when torch is imported.
+    # OpenMP's threads spin while they wait for each other. If another program has one of two cores, that makes a step
+    # of the tiny model 90 times slower (2.7 s, not 0.03 s). With a short spin, then sleep: 0.14 s there, and about 3 %
+    # lost on an idle machine, where sleeping at once would lose half. Torch reads this once, when it is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         code = app(args=arguments, prog_name="r1-mini", standalone_mode=False)

@@ -46,7 +46,9 @@ def failing(error: BaseException) -> Work:
     return work
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["plan"], ["sample"]])
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["plan"], ["recipes"], ["sample"], ["eval"], ["compare"], ["sweep"], ["push"], ["bench"]]
+)
 def test_every_help_has_an_example(command: list[str]) -> None:
     shown = CliRunner().invoke(cli.app, [*command, "--help"])
     assert shown.exit_code == 0
@@ -94,14 +96,17 @@ def test_sample_hands_its_options_to_ask(tmp_path: Path, monkeypatch: pytest.Mon
         (["run", "x.yaml", "--ouf", "y"], "error: No such option: --ouf"),
         (
             ["run", "no.yaml"],
-            "error: no.yaml: no such file; give the path of a recipe, such as recipes/tiny/r1_zero.yaml\n",
+            "error: no.yaml: no such file, and no packaged recipe of that name; see the documentation (`r1-mini recipes` lists all)\n",
         ),
         (
             ["sample", "no"],
             "error: no: no such folder; give the folder of a checkpoint, such as runs/tiny-r1-zero/02-grpo\n",
         ),
         (["sample", ".", "1+1"], "error: .: not a checkpoint; give a folder with config.json and model.safetensors\n"),
-        (["sample", ".", "--voice", "loud"], "error: --voice: no voice is called 'loud'; choose direct or worked\n"),
+        (
+            ["sample", ".", "--voice", "loud"],
+            "error: Invalid value for '--voice': 'loud' is not one of 'direct', 'worked'; see r1-mini --help\n",
+        ),
         (["sample", ".", "--seed", "-1"], "error: Invalid value for '--seed'"),
     ],
 )
@@ -122,7 +127,7 @@ def test_a_wrong_recipe_is_refused_before_a_run_folder_is_made(
     pipeline(failing(AssertionError("not to be called")))
     assert cli.main(["run", str(recipe_file()), "grpo.trainer.num_generations=1"]) == 2
     assert capsys.readouterr().err == (
-        "error: override 'grpo.trainer.num_generations=1': stages.1.trainer.num_generations: must be 2 or more, got 1; change it\n"
+        "error: override 'grpo.trainer.num_generations=1': stages.1.trainer: GRPO requires at least 2 generations per prompt to calculate the advantages. You provided 1, which is less than the minimum required; see trl.GRPOConfig\n"
     )
     assert not Path("runs").exists()
 
@@ -198,4 +203,4 @@ def test_python_dash_m_is_the_same_command(tmp_path: Path) -> None:
         command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("error: no.yaml: no such file;")
+    assert done.stderr.startswith("error: no.yaml: no such file, and no packaged")

@@ -21,7 +21,7 @@ from tests.conftest import run
 
 pytestmark = pytest.mark.slow
 
-QUICK = ("--suite", "smoke", "--limit", "20", "--samples", "4")
+QUICK = ("--suite", "smoke", "limit=20", "samples=4")
 CPU2 = Path(__file__).parents[1] / "recipes" / "accelerate" / "cpu2.yaml"
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -76,7 +76,7 @@ def test_the_same_exam_again_is_the_same_files_and_draws_nothing(examined, smoke
 
 
 def test_an_exam_killed_half_way_goes_on_and_ends_in_the_same_bytes(smoke, tmp_path):
-    asked = ("eval", smoke[0] / "02-grpo", "--suite", "smoke", "--samples", "400", "--out")
+    asked = ("eval", smoke[0] / "02-grpo", "--suite", "smoke", "samples=400", "--out")
     assert start(*asked, tmp_path / "whole").returncode == 0
     process = subprocess.Popen(command(*asked, tmp_path / "cut"), stdout=subprocess.DEVNULL, env=ONE_THREAD)
     samples = tmp_path / "cut" / "run.02-grpo" / "samples.jsonl"
@@ -92,7 +92,7 @@ def test_an_exam_killed_half_way_goes_on_and_ends_in_the_same_bytes(smoke, tmp_p
 
 
 def test_two_processes_write_what_one_writes(smoke, tmp_path):
-    asked = ("eval", smoke[0] / "02-grpo", "--suite", "smoke", "--samples", "100")
+    asked = ("eval", smoke[0] / "02-grpo", "--suite", "smoke", "samples=100")
     assert start(*asked, "--out", tmp_path / "one").returncode == 0
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CPU2), "-m", "r1_mini"]
     done = subprocess.run(
@@ -113,7 +113,7 @@ def test_compare_recomputes_a_run_to_the_last_digit(smoke, tmp_path):
 
 def test_compare_refuses_exams_that_differ_and_names_the_key(examined, smoke, tmp_path):
     out, _ = examined
-    asked = ("eval", smoke[0] / "02-grpo", *QUICK, "--temperature", "0.5", "--out", tmp_path / "cold")
+    asked = ("eval", smoke[0] / "02-grpo", *QUICK, "temperature=0.5", "--out", tmp_path / "cold")
     assert call(*asked).returncode == 0
     refused = call("compare", out, tmp_path / "cold", "--out", tmp_path / "both")
     assert refused.returncode == 2 and "they differ in `temperature`: 1.0 and 0.5" in refused.stderr
@@ -181,10 +181,14 @@ def test_a_checkpoint_that_cannot_be_examined_is_one_line(smoke, tmp_path, damag
     "arguments,line",
     [
         (("--suite", "arithmetik"), "--suite: no suite is called 'arithmetik'; did you mean 'arithmetic'?"),
-        (("--suite", "smoke", "--family", "product"), "the suite has no family 'product'"),
-        (("--suite", "smoke", "--temperature", "0"), "4 samples at temperature 0 are all alike; set samples to 1"),
-        (("--suite", "smoke", "--split", "train"), "--split: no split is called 'train'"),
-        (("--suite", "smoke", "--voice", "loud"), "--voice: no voice is called 'loud'"),
+        (("--suite", "smoke", "families=[product]"), "the suite has no family 'product'"),
+        (("--suite", "smoke", "temperature=0"), "4 samples at temperature 0 are all alike; set samples to 1"),
+        (
+            ("--suite", "smoke", "split=train"),
+            "override 'split=train': split: should be 'dev' or 'test', got \"train\"",
+        ),
+        (("--suite", "smoke", "sampels=3"), "no key is called 'sampels'; did you mean 'samples'?"),
+        (("--suite", "smoke", "--voice", "loud"), "Invalid value for '--voice': 'loud' is not one of"),
     ],
 )
 def test_a_wrong_option_is_one_line(smoke, tmp_path, arguments, line):
@@ -210,7 +214,7 @@ def test_an_edited_samples_file_is_refused_and_kept(examined, smoke, tmp_path):
 
 
 def test_export_writes_tasks_for_the_other_harness(smoke, tmp_path):
-    done = call("eval", smoke[0] / "02-grpo", *QUICK[:4], "--export-lm-eval", tmp_path / "tasks")
+    done = call("eval", smoke[0] / "02-grpo", *QUICK[:3], "--export-lm-eval", tmp_path / "tasks")
     assert done.returncode == 0, done.stderr
     assert "lm_eval --model hf" in done.stdout
     assert sum(1 for _ in (tmp_path / "tasks" / "r1_mini_smoke_sum.jsonl").open()) == 20

@@ -234,10 +234,10 @@ def test_an_exam_says_if_checkpoints_are_asked_by_different_prompts(folder, tmp_
     other = tmp_path / "base"
     model, tokenizer = load_checkpoint(folder, prompt="base")
     save_checkpoint(model, tokenizer, other)
-    exam = ["--suite", "smoke", "--limit", "4", "--samples", "1", "--max-tokens", "4"]
+    exam = ["--suite", "smoke", "limit=4", "samples=1", "max_tokens=4"]
     assert cli.main(["eval", str(folder), str(other), *exam, "--out", str(tmp_path / "a")]) == 0
     assert "note: base is asked by another prompt than qwen" in capsys.readouterr().out
-    assert cli.main(["eval", str(folder), str(other), *exam, "--prompt", "base", "--out", str(tmp_path / "b")]) == 0
+    assert cli.main(["eval", str(folder), str(other), *exam, "prompt=base", "--out", str(tmp_path / "b")]) == 0
     assert "another prompt" not in capsys.readouterr().out
 
 

@@ -569,14 +569,11 @@ def test_what_does_not_fit_is_exit_code_1(recipe_file, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["plan", "no.yaml"], "error: no.yaml: no such file; give the path of a recipe"),
+        (["plan", "no.yaml"], "error: no.yaml: no such file, and no packaged recipe"),
         (["plan"], "error: Missing argument 'RECIPE'"),
         (["plan", "no.yaml", "--processes", "0"], "error: Invalid value for '--processes'"),
         (["plan", "no.yaml", "--sharding", "zero9"], "error: Invalid value for '--sharding'"),
-        (
-            ["plan", "no.yaml", "--json", "nowhere/plan.json"],
-            "error: --json: no folder nowhere; make it, or name another",
-        ),
+        (["plan", "no.yaml", "--json", "."], "error: Invalid value for '--json': File '.' is a directory"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(arguments, line, capsys, tmp_path, monkeypatch):

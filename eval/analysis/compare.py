@@ -176,7 +176,7 @@ def differences(scores: Mapping[str, Floats], pairs: Sequence[Pair], is_share: b
     for before, after in pairs:
         old_SP, new_SP = scores[before], scores[after]
         if old_SP.shape[1] < 2:
-            raise UserError("one problem is no exam", where=after, fix="ask more, see --limit")
+            raise UserError("one problem is no exam", where=after, fix="ask more, see limit=N")
         if len(old_SP) == 1:
             difference = stats.paired_difference(old_SP[0], new_SP[0])
             p_value = stats.permutation_p(old_SP[0], new_SP[0])

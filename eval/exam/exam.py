@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -20,10 +21,12 @@ from eval.exam.suite import Asked, Suite, load_suite
 from eval.export import lm_eval as lm_eval_export
 from eval.report.publish import publish
 from r1_mini.completion import prompt, write
+from r1_mini.config.base import explain
+from r1_mini.config.yaml_file import apply_overrides
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_shape
-from r1_mini.pipeline.recipe import Recipe, load
+from r1_mini.pipeline.recipe import Evaluate, Recipe, load
 from r1_mini.pipeline.start import start_of
 from r1_mini.pipeline.store import RunFolder, find_checkpoint
 from r1_mini.plan import exam as planning
@@ -139,9 +142,15 @@ class Exam:
 
 
 def evaluate(
-    checkpoints: Sequence[Path], suite_name: str, out: Path | None, voice: str | None, console: Console, **changes: Any
+    checkpoints: Sequence[Path],
+    suite_name: str,
+    out: Path | None,
+    voice: str | None,
+    console: Console,
+    overrides: Sequence[str] = (),
 ) -> None:
     """Examine any checkpoints on a suite, and compare the others to the first."""
+    changes = _changes(checkpoints, overrides)
     candidates = [Candidate(_name(path, voice), find_checkpoint(path), voice) for path in checkpoints]
     names = [candidate.name for candidate in candidates]
     if len(set(names)) < len(names):  # checkpoint-500 of two runs
@@ -163,6 +172,20 @@ def evaluate(
         publish(checked(columns), suite.name, folder, console)
 
 
+def _changes(checkpoints: Sequence[Path], overrides: Sequence[str]) -> dict[str, Any]:
+    """What `key=value` changes of a suite: keys of a recipe's `evaluate`, and `prompt`."""
+    if not checkpoints:
+        raise UserError("no checkpoint is named", where="eval", fix="give a folder, or the id of a model on the Hub")
+    values: dict[str, Any] = {}
+    keys = Evaluate.model_fields.keys() - {"suite", "columns", "pairs"}
+    overridden = apply_overrides(values, overrides, [*keys, "prompt"])
+    prompt = values.pop("prompt", None)
+    try:
+        return {**Evaluate.model_validate(values).model_dump(exclude_unset=True), "prompt": prompt}
+    except ValidationError as error:
+        raise explain(error, "eval", overridden) from None
+
+
 def _say_if_asked_differently(exams: Sequence[Path], console: Console) -> None:
     """One line if not all were given the same prompt for the first problem: a difference may be the prompt's."""
     prompts = []
@@ -171,12 +194,15 @@ def _say_if_asked_differently(exams: Sequence[Path], console: Console) -> None:
             prompts.append(json.loads(next(file))["prompt"])
     other = next((place for place, prompt in enumerate(prompts) if prompt != prompts[0]), None)
     if other is not None:
-        said = f"note: {exams[other].name} is asked by another prompt than {exams[0].name}; --prompt asks all alike"
+        said = f"note: {exams[other].name} is asked by another prompt than {exams[0].name}; prompt=base asks all alike"
         console.print(said, highlight=False, markup=False, soft_wrap=True)
 
 
-def export(checkpoints: Sequence[Path], suite_name: str, folder: Path, console: Console, **changes: Any) -> None:
+def export(
+    checkpoints: Sequence[Path], suite_name: str, folder: Path, console: Console, overrides: Sequence[str] = ()
+) -> None:
     """Write the suite as tasks of lm-evaluation-harness, with the prompts of the checkpoint's tokenizer."""
+    changes = _changes(checkpoints, overrides)
     if len(checkpoints) > 1:
         raise UserError("prompts are those of one tokenizer", where="--export-lm-eval", fix="name one checkpoint")
     checkpoint = find_checkpoint(checkpoints[0])

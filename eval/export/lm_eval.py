@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers import PreTrainedTokenizerBase
 
 from eval.exam.suite import Asked, Suite
 from r1_mini.completion import is_correct, read
+from r1_mini.config.yaml_file import dump
 from r1_mini.errors import UserError
 from r1_mini.model.tokenizer import WORDS
 from r1_mini.rollout.generate import prompts_of
@@ -49,14 +49,14 @@ def export(suite: Suite, asked: Sequence[Asked], tokenizer: PreTrainedTokenizerB
     for name, documents in tasks.items():
         path = folder.resolve() / f"{name}.jsonl"
         path.write_text("".join(json.dumps(each, ensure_ascii=False) + "\n" for each in documents), encoding="utf-8")
-        settings = yaml.safe_dump(_task(name, path, suite, tokenizer), sort_keys=False)
+        settings = dump(_task(name, path, suite, tokenizer))
         (folder / f"{name}.yaml").write_text(f"{settings}process_results: !function utils.process_results\n")
     group = {
         "group": _name(suite.name),
         "task": list(tasks),
         "aggregate_metric_list": [{"metric": "exact_match", "weight_by_size": True}],
     }
-    (folder / f"_{_name(suite.name)}.yaml").write_text(yaml.safe_dump(group, sort_keys=False))
+    (folder / f"_{_name(suite.name)}.yaml").write_text(dump(group))
     ours = tokenizer.get_vocab().keys() >= set(WORDS)
     (folder / "utils.py").write_text(UTILS.format(budget=suite.max_tokens if ours else None))
     return list(tasks)

@@ -92,4 +92,5 @@ def _stage_path(stages: Any, called: str, keys: Sequence[str], where: str) -> tu
         fix = f"write {' or '.join(f'stages.{place}' for place in matches)} instead"
         raise UserError(f"there are {len(matches)} {called} stages", where=where, fix=fix)
     names = {str(name) for place, stage in found for name in (stage.get("name"), stage.get("kind")) if name}
-    raise UserError(f"no key and no stage is called '{called}'", where=where, fix=nearest(called, {*keys, *names}))
+    what = f"no key {'and no stage ' if names else ''}is called '{called}'"
+    raise UserError(what, where=where, fix=nearest(called, {*keys, *names}))

@@ -1,0 +1,40 @@
+"""The recipes that come with this package, by name: `r1_zero`, or with their folder, `tiny/r1_zero`."""
+
+from __future__ import annotations
+
+import re
+from itertools import takewhile
+from pathlib import Path
+
+from r1_mini.errors import UserError, nearest
+
+GROUPS = ("tiny", "gpu", "sweeps", "accelerate")
+"""Folders of recipes/: recipes for a laptop and for GPUs, sweeps, and settings of `accelerate launch`."""
+
+
+def recipes(*groups: str) -> dict[str, Path]:
+    """`folder/name` -> file of every packaged recipe of these folders, of all by default."""
+    package = Path(__file__).parents[1]
+    root = next(folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir())
+    files = [file for group in groups or GROUPS for file in sorted((root / group).glob("*.yaml"))]
+    return {f"{file.parent.name}/{file.name.removesuffix('.yaml')}": file for file in files}
+
+
+def find(name: str, *groups: str, folder: Path = Path()) -> Path:
+    """The file of that path, seen from `folder`, else the packaged recipe of that name; UserError if there is none."""
+    if (folder / name).is_file():
+        return folder / name
+    known = recipes(*groups)
+    short = {key.partition("/")[2]: file for key, file in reversed(known.items())}  # the first folder wins
+    found = known.get(name) or short.get(name)
+    if found is None:
+        fix = f"{nearest(name, [*known, *short])} (`r1-mini recipes` lists all)"
+        raise UserError("no such file, and no packaged recipe of that name", where=name, fix=fix)
+    return found
+
+
+def about(file: Path) -> str:
+    """The first sentence of the comment that a recipe begins with."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    text = " ".join(line[2:] for line in takewhile(lambda line: line.startswith("# "), lines))
+    return re.split(r"(?<=.{20}[.?]) ", text, maxsplit=1)[0]

@@ -1,0 +1,97 @@
+"""What a wheel holds, and the private names of libraries that it needs."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from r1_mini import cli
+from r1_mini.config import packaged
+from r1_mini.errors import UserError
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder with the unpacked wheel, and nothing else of this repository."""
+    source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
+    for name in ("r1_mini", "eval", "recipes"):
+        shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, source)
+    build = [sys.executable, "-m", "pip", "wheel", ".", "--no-deps", "--no-build-isolation", "--quiet"]
+    subprocess.run(build, cwd=source, check=True, capture_output=True, timeout=300)
+    with zipfile.ZipFile(next(source.glob("*.whl"))) as wheel:
+        wheel.extractall(folder)
+    return folder
+
+
+def call(installed: Path, cwd: Path, *arguments: str) -> str:
+    """Standard output of `r1-mini` from the wheel, in a process that sees nothing else of ours."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(installed)!r}); import r1_mini, eval;"
+        f"assert all(each.__file__.startswith({str(installed)!r}) for each in (r1_mini, eval));"
+        "from r1_mini.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-I", "-c", code, *arguments]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_wheel_has_its_recipes_suites_and_pages_and_runs_without_the_repository(
+    installed: Path, tmp_path: Path
+) -> None:
+    data = (".yaml", ".css", ".jinja", ".js")
+    tracked = subprocess.run(["git", "ls-files", "r1_mini", "eval"], cwd=REPOSITORY, capture_output=True, text=True)
+    for name in (line for line in tracked.stdout.splitlines() if line.endswith(data)):
+        assert (installed / name).is_file() or not (REPOSITORY / name).exists(), name
+    assert [line.split()[0] for line in call(installed, tmp_path, "recipes").splitlines()] == list(packaged.recipes())
+    assert call(installed, tmp_path, "recipes", "smoke") == (REPOSITORY / "recipes/tiny/smoke.yaml").read_text()
+    short = ("base.trainer.max_steps=3", "grpo.trainer.max_steps=2", "evaluate.limit=4", "evaluate.samples=1")
+    call(installed, tmp_path, "run", "smoke", *short)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert (tmp_path / "runs" / "tiny-smoke" / "report.html").stat().st_size > 0
+
+
+def test_a_packaged_recipe_is_found_by_name_and_a_file_of_that_path_comes_first(tmp_path: Path) -> None:
+    assert packaged.find("r1_zero") == packaged.find("tiny/r1_zero") == REPOSITORY / "recipes/tiny/r1_zero.yaml"
+    assert packaged.find("curriculum", "sweeps").parent.name == "sweeps"
+    assert packaged.find("curriculum").parent.name == "tiny"
+    (tmp_path / "smoke").touch()
+    assert packaged.find("smoke", folder=tmp_path) == tmp_path / "smoke"
+    with pytest.raises(UserError, match="^r1zero: no such file, and no packaged recipe .* did you mean 'r1_zero'"):
+        packaged.find("r1zero")
+
+
+def test_recipes_lists_each_with_what_it_is_about(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(list((REPOSITORY / "recipes").glob("*/*.yaml")))
+    assert all(len(line.split(maxsplit=1)[1]) > 10 for line in lines)
+
+
+PRIVATE = {
+    "trl.trainer.grpo_trainer": (
+        "def _tokenize_prompts(", "def _calculate_rewards(", "def _generate_and_score_completions(",
+        "def _compute_loss(", "def _get_per_token_logps_and_entropies(", "self._metrics =",
+    ),
+    "trl.trainer.utils": ("_CHUNKED_LOGPROB_CHUNK_SIZE =",),
+    "transformers.configuration_utils": ("def _attn_implementation(",),
+    "transformers.training_args": ("def world_size(", "def device(", "def n_gpu("),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in PRIVATE.items() for name in names])
+def test_a_name_of_a_library_that_we_override_or_use_without_a_promise_is_still_there(module: str, name: str) -> None:
+    """pyproject.toml holds TRL to the minor version that has them."""
+    assert name in inspect.getsource(importlib.import_module(module))
