@@ -105,7 +105,7 @@ def test_sample_hands_its_options_to_ask(tmp_path: Path, monkeypatch: pytest.Mon
         (["sample", ".", "1+1"], "error: .: not a checkpoint; give a folder with config.json and model.safetensors\n"),
         (
             ["sample", ".", "--voice", "loud"],
-            "error: Invalid value for '--voice': 'loud' is not one of 'direct', 'worked'; see r1-mini --help\n",
+            "error: Invalid value for '--voice'",
         ),
         (["sample", ".", "--seed", "-1"], "error: Invalid value for '--seed'"),
     ],

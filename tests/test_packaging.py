@@ -69,7 +69,7 @@ def test_a_packaged_recipe_is_found_by_name_and_a_file_of_that_path_comes_first(
     assert packaged.find("curriculum").parent.name == "tiny"
     (tmp_path / "smoke").touch()
     assert packaged.find("smoke", folder=tmp_path) == tmp_path / "smoke"
-    with pytest.raises(UserError, match="^r1zero: no such file, and no packaged recipe .* did you mean 'r1_zero'"):
+    with pytest.raises(UserError, match=r"^r1zero: no such file, and no packaged recipe .* did you mean 'r1_zero'"):
         packaged.find("r1zero")
 
 

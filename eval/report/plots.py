@@ -191,7 +191,7 @@ def training(curves: Mapping[str, Rows]) -> Iterator[tuple[str, Markup]]:
             for (field, label), color in zip(labels.items(), (GREEN, BLUE, AMBER, GRAY), strict=False):
                 steps, values = _series(rows, field)
                 there = np.isfinite(values)
-                if 2 * there.sum() >= len(values):
+                if 2 * there.sum() >= max(1, len(values)):  # a short stage may have logged nothing
                     drawn.append(Line(label, color, steps, smooth(values, max(1, len(values) // 20)), raw=values))
                 elif there.any():
                     drawn.append(Line(label, color, steps[there], values[there], marker="o"))
