@@ -1,16 +1,16 @@
-// Filters the transcripts and shows them in pages. Model text is only ever set as the text of a node, never parsed as HTML.
+// Filters the transcripts and shows ten more at a time. Model text is only ever set as the text of a node, never parsed as HTML.
 "use strict";
 (() => {
-  const PAGE = 10;
   const MARKS = { right: "✓", wrong: "✗", retracted: "↶" };
   const data = JSON.parse(document.getElementById("transcripts").textContent);
   const browser = document.getElementById("browser");
   const form = document.getElementById("filters");
   const list = document.getElementById("problems");
+  const more = document.getElementById("more");
   const field = form.elements;
   const number = (value) => value.toLocaleString("en-US");
   const distinct = (key) => [...new Set(data.problems.map((problem) => problem[key]))];
-  let page = 0;
+  let places = [];
 
   function make(tag, name, ...children) {
     const element = document.createElement(tag);
@@ -64,23 +64,19 @@
     return before !== after && (field.changed.value === "both" || (field.changed.value === "gained") === after);
   }
 
-  function show() {
-    const all = data.problems.map((_, place) => place);
-    const places = field.show.value === "fixed" ? data.fixed : all.filter((place) => matches(data.problems[place]));
-    const last = Math.max(0, Math.ceil(places.length / PAGE) - 1);
-    page = Math.min(Math.max(page, 0), last);
-    const shown = places.slice(page * PAGE, (page + 1) * PAGE);
-    list.replaceChildren(...shown.map(article));
-    const range = shown.length ? `, ${number(page * PAGE + 1)} to ${number(page * PAGE + shown.length)} shown` : "";
-    document.getElementById("count").textContent = `${number(places.length)} of ${number(all.length)} problems${range}`;
-    for (const button of browser.querySelectorAll(".previous")) button.disabled = page === 0;
-    for (const button of browser.querySelectorAll(".next")) button.disabled = page === last;
+  function extend() {
+    const start = list.childElementCount;
+    list.append(...places.slice(start, start + 10).map(article));
+    more.hidden = list.childElementCount === places.length;
+    const shown = more.hidden ? "" : `, the first ${number(list.childElementCount)} shown`;
+    document.getElementById("count").textContent = `${number(places.length)} of ${number(data.problems.length)} problems${shown}`;
   }
 
-  function turn(pages) {
-    page += pages;
-    show();
-    if (browser.getBoundingClientRect().top < 0) form.scrollIntoView();
+  function show() {
+    const all = data.problems.map((_, place) => place);
+    places = field.show.value === "fixed" ? data.fixed : all.filter((place) => matches(data.problems[place]));
+    list.replaceChildren();
+    extend();
   }
 
   function options(select, labels) {
@@ -88,21 +84,13 @@
     if (select.options.length < 3 && select.name !== "column") select.parentElement.hidden = true; // nothing to choose
   }
 
-  function key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, .scroll")) return;
-    const box = list.getBoundingClientRect();
-    if (box.bottom < 0 || box.top > window.innerHeight) return;
-    if (event.key === "j" || event.key === "ArrowRight") turn(1);
-    if (event.key === "k" || event.key === "ArrowLeft") turn(-1);
-  }
-
   const depths = distinct("depth").sort((a, b) => a - b);
   options(field.family, distinct("family").map((name) => [name, name]));
   options(field.depth, depths.map((depth) => [depth, depth === 0 ? "not known" : depth]));
   options(field.axis, distinct("axis").map((name) => [name, name === null ? "none: the exam proper" : name]));
   options(field.column, data.columns.map((name, column) => [column, name]));
-  field.changed.parentElement.hidden = data.changed === null;
-  if (data.changed !== null) {
+  field.changed.parentElement.hidden = !data.changed.length;
+  if (data.changed.length) {
     const [before, after] = data.changed.map((column) => data.columns[column]);
     field.changed.parentElement.firstChild.textContent = `changed, ${before} → ${after} `;
     field.column.options[data.changed[1]].defaultSelected = true;
@@ -111,14 +99,11 @@
   form.addEventListener("input", (event) => {
     if (event.target !== field.show) field.show.value = "all"; // a filter is for all problems
     else if (field.show.value === "fixed") return form.reset(); // the ten are shown without filters
-    page = 0;
     show();
   });
-  form.addEventListener("reset", () => setTimeout(() => { page = 0; show(); }));
+  form.addEventListener("reset", () => setTimeout(show));
   form.addEventListener("submit", (event) => event.preventDefault());
-  for (const button of browser.querySelectorAll(".previous")) button.addEventListener("click", () => turn(-1));
-  for (const button of browser.querySelectorAll(".next")) button.addEventListener("click", () => turn(1));
-  document.addEventListener("keydown", key);
+  more.addEventListener("click", extend);
   browser.hidden = false;
   show();
 })();

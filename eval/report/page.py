@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from eval.analysis.compare import Comparison
 from eval.exam.samples import Samples
 from eval.report import plots, transcripts, words
 
@@ -27,15 +28,15 @@ LEARNING = {
 
 
 def render_exam(
-    summary: words.Summary,
+    summary: Comparison,
     samples: Mapping[str, Samples],
     curves: Mapping[str, plots.Rows],
     manifest: Mapping[str, Any],
 ) -> str:
     """The page of one exam. `samples` has the columns of the summary, `curves` the metrics of each stage."""
-    columns, first = list(summary["scores"]), next(iter(summary["comparisons"]), None)
-    changed = first and [columns.index(first[side]) for side in ("before", "after")]
-    texts = transcripts.embedded([summary["names"][c] for c in columns], [samples[c] for c in columns], changed)
+    columns = list(summary.scores)
+    changed = [columns.index(key) for each in summary.comparisons[:1] for key in (each.before, each.after)]
+    texts = transcripts.embedded([summary.names[key] for key in columns], [samples[key] for key in columns], changed)
     return _html(
         "exam.html.jinja",
         summary=summary,
@@ -48,7 +49,7 @@ def render_exam(
     )
 
 
-def render_sweep(summary: words.Summary, curves: Mapping[str, Sequence[plots.Rows]]) -> str:
+def render_sweep(summary: words.Sweep, curves: Mapping[str, Sequence[plots.Rows]]) -> str:
     """The page of a sweep. `curves` has for each setting the metrics of every seed."""
     best = summary["settings"][0]
     summary, names = words.shortened(summary)

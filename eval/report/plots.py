@@ -22,15 +22,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
+from eval.analysis.compare import Comparison
 from eval.exam.samples import VOICES
-from eval.report.words import CHAINS, Summary, chains_of, signed
+from eval.report.words import CHAINS, Sweep, chains_of, signed
 
 PALETTE = ("#85857d", "#bf7d12", "#0d9373", "#3d86cc", "#a663c4", "#cf6232", "#8f8420", "#d4558c")
 """Colors of columns and settings, by position; each has a contrast of 3 or more on the light and on the dark page."""
 GRAY, AMBER, GREEN, BLUE = PALETTE[:4]
 RED = "#c9423a"
 OF_CHAIN = {"right": GREEN, "wrong": AMBER, "without": GRAY, "unchecked": BLUE}
-MOST_STEPS = 12  # the last bar of the first wrong steps holds all later ones too
+MOST_STEPS = 12  # first wrong steps after it are not drawn
 STYLE = matplotlib.rc_context(
     dict.fromkeys(("axes.edgecolor", "grid.color", "xtick.color", "ytick.color"), "#80808050")
     | dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), "black")
@@ -78,10 +79,14 @@ def lines(
     drawn: Sequence[Line],
     *,
     share: bool = False,
-    ticks: Sequence[int] = (),
-    log: bool = False,
+    ticks: Mapping[int, str] | None = None,
+    log: int = 0,
+    zoom: bool = False,
 ) -> Markup:
-    """Curves over one x axis: whole numbers, or exactly `ticks`; `log` is to base 2. A `share` is in percent."""
+    """Curves over whole numbers or the x values `ticks`; the x axis is logarithmic to the base `log` if that is not 0.
+
+    The y axis begins at 0, and that of a `share` ends at 100 %; with `zoom` it fits the curves.
+    """
     axes = _axes(x_label, y_share=share)
     for line in drawn:
         if line.band is not None:
@@ -91,62 +96,64 @@ def lines(
         label = _plain(line.label) if line.label else "_"
         axes.plot(line.x, line.y, line.style, color=line.color, lw=1.6, marker=line.marker, ms=3.5, label=label)
     if log:
-        axes.set_xscale("log", base=2)
+        axes.set_xscale("log", base=log)
+    if ticks is not None:
+        axes.set_xticks(list(ticks), map(_plain, ticks.values()))
         axes.set_xticks([], minor=True)
-    if ticks:
-        axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    else:
+    elif not log:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    lowest = min((float(np.min(line.band[0])) for line in drawn if line.band and log), default=0.0)
-    axes.set_ylim(*(np.floor(10 * lowest) / 10 - 0.02, 1.02) if share else (0.0, None))
+    if not zoom:
+        axes.set_ylim(*(-0.02, 1.02) if share else (0.0, None))
     return _svg(axes, title)
 
 
-def at_k(summary: Summary, field: str, title: str) -> Markup:
+def at_k(summary: Comparison, field: str, title: str) -> Markup:
     """pass@k or maj@k against k, with its interval, one line per column."""
-    drawn, ticks = [], []
-    for (column, color), score in zip(colors(summary["scores"]).items(), summary["scores"].values(), strict=True):
-        ticks, mean, low, high = ([point[end] for point in score[field]] for end in ("k", "estimate", "low", "high"))
-        drawn.append(Line(summary["names"][column], color, ticks, mean, (low, high), marker="o"))
-    return lines(title, "k, samples per problem", drawn, share=True, ticks=ticks, log=True)
+    drawn, ticks = [], {}
+    for (column, color), score in zip(colors(summary.scores).items(), summary.scores.values(), strict=True):
+        k, mean, low, high = zip(*((point.k, *point.ends) for point in getattr(score, field)), strict=True)
+        drawn.append(Line(summary.names[column], color, k, mean, (low, high), marker="o"))
+        ticks = {number: str(number) for number in k}
+    return lines(title, "k, samples per problem", drawn, share=True, ticks=ticks, log=2, zoom=True)
 
 
 @STYLE
-def gain_parts(summary: Summary) -> Markup:
+def gain_parts(summary: Comparison) -> Markup:
     """A waterfall from one column's pass@1 to the other's: each part of the gain with its interval."""
-    gain, color = summary["gain"], colors(summary["scores"])
-    before, after = gain["before"], gain["after"]
-    start, end = (summary["scores"][column]["pass_at_1"] for column in (before, after))
-    names = [summary["names"][before], *(part["name"] for part in gain["parts"]), summary["names"][after]]
+    gain, color = summary.gain, colors(summary.scores)
+    assert gain is not None
+    before, after = gain.before, gain.after
+    start, end = (summary.scores[column].pass_at_1 for column in (before, after))
+    names = [summary.names[before], *(part.name for part in gain.parts), summary.names[after]]
     axes = _bar_axes("pass@1", names, width=5.2)
     edge = [start, end]
     for place, column, value in ((0, before, start), (len(names) - 1, after, end)):
         axes.barh(place, value, color=color[column], height=0.62)
         _note(axes, value, place, f"{100 * value:.1f}%")
     reached = start
-    for place, part in enumerate(gain["parts"], start=1):
-        tint = BLUE if part["estimate"] >= 0 else RED
-        low, high = reached + part["low"], reached + part["high"]
-        axes.barh(place, part["estimate"], left=reached, color=tint, alpha=0.45, height=0.62)
+    for place, part in enumerate(gain.parts, start=1):
+        tint = BLUE if part.estimate >= 0 else RED
+        low, high = reached + part.low, reached + part.high
+        axes.barh(place, part.estimate, left=reached, color=tint, alpha=0.45, height=0.62)
         axes.plot([low, high], [place, place], color=tint, linewidth=1.4, marker="|", markersize=7)
         axes.plot([reached, reached], [place - 1, place], color=GRAY, linewidth=0.7, linestyle=":")
-        edge.append(max(reached, reached + part["estimate"], high))
-        _note(axes, edge[-1], place, signed(part["estimate"]))
-        reached += part["estimate"]
+        edge.append(max(reached, reached + part.estimate, high))
+        _note(axes, edge[-1], place, signed(part.estimate))
+        reached += part.estimate
     axes.set_xlim(0, max(edge) * 1.16)
     axes.set_xticks([tick for tick in np.linspace(0, 1, 6) if tick <= max(edge) * 1.05])
     return _svg(axes, "The parts that the difference in pass@1 is the sum of")
 
 
 @STYLE
-def chain_truth(summary: Summary) -> Markup:
+def chain_truth(summary: Comparison) -> Markup:
     """Shares of completions by answer and chain, one stacked bar per column; wrong answers are hatched."""
-    scores = summary["scores"]
-    axes = _bar_axes("share of completions", [summary["names"][column] for column in scores], width=5.2, legend=0.55)
+    scores = summary.scores
+    axes = _bar_axes("share of completions", [summary.names[column] for column in scores], width=5.2, legend=0.55)
     left = np.zeros(len(scores))
     for kind in chains_of(summary):
         answer, color = kind.split("_")[0], OF_CHAIN[kind.split("_")[-1]]
-        width = np.array([score["chains"][kind] for score in scores.values()])
+        width = np.array([score.chains[kind] for score in scores.values()])
         bars = axes.barh(range(len(scores)), width, left=left, height=0.62, color=color, label=CHAINS[kind])
         if answer == "wrong":
             for bar in bars:
@@ -156,28 +163,14 @@ def chain_truth(summary: Summary) -> Markup:
     return _svg(axes, "Share of completions by answer and chain")
 
 
-@STYLE
-def first_wrong_step(summary: Summary) -> Markup | None:
+def first_wrong_step(summary: Comparison) -> Markup | None:
     """Where the first wrong step of a chain is, as shares of the chains that have one; None if no chain has one."""
-    found = {
-        column: {int(step): share for step, share in score["first_wrong_step"].items()}
-        for column, score in summary["scores"].items()
-        if score["first_wrong_step"]
-    }
-    if not found:
-        return None
-    deepest = max(max(shares) for shares in found.values())
-    most, width, color = min(MOST_STEPS, deepest), 0.8 / len(found), colors(summary["scores"])
-    axes = _axes("first wrong step", y_share=True)
-    axes.grid(axis="x", visible=False)
-    for place, (column, shares) in enumerate(found.items()):
-        bars = np.zeros(most)
-        for step, share in shares.items():
-            bars[min(step, most) - 1] += share
-        x = np.arange(1, most + 1) + (place - (len(found) - 1) / 2) * width
-        axes.bar(x, bars, width * 0.9, color=color[column], label=_plain(summary["names"][column]))
-    axes.set_xticks(range(1, most + 1), [*map(str, range(1, most)), f"{most}{'+' if deepest > most else ''}"])
-    return _svg(axes, "Where the first wrong step is")
+    drawn, steps = [], np.arange(1, MOST_STEPS + 1)
+    for (column, color), score in zip(colors(summary.scores).items(), summary.scores.values(), strict=True):
+        shares = [score.first_wrong_step.get(str(step), 0.0) for step in steps]
+        if score.first_wrong_step:
+            drawn.append(Line(summary.names[column], color, steps, shares, marker="o"))
+    return lines("Where the first wrong step is", "first wrong step", drawn, share=True) if drawn else None
 
 
 def training(curves: Mapping[str, Rows]) -> Iterator[tuple[str, Markup]]:
@@ -214,10 +207,11 @@ def smooth(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
 
 
 @STYLE
-def sweep_points(summary: Summary) -> Markup:
+def sweep_points(summary: Sweep) -> Markup:
     """A row for each setting of a sweep: the score of every seed, and the mean with its interval."""
     settings = summary["settings"]
-    axes = _bar_axes(_objective(summary), [setting["name"] for setting in settings], width=5.6, legend=0.3)
+    objective = summary["objective"].replace("_at_", "@")
+    axes = _bar_axes(objective, [setting["name"] for setting in settings], width=5.6, legend=0.3)
     for place, setting in enumerate(settings):
         score, color = setting["score"], GREEN if setting["name"] == summary["default"] else BLUE
         seeds = [each["score"] for each in setting["seeds"]]
@@ -232,7 +226,7 @@ def sweep_points(summary: Summary) -> Markup:
     return _svg(axes, "Score of each setting, seed by seed")
 
 
-def sweep_depths(summary: Summary) -> Markup:
+def sweep_depths(summary: Sweep) -> Markup:
     """pass@1 of each setting against the number of operations, dashed for what it started from.
 
     Settings that started from one base share one gray line.
@@ -240,33 +234,29 @@ def sweep_depths(summary: Summary) -> Markup:
     settings = summary["settings"][: len(PALETTE) - 1]
     starts = [_by_depth(setting["cells_before"]) for setting in settings]
     drawn: list[Line] = []
-    ticks: list[int] = []
-    for color, setting, start in zip(PALETTE[1:], settings, starts, strict=False):
-        ticks, shares = _by_depth(setting["cells"])
-        drawn.append(Line(setting["name"], color, ticks, shares, marker="o"))
-        if all(start != (line.x, line.y) for line in drawn):
-            drawn.append(Line("", GRAY if starts.count(start) > 1 else color, *start, style="--"))
+    for place, (color, setting) in enumerate(zip(PALETTE[1:], settings, strict=False)):
+        depths, shares = _by_depth(setting["cells"])
+        drawn.append(Line(setting["name"], color, depths, shares, marker="o"))
+        if starts[place] not in starts[:place]:
+            shared = starts.count(starts[place]) > 1
+            drawn.append(Line("", GRAY if shared else color, *starts[place], style="--"))
+    ticks = {depth: str(depth or "?") for depth in depths}
     return lines("Accuracy by number of operations", "operations", drawn, share=True, ticks=ticks)
 
 
-@STYLE
-def sweep_slice(summary: Summary, key: str) -> Markup:
+def sweep_slice(summary: Sweep, key: str) -> Markup:
     """The score of every training against its value of one key of the space, whatever the other keys are."""
     settings = [each for each in summary["settings"] if key in each["changes"]]
-    choices = list(dict.fromkeys(str(each["changes"][key]) for each in settings))
-    axes = _axes(key.rsplit(".", 1)[-1], y_share=summary["is_share"])
+    kind, names = summary["space"][key], list(dict.fromkeys(str(each["changes"][key]) for each in settings))
+    drawn = []
     for setting in settings:
-        value = setting["changes"][key]
-        x = choices.index(str(value)) if summary["space"][key]["choices"] else value
+        value, scores = setting["changes"][key], [each["score"] for each in setting["seeds"]]
         color = GREEN if setting["name"] == summary["default"] else BLUE
-        for each in setting["seeds"]:
-            axes.plot(x, each["score"], color=color, marker="o", markersize=4, alpha=0.7)
-    if summary["space"][key]["choices"]:
-        axes.set_xticks(range(len(choices)), map(_plain, choices))
-        axes.set_xlim(-0.5, len(choices) - 0.5)
-    elif summary["space"][key]["log"]:
-        axes.set_xscale("log")
-    return _svg(axes, f"Score by {key}")
+        x = [names.index(str(value)) if kind["choices"] else value] * len(scores)
+        drawn.append(Line("", color, x, scores, style="", marker="o"))
+    ticks = dict(enumerate(names)) if kind["choices"] else None
+    label, log, share = key.rsplit(".", 1)[-1], 10 * kind["log"], summary["is_share"]
+    return lines(f"Score by {key}", label, drawn, share=share, ticks=ticks, log=log, zoom=True)
 
 
 def sweep_learning(curves: Mapping[str, Sequence[Rows]], field: str, title: str) -> Markup | None:
@@ -292,10 +282,6 @@ def _by_depth(cells: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[float
     """(depths, scores) of the first family."""
     same = [cell for cell in cells if cell["family"] == cells[0]["family"]]
     return [cell["depth"] for cell in same], [cell["estimate"] for cell in same]
-
-
-def _objective(summary: Summary) -> str:
-    return str(summary["objective"]).replace("_at_", "@")
 
 
 def _axes(

@@ -23,10 +23,10 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u20
 _HTML = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
 
 
-def embedded(names: Sequence[str], samples: Sequence[Samples], changed: Sequence[int] | None) -> str:
+def embedded(names: Sequence[str], samples: Sequence[Samples], changed: Sequence[int]) -> str:
     """The transcripts as JSON, harmless inside `<script>` whatever the models wrote.
 
-    `names` and `samples` have an entry for each column; `changed` names the two columns that the page compares.
+    `names` and `samples` have an entry for each column; `changed` has the indices of two that are compared.
     """
     questions = samples[0].questions
     for most in MOST_TEXT:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from eval.report import page, plots, transcripts, words
+from tests.eval.report.conftest import compared
 
 ATTACK = "<script>alert(1)</script></pre><img src=x onerror=alert(1)>{{ 7 * 7 }}<!--\ud800 \u202eevil\u2028\x00"
 SEEN = "<script>alert(1)</script></pre><img src=x onerror=alert(1)>{{ 7 * 7 }}<!--\\ud800 \\u202eevil\\u2028\\u0000"
@@ -48,7 +49,7 @@ class Page(HTMLParser):
 @pytest.fixture
 def render(summary, curves, manifest):
     def rendered(samples, **changes):
-        return page.render_exam(summary | changes, samples, curves(), manifest)
+        return page.render_exam(compared(summary | changes), samples, curves(), manifest)
 
     return rendered
 
@@ -155,20 +156,20 @@ def test_any_columns_will_do_and_what_does_not_apply_is_left_out(render, exams, 
     samples = dict.fromkeys(names, exams(12)["rl"])
     bare = {"gain": None, "sharpened": None, "seconds": None, "checkpoints": {}, "seed": None, "recipe": None}
     several = summary | bare | {"names": names, "scores": scores, "comparisons": []}
-    html = page.render_exam(several, samples, {}, {})
+    html = page.render_exam(compared(several), samples, {}, {})
     assert "During training" not in html and "What the difference is made of" not in html
     assert html.count(plots.PALETTE[7]) > 1 and "Solved anew" not in html
     score = several["scores"]["run-0"]
     once = {"axes": {}, "greedy": None, "pass_at_k": score["pass_at_k"][:1], "maj_at_k": score["maj_at_k"][:1]}
     alone = several | {"n_samples": 1, "names": {"a": "A"}, "scores": {"a": score | once}}
-    html = page.render_exam(alone, {"a": exams(1)["rl"]}, {}, {})
+    html = page.render_exam(compared(alone), {"a": exams(1)["rl"]}, {}, {})
     assert "outside of training</th>" not in html and "More samples per problem" not in html
 
 
 def test_first_wrong_steps_are_left_out_where_no_chain_has_one(summary):
     for score in summary["scores"].values():
         score["first_wrong_step"] = {}
-    assert plots.first_wrong_step(summary) is None
+    assert plots.first_wrong_step(compared(summary)) is None
 
 
 def test_every_step_is_embedded_with_its_verdict_and_reason(exams):
@@ -196,12 +197,12 @@ def test_transcripts_of_the_exam_proper_open_the_browser(exams):
 
 def test_accuracy_by_difficulty_has_a_row_for_each_depth_and_axis(summary):
     del summary["scores"]["rl"]["cells"][0]
-    rows = dict(words.by_difficulty(summary))
-    assert [label for label, _, _ in rows["sum"]] == ["2 operations", "3 operations", "4 operations", "5 operations"]
-    _, n_problems, cells = rows["sum"][0]
-    assert n_problems == 300 and cells[2] is None
-    assert [words.with_interval(cell) for cell in cells[:2]] == ["40.0 [38.0, 42.0]", "62.0 [60.0, 64.0]"]
-    assert [label for label, _, _ in rows["outside of training"]] == ["more operands"]
+    rows = words.by_difficulty(compared(summary))
+    assert list(rows["sum"]) == ["2 operations", "3 operations", "4 operations", "5 operations"]
+    *cells, absent = rows["sum"]["2 operations"]
+    assert [words.with_interval(cell) for cell in cells] == ["40.0 [38.0, 42.0]", "62.0 [60.0, 64.0]"]
+    assert (absent, cells[0].n_problems) == (None, 300)
+    assert list(rows["outside of training"]) == ["more operands"]
 
 
 def test_training_curves_are_those_of_the_logged_metrics(curves):

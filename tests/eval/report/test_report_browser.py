@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from eval.report import page as report
+from tests.eval.report.conftest import compared
 
 pytestmark = pytest.mark.slow
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -32,7 +33,7 @@ def opened(chromium, tmp_path, summary, curves, manifest):
     file = tmp_path / "report.html"
 
     def open_page(samples, **settings):
-        file.write_text(report.render_exam(summary, samples, curves(), manifest), encoding="utf-8")
+        file.write_text(report.render_exam(compared(summary), samples, curves(), manifest), encoding="utf-8")
         contexts.append(chromium.new_context(**settings))
         tab = contexts[-1].new_page()
         tab.on("console", lambda message: logged.append(message.text))
@@ -63,8 +64,8 @@ def titles(tab):
 
 def test_it_opens_with_the_ten_that_nobody_picked_and_needs_javascript(opened, exams):
     tab = opened(exams(40))
-    assert count(tab) == "10 of 40 problems, 1 to 10 shown"
-    assert tab.locator("button.next").first.is_disabled()
+    assert count(tab) == "10 of 40 problems"
+    assert not tab.locator("#more").is_visible()
     without = tab.context.browser.new_context(java_script_enabled=False).new_page()
     without.goto(tab.url)
     assert "The transcripts need JavaScript" in without.locator("main").inner_text()
@@ -75,7 +76,7 @@ def test_it_opens_with_the_ten_that_nobody_picked_and_needs_javascript(opened, e
 def test_filters_change_the_list_and_the_count(opened, exams):
     tab = opened(exams(40))
     choose(tab, depth="3")
-    assert count(tab) == "10 of 40 problems, 1 to 10 shown"
+    assert count(tab) == "10 of 40 problems"
     assert tab.locator("select[name=show]").input_value() == "all"
     assert all("3 operations" in title for title in titles(tab))
     choose(tab, depth="any", family="sum")
@@ -91,11 +92,11 @@ def test_filters_change_the_list_and_the_count(opened, exams):
     choose(tab, changed="either way")
     assert count(tab).startswith("32 of 40 problems")
     choose(tab, show="the ten nobody picked")  # which are shown unfiltered
-    assert count(tab) == "10 of 40 problems, 1 to 10 shown"
+    assert count(tab) == "10 of 40 problems"
     assert tab.locator("select[name=changed]").input_value() == ""
     choose(tab, depth="3")
     tab.locator("button[type=reset]").click()
-    assert count(tab) == "10 of 40 problems, 1 to 10 shown"
+    assert count(tab) == "10 of 40 problems"
     tab.get_by_label("question contains").fill("39+1")
     assert [title.split(" ")[0] for title in titles(tab)] == ["39+1+1"]
     tab.get_by_label("question contains").fill("nothing like it")
@@ -110,28 +111,16 @@ def test_problems_outside_of_training_are_found_by_their_axis(opened, exams):
     assert count(tab).startswith("30 of 40 problems")
 
 
-def test_pages_turn_by_button_and_by_key(opened, exams):
-    tab = opened(exams(40))
+def test_a_button_shows_ten_more_until_all_are_shown(opened, exams):
+    tab = opened(exams(36))
     choose(tab, show="all problems")
     first = titles(tab)
-    tab.locator("button.next").first.click()
-    assert count(tab) == "40 of 40 problems, 11 to 20 shown"
-    tab.locator("button.previous").last.click()
-    assert titles(tab) == first
-    tab.locator("body").press("j")
-    assert count(tab) == "40 of 40 problems, 11 to 20 shown"
-    tab.locator("body").press("ArrowRight")
-    tab.locator("body").press("j")
-    tab.locator("body").press("j")
-    assert count(tab) == "40 of 40 problems, 31 to 40 shown"
-    assert tab.locator("button.next").first.is_disabled()
-    tab.locator("body").press("k")
-    tab.locator("body").press("ArrowLeft")
-    assert count(tab) == "40 of 40 problems, 11 to 20 shown"
-    tab.get_by_label("question contains").press("ArrowLeft")  # moves in the field, turns no page
-    assert count(tab) == "40 of 40 problems, 11 to 20 shown"
-    tab.get_by_label("question contains").press("k")
-    assert tab.get_by_label("question contains").input_value() == "k"
+    assert (len(first), count(tab)) == (10, "36 of 36 problems, the first 10 shown")
+    for shown in (20, 30, 36):
+        tab.locator("#more").click()
+        assert len(titles(tab)) == shown
+    assert titles(tab)[:10] == first and count(tab) == "36 of 36 problems"
+    assert not tab.locator("#more").is_visible()
 
 
 def test_every_control_has_a_label_and_can_be_reached_by_key(opened, exams):
@@ -160,7 +149,7 @@ def test_wrong_steps_are_marked_by_more_than_color(opened, exams):
 def test_model_text_stays_text(opened, exams):
     tab = opened(exams(40, f"<think>{ATTACK}</think></script><answer>{ATTACK}\u202e\ud800</answer>"))
     choose(tab, show="all problems")
-    tab.locator("button.next").first.click()
+    tab.locator("#more").click()
     assert tab.locator("img").count() == 0
     assert tab.title() == "tiny-r1-zero: arithmetic"
     assert ATTACK in tab.locator(".problem").first.inner_text()

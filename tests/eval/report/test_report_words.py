@@ -1,6 +1,7 @@
 """What the page and the terminal say: the verdict, the limits, and the table."""
 
 import io
+import json
 import re
 
 import pytest
@@ -9,35 +10,43 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.report import page, words
+from tests.eval.report.conftest import compared
 
 
-def compared(summary, estimate, verdict, at=0):
+def changed(summary, estimate, verdict, at=0):
     ends = {"estimate": estimate, "low": estimate - 0.02, "high": estimate + 0.02, "verdict": verdict}
     summary["comparisons"][at] |= ends
     return summary
+
+
+def said(summary, about=""):
+    """The sentences with this text."""
+    return [sentence for sentence in words.sentences(compared(summary)) if about in sentence]
 
 
 @pytest.fixture
 def text(exams, manifest):
     """The text of a summary's page, tags taken out."""
     samples = exams(4)
-    return lambda summary, notes=manifest: re.sub("<[^>]*>", "", page.render_exam(summary, samples, {}, notes))
+    return lambda summary, notes=manifest: re.sub(
+        "<[^>]*>", "", page.render_exam(compared(summary), samples, {}, notes)
+    )
 
 
 def test_headline_says_which_way_it_went(summary):
-    said = "pass@1 rose from 40.0% (base) to 91.0% (after RL): +51.0 points (95% interval +49.0 to +53.0)."
-    assert words.sentences(summary)[0] == f"Shown: {said}"
-    assert words.headline(compared(summary, -0.1, "not shown")).startswith("Not shown: pass@1 fell from 40.0% (base)")
-    assert words.headline(compared(summary, 0.01, "not shown")).endswith("cannot tell the difference from luck.")
+    ends = "from 40.0% (base) to 91.0% (after RL): +51.0 points (95% interval +49.0 to +53.0)"
+    assert said(summary)[0] == f"Shown: pass@1 rose {ends}."
+    assert said(changed(summary, -0.1, "not shown"))[0].startswith("Not shown: pass@1 fell from 40.0% (base)")
+    assert said(changed(summary, 0.01, "not shown"))[0].endswith("this exam cannot tell the difference from luck.")
     alone = summary | {"comparisons": [], "gain": None, "sharpened": None}
-    assert words.sentences(alone) == ["pass@1: base 40.0%; base, forced 62.0%; after RL 91.0%."]
+    assert said(alone) == ["pass@1: base 40.0%; base, forced 62.0%; after RL 91.0%."]
 
 
 def test_detectable_difference_and_correction_stand_beside_the_verdict(summary):
-    assert "is 1.2 points" in words.sentences(summary)[1]
-    assert words.sentences(summary)[2] == "Verdicts are on p-values corrected for 2 comparisons (Holm)."
+    assert "is 1.2 points" in said(summary)[1]
+    assert said(summary)[2] == "Verdicts are on p-values corrected for 2 comparisons (Holm)."
     del summary["comparisons"][1]
-    assert not any("Holm" in sentence for sentence in words.sentences(summary))
+    assert said(summary, "Holm") == []
 
 
 @pytest.mark.parametrize(
@@ -45,50 +54,56 @@ def test_detectable_difference_and_correction_stand_beside_the_verdict(summary):
 )
 def test_part_of_the_gain_that_the_base_already_had(summary, forced, part):
     summary["scores"]["forced_worked"]["pass_at_1"] = forced
-    (sentence,) = words.forced(summary)
-    assert (
-        f"base alone reaches {100 * forced:.1f}%, {part}; from there to after RL it rises by +29.0 points" in sentence
-    )
+    (sentence,) = said(summary, "base alone reaches")
+    assert f"{100 * forced:.1f}%, {part}; from there to after RL it rose by +29.0 points" in sentence
     assert sentence.endswith("Shown: the gain is more than a choice of voice.")
-    (sentence,) = words.forced(compared(summary, 0.01, "not shown", at=1))
-    assert "it changes by +1.0" in sentence and sentence.endswith("Not shown: the gain may be only a choice of voice.")
-    (sentence,) = words.forced(compared(summary, -0.1, "not shown", at=1))
-    assert "it falls by -10.0 points" in sentence
+    (sentence,) = said(changed(summary, 0.01, "not shown", at=1), "alone reaches")
+    assert "it changed by +1.0" in sentence and sentence.endswith("Not shown: the gain may be only a choice of voice.")
+    (sentence,) = said(changed(summary, -0.1, "not shown", at=1), "alone reaches")
+    assert "it fell by -10.0 points" in sentence
 
 
 def test_the_forced_column_is_compared_only_where_there_is_one(summary, text):
     assert "Pure reasoning gain: part of it is the choice of voice. Forced to write its steps" in text(summary)
     del summary["comparisons"][1]
-    assert list(words.forced(summary)) == []
+    assert said(summary, "alone reaches") == []
     assert "Pure reasoning gain" not in text(summary)
+
+
+def test_columns_of_any_stage_are_compared_like_the_default_ones(summary):
+    old, new = ("base", "forced_worked", "rl"), ("cold", "cold+worked", "rl2")
+    text = json.dumps(summary)
+    for before, after in zip(old, new, strict=True):
+        text = text.replace(f'"{before}"', f'"{after}"')
+    assert len(said(json.loads(text), "alone reaches 62.0%, 43% of the gain")) == 1
 
 
 def test_parts_of_the_gain_have_their_signs(summary):
     parts = "stops in time +2.0, gives a number +0.0, chooses to reason +22.0, reasons without a slip +28.0"
-    assert any(f"in points: {parts}, guesses better -1.0." in sentence for sentence in words.sentences(summary))
+    assert said(summary, f"in points: {parts}, guesses better -1.0.")
     assert words.signed(-0.0001) == "+0.0"
 
 
 def test_sharpened_or_new(summary):
-    (sentence,) = words.sharpened(summary)
+    (sentence,) = said(summary, "sharpened")
     assert sentence.startswith("Not only sharpened, as far as 16 samples tell: base stays below after RL at every k.")
     assert "Forced to write its steps, it reaches 100.0% at pass@16." in sentence
     assert "solves 12 that base solved in none of 16 samples, and 3 the other way round" in sentence
     assert "a rate of up to 17.1%" in sentence
     summary["sharpened"]["crossing"] = 8
-    assert next(words.sharpened(summary)).startswith("Sharpened: with 8 samples per problem, base solves as many")
-    assert list(words.sharpened(compared(summary, 0.01, "not shown"))) == []
+    assert said(summary, "Sharpened: with 8 samples per problem, base solves as many problems as after RL.")
+    assert said(changed(summary, 0.01, "not shown"), "harpened") == []
 
 
 def test_several_training_runs_are_not_called_one(summary, text):
     assert "Other seeds: the figures are of one training run (seed 0)." in text(summary)
     runs = [{"seed": seed, "pass_at_1": 0.90 + seed / 100} for seed in range(3)]
     summary["scores"]["rl"]["seeds"] = runs
-    assert list(words.seeds(summary)) == ["From the worst to the best of 3 training runs: after RL 90.0% to 92.0%."]
+    assert said(summary, "From the worst to the best of 3 training runs: after RL 90.0% to 92.0%.")
     limits = text(summary | {"seed": None})
     assert "one training run" not in limits and "each column is 1 to 3 training runs" in limits
     assert "base, forced: training 0; after RL: training 0, 1, 2; sampling 1" in limits
-    assert words.table(summary)[-1] == [
+    assert words.table(compared(summary))[-1] == [
         ("run 1", ["40.0 (seed 0)", "62.0 (seed 0)", "90.0 (seed 0)"]),
         ("run 2", ["-", "-", "91.0 (seed 1)"]),
         ("run 3", ["-", "-", "92.0 (seed 2)"]),
@@ -113,7 +128,7 @@ def test_how_it_was_measured_can_be_repeated(summary, text):
 
 def test_table_has_a_cell_for_each_column_and_a_dash_for_what_is_missing(summary):
     summary["scores"]["base"] |= {"greedy": None, "tokens_right": None}
-    rows = dict(row for section in words.table(summary) for row in section)
+    rows = dict(row for section in words.table(compared(summary)) for row in section)
     assert rows["pass@1"] == ["40.0 [38.0, 42.0]", "62.0 [60.0, 64.0]", "91.0 [89.0, 93.0]"]
     assert rows["greedy"][0] == rows["tokens, right"][0] == "-"
     assert rows["pass@16"][0] == "100 [98.0, 100]"
@@ -126,7 +141,7 @@ def test_table_of_three_columns_fits_a_terminal_of_80(summary):
     table = Table(box=box.SIMPLE_HEAD)
     for title in (words.UNITS, *summary["names"].values()):
         table.add_column(title)
-    for section in words.table(summary):
+    for section in words.table(compared(summary)):
         for label, cells in section:
             table.add_row(label, *cells)
     console = Console(width=80, file=io.StringIO())
