@@ -1,6 +1,7 @@
-"""The text around a problem: the prompt, and the reading of a completion.
+"""The format of an answer, and the one place where a completion is judged.
 
-Completions are hostile: reading one never raises, takes linear time, and returns a small record.
+A completion is hostile text: reading one never raises, takes linear time, and gives a small record. What a prompt looks
+like is in `model/prompts.py`, which answers are equal in `judges/`, which steps are right in `problems/steps.py`.
 """
 
 from __future__ import annotations
@@ -8,53 +9,45 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Literal
 
 from r1_mini.judges.judges import JUDGES
+from r1_mini.problems.problem import Problem
+from r1_mini.problems.steps import CheckedStep, chain_is_right, check_chain
 
 Finish = Literal["stop", "length"]
+"""Why a completion ended: with a stop token, or truncated at the longest length."""
 Voice = Literal["direct", "worked", "checked", "none"]
+"""Style of an answer: no steps, steps, steps of which one is taken back, or not in the format."""
+Chain = Literal["right", "wrong", "none", "unchecked"]
+"""What is known of the steps; `none`: there are none, `unchecked`: no exact checker reads them."""
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _TAG = re.compile("|".join(TAGS))
-
 
 FORCED: dict[str | None, tuple[tuple[str, ...], tuple[str, ...]]] = {
     None: ((), ()),
     "worked": (TAGS[:1], TAGS[1:2]),
     "direct": (TAGS[:2], ()),
 }
-"""To force a voice: the tokens that begin the completion, and those that may not come next."""
-
-R1_SYSTEM = (
-    "A conversation between User and Assistant. The User asks a question, and the Assistant solves it. The Assistant "
-    "first thinks about the reasoning process in the mind and then provides the User with the answer. The reasoning "
-    "process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, i.e., "
-    "<think> reasoning process here </think> <answer> answer here </answer>."
-)
-"""R1-Zero's instruction (2501.12948, table 1), the system prompt of a chat model."""
-
-
-def prompt(question: str) -> str:
-    """What the model is given: `User: 12+7-3`, a line break, `Assistant:`."""
-    return f"User: {question}\nAssistant:"
+"""To force a voice: the tags that begin the completion, and those that may not come next."""
 
 
 def begun(prompt: str) -> str:
-    """What of a text its prompt has already: nothing, or `<think>`, with which some templates end."""
+    """The part of the format that the prompt contains already: nothing, or `<think>`, with which some templates end."""
     return TAGS[0] if prompt.rstrip().endswith(TAGS[0]) else ""
 
 
 def write(lines: Sequence[str], answer: str) -> str:
-    """The completion of a corpus that thinks these lines and gives this answer; no lines is the direct voice."""
+    """The completion with these steps and this answer; without steps it is in the direct voice."""
     return "<think>" + "\n".join(lines) + f"</think><answer>{answer}</answer>"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Transcript:
-    """A completion, read. A part that is missing, repeated or out of order is None."""
+    """A completion, read. A section that is missing, repeated or out of order is None."""
 
     thinking: str | None
     answer: str | None
@@ -71,9 +64,8 @@ class Transcript:
         return "checked" if any(line.strip() == "wait" for line in self.thinking.split("\n")) else "worked"
 
 
-@lru_cache(maxsize=1024)  # every reward and metric reads it; samples of one prompt are often alike
 def read(completion: str, finish: Finish, prompt: str = "") -> Transcript:
-    """Reads a completion of any length and content; a prompt may have begun it."""
+    """Read a completion of any length and content; its prompt may have begun it."""
     completion = begun(prompt) + completion
     tags = list(islice(_TAG.finditer(completion), len(TAGS) + 1))  # one more than allowed is enough to see
     order = tuple(tag.group() for tag in tags)
@@ -94,5 +86,43 @@ def read(completion: str, finish: Finish, prompt: str = "") -> Transcript:
 
 
 def is_correct(transcript: Transcript, answer: str, judge: str = "number") -> bool:
-    """Whether a finished completion gives the right answer, by a judge of `problems.judging`."""
+    """Whether a finished completion gives the right answer, by a judge of `judges.JUDGES`."""
     return transcript.finish == "stop" and transcript.answer is not None and JUDGES[judge](transcript.answer, answer)
+
+
+@dataclass(frozen=True)
+class Graded(Transcript):
+    """A completion of a problem, read and judged. Its steps are judged when they are first asked for."""
+
+    correct: bool
+    formula: str | None
+
+    @cached_property
+    def steps(self) -> tuple[CheckedStep, ...] | None:
+        """Each step judged; None if there is none, or if no exact checker reads the steps of the problem."""
+        if self.thinking is None or not self.thinking.strip() or self.formula is None:
+            return None
+        return tuple(check_chain(self.formula, self.thinking))
+
+    @property
+    def chain(self) -> Chain:
+        """Whether the steps lead from the problem to its answer. Without a closed `<think>…</think>` there are none."""
+        if self.thinking is None or not self.thinking.strip():
+            return "none"
+        if self.steps is None:
+            return "unchecked"
+        return "right" if chain_is_right(self.steps) else "wrong"
+
+    @property
+    def first_wrong(self) -> int | None:
+        """Number of the first wrong step, counted from 1; None if no judged step is wrong."""
+        steps = enumerate(self.steps or (), start=1)
+        return next((number for number, step in steps if step.verdict == "wrong"), None)
+
+
+@lru_cache(maxsize=4096)  # completions of one prompt are often alike, and every reward and metric asks
+def grade(problem: Problem, text: str, finish: Finish, prompt: str = "") -> Graded:
+    """Judge a completion of a problem; its prompt may have begun it."""
+    seen = read(text, finish, prompt)
+    correct = is_correct(seen, problem.answer, problem.judge)
+    return Graded(seen.thinking, seen.answer, finish, seen.well_formed, correct, problem.formula)

@@ -1,33 +1,35 @@
-"""Rules that score a completion, and the one adapter that hands them to TRL.
+"""Rewards: rules that score one completion, controls that score a batch, the adapter to TRL, and metrics of a batch.
 
-A rule is a pure function of a transcript and the right answer. A new one is a function here and a line in `RULES`; a
-recipe then weighs it by name. Only the final answer and the form are rewarded: not the length, not the steps.
+A rule is a pure function of the graded completion and its problem. A new one is a function here and a line in `RULES`;
+a recipe then weighs it by name. Only the answer and its format are rewarded, neither the length nor the steps.
 
 A control is a reward that must not teach arithmetic, for the sceptic who asks whether any reward would have done the
-same (Spurious Rewards, 2506.10947). It sees a whole batch: what is right there, and how long it is.
+same (Spurious Rewards, 2506.10947). It sees a whole batch: what is right in it, and how long each completion is.
+
+Not here: advantages (`train/advantages.py`), and how a completion is read and judged (`completion.py`).
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
-from r1_mini.completion import Finish, Transcript, is_correct, read
+from r1_mini.completion import Graded, Voice
+from r1_mini.problems.problem import Problem
 
-Rule = Callable[[Transcript, str, str], float]
-"""(completion, the right answer, its judge) -> reward."""
+Rule = Callable[[Graded, Problem], float]
+"""(a graded completion, its problem) -> reward."""
 
 
-def accuracy(transcript: Transcript, answer: str, judge: str = "number") -> float:
+def accuracy(graded: Graded, problem: Problem) -> float:
     """1 if the completion is finished and its answer is right, else 0."""
-    return float(is_correct(transcript, answer, judge))
+    return float(graded.correct)
 
 
-def well_formed(transcript: Transcript, answer: str = "", judge: str = "") -> float:
-    """1 if the completion is finished and is `<think>…</think><answer>…</answer>`, whatever it says, else 0."""
-    return float(transcript.well_formed)
+def well_formed(graded: Graded, problem: Problem) -> float:
+    """1 if the completion is finished and is `<think>…</think><answer>…</answer>`, whatever its text, else 0."""
+    return float(graded.well_formed)
 
 
 RULES: dict[str, Rule] = {"accuracy": accuracy, "format": well_formed}
@@ -72,33 +74,42 @@ CONTROLS: dict[str, Control] = {
 }
 
 
-def as_trl_reward(name: str) -> Callable[..., list[float]]:
+def as_trl_reward(name: str, problems: Sequence[Problem]) -> Callable[..., list[float]]:
     """The rule or control as one of TRL's `reward_funcs`: one float for each completion of the batch.
 
-    Beside TRL's own arguments it needs columns: `answer` and `judge` from the data set, `finish` from the sampler.
+    It needs two columns beside TRL's own arguments: `problem`, an index into `problems`, and `graded`.
     """
-    known = [*RULES, *CONTROLS]
-    if name not in known:
-        raise ValueError(
-            f"unknown reward {name!r}; nearest known: {get_close_matches(name, known, n=1, cutoff=0)[0]!r}"
-        )
-    rule = RULES.get(name, accuracy)  # a control looks at accuracy
+    rule = RULES.get(name, accuracy)  # a control sees the accuracy of each completion
 
     def reward(
         prompts: Sequence[str],
         completions: Sequence[str],
         completion_ids: Sequence[Sequence[int]],
-        answer: Sequence[str],
-        judge: Sequence[str],
-        finish: Sequence[Finish],
+        problem: Sequence[int],
+        graded: Sequence[Graded],
         **columns: Any,
     ) -> list[float]:
-        transcripts = map(read, completions, finish, prompts)
-        scores = [rule(*one) for one in zip(transcripts, answer, judge, strict=True)]
+        scores = [rule(each, problems[index]) for each, index in zip(graded, problem, strict=True)]
         if name in RULES:
             return scores
-        rng = random.Random(repr((name, prompts, completions)))  # the batch's own: the same when a run resumes
+        rng = random.Random(repr((name, prompts, completions)))  # of the batch alone: the same when a run resumes
         return CONTROLS[name](scores, [len(ids) for ids in completion_ids], rng)
 
     reward.__name__ = name
     return reward
+
+
+def rollout_metrics(graded: Sequence[Graded], lengths: Sequence[int]) -> dict[str, float]:
+    """Shares and mean lengths (tokens) of B completions; the mean of nothing is NaN."""
+    voices = [each.voice for each in graded]
+    return {
+        "accuracy": _mean([float(each.correct) for each in graded]),
+        "format": _mean([float(each.well_formed) for each in graded]),
+        "length_right": _mean([length for length, each in zip(lengths, graded, strict=True) if each.correct]),
+        "length_wrong": _mean([length for length, each in zip(lengths, graded, strict=True) if not each.correct]),
+        **{f"voice_{voice}": voices.count(voice) / len(voices) for voice in get_args(Voice)},
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")

@@ -35,14 +35,14 @@ from transformers import (
 from trl import GRPOConfig, GRPOTrainer
 
 from eval.bench.work import SIZES, Case, Group, Network, Profile, eos_logit
-from r1_mini.completion import is_correct, read
+from r1_mini.completion import grade
 from r1_mini.data.mix import ProblemSpec, draw
 from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import load_checkpoint
+from r1_mini.model.prompts import encode, prompts_for, stop_tokens
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems.problem import Problem
-from r1_mini.rollout.engine import Decoding, rollout
-from r1_mini.rollout.generate import encoded, prompts_of, stop_tokens
+from r1_mini.rollout.engine import SamplingParams, rollout
 from r1_mini.system import environment as machine
 from r1_mini.train.grpo import GrpoStage, Trainer
 from r1_mini.train.trainer import arguments
@@ -114,12 +114,12 @@ class Stand:
 def _rollouts(case: Case, side: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stand: Stand) -> None:
     """Rollouts alone: our engine's or `model.generate`'s, from token ids to token ids."""
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    questions = prompts_of(tokenizer, _problems(case))
+    questions = prompts_for(tokenizer, _problems(case))
     draw_completions = _ours if side == "ours" else _generate
     for step in itertools.count():
         stand.meet()
         asked = questions[step * case.prompts : (step + 1) * case.prompts]
-        prompt_ids = encoded(tokenizer, asked)
+        prompt_ids = encode(tokenizer, asked)
         lengths = draw_completions(case, model, tokenizer, prompt_ids, step)
         stand.rollout = time.perf_counter() - (stand.began or 0.0)
         stand.groups = [Group(len(ids), row, False) for ids, row in zip(prompt_ids, lengths, strict=True)]
@@ -129,8 +129,8 @@ def _ours(
     case: Case, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], seed: int
 ) -> list[list[int]]:
     """Lengths of our engine's completions, (P, G)."""
-    decoding = Decoding(case.profile.longest)
-    done = rollout(model, prompts, case.samples, decoding, seed=seed, stop=stop_tokens(model, tokenizer))
+    params = SamplingParams(case.samples, case.profile.longest, seed=seed)
+    done = rollout(model, prompts, params, stop=stop_tokens(model.generation_config, tokenizer))
     return [[len(completion.tokens) for completion in group] for group in done]
 
 
@@ -182,21 +182,21 @@ def _steps(
         **_TRL_GENERATION.get(side, {}),
     }
     trainer_class: Callable[..., GRPOTrainer] = Trainer if ours else GRPOTrainer
-    prompts = prompts_of(tokenizer, _problems(case))
+    prompts = prompts_for(tokenizer, _problems(case))
+    sampling = SamplingParams(case.samples, case.profile.longest, seed=case.seed)
     trainer = trainer_class(
         model=model,
         args=GRPOConfig(**arguments(GrpoStage.DEFAULTS, fields, folder, case.seed)),
         train_dataset=Dataset.from_dict(
             {
                 "prompt": prompts,
-                "answer": [problem.answer for problem in _problems(case)],
-                "judge": [problem.judge for problem in _problems(case)],
+                "problem": range(len(prompts)),
                 "silent": [index % case.prompts < case.silent for index in range(len(prompts))],
             }
         ),
         processing_class=tokenizer,
         reward_funcs=_reward(case, tokenizer, stand),
-        **({"rollout_seed": case.seed} if ours else {}),
+        **({"problems": _problems(case), "sampling": sampling} if ours else {}),
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
@@ -235,17 +235,20 @@ def _reward(case: Case, tokenizer: PreTrainedTokenizerBase, stand: Stand) -> Cal
     On the way, lengths are noted.
     """
 
+    problems = _problems(case)
+
     def reward(
         prompts: Sequence[str],
         completions: Sequence[str],
         completion_ids: Sequence[Sequence[int]],
-        answer: Sequence[str],
+        problem: Sequence[int],
         silent: Sequence[bool],
         **columns: Any,
     ) -> list[float]:
         if case.checkpoint:
             rewards = [
-                float(is_correct(read(text, "stop"), right)) for text, right in zip(completions, answer, strict=True)
+                float(grade(problems[index], text, "stop").correct)
+                for index, text in zip(problem, completions, strict=True)
             ]
         else:
             rewards = [

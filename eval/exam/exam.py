@@ -20,19 +20,20 @@ from eval.exam.samples import at_axis, row, tabled
 from eval.exam.suite import Asked, Suite, load_suite
 from eval.export import lm_eval as lm_eval_export
 from eval.report.publish import publish
-from r1_mini.completion import prompt, write
+from r1_mini.completion import grade, write
 from r1_mini.config.base import explain
 from r1_mini.config.yaml_file import apply_overrides
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_shape
+from r1_mini.model.prompts import encode, prompts_for, require_context
 from r1_mini.pipeline.recipe import Evaluate, Recipe, load
 from r1_mini.pipeline.start import start_of
 from r1_mini.pipeline.store import RunFolder, find_checkpoint
 from r1_mini.plan import exam as planning
 from r1_mini.problems.problem import Problem
 from r1_mini.rollout.cache import RolloutCache
-from r1_mini.rollout.generate import Text, encoded, prompts_of, require_room
+from r1_mini.rollout.generate import Sample
 from r1_mini.system import distributed as processes
 from r1_mini.train.grpo import DevExam, GrpoStage
 
@@ -99,8 +100,8 @@ class Exam:
         """UserError if the model that is examined will not know a character of a problem, or not read so much, or if
         our sampler does not know it."""
         tokenizer, config = self._start.tokenizer, self._start.config
-        prompts = encoded(tokenizer, prompts_of(tokenizer, [each.problem for each in asked]))
-        require_room(config, prompts, suite.max_tokens, where)
+        prompts = encode(tokenizer, prompts_for(tokenizer, [each.problem for each in asked]))
+        require_context(config, prompts, suite.max_tokens, where)
         RolloutCache(config, 1, max(map(len, prompts), default=0) + suite.max_tokens)
 
     def __call__(
@@ -220,8 +221,9 @@ def _planned(suite: Suite, asked: Sequence[Asked]) -> planning.Exam:
     line = []
     for each in asked[:100]:  # a line of each, as if it were answered by the worked solution
         text = write(each.problem.steps, each.problem.answer)
-        made = Text(text, len(text), "stop", 0.0, 0.0)
-        judged = row(each, prompt(each.problem.question), made, 0, "01-base", suite, drawing)
+        prompt = f"User: {each.problem.question}\nAssistant:"
+        sample = Sample(prompt, text, [0] * len(text), "stop", 0.0, 0.0, grade(each.problem, text, "stop"))
+        judged = row(each, sample, 0, "01-base", suite, drawing)
         line.append(len(json.dumps(judged, ensure_ascii=False)) + 1)
     return planning.Exam(
         suite=suite.name,

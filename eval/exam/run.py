@@ -26,8 +26,10 @@ from eval.exam.samples import row
 from eval.exam.suite import Asked, Suite
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint
+from r1_mini.model.prompts import require_known
 from r1_mini.pipeline.store import checkpoint_hash, fingerprint, first_difference
-from r1_mini.rollout.generate import Drawing, complete, prompts_of, require_known
+from r1_mini.rollout.engine import SamplingParams
+from r1_mini.rollout.generate import generate
 from r1_mini.system import distributed as processes
 from r1_mini.system.environment import source, versions
 from r1_mini.system.files import remove, sha256, write_json_atomic, write_text_atomic
@@ -80,7 +82,7 @@ def examine(
     drawing = drawing_of(suite, candidate.voice)
     parts = [_Part(folder / "samples.jsonl", drawing, len(asked))]
     if suite.greedy and suite.temperature:
-        parts.append(_Part(folder / "greedy.jsonl", replace(drawing, samples=1, temperature=0.0), len(asked)))
+        parts.append(_Part(folder / "greedy.jsonl", replace(drawing, n=1, temperature=0.0), len(asked)))
     with contextlib.ExitStack() as held:
         if state.is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
@@ -172,13 +174,13 @@ def _copy(identity: dict[str, Any], beside: Sequence[Path], folder: Path) -> Non
 class _Part:
     """One file of samples, made of chunks: (problems, sample numbers) of at most `rows` completions."""
 
-    def __init__(self, path: Path, drawing: Drawing, number: int) -> None:
+    def __init__(self, path: Path, drawing: SamplingParams, number: int) -> None:
         self.path, self.drawing = path, drawing
-        problems, samples = max(1, drawing.rows // drawing.samples), min(drawing.rows, drawing.samples)
+        problems, samples = max(1, drawing.rows // drawing.n), min(drawing.rows, drawing.n)
         self.chunks = [
-            (range(p, min(p + problems, number)), range(s, min(s + samples, drawing.samples)))
+            (range(p, min(p + problems, number)), range(s, min(s + samples, drawing.n)))
             for p in range(0, number, problems)
-            for s in range(0, drawing.samples, samples)
+            for s in range(0, drawing.n, samples)
         ]
 
     def chunk_file(self, index: int) -> Path:
@@ -236,7 +238,7 @@ def _fill(
     """Draw the chunks that are not there yet, each process its share. `draw`: `drawn` of a model and a suite."""
     done, completions, right = tally
     mine = [index for index in range(done, len(part.chunks)) if index % state.num_processes == state.process_index]
-    total = len(asked) * part.drawing.samples
+    total = len(asked) * part.drawing.n
     with progress_bar(console) as progress:
         bar = progress.add_task(title, total=total, completed=completions, note="", visible=state.is_main_process)
         for index in mine:
@@ -245,7 +247,7 @@ def _fill(
             lines = []
             problems, samples = part.chunks[index]
             chosen = [asked[problem] for problem in problems]
-            for line in draw(chosen, replace(part.drawing, samples=len(samples)), samples.start):
+            for line in draw(chosen, replace(part.drawing, n=len(samples)), samples.start):
                 lines.append(json.dumps(line, ensure_ascii=False))
                 completions, right = completions + 1, right + line["correct"]
             write_text_atomic(part.chunk_file(index), "".join(f"{line}\n" for line in lines))
@@ -265,18 +267,20 @@ def drawn(
     name: str,
     suite: Suite,
     asked: Sequence[Asked],
-    drawing: Drawing,
+    drawing: SamplingParams,
     first_sample: int = 0,
     reference: PreTrainedModel | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """The judged rows of some problems, all at once: `drawing.samples` completions of each."""
-    prompts = prompts_of(tokenizer, [each.problem for each in asked])
-    groups = complete(model, tokenizer, prompts, drawing, first_sample=first_sample, reference=reference)
-    for each, prompt, group in zip(asked, prompts, groups, strict=True):
-        for number, made in enumerate(group, start=first_sample):
-            yield row(each, prompt, made, number, name, suite, drawing)
+    """The judged rows of some problems, all at once: `drawing.n` completions of each."""
+    problems = [each.problem for each in asked]
+    groups = generate(model, tokenizer, problems, drawing, first_sample=first_sample, reference=reference)
+    for each, group in zip(asked, groups, strict=True):
+        for number, sample in enumerate(group, start=first_sample):
+            yield row(each, sample, number, name, suite, drawing)
 
 
-def drawing_of(suite: Suite, voice: str | None = None) -> Drawing:
+def drawing_of(suite: Suite, voice: str | None = None) -> SamplingParams:
     """How a suite draws completions."""
-    return Drawing(suite.samples, suite.temperature, suite.top_p, suite.max_tokens, suite.seed, voice, suite.rows)
+    return SamplingParams(
+        suite.samples, suite.max_tokens, suite.temperature, suite.top_p, suite.seed, voice, suite.rows
+    )

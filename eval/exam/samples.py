@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.exam.suite import Asked, Suite
-from r1_mini.completion import Transcript, read
 from r1_mini.errors import UserError, shown
 from r1_mini.judges.judges import JUDGES, VALUES
-from r1_mini.problems.steps import chain_is_right, check_chain
 from r1_mini.rewards import RULES
-from r1_mini.rollout.generate import Drawing, Text
+from r1_mini.rollout.engine import SamplingParams
+from r1_mini.rollout.generate import Sample
 
 VOICES = ("direct", "worked", "checked", "none")
 CHAINS = ("right", "wrong", "none", "unchecked")
@@ -42,12 +41,10 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def row(asked: Asked, text: str, made: Text, index: int, model: str, suite: Suite, drawing: Drawing) -> dict[str, Any]:
-    """One completion, judged: what samples.jsonl holds of it. `text` is the prompt."""
+def row(asked: Asked, made: Sample, index: int, model: str, suite: Suite, drawing: SamplingParams) -> dict[str, Any]:
+    """One completion, judged: what samples.jsonl holds of it."""
     problem = asked.problem
-    transcript = read(made.text, made.finish)
-    rewards = {name: rule(transcript, problem.answer, problem.judge) for name, rule in RULES.items()}
-    chain, first_wrong = judged(problem.formula, transcript)
+    graded = made.graded
     return {
         "key": problem.key,
         "family": problem.family,
@@ -58,19 +55,19 @@ def row(asked: Asked, text: str, made: Text, index: int, model: str, suite: Suit
         "answer": problem.answer,
         "judge": problem.judge,
         "formula": problem.formula,
-        "prompt": text,
+        "prompt": made.prompt,
         "completion": made.text,
         "n_tokens": made.n_tokens,
         "logp": round(made.logp, 4),
         "logp_reference": None if made.logp_reference is None else round(made.logp_reference, 4),
         "finish": made.finish,
-        "parsed": transcript.answer,
-        "correct": rewards["accuracy"] == 1.0,
-        "well_formed": transcript.well_formed,
-        "voice": transcript.voice,
-        "chain": chain,
-        "first_wrong": first_wrong,
-        "rewards": rewards,
+        "parsed": graded.answer,
+        "correct": graded.correct,
+        "well_formed": graded.well_formed,
+        "voice": graded.voice,
+        "chain": graded.chain,
+        "first_wrong": graded.first_wrong,
+        "rewards": {name: rule(graded, problem) for name, rule in RULES.items()},
         "sample_index": index,
         "model": model,
         "suite": suite.name,
@@ -79,20 +76,6 @@ def row(asked: Asked, text: str, made: Text, index: int, model: str, suite: Suit
         "top_p": drawing.top_p,
         "max_tokens": drawing.max_tokens,
     }
-
-
-def judged(formula: str | None, transcript: Transcript) -> tuple[str, int | None]:
-    """Whether the chain is right from the formula to a number, and the first step that is wrong, counted from 1.
-
-    A completion that thinks nothing, or whose thinking does not end, has no chain.
-    """
-    if transcript.thinking is None or not transcript.thinking.strip():
-        return "none", None
-    if formula is None:
-        return "unchecked", None
-    steps = check_chain(formula, transcript.thinking)
-    wrong = next((place for place, step in enumerate(steps, start=1) if step.verdict == "wrong"), None)
-    return ("right" if chain_is_right(steps) else "wrong"), wrong
 
 
 @dataclass(frozen=True, slots=True)

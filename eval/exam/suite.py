@@ -18,7 +18,7 @@ from r1_mini.config import yaml_file as settings_file
 from r1_mini.data.mix import AnySource
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError, nearest
-from r1_mini.model.template import PromptStyle
+from r1_mini.model.prompts import PromptStyle
 from r1_mini.problems.problem import Problem, Split
 from r1_mini.rollout.engine import ROWS
 

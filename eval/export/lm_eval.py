@@ -18,8 +18,8 @@ from eval.exam.suite import Asked, Suite
 from r1_mini.completion import is_correct, read
 from r1_mini.config.yaml_file import dump
 from r1_mini.errors import UserError
+from r1_mini.model.prompts import prompts_for
 from r1_mini.model.tokenizer import WORDS
-from r1_mini.rollout.generate import prompts_of
 
 UTILS = '''"""lm-evaluation-harness judges a completion as r1_mini does, which has to be installed beside it."""
 
@@ -40,7 +40,7 @@ def export(suite: Suite, asked: Sequence[Asked], tokenizer: PreTrainedTokenizerB
     if folder.exists() and any(folder.iterdir()):
         raise UserError("is there already and not empty", where=str(folder), fix="name another folder, or remove it")
     tasks: dict[str, list[dict[str, Any]]] = {}
-    prompts = prompts_of(tokenizer, [one.problem for one in asked])
+    prompts = prompts_for(tokenizer, [one.problem for one in asked])
     for one, prompt in zip(asked, prompts, strict=True):
         fields = {key: getattr(one.problem, key) for key in ("key", "question", "answer", "judge", "family")}
         document = {**fields, "prompt": prompt, "depth": one.depth, "axis": one.axis}

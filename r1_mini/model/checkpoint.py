@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from r1_mini.errors import UserError
-from r1_mini.model.template import PromptStyle, give_template
+from r1_mini.model.prompts import PromptStyle, give_template
 
 
 def load_checkpoint(

@@ -21,11 +21,11 @@ from r1_mini.data.mix import draw
 from r1_mini.data.overlap import separated
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError
+from r1_mini.model.prompts import encode, prompts_for, require_context
 from r1_mini.pipeline.recipe import Recipe
 from r1_mini.pipeline.start import start_of
 from r1_mini.pipeline.store import Inputs, RunFolder, checkpoint_hash, find_checkpoint, fingerprint
 from r1_mini.problems.problem import Problem
-from r1_mini.rollout.generate import encoded, prompts_of, require_room
 from r1_mini.system import distributed as processes
 from r1_mini.system import environment as machine
 from r1_mini.system.files import read_jsonl
@@ -105,11 +105,11 @@ def require_possible(recipe: Recipe) -> None:
                 first = list(islice(draw([source], stage.split, "possible"), _TRIED))
             except ValueError as error:
                 raise UserError(str(error), where=f"stages.{number}.problems") from None
-            questions = prompts_of(start.tokenizer, source.listed(stage.split) or first)
+            questions = prompts_for(start.tokenizer, source.listed(stage.split) or first)
             sampling = stage.work().sampling
             where = f"stages.{number}.{stage.LENGTH_KEY}"
-            require_room(
-                start.config, encoded(start.tokenizer, questions), sampling.max_tokens if sampling else 0, where
+            require_context(
+                start.config, encode(start.tokenizer, questions), sampling.max_tokens if sampling else 0, where
             )
 
 

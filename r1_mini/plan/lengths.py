@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from r1_mini.data.mix import draw
 from r1_mini.data.source import Source
+from r1_mini.model.prompts import encode, prompt_for
 from r1_mini.problems.problem import Problem, Split
-from r1_mini.rollout.generate import encoded, prompt_for
 from r1_mini.train.corpus import completion
 
 DRAWN = 200
@@ -37,7 +37,7 @@ def drawn_lengths(tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem
     solved = [completion(problem, "worked", wording, rng) for problem in problems if problem.steps]
     solutions = tokenizer(solved, add_special_tokens=False)["input_ids"] if solved else []
     return Lengths(
-        tuple(map(len, encoded(tokenizer, [prompt_for(tokenizer, problem.question) for problem in problems]))),
+        tuple(map(len, encode(tokenizer, [prompt_for(tokenizer, problem.question) for problem in problems]))),
         tuple(len(ids) + 1 for ids in solutions),
     )
 

@@ -9,7 +9,7 @@ from jinja2 import TemplateError
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from r1_mini.completion import TAGS
-from r1_mini.rollout.generate import encoded, ending_tokens
+from r1_mini.model.prompts import encode, stop_tokens
 
 SHOWN = 3
 
@@ -26,7 +26,7 @@ class Shown:
 def shown_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[Shown]:
     """The first prompts with the tokens that the sampler is given."""
     first = list(prompts[:SHOWN])
-    return [shown(tokenizer, ids, text) for text, ids in zip(first, encoded(tokenizer, first), strict=True)]
+    return [shown(tokenizer, ids, text) for text, ids in zip(first, encode(tokenizer, first), strict=True)]
 
 
 def shown(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str | None = None) -> Shown:
@@ -72,7 +72,7 @@ def _template_lacks(
     except TemplateError:
         yield True, "the chat template refuses an assistant's turn, so what ends one is unknown"
         return
-    stops = ending_tokens(generation, tokenizer)
+    stops = stop_tokens(generation, tokenizer)
     ids = tokenizer(end, add_special_tokens=False)["input_ids"]
     if not set(ids) & set(stops):
         names = ", ".join(repr(_raw(tokenizer, token)) for token in stops) or "none"

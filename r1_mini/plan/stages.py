@@ -9,6 +9,7 @@ from typing import Any
 
 from r1_mini.completion import FORCED
 from r1_mini.data.source import Source
+from r1_mini.model.prompts import encode, prompt_for
 from r1_mini.plan.dry_run import DryModel, Size
 from r1_mini.plan.exam import Exam
 from r1_mini.plan.lengths import Lengths, drawn_lengths, some_problems
@@ -28,7 +29,6 @@ from r1_mini.plan.memory import (
 )
 from r1_mini.plan.prompts import Shown, shown, shown_prompts
 from r1_mini.plan.setting import Part, Setting
-from r1_mini.rollout.generate import encoded, prompt_for
 from r1_mini.rollout.likelihood import LOGITS, TOKENS
 from r1_mini.train.base import BaseStage
 from r1_mini.train.corpus import WINDOW, tokenized
@@ -234,7 +234,7 @@ def exam_part(exam: Exam, setting: Setting) -> Part:
     weights, drawing = weights_of(dry), _exam_sampling(setting, exam, "worked")
     phases = [phase("sampling", setting.standing, {"weights": weights}, drawing)]
     prompts = [prompt_for(tokenizer, question) for question in sorted(exam.questions, key=len)]
-    lengths = Lengths(tuple(map(len, encoded(tokenizer, prompts))), ())
+    lengths = Lengths(tuple(map(len, encode(tokenizer, prompts))), ())
     if compares:
         reference = {"weights": weights, "reference": weights}
         phases[0] = phase("sampling", setting.standing, reference, drawing)
@@ -262,7 +262,7 @@ def exam_part(exam: Exam, setting: Setting) -> Part:
 
 def _exam_sampling(setting: Setting, exam: Exam, voice: str | None) -> dict[str, Size]:
     tokenizer = setting.start.tokenizer
-    prompts = encoded(tokenizer, [prompt_for(tokenizer, question) for question in exam.questions])
+    prompts = encode(tokenizer, [prompt_for(tokenizer, question) for question in exam.questions])
     prefix = len(tokenizer("".join(FORCED[voice][0]), add_special_tokens=False)["input_ids"])
     rows = min(exam.rows, len(prompts) * exam.samples)
     how = Sampling(rows, max(map(len, prompts)) + prefix, exam.max_tokens, exam.temperature, exam.top_p)

@@ -1,4 +1,4 @@
-"""`r1-mini sample`: a question, the chain that a checkpoint writes, and what the checker says of each step."""
+"""`r1-mini sample`: a question, the steps that a checkpoint writes, and whether each of them is right."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from r1_mini.completion import Finish, is_correct, read
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint
-from r1_mini.model.template import is_ours
 from r1_mini.problems import families
 from r1_mini.problems.problem import Problem
-from r1_mini.problems.steps import check_chain
-from r1_mini.rollout.generate import Drawing, complete, prompt_for, prompts_of
+from r1_mini.rollout.engine import SamplingParams
+from r1_mini.rollout.generate import Sample, generate
 from r1_mini.system.logs import silent
 
 _MARKS = {"right": ("✓", "green"), "wrong": ("✗", "red"), "retracted": ("↶", "yellow")}
@@ -39,15 +37,13 @@ def ask(
     console = Console()
     with silent(), console.status("loading"):
         model, tokenizer = load_checkpoint(checkpoint, prompt=prompt)
-    known = tokenizer.get_vocab().keys()
-    drawing = Drawing(1, temperature, 1.0, max_tokens, seed, voice)
+
+    params = SamplingParams(1, max_tokens, temperature, seed=seed, voice=voice)
 
     def answer(question: str) -> None:
-        words = any(character.isalpha() for character in question)
-        problem = understood(question, free=not is_ours(tokenizer) or (words and set(question) <= known))
-        prompts = prompts_of(tokenizer, [problem]) if problem else [prompt_for(tokenizer, question)]
-        ((done,),) = complete(model, tokenizer, prompts, drawing)
-        _show(console, question, problem, done.text, done.finish)
+        problem = problem_of(question)
+        ((sample,),) = generate(model, tokenizer, [problem], params)
+        _show(console, problem, sample)
 
     if question is not None:
         answer(question)
@@ -60,33 +56,30 @@ def ask(
                 console.print(str(error), style="red", markup=False)
 
 
-def understood(question: str, free: bool = False) -> Problem | None:
-    """The problem that a text asks. If it is of no family: None if questions are `free`, else UserError."""
+def problem_of(question: str) -> Problem:
+    """The problem that a text asks; words that no family knows have no answer. UserError for broken arithmetic."""
     try:
         return families.solve(question)
     except ValueError as error:
-        if free:
-            return None
-        where = repr(question[:60])
-        raise UserError(f"not a question ({error})", where=where, fix="ask for example 12+7*3") from None
+        if any(character.isalpha() for character in question):
+            return Problem("free", question, "", (), (), {}, question, frozenset())
+        raise UserError(f"not a question ({error})", where=repr(question[:60]), fix="ask for example 12+7*3") from None
 
 
-def _show(console: Console, question: str, problem: Problem | None, completion: str, finish: Finish) -> None:
-    transcript = read(completion, finish)
-    console.print(Text(question, style="bold"))
-    if transcript.thinking is None or problem is None or problem.formula is None:
-        console.print(Text(f"  {completion}"))
-    else:
-        for step in check_chain(problem.formula, transcript.thinking):
-            mark, color = _MARKS[step.verdict]
-            reason = f"  ({step.reason})" if step.reason else ""
-            console.print(Text.assemble(f"  {mark} ", (step.text, color), (reason, "dim")))
-    if problem is None:
-        verdict, color = "nobody here knows the right one", "yellow"
-    elif is_correct(transcript, problem.answer, problem.judge):
-        verdict, color = "right", "green"
-    else:
-        verdict, color = f"wrong, it is {problem.answer}", "red"
-    ending = "" if finish == "stop" else "; cut off at the longest completion"
-    said = "no answer" if transcript.answer is None else f"answer {transcript.answer.strip()}"
-    console.print(Text.assemble("  ", f"{said}: ", (verdict, color), f" ({transcript.voice} voice{ending})"))
+def _show(console: Console, problem: Problem, sample: Sample) -> None:
+    graded = sample.graded
+    console.print(Text(problem.question, style="bold"))
+    if graded.thinking is None or problem.formula is None:
+        console.print(Text(f"  {sample.text}"))
+    for step in graded.steps or ():
+        mark, color = _MARKS[step.verdict]
+        reason = f"  ({step.reason})" if step.reason else ""
+        console.print(Text.assemble(f"  {mark} ", (step.text, color), (reason, "dim")))
+    result, color = f"wrong, it is {problem.answer}", "red"
+    if not problem.answer:
+        result, color = "no reference answer", "yellow"
+    elif graded.correct:
+        result, color = "right", "green"
+    ending = "" if sample.finish == "stop" else "; truncated at the longest completion"
+    answer = "no answer" if graded.answer is None else f"answer {graded.answer.strip()}"
+    console.print(Text.assemble("  ", f"{answer}: ", (result, color), f" ({graded.voice} voice{ending})"))

@@ -1,4 +1,4 @@
-"""A key-value cache of a fixed number of rows, each of its own length, that can be copied and moved."""
+"""A key-value cache with a fixed number of rows, each with its own length, that can be copied and moved."""
 
 from __future__ import annotations
 
@@ -72,16 +72,13 @@ class RolloutCache(Cache):
 
     def __init__(self, config: PretrainedConfig, rows: int, room: int) -> None:
         text = config.get_text_config(decoder=True)
-        odd = set(getattr(text, "layer_types", None) or ()) - {"full_attention"}
-        if odd:
-            fix = "examine a model with full attention in every layer"
-            raise UserError(f"the sampler does not know {', '.join(sorted(odd))}", where=text.model_type, fix=fix)
+        kinds = set(getattr(text, "layer_types", None) or ())
         window = getattr(text, "sliding_window", None)
-        if window and room > window and not getattr(text, "layer_types", None):
-            fix = f"ask for at most {window} tokens of prompt and completion"
-            raise UserError(
-                f"every layer sees {window} tokens only, and {room} may be needed", where=text.model_type, fix=fix
-            )
+        windowed = window and room > window and not kinds
+        if windowed or kinds - {"full_attention"}:
+            layers = f"sliding windows of {window} tokens" if windowed else ", ".join(sorted(kinds))
+            fix = "take a model with full attention in every layer, or shorter completions"
+            raise UserError(f"the sampler does not support {layers}", where=text.model_type, fix=fix)
         super().__init__(layers=[_RowsLayer(rows, room) for _ in range(text.num_hidden_layers)])
 
     def begin(self, slots: Tensor) -> None:

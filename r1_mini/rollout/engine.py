@@ -1,9 +1,11 @@
-"""Many completions per prompt, through the model's own forward pass.
+"""The sampler: many completions of each prompt, through the model's own forward pass.
 
-Completions of a prompt that agree so far are one row of the batch: a group begins as a single row, which branches where
-its members draw different tokens. Keys and values live in a cache of bounded size; finished rows leave it, and waiting
-prompts come in. A completion is a function of (seed, prompt, sample index) alone: the random number of a token does not
-depend on what else is in the batch.
+Completions of a prompt that agree so far share one row of the batch: a group begins as a single row, which branches
+where its members sample different tokens. Finished rows leave the key-value cache, waiting prompts enter it. A
+completion is a function of (seed, prompt, sample index) alone: the random number of a token does not depend on what
+else is in the batch.
+
+Not here: the key-value cache (`cache.py`) and how a token is chosen (`choose.py`); text and grades (`generate.py`).
 """
 
 from __future__ import annotations
@@ -20,18 +22,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from r1_mini.completion import Finish
-from r1_mini.rollout.attention import decoding_attention
 from r1_mini.rollout.cache import RolloutCache
 from r1_mini.rollout.choose import choose, uniform
 
 ROWS = 1024
-"""Most completions in work at once, and so the most rows of the cache; the others wait."""
 PREFILL_TOKENS = 16_384
 """Most prompt tokens in one forward pass."""
 _ADMIT_ABOVE = 0.25
-"""Waiting prompts come in when this share of the rows is free: a prefill for each row that ends would be slow."""
+"""Waiting prompts enter when this share of the rows is free: a prefill for each row that ends would be slow."""
 _COMPACT_BELOW = 0.75
-"""Rows are moved together when less than this share of those computed is in use."""
+"""Rows are moved together when less than this share of the computed rows is in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +49,7 @@ class SamplingParams:
     voice: str | None = None
     """A key of `completion.FORCED`: the style of answer that completions are made to begin with."""
     rows: int = ROWS
-    """Most completions in progress at once; the others wait. Bounds the memory of the cache."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """How tokens are drawn. `prefix` leads every completion; `banned_first` cannot be the first token after it."""
-
-    max_tokens: int
-    temperature: float = 1.0
-    top_p: float = 1.0
-    prefix: tuple[int, ...] = ()
-    banned_first: tuple[int, ...] = ()
+    """Most completions in progress at once, and so the most rows of the cache; the others wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,71 +64,84 @@ class Completion:
 def rollout(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
-    group: int,
-    decoding: Decoding,
+    params: SamplingParams,
     *,
-    seed: int,
     stop: Sequence[int],
-    rows: int = ROWS,
+    prefix: Sequence[int] = (),
+    banned_first: Sequence[int] = (),
     progress: Callable[[int], None] | None = None,
     first_sample: int = 0,
 ) -> list[list[Completion]]:
-    """`group` completions of each prompt, in the order of the prompts; the first of a group is number `first_sample`.
+    """`params.n` completions of each prompt, in the order of the prompts, numbered from `first_sample`.
 
-    `stop`: token ids that end a completion. `rows` bounds the completions in work at once, but for a single group that
-    is larger. `progress` is called with a number of completions when they are done.
+    `stop`: token ids that end a completion. `prefix` leads every completion; `banned_first` cannot be the first token
+    after it. `progress` is called with each number of completions that have ended. More than `params.rows` are in
+    progress only if a single group is larger.
     """
-    given = [[*prompt, *decoding.prefix] for prompt in prompts]
+    group, prefix = params.n, list(prefix)
+    given = [[*prompt, *prefix] for prompt in prompts]
     waiting = deque(sorted(range(len(given)), key=lambda index: len(given[index])))  # little padding in a prefill
-    streams = _streams(seed, prompts, group, first_sample)
-    rows = min(max(rows, group), group * len(given))
+    streams = _streams(params.seed, prompts, group, first_sample)
+    rows = min(max(params.rows, group), group * len(given))
     with _sampling(model):
-        work = _Work(model, decoding, stop, rows, max(map(len, given), default=0), group * len(given))
-        while waiting or work.running:
-            free = (rows - work.running) // group
-            if waiting and (free >= len(waiting) or free * group >= _ADMIT_ABOVE * rows or not work.running):
+        batch = Batch(model, params, stop, banned_first, rows, max(map(len, given), default=0), group * len(given))
+        while waiting or batch.running:
+            free = (rows - batch.running) // group
+            if waiting and (free >= len(waiting) or free * group >= _ADMIT_ABOVE * rows or not batch.running):
                 chosen = [waiting.popleft() for _ in range(min(max(free, 1), len(waiting)))]
-                work.admit([given[i] for i in chosen], [streams[i] for i in chosen], [i * group for i in chosen])
-            ended = work.step()
+                batch.admit([given[i] for i in chosen], [streams[i] for i in chosen], [i * group for i in chosen])
+            ended = batch.step()
             if progress and ended:
                 progress(ended)
-        done = work.completions()
+    done = batch.completions(prefix)
     return [done[start : start + group] for start in range(0, len(done), group)]
 
 
 @contextlib.contextmanager
 def _sampling(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode without gradients, as it was before at the end."""
+    """Evaluation mode without gradients; the model's mode is restored at the end."""
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad(), decoding_attention(model):
+        with torch.no_grad():
             yield
     finally:
         model.train(was_training)
 
 
-class _Work:
-    """N completions in work and the R rows that compute them.
+class Batch:
+    """N completions in progress and the R rows that compute them; M completions in all.
 
-    A row has the next token to read and the number of tokens read before it; a completion has its row, its random
-    stream, the number of its next token, and its place in the results.
+    | tensor | of each | holds |
+    |---|---|---|
+    | `token_R`, `length_R` | row | the token it reads next, and the number of tokens it has read |
+    | `row_N`, `stream_N` | completion in progress | its row, and the name of its random numbers |
+    | `at_N`, `place_N` | completion in progress | the number of its next token, and its place among the M results |
+    | `tokens_MT`, `logprobs_MT` | result | its tokens after the prefix, and their log-probabilities |
+    | `lengths_M`, `stopped_M` | result | its number of tokens, and whether a stop token ended it |
     """
 
     def __init__(
-        self, model: PreTrainedModel, decoding: Decoding, stop: Sequence[int], rows: int, longest: int, number: int
+        self,
+        model: PreTrainedModel,
+        params: SamplingParams,
+        stop: Sequence[int],
+        banned_first: Sequence[int],
+        rows: int,
+        longest_prompt: int,
+        number: int,
     ) -> None:
-        self.model, self.decoding, device = model, decoding, model.device
+        self.model, self.params, self.banned_first, device = model, params, banned_first, model.device
         self.stops = torch.tensor(list(stop), device=device)
-        self.cache = RolloutCache(model.config, rows, longest + decoding.max_tokens)
+        self.cache = RolloutCache(model.config, rows, longest_prompt + params.max_tokens)
         self.rows = 0  # computed in a step; some of them may be in use by no completion
         self.token_R = torch.zeros(rows, dtype=torch.long, device=device)
         self.length_R = torch.zeros(rows, dtype=torch.long, device=device)
         self.row_N = self.stream_N = self.at_N = self.place_N = torch.zeros(0, dtype=torch.long, device=device)
-        self.drawn = torch.zeros(number, decoding.max_tokens, dtype=torch.long, device=device)
-        self.logprobs = torch.zeros(number, decoding.max_tokens, device=device)
-        self.lengths = torch.zeros(number, dtype=torch.long, device=device)
-        self.stopped = torch.zeros(number, dtype=torch.bool, device=device)
+        self.tokens_MT = torch.zeros(number, params.max_tokens, dtype=torch.long, device=device)
+        self.logprobs_MT = torch.zeros(number, params.max_tokens, device=device)
+        self.lengths_M = torch.zeros(number, dtype=torch.long, device=device)
+        self.stopped_M = torch.zeros(number, dtype=torch.bool, device=device)
 
     @property
     def running(self) -> int:
@@ -157,11 +159,11 @@ class _Work:
         self.rows += len(prompts)
         at_once = max(1, PREFILL_TOKENS // max(1, *lengths))
         for first in range(0, len(prompts), at_once):
-            part = slice(first, first + at_once)
-            width = max(lengths[part])
+            some = slice(first, first + at_once)
+            width = max(lengths[some])
             if width:  # padded on the right, where no token before it looks
-                ids = [prompt[:-1] + [0] * (width - len(prompt) + 1) for prompt in prompts[part]]
-                self.cache.begin(slots[part])
+                ids = [prompt[:-1] + [0] * (width - len(prompt) + 1) for prompt in prompts[some]]
+                self.cache.begin(slots[some])
                 self._forward(torch.tensor(ids, device=device), torch.arange(width, device=device)[None], None)
         self.row_N = torch.cat([self.row_N, slots.repeat_interleave(group)])
         self.stream_N = torch.cat([self.stream_N, torch.tensor(streams, device=device).flatten()])
@@ -170,30 +172,30 @@ class _Work:
         self.place_N = torch.cat([self.place_N, new.flatten()])
 
     def step(self) -> int:
-        """Draw one token for every completion; how many ended with it."""
-        decoding = self.decoding
+        """Sample one token for every completion in progress; return how many ended with it."""
+        params = self.params
         logits_RV = self._logits()
-        for token in decoding.banned_first:
+        for token in self.banned_first:
             logits_RV[self.row_N[self.at_N == 0], token] = -torch.inf
         numbers_N = uniform(self.stream_N, self.at_N)
-        token_N, logprob_N = choose(logits_RV, self.row_N, numbers_N, decoding.temperature, decoding.top_p)
-        self.drawn[self.place_N, self.at_N] = token_N
-        self.logprobs[self.place_N, self.at_N] = logprob_N
+        token_N, logprob_N = choose(logits_RV, self.row_N, numbers_N, params.temperature, params.top_p)
+        self.tokens_MT[self.place_N, self.at_N] = token_N
+        self.logprobs_MT[self.place_N, self.at_N] = logprob_N
         self.at_N = self.at_N + 1
         stopped_N = torch.isin(token_N, self.stops)
-        goes_on_N = ~stopped_N & (self.at_N < decoding.max_tokens)
+        goes_on_N = ~stopped_N & (self.at_N < params.max_tokens)
         ended = len(goes_on_N) - int(goes_on_N.sum())
         if ended:
             over_N = ~goes_on_N
-            self.lengths[self.place_N[over_N]] = self.at_N[over_N]
-            self.stopped[self.place_N[over_N]] = stopped_N[over_N]
+            self.lengths_M[self.place_N[over_N]] = self.at_N[over_N]
+            self.stopped_M[self.place_N[over_N]] = stopped_N[over_N]
             token_N, self.row_N, self.stream_N = token_N[goes_on_N], self.row_N[goes_on_N], self.stream_N[goes_on_N]
             self.at_N, self.place_N = self.at_N[goes_on_N], self.place_N[goes_on_N]
         self._branch(token_N, logits_RV.shape[1])
         return ended
 
     def _logits(self) -> Tensor:
-        """Each row reads its token: logits of the next one, (R, V)."""
+        """Let each row read its token; logits of the next one, (R, V)."""
         length_R = self.length_R[: self.rows]
         width = int(length_R.max()) + 1
         seen_RT = torch.arange(width, device=length_R.device) <= length_R[:, None]
@@ -251,28 +253,23 @@ class _Work:
         logits: Tensor = model(input_ids=ids, logits_to_keep=1, **options).logits
         return logits[:, -1].float()
 
-    def completions(self) -> list[Completion]:
-        """Every completion, by its place."""
-        rows = zip(
-            self.drawn.tolist(), self.logprobs.tolist(), self.lengths.tolist(), self.stopped.tolist(), strict=True
-        )
-        prefix = list(self.decoding.prefix)
+    def completions(self, prefix: list[int]) -> list[Completion]:
+        """Every completion, by its place, with the prefix in front."""
+        columns = (self.tokens_MT, self.logprobs_MT, self.lengths_M, self.stopped_M)
         return [
-            Completion(
-                prefix + tokens[:length], [0.0] * len(prefix) + logprobs[:length], "stop" if stopped else "length"
-            )
-            for tokens, logprobs, length, stopped in rows
+            Completion(prefix + tokens[:n], [0.0] * len(prefix) + logprobs[:n], "stop" if stopped else "length")
+            for tokens, logprobs, n, stopped in zip(*(column.tolist() for column in columns), strict=True)
         ]
 
 
 def _streams(seed: int, prompts: Sequence[Sequence[int]], group: int, first_sample: int) -> list[list[int]]:
-    """A stream of random numbers for each completion; a prompt that comes again goes on counting its samples."""
-    asked: Counter[tuple[int, ...]] = Counter()
+    """The stream of random numbers of each completion; a repeated prompt goes on counting its samples."""
+    seen: Counter[tuple[int, ...]] = Counter()
     streams = []
     for prompt in prompts:
-        first = first_sample + asked[tuple(prompt)]
+        first = first_sample + seen[tuple(prompt)]
         streams.append([stream(seed, prompt, first + index) for index in range(group)])
-        asked[tuple(prompt)] += group
+        seen[tuple(prompt)] += group
     return streams
 
 

@@ -1,4 +1,4 @@
-"""How likely a model finds completions that another one has written."""
+"""Log-probabilities of completions under another model than the one that sampled them."""
 
 from __future__ import annotations
 

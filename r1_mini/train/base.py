@@ -13,6 +13,7 @@ from r1_mini.config.base import wrong
 from r1_mini.data.source import Source
 from r1_mini.model.architecture import ModelSettings, make_model
 from r1_mini.model.optimizer import MuonAdamW
+from r1_mini.model.prompts import prompt_for
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.train.corpus import Voices, Wording, corpus
 from r1_mini.train.stage import Job, StageSettings, Work
@@ -78,7 +79,11 @@ class BaseStage(StageSettings):
     def texts(self, sources: tuple[Source, ...], number: int, seed: int) -> Iterator[tuple[str, str]]:
         """The (prompt, completion) pairs of training, in order: the early mixture, then the last."""
         early = round(self.early_share * number)
-        mixture = (self.early_voices or self.voices).model_dump()
-        first = corpus(sources, mixture, self.wording, f"{seed} early")
-        last = corpus(sources, self.voices.model_dump(), self.wording, f"{seed} late")
+        before, after = prompt_for(make_tokenizer(), "?").split("?")  # rendering the template each time is slow
+
+        def texts(voices: Voices, name: str) -> Iterator[tuple[str, str]]:
+            ask = f"{before}{{}}{after}".format
+            return corpus(sources, voices.model_dump(), self.wording, f"{seed} {name}", ask)
+
+        first, last = texts(self.early_voices or self.voices, "early"), texts(self.voices, "late")
         return chain(islice(first, early), islice(last, number - early))

@@ -12,13 +12,13 @@ from datasets import Dataset
 from pydantic import Field, model_validator
 from transformers import PreTrainedTokenizerBase
 
-from r1_mini.completion import prompt, write
+from r1_mini.completion import write
 from r1_mini.config.base import Strict, wrong
 from r1_mini.data.mix import draw
 from r1_mini.data.source import Source
+from r1_mini.model.prompts import encode
 from r1_mini.problems.arithmetic import canonical_key, operations, parse
 from r1_mini.problems.problem import Problem, is_held_out
-from r1_mini.rollout.generate import encoded
 
 _NUMBER = re.compile(r"\d+")
 WINDOW = 64
@@ -51,7 +51,7 @@ def corpus(
     voices: Mapping[str, float],
     wording: str,
     seed: int | str,
-    ask: Callable[[str], str] = prompt,
+    ask: Callable[[str], str],
 ) -> Iterator[tuple[str, str]]:
     """An endless stream of (prompt, completion) over the base split. The answer always follows from the chain.
 
@@ -111,7 +111,7 @@ def tokenized(
     columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
     while len(columns["input_ids"]) < rows:
         pairs = [next(texts) for _ in range(min(window, rows - len(columns["input_ids"])))]
-        prompts = encoded(tokenizer, [p for p, _ in pairs])
+        prompts = encode(tokenizer, [p for p, _ in pairs])
         completions = tokenizer([c for _, c in pairs], add_special_tokens=False)["input_ids"]
         examples = [(p, [*c, tokenizer.eos_token_id]) for p, c in zip(prompts, completions, strict=True)]
         examples.sort(key=lambda example: len(example[0]))

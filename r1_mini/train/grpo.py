@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any, ClassVar, Literal, Self
@@ -18,18 +19,18 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
-from r1_mini.completion import Finish, is_correct, read
+from r1_mini.completion import Finish, grade
 from r1_mini.config.base import Families, Strict, wrong
 from r1_mini.data.mix import draw
 from r1_mini.errors import nearest
-from r1_mini.rewards import CONTROLS, RULES, as_trl_reward
-from r1_mini.rollout.engine import ROWS, Decoding, SamplingParams, rollout
-from r1_mini.rollout.generate import encoded, prompts_of, require_room, stop_tokens
+from r1_mini.model.prompts import encode, prompts_for, require_context, stop_tokens
+from r1_mini.problems.problem import Problem
+from r1_mini.rewards import CONTROLS, RULES, as_trl_reward, rollout_metrics
+from r1_mini.rollout.engine import SamplingParams, rollout
 from r1_mini.system import distributed as processes
 from r1_mini.train.callbacks import Reporter
 from r1_mini.train.dev_exam import BestOnDev
 from r1_mini.train.logps import narrow_tiles, score, score_in_backward
-from r1_mini.train.rollout_metrics import rollout_metrics
 from r1_mini.train.stage import EVERY_STAGE, Job, TuningStage, Work
 from r1_mini.train.trainer import adapter, arguments, load, open_metrics, resumed_step, save, train
 
@@ -138,31 +139,26 @@ class GrpoStage(TuningStage):
             **arguments(self.DEFAULTS, self.trainer, job.work, job.seed), reward_weights=list(self.rewards.values())
         )
         work = self.work(config.world_size)
+        assert work.sampling is not None
         # A resumed run must begin with a new rollout, since TRL does not save rollouts.
         period = math.lcm(work.micro_steps_per_rollout, work.accumulation) // work.accumulation
         config.save_steps = math.ceil(config.save_steps / period) * period
         problems = list(islice(draw(job.problems, "train", job.seed), work.prompts))
-        prompts = prompts_of(tokenizer, problems)
+        prompts = prompts_for(tokenizer, problems)
         where = "grpo.trainer.max_completion_length"
-        require_room(model.config, encoded(tokenizer, prompts), config.max_completion_length, where)
-        dataset = Dataset.from_dict(
-            {
-                "prompt": prompts,
-                "answer": [problem.answer for problem in problems],
-                "judge": [problem.judge for problem in problems],
-            }
-        )
+        require_context(model.config, encode(tokenizer, prompts), config.max_completion_length, where)
+        dataset = Dataset.from_dict({"prompt": prompts, "problem": range(len(prompts))})
         torch.manual_seed(job.seed)
         trainer = Trainer(
-            rollout_seed=job.seed,
-            rows=self.rows,
+            problems=problems,
+            sampling=replace(work.sampling, seed=job.seed),
             baseline=self.baseline,
             model=model,
             peft_config=adapter(self.peft),
             args=config,
             train_dataset=dataset,
             processing_class=tokenizer,
-            reward_funcs=[as_trl_reward(name) for name in self.rewards],
+            reward_funcs=[as_trl_reward(name, problems) for name in self.rewards],
         )
         metrics = open_metrics(job.work / "metrics.jsonl", resumed_step(job.work))
         reporter = Reporter("grpo", metrics, job.console, _record, _note)
@@ -200,9 +196,14 @@ class Trainer(GRPOTrainer):
     """GRPO as TRL computes it. Rollouts come from `r1_mini.rollout`; rows without signal are not updated on."""
 
     def __init__(
-        self, *, rollout_seed: int, rows: int = ROWS, baseline: Literal["group", "batch"] = "group", **kwargs: Any
+        self,
+        *,
+        problems: Sequence[Problem],
+        sampling: SamplingParams,
+        baseline: Literal["group", "batch"] = "group",
+        **kwargs: Any,
     ) -> None:
-        self.rollout_seed, self.rows, self.baseline = rollout_seed, rows, baseline
+        self.problems, self.sampling, self.baseline = problems, sampling, baseline
         self.seconds = {"rollout": 0.0, "update": 0.0}
         self.in_loss: dict[str, Any] | None = None  # the batch whose loss is being computed
         self.flat_B = torch.zeros(0, dtype=torch.bool)  # rows of groups without signal
@@ -211,18 +212,17 @@ class Trainer(GRPOTrainer):
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """As our sampler is given them: TRL would put a second first token before one that the template has written."""
-        return encoded(self.processing_class, prompts), None, {}
+        return encode(self.processing_class, prompts), None, {}
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """TRL's rewards; on the way, the transcripts are measured."""
         mode = "train" if self.model.training else "eval"
         finish: list[Finish] = ["stop" if ids[-1] in self.eos_token_ids else "length" for ids in completion_ids_list]
-        for row, end in zip(inputs, finish, strict=True):
-            row["finish"] = end  # a column for the rewards
-        transcripts = list(map(read, completions, finish, prompts))
-        lengths = [len(ids) for ids in completion_ids_list]
-        right = [is_correct(t, row["answer"], row["judge"]) for t, row in zip(transcripts, inputs, strict=True)]
-        own = rollout_metrics(transcripts, right, lengths)
+        problems = [self.problems[row["problem"]] for row in inputs]
+        graded = list(map(grade, problems, completions, finish, prompts))
+        for row, each in zip(inputs, graded, strict=True):
+            row["graded"] = each  # a column for the rewards
+        own = rollout_metrics(graded, [len(ids) for ids in completion_ids_list])
         all_processes = self.accelerator.gather(
             torch.tensor([[*own.values()]], dtype=torch.float64, device=self.accelerator.device)
         )
@@ -357,20 +357,12 @@ def without_signal(rewards_PG: Tensor) -> Tensor:
 def sample_groups(prompts: Sequence[str], trainer: Trainer) -> dict[str, list[Any]]:
     """TRL's `rollout_func`: a completion for each prompt; prompts of a group stand together."""
     started = time.perf_counter()
-    args, tokenizer = trainer.args, trainer.processing_class
+    tokenizer = trainer.processing_class
     size = trainer.num_generations
-    prompt_ids = encoded(tokenizer, prompts[::size])
-    decoding = Decoding(args.max_completion_length, trainer.temperature, trainer.top_p)
+    prompt_ids = encode(tokenizer, prompts[::size])
+    params = replace(trainer.sampling, seed=trainer.sampling.seed * 1_000_003 + trainer.state.global_step)
     model = trainer.accelerator.unwrap_model(trainer.model)
-    done = rollout(
-        model,
-        prompt_ids,
-        size,
-        decoding,
-        seed=trainer.rollout_seed * 1_000_003 + trainer.state.global_step,
-        stop=stop_tokens(model, tokenizer),
-        rows=trainer.rows,
-    )
+    done = rollout(model, prompt_ids, params, stop=stop_tokens(model.generation_config, tokenizer))
     flat = [completion for group in done for completion in group]
     trainer.seconds["rollout"] += time.perf_counter() - started
     return {

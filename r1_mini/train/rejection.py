@@ -10,32 +10,29 @@ import math
 import random
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from datasets import Dataset
 from pydantic import Field
-from rich.console import Console
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig
 
-from r1_mini.completion import is_correct, read
 from r1_mini.data.mix import draw
 from r1_mini.errors import UserError
+from r1_mini.model.prompts import encode
 from r1_mini.problems.problem import Problem
-from r1_mini.rollout.engine import Completion, Decoding, SamplingParams, rollout
-from r1_mini.rollout.generate import encoded, prompts_of, require_room, stop_tokens
+from r1_mini.rewards import rollout_metrics
+from r1_mini.rollout.engine import SamplingParams
+from r1_mini.rollout.generate import Sample, generate
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import read_jsonl, take_place
 from r1_mini.train.callbacks import Reporter, progress_bar
-from r1_mini.train.rollout_metrics import rollout_metrics
 from r1_mini.train.stage import Job, TuningStage, Work
 from r1_mini.train.supervised import LOGGED, TEXT_STAGE, note, text_trainer
 from r1_mini.train.trainer import adapter, arguments, load, open_metrics, resumed_step, save, train
-
-Rollouts = Sequence[tuple[Problem, Sequence[int], Sequence[Completion]]]
-"""Problem, the tokens of its prompt, completions."""
 
 
 class RejectionStage(TuningStage):
@@ -103,8 +100,12 @@ def _round(stage: RejectionStage, job: Job, number: int, problems: Sequence[Prob
     processes.on_main(lambda: folder.mkdir(exist_ok=True))
     model, tokenizer = load(job, stage.trainer, start)
     title = f"round {number + 1}"
-    rollouts = _sampled(stage, model, tokenizer, problems, seed * 1_000_003 + number, title, console)
-    kept, extra = judged(rollouts, tokenizer, stage.distinct)
+    params = SamplingParams(stage.samples, stage.max_tokens, seed=seed * 1_000_003 + number, rows=stage.rows)
+    with progress_bar(console) as bar:
+        task = bar.add_task(title, total=len(problems) * stage.samples, note="sampling")
+        progress = partial(bar.advance, task)
+        groups = generate(model, tokenizer, problems, params, progress=progress)
+    kept, extra = kept_and_measured(groups, tokenizer, stage.distinct)
     if not kept:
         what = f"none of {len(problems) * stage.samples:,} completions is right in round {number + 1}"
         raise UserError(what, where="rejection", fix="train the base longer, or ask easier problems")
@@ -129,57 +130,24 @@ def _round(stage: RejectionStage, job: Job, number: int, problems: Sequence[Prob
     processes.on_main(done)
 
 
-def _sampled(
-    stage: RejectionStage,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    problems: Sequence[Problem],
-    seed: int,
-    title: str,
-    console: Console,
-) -> Rollouts:
-    """Completions of every problem, from the policy as it is."""
-    prompts = encoded(tokenizer, prompts_of(tokenizer, problems))
-    require_room(model.config, prompts, stage.max_tokens, "rejection.max_tokens")
-    with progress_bar(console) as bar:
-        task = bar.add_task(title, total=len(prompts) * stage.samples, note="sampling")
-        groups = rollout(
-            model,
-            prompts,
-            stage.samples,
-            Decoding(stage.max_tokens),
-            seed=seed,
-            stop=stop_tokens(model, tokenizer),
-            rows=stage.rows,
-            progress=lambda count: bar.advance(task, count),
-        )
-    return list(zip(problems, prompts, groups, strict=True))
-
-
-def judged(
-    rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase, distinct: bool
+def kept_and_measured(
+    groups: Sequence[Sequence[Sample]], tokenizer: PreTrainedTokenizerBase, distinct: bool
 ) -> tuple[list[dict[str, list[int]]], dict[str, float]]:
-    """The right completions as examples of `input_ids` and `labels` (-100 on the prompt), and metrics of them all.
+    """The right completions as examples of `input_ids` and `labels` (-100 on the prompt), and metrics of all of them.
 
-    `distinct` keeps each text of a problem once.
+    `distinct` keeps one copy of identical completions of a problem.
     """
-    kept, transcripts, right, lengths = [], [], [], []
-    for problem, prompt, group in rollouts:
-        seen = set()
-        asked = tokenizer.decode(prompt)
-        for done in group:
-            transcript = read(tokenizer.decode(done.tokens, skip_special_tokens=True), done.finish, asked)
-            transcripts.append(transcript)
-            right.append(is_correct(transcript, problem.answer, problem.judge))
-            lengths.append(len(done.tokens))
-            text = tuple(done.tokens)
-            if right[-1] and not (distinct and text in seen):
-                seen.add(text)
-                kept.append({"input_ids": [*prompt, *text], "labels": [-100] * len(prompt) + [*text]})
-    metrics = rollout_metrics(transcripts, right, lengths)
-    tokens = sum(lengths)
-    surprise = -sum(sum(done.logprobs) for _, _, group in rollouts for done in group) / tokens
-    return kept, {**metrics, "length": tokens / len(lengths), "entropy": surprise, "kept": len(kept)}
+    kept = []
+    for group in groups:
+        (prompt,) = encode(tokenizer, [group[0].prompt])
+        right = [tuple(sample.tokens) for sample in group if sample.graded.correct]
+        for tokens in dict.fromkeys(right) if distinct else right:
+            kept.append({"input_ids": [*prompt, *tokens], "labels": [-100] * len(prompt) + [*tokens]})
+    samples = [sample for group in groups for sample in group]
+    lengths = [sample.n_tokens for sample in samples]
+    metrics = rollout_metrics([sample.graded for sample in samples], lengths)
+    entropy = -math.fsum(sample.logp for sample in samples) / sum(lengths)
+    return kept, {**metrics, "length": sum(lengths) / len(lengths), "entropy": entropy, "kept": len(kept)}
 
 
 def _steps_before(metrics: Path, number: int) -> int:

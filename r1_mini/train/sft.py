@@ -11,7 +11,7 @@ from trl import SFTConfig
 
 from r1_mini.completion import begun
 from r1_mini.data.source import Source
-from r1_mini.rollout.generate import prompt_for
+from r1_mini.model.prompts import prompt_for
 from r1_mini.train.corpus import Voices, Wording, corpus
 from r1_mini.train.stage import Job, TuningStage, Work
 from r1_mini.train.supervised import TEXT_STAGE, text_work, train_on_texts
