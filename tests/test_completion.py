@@ -1,20 +1,18 @@
 """Reading completions: what is well-formed, which voice, which answer, and that nothing hostile gets through."""
 
 import time
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_mini.completion import Transcript, is_correct, prompt, read, write
+from r1_mini.completion import Transcript, grade, is_correct, read, write
+from r1_mini.problems import families
 from r1_mini.problems.arithmetic import parse_number
 
 WORKED = "<think>12+7=19\n19-3=16</think><answer>16</answer>"
-
-
-def test_prompt_is_a_user_turn_and_the_start_of_the_assistants() -> None:
-    assert prompt("12+7-3") == "User: 12+7-3\nAssistant:"
 
 
 def test_a_well_formed_completion_gives_its_thinking_and_its_answer() -> None:
@@ -150,3 +148,30 @@ def test_reading_never_raises_and_well_formed_means_exactly_the_form(completion,
 @given(st.fractions(max_denominator=10**6))
 def test_the_text_of_a_fraction_is_read_as_its_value(value: Fraction) -> None:
     assert parse_number(str(value)) == value
+
+
+@pytest.mark.parametrize(
+    "thinking,expected",
+    [
+        ("1+1=2\n2+1=3", ("right", None)),
+        ("1+1=2", ("wrong", None)),
+        ("1+1=3\n3+1=4", ("wrong", 1)),
+        ("1+1=2\n2+1=4", ("wrong", 2)),
+        ("1+1=3\nwait\n1+1=2\n2+1=3", ("right", None)),
+        ("   ", ("none", None)),
+    ],
+)
+def test_a_chain_is_right_from_the_question_to_a_number(thinking, expected):
+    graded = grade(families.solve("1+1+1"), f"<think>{thinking}</think><answer>3</answer>", "stop")
+    assert (graded.chain, graded.first_wrong) == expected
+
+
+def test_thinking_that_never_ends_is_no_chain():
+    assert grade(families.solve("1+1+1"), "<think>1+1=2", "length").chain == "none"
+
+
+def test_a_chain_that_nobody_can_check_is_neither_right_nor_wrong():
+    problem = replace(families.solve("1+1+1"), formula=None)
+    graded = grade(problem, "<think>Ann has 3 apples, so</think><answer>3</answer>", "stop")
+    assert (graded.chain, graded.steps, graded.first_wrong) == ("unchecked", None, None)
+    assert grade(problem, "<think></think><answer>3</answer>", "stop").chain == "none"

@@ -13,9 +13,9 @@ import torch
 
 from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
+from r1_mini.model.prompts import encode, prompt_for
 from r1_mini.model.tokenizer import make_tokenizer
-from r1_mini.rollout.engine import Decoding, rollout
-from r1_mini.rollout.generate import encoded, prompt_for
+from r1_mini.rollout.engine import SamplingParams, rollout
 from r1_mini.rollout.likelihood import log_likelihoods
 
 SMOKE = Path(__file__).parents[1] / "recipes" / "tiny" / "smoke.yaml"
@@ -37,15 +37,16 @@ def device(request):
     return request.param
 
 
-def drawn(checkpoint, device, decoding, dtype=torch.float32, group=16):
+def sampled(checkpoint, device, max_tokens, dtype=torch.float32, n=16, temperature=1.0):
     model, tokenizer = load_checkpoint(checkpoint, device, dtype=dtype)
-    prompts = encoded(tokenizer, [prompt_for(tokenizer, f"{a}+{b}-{a // 2}") for a in range(10, 26) for b in (3, 47)])
-    return model, prompts, rollout(model, prompts, group, decoding, seed=3, stop=[tokenizer.eos_token_id])
+    prompts = encode(tokenizer, [prompt_for(tokenizer, f"{a}+{b}-{a // 2}") for a in range(10, 26) for b in (3, 47)])
+    params = SamplingParams(n, max_tokens, temperature, seed=3)
+    return model, prompts, rollout(model, prompts, params, stop=[tokenizer.eos_token_id])
 
 
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-3), (torch.bfloat16, 0.2)])
 def test_samples_are_as_likely_as_a_forward_pass_on_the_same_device_says(checkpoint, device, dtype, most):
-    model, prompts, groups = drawn(checkpoint, device, Decoding(40), dtype)
+    model, prompts, groups = sampled(checkpoint, device, 40, dtype)
     for prompt, group in zip(prompts[:4], groups, strict=False):
         for done in group:
             ids = torch.tensor([prompt + done.tokens], device=device)
@@ -57,8 +58,7 @@ def test_samples_are_as_likely_as_a_forward_pass_on_the_same_device_says(checkpo
 
 @ON_GPU
 def test_greedy_answers_are_those_of_the_cpu_but_for_ties_of_rounding(checkpoint):
-    greedy = Decoding(30, temperature=0.0)
-    here, there = (drawn(checkpoint, place, greedy, group=1)[2] for place in ("cuda", "cpu"))
+    here, there = (sampled(checkpoint, place, 30, n=1, temperature=0.0)[2] for place in ("cuda", "cpu"))
     alike = sum(a[0].tokens == b[0].tokens for a, b in zip(here, there, strict=True))
     assert alike >= 0.9 * len(here)
 
@@ -66,7 +66,7 @@ def test_greedy_answers_are_those_of_the_cpu_but_for_ties_of_rounding(checkpoint
 @ON_GPU
 def test_samples_of_the_same_seed_are_those_of_the_cpu_but_for_ties_of_rounding(checkpoint):
     """Random numbers are a hash of what identifies a completion, so another device draws the same tokens."""
-    here, there = (drawn(checkpoint, place, Decoding(20))[2] for place in ("cuda", "cpu"))
+    here, there = (sampled(checkpoint, place, 20)[2] for place in ("cuda", "cpu"))
     pairs = [
         (a.tokens, b.tokens) for one, other in zip(here, there, strict=True) for a, b in zip(one, other, strict=True)
     ]
@@ -74,7 +74,7 @@ def test_samples_of_the_same_seed_are_those_of_the_cpu_but_for_ties_of_rounding(
 
 
 def test_the_reference_finds_completions_as_likely_as_the_sampler_did(checkpoint, device):
-    model, prompts, groups = drawn(checkpoint, device, Decoding(20))
+    model, prompts, groups = sampled(checkpoint, device, 20)
     for told, group in zip(log_likelihoods(model, prompts, groups), groups, strict=True):
         assert told == pytest.approx([math.fsum(done.logprobs) for done in group], abs=1e-3)
 

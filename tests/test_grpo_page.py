@@ -12,7 +12,9 @@ from trl import GRPOConfig
 
 from r1_mini.model.architecture import make_model
 from r1_mini.model.tokenizer import make_tokenizer
+from r1_mini.problems import families
 from r1_mini.rewards import as_trl_reward
+from r1_mini.rollout.engine import SamplingParams
 from r1_mini.train.grpo import GrpoStage, Trainer
 from r1_mini.train.trainer import arguments
 
@@ -61,14 +63,16 @@ def test_its_step_has_the_gradient_of_the_products(page, tmp_path):
 
     def reward(**columns):
         """By length: a model with random weights gets nothing right."""
-        rewards.extend(as_trl_reward("length")(**columns))
+        rewards.extend(as_trl_reward("length", problems)(**columns))
         return rewards
 
     fields = {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 40}
     prompts = ["User: 1+2\nAssistant:"] * 4 + ["User: 12-4\nAssistant:"] * 4
-    rows = [{"prompt": prompt, "answer": "3", "judge": "number"} for prompt in prompts]
+    problems = [families.solve("1+2")]
+    rows = [{"prompt": prompt, "problem": 0} for prompt in prompts]
     trainer = Trainer(
-        rollout_seed=0,
+        problems=problems,
+        sampling=SamplingParams(4, 40),
         model=model,
         args=GRPOConfig(**arguments(GrpoStage.DEFAULTS, fields, tmp_path, 0)),
         train_dataset=Dataset.from_list(rows),

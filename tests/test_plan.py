@@ -16,6 +16,7 @@ from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_config, make_model
 from r1_mini.model.checkpoint import save_checkpoint
 from r1_mini.model.optimizer import MuonAdamW
+from r1_mini.model.prompts import encode, prompt_for
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.pipeline.recipe import load
 from r1_mini.plan import memory
@@ -27,7 +28,6 @@ from r1_mini.plan.plan import as_json, plan
 from r1_mini.plan.prompts import lacks, shown, shown_prompts
 from r1_mini.plan.stages import corpus_bytes
 from r1_mini.rollout.cache import RolloutCache
-from r1_mini.rollout.generate import encoded, prompt_for
 from r1_mini.system import environment as machine
 from r1_mini.train.logps import narrow_tiles
 from tests.conftest import TINY
@@ -369,7 +369,7 @@ def test_prompts_are_shown_as_the_sampler_is_given_them(recipe_file):
     tokenizer = make_tokenizer()
     first = part(planned(recipe_file), "02-grpo").prompts[0]
     assert first.text.startswith("User: ") and first.text.endswith("\nAssistant:")
-    assert list(first.ids) == encoded(tokenizer, [first.text])[0]
+    assert list(first.ids) == encode(tokenizer, [first.text])[0]
     assert "".join(first.tokens) == first.text
     exam = part(planned(recipe_file), "exam smoke").prompts
     assert [p.text for p in exam] == ["User: 1+2+3\nAssistant:", "User: 9-4+1\nAssistant:"]

@@ -1,7 +1,6 @@
 import pytest
 from transformers import AutoTokenizer
 
-from r1_mini.completion import prompt
 from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
@@ -48,7 +47,7 @@ def test_the_chat_template_writes_the_prompt_of_the_corpus(tmp_path):
     make_tokenizer().save_pretrained(tmp_path)
     apply = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template
     turns = [{"role": "system", "content": "Think."}, {"role": "user", "content": "12+7"}]
-    assert apply(turns, tokenize=False, add_generation_prompt=True) == prompt("12+7") == "User: 12+7\nAssistant:"
+    assert apply(turns, tokenize=False, add_generation_prompt=True) == "User: 12+7\nAssistant:"
     answered = [*turns, {"role": "assistant", "content": "<think></think><answer>19</answer>"}]
     whole = "User: 12+7\nAssistant:<think></think><answer>19</answer><eos>"
     assert apply(answered, tokenize=False) == whole

@@ -8,7 +8,7 @@ from itertools import islice, product
 import pytest
 from pydantic import ValidationError
 
-from r1_mini.completion import is_correct, prompt, read
+from r1_mini.completion import is_correct, read
 from r1_mini.data.mix import ProblemSpec, draw
 from r1_mini.model.tokenizer import CHARACTERS, make_tokenizer
 from r1_mini.problems.arithmetic import canonical_key, evaluate, numbers, operations, parse, passed_through
@@ -254,7 +254,7 @@ def test_every_story_survives_our_tokenizer() -> None:
     assert {character for text, _ in every_text() for character in text} <= set(CHARACTERS)
     tokenizer = make_tokenizer()
     for problem in draws({"distractors": 2}, 100):
-        text = prompt(problem.question)
+        text = f"User: {problem.question}\nAssistant:"
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.unk_token_id not in ids
         assert tokenizer.decode(ids, skip_special_tokens=True) == text

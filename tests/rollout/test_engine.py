@@ -8,22 +8,26 @@ from itertools import product
 import pytest
 import torch
 from scipy.stats import chisquare
+from transformers import MistralConfig, Qwen2Config
 
+from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_model
-from r1_mini.rollout.engine import Completion, Decoding, rollout, stream
+from r1_mini.rollout.cache import RolloutCache
+from r1_mini.rollout.engine import Completion, SamplingParams, rollout, stream
 
 
 def ids(tokenizer, text):
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def sample(model, tokenizer, prompts, group, decoding, seed=0, **options):
-    return rollout(model, prompts, group, decoding, seed=seed, stop=[tokenizer.eos_token_id], **options)
+def sample(model, tokenizer, prompts, n, max_tokens, seed=0, temperature=1.0, rows=1024, **options):
+    params = SamplingParams(n, max_tokens, temperature, seed=seed, rows=rows)
+    return rollout(model, prompts, params, stop=[tokenizer.eos_token_id], **options)
 
 
 def test_log_probabilities_are_those_of_the_plain_forward_pass(model, tokenizer):
     prompts = [ids(tokenizer, f"User: {q}\nAssistant:") for q in ("1+2", "12+7-3", "99-98+97-96+95")]
-    for prompt, group in zip(prompts, sample(model, tokenizer, prompts, 8, Decoding(40)), strict=True):
+    for prompt, group in zip(prompts, sample(model, tokenizer, prompts, 8, 40), strict=True):
         for done in group:
             with torch.no_grad():
                 logits = model(torch.tensor([prompt + done.tokens])).logits[0, len(prompt) - 1 : -1]
@@ -33,9 +37,9 @@ def test_log_probabilities_are_those_of_the_plain_forward_pass(model, tokenizer)
 
 def test_a_completion_is_the_same_alone_and_in_a_crowd(model, tokenizer):
     prompts = [ids(tokenizer, f"User: {a}+{b}\nAssistant:") for a in range(8) for b in (3, 33, 12)]
-    crowd = sample(model, tokenizer, prompts, 4, Decoding(30), seed=5)
-    small = sample(model, tokenizer, prompts, 4, Decoding(30), seed=5, rows=8)
-    alone = [sample(model, tokenizer, [prompt], 4, Decoding(30), seed=5)[0] for prompt in prompts]
+    crowd = sample(model, tokenizer, prompts, 4, 30, seed=5)
+    small = sample(model, tokenizer, prompts, 4, 30, seed=5, rows=8)
+    alone = [sample(model, tokenizer, [prompt], 4, 30, seed=5)[0] for prompt in prompts]
     tokens = [[[done.tokens for done in group] for group in groups] for groups in (crowd, small, alone)]
     assert tokens[0] == tokens[1] == tokens[2]
 
@@ -43,8 +47,8 @@ def test_a_completion_is_the_same_alone_and_in_a_crowd(model, tokenizer):
 def test_a_completion_is_the_same_alone_and_among_512(model, tokenizer):
     """But for ties at the level of rounding: at most one in a thousand."""
     prompts = [ids(tokenizer, f"User: {a}+{b}\nAssistant:") for a in range(10, 42) for b in (7,)]
-    crowd = sample(model, tokenizer, prompts, 16, Decoding(60), seed=6)
-    alone = [sample(model, tokenizer, [prompt], 16, Decoding(60), seed=6)[0] for prompt in prompts]
+    crowd = sample(model, tokenizer, prompts, 16, 60, seed=6)
+    alone = [sample(model, tokenizer, [prompt], 16, 60, seed=6)[0] for prompt in prompts]
     pairs = [
         (a.tokens, b.tokens) for one, other in zip(crowd, alone, strict=True) for a, b in zip(one, other, strict=True)
     ]
@@ -65,7 +69,7 @@ def test_completions_that_agree_are_read_once(model, tokenizer):
     """Greedy samples never differ: one row a prompt, whatever the group."""
     prompts = [ids(tokenizer, f"User: {q}\nAssistant:") for q in ("1+2", "3+4")]
     with rows_read(model) as shapes:
-        done = sample(model, tokenizer, prompts, 8, Decoding(10, temperature=0.0))
+        done = sample(model, tokenizer, prompts, 8, 10, temperature=0.0)
     assert shapes[0] == (2, len(prompts[0]) - 1)
     assert all(rows <= 2 and tokens == 1 for rows, tokens in shapes[1:])
     assert all(c == group[0] for group in done for c in group)
@@ -74,7 +78,7 @@ def test_completions_that_agree_are_read_once(model, tokenizer):
 def test_a_group_has_as_many_rows_as_it_has_different_beginnings(model, tokenizer):
     prompt = ids(tokenizer, "User: 1+2\nAssistant:")
     with rows_read(model) as shapes:
-        (group,) = sample(model, tokenizer, [prompt], 64, Decoding(3), seed=4)
+        (group,) = sample(model, tokenizer, [prompt], 64, 3, seed=4)
     firsts = {c.tokens[0] for c in group if len(c.tokens) > 1}
     assert 1 < len(firsts) < 64
     assert shapes[1:3] == [(1, 1), (len(firsts), 1)]
@@ -84,21 +88,21 @@ def test_no_more_rows_are_in_work_than_allowed_and_the_others_wait(model, tokeni
     prompts = [ids(tokenizer, f"User: {a}+{b}\nAssistant:") for a in range(8) for b in (3, 33, 12)]
     told = []
     with rows_read(model) as shapes:
-        done = sample(model, tokenizer, prompts, 4, Decoding(30), seed=5, rows=8, progress=told.append)
+        done = sample(model, tokenizer, prompts, 4, 30, seed=5, rows=8, progress=told.append)
     assert max(rows for rows, _ in shapes) <= 8
     assert sum(told) == 96 == sum(map(len, done))
 
 
-def test_a_group_larger_than_the_rows_allowed_is_drawn_alone(model, tokenizer):
+def test_a_group_larger_than_the_rows_allowed_is_sampled_alone(model, tokenizer):
     prompts = [ids(tokenizer, f"User: {a}+2\nAssistant:") for a in range(3)]
-    large = sample(model, tokenizer, prompts, 8, Decoding(12), rows=2)
+    large = sample(model, tokenizer, prompts, 8, 12, rows=2)
     assert [[c.tokens for c in group] for group in large] == [
-        [c.tokens for c in group] for group in sample(model, tokenizer, prompts, 8, Decoding(12))
+        [c.tokens for c in group] for group in sample(model, tokenizer, prompts, 8, 12)
     ]
 
 
-def test_a_prompt_of_one_token_is_drawn_from(model, tokenizer):
-    (group,) = sample(model, tokenizer, [[5]], 4, Decoding(6))
+def test_a_prompt_of_one_token_is_sampled_from(model, tokenizer):
+    (group,) = sample(model, tokenizer, [[5]], 4, 6)
     with torch.no_grad():
         first = model(torch.tensor([[5]])).logits[0, -1].log_softmax(-1)
     assert [c.logprobs[0] for c in group] == pytest.approx([float(first[c.tokens[0]]) for c in group], abs=1e-5)
@@ -106,15 +110,13 @@ def test_a_prompt_of_one_token_is_drawn_from(model, tokenizer):
 
 def test_another_seed_gives_other_completions(model, tokenizer):
     prompt = ids(tokenizer, "User: 1+2\nAssistant:")
-    assert sample(model, tokenizer, [prompt], 8, Decoding(10), seed=0) != sample(
-        model, tokenizer, [prompt], 8, Decoding(10), seed=1
-    )
+    assert sample(model, tokenizer, [prompt], 8, 10, seed=0) != sample(model, tokenizer, [prompt], 8, 10, seed=1)
 
 
 def test_a_prompt_asked_twice_gets_fresh_samples(model, tokenizer):
     prompt = ids(tokenizer, "User: 1+2\nAssistant:")
-    once = sample(model, tokenizer, [prompt], 8, Decoding(10))[0]
-    twice = sample(model, tokenizer, [prompt, prompt], 4, Decoding(10))
+    once = sample(model, tokenizer, [prompt], 8, 10)[0]
+    twice = sample(model, tokenizer, [prompt, prompt], 4, 10)
     assert [done.tokens for done in twice[0] + twice[1]] == [done.tokens for done in once]
 
 
@@ -122,7 +124,7 @@ def test_frequencies_match_exact_enumeration(model, tokenizer):
     """Two tokens drawn 20,000 times over the six most likely outcomes and the rest: chi-square at the 0.1 % level."""
     prompt = ids(tokenizer, "User: 1+2\nAssistant:")
     n = 20_000
-    done = sample(model, tokenizer, [prompt], n, Decoding(2), seed=3)[0]
+    done = sample(model, tokenizer, [prompt], n, 2, seed=3)[0]
     seen = Counter(tuple(c.tokens) for c in done)
     with torch.no_grad():
         first = model(torch.tensor([prompt])).logits[0, -1].softmax(-1).double()
@@ -143,7 +145,7 @@ def test_frequencies_match_exact_enumeration(model, tokenizer):
 
 def test_the_stop_token_ends_a_completion_and_is_kept(model, tokenizer):
     prompt = ids(tokenizer, "User: 1+2\nAssistant:")
-    done = sample(model, tokenizer, [prompt], 400, Decoding(40), seed=1)[0]
+    done = sample(model, tokenizer, [prompt], 400, 40, seed=1)[0]
     stopped = [c for c in done if c.finish == "stop"]
     assert stopped
     assert all(c.tokens.count(tokenizer.eos_token_id) == 1 and c.tokens[-1] == tokenizer.eos_token_id for c in stopped)
@@ -155,14 +157,14 @@ def test_a_forced_prefix_leads_and_a_banned_token_does_not_follow(model, tokeniz
     think, end = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
     with torch.no_grad():
         likely = int(model(torch.tensor([[*prompt, think]])).logits[0, -1].argmax())
-    done = sample(model, tokenizer, [prompt], 200, Decoding(3, prefix=(think,), banned_first=(likely, end)))[0]
+    done = sample(model, tokenizer, [prompt], 200, 3, prefix=(think,), banned_first=(likely, end))[0]
     assert all(c.tokens[0] == think and c.tokens[1] not in (likely, end) for c in done)
     assert all(len(c.logprobs) == len(c.tokens) and c.logprobs[0] == 0.0 for c in done)
 
 
 def test_temperature_zero_takes_the_most_likely_token(model, tokenizer):
     prompt = ids(tokenizer, "User: 7-4\nAssistant:")
-    (done,) = sample(model, tokenizer, [prompt], 1, Decoding(12, temperature=0.0))[0]
+    (done,) = sample(model, tokenizer, [prompt], 1, 12, temperature=0.0)[0]
     context = list(prompt)
     for token in done.tokens:
         with torch.no_grad():
@@ -177,13 +179,13 @@ def test_streams_differ_by_seed_prompt_and_sample_index():
 
 def test_training_mode_is_given_back(model, tokenizer):
     model.train()
-    sample(model, tokenizer, [[5, 6]], 1, Decoding(1))
+    sample(model, tokenizer, [[5, 6]], 1, 1)
     assert model.training
     model.eval()
 
 
 def test_a_completion_carries_a_probability_for_each_token(model, tokenizer):
-    done: Completion = sample(model, tokenizer, [[5, 6, 7]], 1, Decoding(20))[0][0]
+    done: Completion = sample(model, tokenizer, [[5, 6, 7]], 1, 20)[0][0]
     assert len(done.logprobs) == len(done.tokens)
     assert all(p <= 0 and math.isfinite(p) for p in done.logprobs)
 
@@ -192,30 +194,24 @@ def test_eager_attention_sees_no_padding_either(tokenizer):
     model = make_model(tokenizer, hidden_size=32, layers=2, heads=2, intermediate_size=64, seed=0)
     model.set_attn_implementation("eager")
     prompts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("1+1", "1+2+3+4+5+6", "9-8+7")]
-    options = {"seed": 0, "stop": [tokenizer.eos_token_id]}
-    decoding = Decoding(max_tokens=12, temperature=0.0)
-    together = rollout(model, prompts, 1, decoding, **options)
-    alone = [rollout(model, [prompt], 1, decoding, **options)[0] for prompt in prompts]
+    together = sample(model, tokenizer, prompts, 1, 12, temperature=0.0)
+    alone = [sample(model, tokenizer, [prompt], 1, 12, temperature=0.0)[0] for prompt in prompts]
     assert [group[0].tokens for group in together] == [group[0].tokens for group in alone]
 
 
-def test_a_model_with_sliding_attention_is_refused_rather_than_sampled_wrongly():
-    from transformers import Qwen2Config
-
-    from r1_mini.errors import UserError
-    from r1_mini.rollout.cache import RolloutCache
-
-    RolloutCache(Qwen2Config(num_hidden_layers=2), 4, 8)
-    with pytest.raises(UserError, match="does not know sliding_attention"):
-        RolloutCache(Qwen2Config(num_hidden_layers=2, use_sliding_window=True, max_window_layers=0), 4, 8)
-
-
-def test_a_model_whose_every_layer_has_a_window_is_refused_beyond_it():
-    from transformers import MistralConfig
-
-    from r1_mini.errors import UserError
-    from r1_mini.rollout.cache import RolloutCache
-
-    RolloutCache(MistralConfig(num_hidden_layers=2, sliding_window=16), 4, 16)
-    with pytest.raises(UserError, match="sees 16 tokens only, and 17 may be needed"):
-        RolloutCache(MistralConfig(num_hidden_layers=2, sliding_window=16), 4, 17)
+@pytest.mark.parametrize(
+    ("config", "room", "line"),
+    [
+        (Qwen2Config(num_hidden_layers=2), 8, None),
+        (
+            Qwen2Config(num_hidden_layers=2, use_sliding_window=True, max_window_layers=0),
+            8,
+            "support sliding_attention",
+        ),
+        (MistralConfig(num_hidden_layers=2, sliding_window=16), 16, None),
+        (MistralConfig(num_hidden_layers=2, sliding_window=16), 17, "support sliding windows of 16 tokens"),
+    ],
+)
+def test_a_model_whose_layers_do_not_see_everything_is_refused_rather_than_sampled_wrongly(config, room, line):
+    with pytest.raises(UserError, match=line) if line else contextlib.nullcontext():
+        RolloutCache(config, 4, room)

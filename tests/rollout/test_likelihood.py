@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from r1_mini.rollout import likelihood
-from r1_mini.rollout.engine import Decoding, rollout
+from r1_mini.rollout.engine import SamplingParams, rollout
 from r1_mini.rollout.likelihood import log_likelihoods
 
 
@@ -16,7 +16,7 @@ def written(model, tokenizer):
     prompts = tokenizer(["User: 1+2\nAssistant:", "User: 12+7-3\nAssistant:", "x"], add_special_tokens=False)[
         "input_ids"
     ]
-    return prompts, rollout(model, prompts, 6, Decoding(20), seed=3, stop=[tokenizer.eos_token_id])
+    return prompts, rollout(model, prompts, SamplingParams(6, 20, seed=3), stop=[tokenizer.eos_token_id])
 
 
 def test_a_model_finds_its_own_completions_as_likely_as_when_it_drew_them(model, written):

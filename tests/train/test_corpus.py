@@ -12,6 +12,7 @@ from r1_mini.problems.steps import chain_is_right, check_chain
 from r1_mini.train.corpus import completion, corpus, tokenized, with_retraction
 
 SUMS = (ProblemSpec.model_validate({"family": "sum", "terms": [2, 4], "largest": 99}),)
+ASK = "User: {}\nAssistant:".format
 
 
 def test_each_voice_as_written_by_hand():
@@ -38,7 +39,7 @@ def test_a_retraction_spoils_one_digit_of_a_result_and_redoes_the_step():
 def test_every_answer_of_the_corpus_follows_from_its_chain(family, wording):
     specs = (ProblemSpec.model_validate({"family": family}),)
     seen = Counter()
-    for prompt, text in islice(corpus(specs, {"direct": 0.2, "worked": 0.4, "checked": 0.4}, wording, 0), 400):
+    for prompt, text in islice(corpus(specs, {"direct": 0.2, "worked": 0.4, "checked": 0.4}, wording, 0, ASK), 400):
         question = prompt.removeprefix("User: ").removesuffix("\nAssistant:")
         problem = FAMILIES[family].solve(question)
         transcript = read(text, "stop")
@@ -62,7 +63,7 @@ def test_the_stop_token_is_trained_and_the_prompt_and_padding_are_not():
 
 
 def test_batches_hold_prompts_of_similar_length_in_random_order_with_the_voices_mixed():
-    rows = tokenized(corpus(SUMS, {"direct": 0.5, "worked": 0.5}, "list", 0), make_tokenizer(), 2048, 32, seed=0)
+    rows = tokenized(corpus(SUMS, {"direct": 0.5, "worked": 0.5}, "list", 0, ASK), make_tokenizer(), 2048, 32, seed=0)
     prompts = [[row.count(-100) for row in rows["labels"][i : i + 32]] for i in range(0, 2048, 32)]
     assert sum(max(batch) - min(batch) for batch in prompts) / len(prompts) < 1
     assert [sum(batch) for batch in prompts] != sorted(sum(batch) for batch in prompts)
@@ -74,7 +75,7 @@ def test_batches_hold_prompts_of_similar_length_in_random_order_with_the_voices_
 
 def test_the_same_seed_writes_the_same_corpus():
     one, two, other = (
-        list(islice(corpus(SUMS, {"direct": 0.5, "worked": 0.5}, "list", seed), 50)) for seed in (0, 0, 1)
+        list(islice(corpus(SUMS, {"direct": 0.5, "worked": 0.5}, "list", seed, ASK), 50)) for seed in (0, 0, 1)
     )
     assert one == two
     assert one != other

@@ -11,7 +11,9 @@ from r1_mini.config.trl_fields import CHOICES
 from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
+from r1_mini.problems import families
 from r1_mini.rewards import as_trl_reward
+from r1_mini.rollout.engine import SamplingParams
 from r1_mini.train.grpo import GrpoStage, Trainer, without_signal
 from r1_mini.train.trainer import arguments
 
@@ -57,12 +59,13 @@ def make_trainer(tmp_path, **fields):
     config = GRPOConfig(**arguments(GrpoStage.DEFAULTS, settings, tmp_path, 0))
     rows = {
         "prompt": ["User: 1+2\nAssistant:", "User: 12-4\nAssistant:"] * 4,
-        "answer": ["3", "8"] * 4,
-        "judge": ["number"] * 8,
+        "problem": [0, 1] * 4,
     }
-    rewards = [as_trl_reward("accuracy")]
+    problems = [families.solve("1+2"), families.solve("12-4")]
+    rewards = [as_trl_reward("accuracy", problems)]
     return Trainer(
-        rollout_seed=0,
+        problems=problems,
+        sampling=SamplingParams(settings["num_generations"], settings["max_completion_length"]),
         model=model,
         args=config,
         train_dataset=Dataset.from_dict(rows),
@@ -177,10 +180,7 @@ def test_rows_without_advantage_are_not_scored_unless_they_have_a_kl_term(traine
 def test_advantages_equal_those_of_stock_trl_and_are_zero_where_a_group_is_scored_alike(trainer_of, monkeypatch, scale):
     trainer = trainer_of(scale_rewards=scale)
     rewards = torch.tensor([[1.1], [0.1], [0.1], [0.0], [0.3], [0.3], [0.3], [0.3]])
-    inputs = [
-        {"prompt": p, "answer": "3", "judge": "number"}
-        for p in ["User: 1+2\nAssistant:"] * 4 + ["User: 3-0\nAssistant:"] * 4
-    ]
+    inputs = [{"prompt": p, "problem": 0} for p in ["User: 1+2\nAssistant:"] * 4 + ["User: 3-0\nAssistant:"] * 4]
     monkeypatch.setattr(GRPOTrainer, "_calculate_rewards", lambda self, *args: rewards)
     ours = trainer._generate_and_score_completions([dict(row) for row in inputs])["advantages"]
     monkeypatch.setattr(Trainer, "_calculate_rewards", lambda self, *args: rewards)
@@ -263,10 +263,7 @@ def test_advantages_are_centered_within_each_group_or_within_the_batch(tmp_path,
 
     GRPOTrainer._calculate_rewards, kept = (lambda self, *args: rewards(*args)), GRPOTrainer._calculate_rewards
     try:
-        inputs = [
-            {"prompt": p, "answer": "3", "judge": "number"}
-            for p in ["User: 1+2\nAssistant:"] * 4 + ["User: 3-0\nAssistant:"] * 4
-        ]
+        inputs = [{"prompt": p, "problem": 0} for p in ["User: 1+2\nAssistant:"] * 4 + ["User: 3-0\nAssistant:"] * 4]
         out = trainer._generate_and_score_completions(inputs)
     finally:
         GRPOTrainer._calculate_rewards = kept

@@ -4,13 +4,17 @@ import pytest
 import torch
 from rich.console import Console
 
+from r1_mini import completion
+from r1_mini.completion import grade
 from r1_mini.data.mix import ProblemSpec
 from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems import families
+from r1_mini.rollout import generate
 from r1_mini.rollout.engine import Completion
+from r1_mini.rollout.generate import Sample
 from r1_mini.system.files import read_jsonl, sha256
 from r1_mini.train import rejection
 from r1_mini.train.rejection import RejectionStage
@@ -25,13 +29,14 @@ def tokenizer():
     return make_tokenizer()
 
 
-def rollout_of(tokenizer, *texts, question="1+1+1"):
-    problem = families.solve(question)
-    done = []
+def samples_of(tokenizer, *texts, question="1+1+1"):
+    """Completions after the prompt `7+8`, each token as likely as exp(-0.5)."""
+    group = []
     for text, finish in texts:
         tokens = tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
-        done.append(Completion(tokens, [-0.5] * len(tokens), finish))
-    return problem, [7, 8, 9], done
+        graded = grade(families.solve(question), text, finish)
+        group.append(Sample("7+8", text, tokens, finish, -0.5 * len(tokens), None, graded))
+    return group
 
 
 RIGHT = ("<think>1+1=2\n2+1=3</think><answer>3</answer>", "stop")
@@ -41,20 +46,20 @@ CUT = ("<think></think><answer>3</answer>", "length")
 
 
 def test_right_completions_are_kept_as_often_as_drawn_and_learned_without_the_prompt(tokenizer):
-    kept, metrics = rejection.judged(
-        [rollout_of(tokenizer, RIGHT, RIGHT, WRONG, DIRECT, CUT)], tokenizer, distinct=False
+    kept, metrics = rejection.kept_and_measured(
+        [samples_of(tokenizer, RIGHT, RIGHT, WRONG, DIRECT, CUT)], tokenizer, distinct=False
     )
     tokens = tokenizer(RIGHT[0], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
     assert len(kept) == metrics["kept"] == 3
-    assert kept[0] == kept[1] == {"input_ids": [7, 8, 9, *tokens], "labels": [-100] * 3 + tokens}
+    assert kept[0] == kept[1] == {"input_ids": [*tokenizer("7+8")["input_ids"], *tokens], "labels": [-100] * 3 + tokens}
     assert metrics["accuracy"] == pytest.approx(3 / 5)
     assert metrics["entropy"] == pytest.approx(0.5)
     assert metrics["voice_worked"] == pytest.approx(2 / 5)
 
 
 def test_a_text_of_a_problem_is_kept_once_where_texts_are_to_be_distinct(tokenizer):
-    twice = [rollout_of(tokenizer, RIGHT, RIGHT, DIRECT), rollout_of(tokenizer, RIGHT, question="2+1")]
-    kept, _ = rejection.judged(twice, tokenizer, distinct=True)
+    twice = [samples_of(tokenizer, RIGHT, RIGHT, DIRECT), samples_of(tokenizer, RIGHT, question="2+1")]
+    kept, _ = rejection.kept_and_measured(twice, tokenizer, distinct=True)
     assert len(kept) == 3
 
 
@@ -64,6 +69,15 @@ def start(tokenizer, tmp_path):
     shape = {"hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": 32}
     save_checkpoint(make_model(tokenizer, **shape, seed=0), tokenizer, folder)
     return folder
+
+
+@pytest.fixture
+def all_right(monkeypatch):
+    """Every completion counts as right: random weights never are."""
+    completion.grade.cache_clear()
+    monkeypatch.setattr(completion, "is_correct", lambda *_: True)
+    yield
+    completion.grade.cache_clear()
 
 
 def stage(**changes):
@@ -83,10 +97,7 @@ def train(start, folder, **changes):
     return sha256(out / "model.safetensors"), read_jsonl(work / "metrics.jsonl")
 
 
-def test_rounds_follow_each_other_and_a_cut_one_goes_on_to_the_same_bits(start, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        rejection, "is_correct", lambda transcript, answer, judge: True
-    )  # nothing that random weights say is
+def test_rounds_follow_each_other_and_a_cut_one_goes_on_to_the_same_bits(start, tmp_path, monkeypatch, all_right):
     weights, rows = train(start, tmp_path / "whole")
     assert [row["step"] for row in rows] == list(range(1, 10))  # 10 completions in batches of 4, 3 rounds
     assert [row["round"] for row in rows] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
@@ -111,14 +122,13 @@ def test_rounds_follow_each_other_and_a_cut_one_goes_on_to_the_same_bits(start, 
     assert [path.parent.name for path in saved] == ["round-000", "round-001", "round-001", "round-002"]
 
 
-def test_training_makes_what_was_kept_more_likely(start, tmp_path, monkeypatch, tokenizer):
+def test_training_makes_what_was_kept_more_likely(start, tmp_path, monkeypatch, tokenizer, all_right):
     tokens = tokenizer(DIRECT[0], add_special_tokens=False)["input_ids"]
 
-    def same(model, prompts, samples, *args, **options):
-        return [[Completion(tokens, [0.0] * len(tokens), "stop")] * samples for _ in prompts]
+    def same(model, prompts, params, **options):
+        return [[Completion(tokens, [0.0] * len(tokens), "stop")] * params.n for _ in prompts]
 
-    monkeypatch.setattr(rejection, "rollout", same)
-    monkeypatch.setattr(rejection, "is_correct", lambda transcript, answer, judge: True)
+    monkeypatch.setattr(generate, "rollout", same)
     train(start, tmp_path, rounds=1)
 
     def surprise(folder):
@@ -128,13 +138,6 @@ def test_training_makes_what_was_kept_more_likely(start, tmp_path, monkeypatch, 
             return model(input_ids=ids, labels=ids).loss.item()
 
     assert surprise(tmp_path / "out") < surprise(start) - 0.05
-
-
-def test_a_problem_that_the_checkpoint_cannot_write_is_refused_before_a_round(start, tmp_path):
-    (tmp_path / "work").mkdir()
-    words = (ProblemSpec(family="word"),)
-    with pytest.raises(UserError, match=r"the model's tokenizer has no .*, with which word is written"):
-        stage().train(job(start, words, tmp_path / "work", tmp_path / "out"))
 
 
 def test_a_round_without_a_right_completion_says_so(start, tmp_path):

@@ -28,7 +28,7 @@ from eval.bench.work import (
 from r1_mini import cli
 from r1_mini.model.architecture import make_model
 from r1_mini.model.tokenizer import make_tokenizer
-from r1_mini.rollout.engine import Decoding, rollout
+from r1_mini.rollout.engine import SamplingParams, rollout
 
 
 def tiny_model(profile):
@@ -97,7 +97,7 @@ def test_eos_is_as_likely_wherever_it_is_asked_and_padding_impossible():
 def test_completions_have_the_length_that_is_asked_for():
     model, tokenizer = tiny_model(Profile(20, 400))
     prompts = tokenizer(["User: 1+2\nAssistant:", "User: 3+4+5\nAssistant:"])["input_ids"]
-    done = rollout(model, prompts, 200, Decoding(400), seed=0, stop=[tokenizer.eos_token_id])
+    done = rollout(model, prompts, SamplingParams(200, 400), stop=[tokenizer.eos_token_id])
     mean = fmean(len(completion.tokens) for group in done for completion in group)
     assert mean == pytest.approx(20, abs=4)  # 400 geometric lengths: a standard error of 1
 

@@ -155,21 +155,22 @@ def test_a_model_with_a_foreign_tokenizer_is_examined_too(tmp_path):
 
 def test_thinking_that_the_prompt_begins_is_part_of_the_text(checkpoint):
     from r1_mini.model.checkpoint import load_checkpoint
-    from r1_mini.rollout.generate import Drawing, complete
+    from r1_mini.problems import families
+    from r1_mini.rollout.engine import SamplingParams
+    from r1_mini.rollout.generate import generate
 
     model, tokenizer = load_checkpoint(checkpoint)
-    drawing = Drawing(samples=1, temperature=0.0, top_p=1.0, max_tokens=5, seed=0)
-    (((plain,),), ((begun,),)) = (
-        complete(model, tokenizer, [prompt], drawing) for prompt in ("User: 1+1", "User: 1+1\nAssistant:<think>")
-    )
+    params, problems = SamplingParams(1, 5, temperature=0.0), [families.solve("1+1")]
+    ((plain,),) = generate(model, tokenizer, problems, params)
+    tokenizer.chat_template = tokenizer.chat_template.replace("%}Assistant:{% endif", "%}Assistant:<think>{% endif")
+    ((begun,),) = generate(model, tokenizer, problems, params)
     assert begun.text.startswith("<think>") and not plain.text.startswith("<think><think>")
-    forced = replace(drawing, voice="worked")
-    ((worked,),) = complete(model, tokenizer, ["User: 1+1\nAssistant:<think>"], forced)
+    ((worked,),) = generate(model, tokenizer, problems, replace(params, voice="worked"))
     assert worked.text.count("<think>") == begun.text.count("<think>")
 
 
 def test_more_tokens_than_the_model_has_room_for_are_refused_with_the_number_that_fits(checkpoint, tmp_path):
-    with pytest.raises(UserError, match=r"the model has room for 1024; allow at most 10\d\d"):
+    with pytest.raises(UserError, match=r"the context length of the model is 1024; allow at most 10\d\d"):
         sit(checkpoint, tmp_path, max_tokens=1020)
 
 

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from eval.exam.samples import at_axis, axes_of, judged, load_samples, pooled, require_same_exam, tabled
-from r1_mini.completion import read
+from eval.exam.samples import at_axis, axes_of, load_samples, pooled, require_same_exam, tabled
 from r1_mini.errors import UserError
 from tests.eval.conftest import make_row, make_rows, make_samples
 
@@ -28,31 +27,6 @@ def test_rows_may_come_in_any_order():
 def test_two_notations_of_a_number_are_one_answer():
     rows = [make_row("a", "1", 0), make_row("a", "1", 1, parsed=" 03")]
     assert tabled(rows, "here").answer_PN.tolist() == [[0, 0]]
-
-
-@pytest.mark.parametrize(
-    "thinking,expected",
-    [
-        ("1+1=2\n2+1=3", ("right", None)),
-        ("1+1=2", ("wrong", None)),
-        ("1+1=3\n3+1=4", ("wrong", 1)),
-        ("1+1=2\n2+1=4", ("wrong", 2)),
-        ("1+1=3\nwait\n1+1=2\n2+1=3", ("right", None)),
-        ("   ", ("none", None)),
-    ],
-)
-def test_a_chain_is_right_from_the_question_to_a_number(thinking, expected):
-    assert judged("1+1+1", read(f"<think>{thinking}</think><answer>3</answer>", "stop")) == expected
-
-
-def test_thinking_that_never_ends_is_no_chain():
-    assert judged("1+1+1", read("<think>1+1=2", "length")) == ("none", None)
-
-
-def test_a_chain_that_nobody_can_check_is_neither_right_nor_wrong():
-    thinking = read("<think>Ann has 3 apples, so</think><answer>3</answer>", "stop")
-    assert judged(None, thinking) == ("unchecked", None)
-    assert judged(None, read("<think></think><answer>3</answer>", "stop")) == ("none", None)
 
 
 def test_an_axis_is_apart_from_the_exam_proper():

@@ -17,8 +17,10 @@ from r1_mini.completion import is_correct, read, write
 from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
+from r1_mini.model.prompts import prompt_for
 from r1_mini.model.tokenizer import make_tokenizer
-from r1_mini.rollout.generate import Drawing, complete, prompt_for
+from r1_mini.rollout.engine import SamplingParams
+from r1_mini.rollout.generate import generate
 
 SUITE = """
 samples: 1
@@ -161,12 +163,11 @@ def test_the_command_of_the_harness_agrees_problem_by_problem(suite, folder, tok
     settings, asked = suite
     save_memorizer(asked, tokenizer, checkpoint)
     model, loaded = load_checkpoint(checkpoint)
-    questions = [one.problem.question for one in asked]
-    drawing = Drawing(samples=1, temperature=0.0, top_p=1.0, max_tokens=settings.max_tokens, seed=0)
-    made = complete(model, loaded, [prompt_for(loaded, question) for question in questions], drawing)
+    params = SamplingParams(1, settings.max_tokens, temperature=0.0)
+    made = generate(model, loaded, [one.problem for one in asked], params)
     ours, cut_off = {}, 0
     for one, (text,) in zip(asked, made, strict=True):
-        ours[one.problem.key] = (text.text, is_correct(read(text.text, text.finish), one.problem.answer))
+        ours[one.problem.key] = (text.text, text.graded.correct)
         cut_off += text.finish == "length" and is_correct(read(text.text, "stop"), one.problem.answer)
     accuracy = sum(right for _, right in ours.values()) / len(ours)
     assert 0.3 < accuracy < 0.9
@@ -182,7 +183,9 @@ def test_the_command_of_the_harness_agrees_problem_by_problem(suite, folder, tok
     assert ran.returncode == 0, ran.stderr[-3000:]
     logged = [row for path in out.rglob("samples_*.jsonl") for row in rows(path)]
     theirs = {row["doc"]["key"]: (row["resps"][0][0], row["exact_match"] == 1.0) for row in logged}
-    assert {row["arguments"]["gen_args_0"]["arg_0"] for row in logged} == {prompt_for(loaded, q) for q in questions}
+    assert {row["arguments"]["gen_args_0"]["arg_0"] for row in logged} == {
+        prompt_for(loaded, one.problem.question) for one in asked
+    }
     assert theirs == ours
     (results,) = out.rglob("results_*.json")
     table = json.loads(results.read_text())

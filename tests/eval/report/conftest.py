@@ -9,8 +9,9 @@ import pytest
 from pydantic import TypeAdapter
 
 from eval.analysis.compare import Comparison
-from eval.exam.samples import Samples, judged, tabled
-from r1_mini.completion import is_correct, read
+from eval.exam.samples import Samples, tabled
+from r1_mini.completion import grade
+from r1_mini.problems import families
 
 NAMES = {"base": "base", "forced_worked": "base, forced", "rl": "after RL"}
 SETTINGS = {"suite": "arithmetic", "split": "test", "temperature": 1.0, "top_p": 1.0, "max_tokens": 160, "seed": 1}
@@ -21,8 +22,7 @@ def make_row(number: int, index: int, completion: str, **changes: Any) -> dict[s
     """Problem `number` asks `number+1+1`, the problems in turn of depths 2 to 5; its answer is number + 2."""
     question, answer = f"{number}+1+1", str(number + 2)
     finish = changes.get("finish", "stop")
-    transcript = read(completion, finish)
-    chain, first_wrong = judged(question, transcript)
+    graded = grade(families.solve(question), completion, finish)
     return {
         "key": f"p{number:04}",
         "family": "sum" if number % 3 else "expression",
@@ -38,12 +38,12 @@ def make_row(number: int, index: int, completion: str, **changes: Any) -> dict[s
         "logp": -10.0,
         "logp_reference": None,
         "finish": finish,
-        "parsed": transcript.answer,
-        "correct": is_correct(transcript, answer),
-        "well_formed": transcript.well_formed,
-        "voice": transcript.voice,
-        "chain": chain,
-        "first_wrong": first_wrong,
+        "parsed": graded.answer,
+        "correct": graded.correct,
+        "well_formed": graded.well_formed,
+        "voice": graded.voice,
+        "chain": graded.chain,
+        "first_wrong": graded.first_wrong,
         "sample_index": index,
         "model": "model",
         **SETTINGS,

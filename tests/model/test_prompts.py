@@ -10,11 +10,9 @@ import trl
 from tokenizers import processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from r1_mini.completion import R1_SYSTEM
 from r1_mini.errors import UserError
-from r1_mini.model.template import give_template
+from r1_mini.model.prompts import R1_SYSTEM, encode, give_template, prompt_for
 from r1_mini.model.tokenizer import make_tokenizer
-from r1_mini.rollout.generate import encoded, prompt_for
 from r1_mini.train.grpo import Trainer
 
 CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
@@ -38,11 +36,9 @@ def asked(tokenizer, style="auto", question="1+1+1"):
     return prompt_for(tokenizer, question)
 
 
-def test_our_own_tokenizer_keeps_its_short_prompt_whatever_is_said():
-    for style in ("auto", "chat", "base"):
-        tokenizer = make_tokenizer()
-        assert asked(tokenizer, style) == "User: 1+1+1\nAssistant:"
-        assert tokenizer.chat_template == make_tokenizer().chat_template
+@pytest.mark.parametrize("style", ["auto", "chat"])
+def test_our_own_tokenizer_has_a_short_prompt_without_the_instruction(style):
+    assert asked(make_tokenizer(), style) == "User: 1+1+1\nAssistant:"
 
 
 def test_a_chat_model_is_asked_through_its_template_with_the_instruction_as_system_prompt():
@@ -63,7 +59,9 @@ def test_a_question_that_ends_by_itself_gets_no_full_stop(end):
 
 
 def test_chat_without_a_template_is_refused():
-    with pytest.raises(UserError, match=r"^model: the tokenizer has no chat template; ask with the prompt base"):
+    with pytest.raises(
+        UserError, match=r"^model: the chat template is missing; correct it, or use the prompt style base"
+    ):
         give_template(letters(), "chat", "model")
 
 
@@ -85,7 +83,7 @@ TRLS = sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
 def test_templates_of_well_known_models_are_taken_and_of_those_for_images_refused(path):
     tokenizer = letters(path.read_text(encoding="utf-8"))
     if path.stem.removesuffix("_training") in ("idefics3", "llava_next", "smolvlm"):
-        with pytest.raises(UserError, match="leaves out what is asked"):
+        with pytest.raises(UserError, match="leaves the question out"):
             asked(tokenizer)
     else:
         assert "1+1+1" in asked(tokenizer)
@@ -93,7 +91,7 @@ def test_templates_of_well_known_models_are_taken_and_of_those_for_images_refuse
 
 def test_a_template_that_never_says_whose_turn_it_is_is_refused():
     mute = CHATML[: CHATML.index("{% if add")]
-    with pytest.raises(UserError, match=r"^model: the chat template has no generation prompt.*with the prompt base"):
+    with pytest.raises(UserError, match=r"^model: the chat template has no generation prompt.*the prompt style base"):
         give_template(letters(mute), "auto", "model")
     assert asked(letters(mute), "base").endswith("Assistant:")
 
@@ -118,7 +116,7 @@ def test_what_is_saved_asks_alike_in_any_library(tmp_path):
 def test_a_first_token_stands_there_once_by_our_sampler_and_by_trls(template):
     tokenizer = letters(template, begins=True)
     text = asked(tokenizer)
-    (ids,) = encoded(tokenizer, [text])
+    (ids,) = encode(tokenizer, [text])
     assert ids[0] == tokenizer.bos_token_id and ids.count(tokenizer.bos_token_id) == 1
     by_trl, _, _ = Trainer._tokenize_prompts(SimpleNamespace(processing_class=tokenizer), [text])
     assert by_trl == [ids]
