@@ -1,46 +1,80 @@
 """`r1-mini bench`: our GRPO step and our rollouts, timed in turn with stock TRL's and `model.generate`.
 
-Each side is a process of its own. They take turns, a step each, so that whatever else the machine does meets both: a
-gain is the median over pairs of neighboring steps.
+Each side is a process of its own. The sides take turns, a step each, so that whatever else the machine does affects
+both: a gain is the median over pairs of neighboring steps.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import groupby
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
+from typing import Any, Self
 
 import torch
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
-from eval.bench.process import Side, start_server
-from eval.bench.side import cannot_run
-from eval.bench.table import comparison, growth, heading
-from eval.bench.work import (
-    PROFILES,
-    RIVALS,
-    SIZES,
-    Case,
-    Network,
-    case_of,
-    case_of_checkpoint,
-    growing,
-    micro_batches,
-    speedup,
-    step_flops,
-)
-from r1_mini.errors import UserError
+from eval.bench.side import RIVALS, SIZES, Case, serve
 from r1_mini.pipeline.store import find_checkpoint
 from r1_mini.system.environment import commit, machine, versions
 from r1_mini.system.files import write_json_atomic
 from r1_mini.train.callbacks import progress_bar
 
+PROFILES: dict[str, tuple[float, int]] = {"short": (30, 80), "long": (60, 512)}
+"""Mean and longest length of the completions, tokens."""
+BATCHES = {
+    ("0.3M", "short"): (32, 16),
+    ("0.3M", "long"): (16, 16),
+    ("5M", "short"): (16, 8),
+    ("5M", "long"): (8, 8),
+    ("30M", "short"): (8, 8),
+    ("30M", "long"): (4, 8),
+}
+"""Prompts and samples of a step, so that all together take about ten minutes on two cores."""
 SCALING_STEPS = 3
-"""Steps of each point of the scaling tables, after one that warms up."""
+"""Steps of each point of the scaling table, after one that warms up."""
+_CONTEXT = get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["eval.bench.side"])  # importing TRL takes seconds
+
+
+class Side:
+    """A process that does a step when it is told to. `baseline`: its peak memory before the first step, MiB."""
+
+    def __init__(self, case: Case, name: str, micro_batch: int, log: Path) -> None:
+        self.what, self.log = f"{name} ({case.what}, {case.size})", log
+        self.connection, theirs = _CONTEXT.Pipe()
+        self.process = _CONTEXT.Process(target=serve, args=(case, name, micro_batch, theirs, log), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def __enter__(self) -> Self:
+        self.baseline = self._report()["peak_mib"]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+        self.process.join(10)
+        self.process.terminate()
+
+    def step(self) -> dict[str, Any]:
+        """Do a step; what it took."""
+        with contextlib.suppress(ConnectionError):  # if the side has ended, there is no report
+            self.connection.send("step")
+        return self._report()
+
+    def _report(self) -> dict[str, Any]:
+        with contextlib.suppress(EOFError, ConnectionError):
+            return dict(self.connection.recv())
+        self.process.join(10)
+        raise RuntimeError(f"{self.what} ended with exit code {self.process.exitcode}; see {self.log}")
 
 
 def bench(
@@ -49,7 +83,7 @@ def bench(
     checkpoints: Sequence[Path],
     pairs: int,
     out: Path,
-    without_signal: float,
+    zero_variance: float,
     scaling: bool,
     console: Console,
     prompts: int | None = None,
@@ -57,37 +91,21 @@ def bench(
 ) -> None:
     """Time each size with each profile, and each checkpoint; print the table, write every timing to the file `out`.
 
-    Without a size all are timed, without a profile both, with nothing but checkpoints these alone.
-
-    `prompts` and `samples`: another batch than the sizes' own. SideEnded if a side dies; its words are in the log
-    beside `out`.
+    Without a size all are timed, without a profile both, with nothing but checkpoints these alone. `prompts` and
+    `samples`: another batch than the sizes' own. RuntimeError if a side dies; its words are in the log beside `out`.
     """
-    for option, chosen, known in (("--size", sizes, SIZES), ("--profile", profiles, PROFILES)):
-        for name in chosen:
-            if name not in known:
-                raise UserError(f"there is no '{name}'", where=option, fix=f"choose {', '.join(known)}")
-    if out.is_dir():
-        raise UserError("is a folder", where=str(out), fix="give --out the path of a file")
     out.parent.mkdir(parents=True, exist_ok=True)
     log = out.with_name(f"{out.name}.log")
-    rivals = {rival: settings for rival, settings in RIVALS.items() if not cannot_run(rival)}
-    rows = [
-        (rival, "recipe", case_of_checkpoint(settings.what, checkpoint, pairs + 1, prompts, samples))
-        for checkpoint in map(find_checkpoint, checkpoints)
-        for rival, settings in rivals.items()
-    ]
-    all_sizes = () if checkpoints and not profiles else SIZES
-    rows += [
-        (rival, profile, case_of(settings.what, size, profile, without_signal, pairs + 1, prompts, samples))
-        for size in sizes or all_sizes
+    cases = [("recipe", case_of_checkpoint(find_checkpoint(path), pairs + 1, prompts, samples)) for path in checkpoints]
+    cases += [
+        (profile, case_of(size, profile, zero_variance, pairs + 1, prompts, samples))
+        for size in sizes or (() if checkpoints and not profiles else SIZES)
         for profile in profiles or PROFILES
-        for rival, settings in rivals.items()
     ]
-    start_server(log)
+    rivals = [rival for rival in RIVALS if not cannot_run(rival)]
+    points = growing(case_of("0.3M", "short", zero_variance, SCALING_STEPS + 1, prompts, samples)) if scaling else []
     with console.status("measuring the matrix product"):
         rate = matrix_rate()
-    base = case_of("step", "0.3M", "short", without_signal, SCALING_STEPS + 1, prompts, samples)
-    points = [(axis, *point) for axis, axis_points in growing(base).items() for point in axis_points] if scaling else []
     result: dict[str, Any] = {
         "machine": machine(),
         "versions": versions(),
@@ -96,24 +114,27 @@ def bench(
         "torch_threads": torch.get_num_threads(),
         "gflops": rate / 1e9,
         "pairs": pairs,
-        "without_signal": without_signal,
-        "not_measured": {rival: reason for rival in RIVALS if (reason := cannot_run(rival))},
+        "zero_variance": zero_variance,
+        "not_measured": {rival: cannot_run(rival) for rival in RIVALS if cannot_run(rival)},
         "rows": [],
         "scaling": [],
     }
     with progress_bar(console) as progress:
-        total = sum(_orders(case) for _, _, case in rows) + sum(case.steps for _, _, case in points)
-        bar = progress.add_task("bench", total=total, note="")
-        advance = partial(progress.advance, bar)
-        for rival, profile, case in rows:
-            progress.update(bar, note=f"{case.what} {case.size} {profile}")
-            row = {"against": rival, "what": case.what, "size": case.size, "profile": profile}
-            result["rows"].append(row | _compare(case, rival, rate, log, advance))
-            write_json_atomic(out, result)
+        bar = progress.add_task("bench", total=len(cases) * len(rivals) + len(points), note="")
+        for profile, case in cases:
+            for rival in rivals:
+                against = replace(case, what=RIVALS[rival].what)
+                progress.update(bar, note=f"{against.what} {case.size} {profile}")
+                result["rows"].append({"profile": profile, **compare(against, rival, rate, log)})
+                write_json_atomic(out, result)
+                progress.advance(bar)
         for axis, value, case in points:
             progress.update(bar, note=f"{axis} {value}")
-            result["scaling"].append({"axis": axis, "value": value, **_grow(case, rate, log, advance)})
+            with Side(case, "ours", case.batch, log) as side:
+                done = summary(side, [side.step() for _ in range(case.steps)][1:], rate)
+            result["scaling"].append({"axis": axis, "value": value, **asdict(case), **done})
             write_json_atomic(out, result)
+            progress.advance(bar)
     console.print(heading(result))
     console.print(comparison(result["rows"]))
     for rival, reason in result["not_measured"].items():
@@ -123,111 +144,161 @@ def bench(
     console.print(f"every timing: {out}", soft_wrap=True)
 
 
+def cannot_run(rival: str) -> str | None:
+    """Why this machine cannot run a rival; None if it can."""
+    if RIVALS[rival].needs_cuda and not torch.cuda.is_available():
+        return "needs CUDA"
+    return "vLLM is not installed" if rival == "trl-vllm" and importlib.util.find_spec("vllm") is None else None
+
+
+def case_of(
+    size: str, profile: str, zero_variance: float, steps: int, prompts: int | None = None, samples: int | None = None
+) -> Case:
+    """A step of random weights with its usual batch, or another."""
+    many, each = BATCHES[size, profile]
+    return Case("step", size, *PROFILES[profile], prompts or many, samples or each, zero_variance, steps)
+
+
+def case_of_checkpoint(checkpoint: Path, steps: int, prompts: int | None, samples: int | None) -> Case:
+    """A step of a checkpoint on the default recipe's problems, with lengths and rewards as they come."""
+    name = "/".join(checkpoint.resolve().parts[-2:])
+    return Case("step", name, None, 80, prompts or 32, samples or 16, 0.0, steps, str(checkpoint))
+
+
+def growing(base: Case) -> list[tuple[str, str, Case]]:
+    """(axis, label, case): `base` with one thing changed. The longest completion grows with the mean."""
+    return [
+        *(("group size", str(n), replace(base, samples=n)) for n in (4, 8, 16, 32)),
+        *(("prompts", str(n), replace(base, prompts=n)) for n in (8, 16, 32, 64)),
+        *(("mean length", str(n), replace(base, mean=n, longest=n * 80 // 30)) for n in (15, 30, 60)),
+        *(("parameters", size, replace(base, size=size, prompts=8, samples=8)) for size in SIZES),
+    ]  # fmt: skip
+
+
 def matrix_rate(seconds: float = 1.0) -> float:
     """FLOP per second of the product of two fp32 matrices of 1024 x 1024, with torch's threads."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    left, right = torch.randn(2, 1024, 1024, device=device)
-    products, flops = 0, 2 * 1024**3
+    left, right = torch.randn(2, 1024, 1024, device="cuda" if torch.cuda.is_available() else "cpu")
     float((left @ right)[0, 0])
-    started = time.perf_counter()
+    products, started = 0, time.perf_counter()
     while (spent := time.perf_counter() - started) < seconds:
         float((left @ right)[0, 0])  # waits for a GPU
         products += 1
-    return products * flops / spent
+    return products * 2 * 1024**3 / spent
 
 
-def _orders(case: Case) -> int:
-    """Steps that a comparison takes: the sweep's, and those of both sides."""
-    return 2 * case.steps + (len(micro_batches(case.batch)) if case.what == "step" else 0)
+def micro_batches(batch: int) -> list[int]:
+    """Sizes of micro-batch to try, completions: those of 32, 64, 128 and 256 that divide the batch, and the batch."""
+    return [*(size for size in (32, 64, 128, 256) if size < batch and batch % size == 0), batch]
 
 
-def _sweep(case: Case, rival: str, log: Path, advance: Callable[[], None]) -> dict[int, float]:
-    """Micro-batch -> seconds of the rival's update on the same completions; larger ones are tried while that pays."""
-    sweep: dict[int, float] = {}
-    sizes = micro_batches(case.batch)
-    for size in sizes:
-        latest = list(sweep.values())[-1:]
-        if len(sizes) > 1 and (not latest or latest[0] == min(sweep.values())):
-            with Side(case, rival, size, log) as side:
-                taken = side.step()  # the first draws the same completions whatever the micro-batch
-            sweep[size] = taken["seconds"] - taken["rollout"]
-        advance()
-    return sweep
+def best_micro_batch(case: Case, rival: str, log: Path) -> tuple[int, dict[int, float]]:
+    """The rival's fastest micro-batch, and the seconds of each tried one; larger ones are tried while that pays."""
+    tried: dict[int, float] = {}
+    for size in micro_batches(case.batch):
+        with Side(case, rival, size, log) as side:
+            tried[size] = side.step()["seconds_update"]  # the first step has the same completions for all sizes
+        if tried[size] > min(tried.values()):
+            break
+    return min(tried, key=lambda size: tried[size]), tried
 
 
-def _compare(case: Case, rival: str, rate: float, log: Path, advance: Callable[[], None]) -> dict[str, Any]:
+def compare(case: Case, rival: str, rate: float, log: Path) -> dict[str, Any]:
     """A row of the result: the rival's micro-batch is chosen, then the sides take turns."""
-    sweep = _sweep(case, rival, log, advance) if case.what == "step" else {}
-    best = min(sweep, key=lambda size: sweep[size]) if sweep else case.batch
+    tries = case.what == "step" and len(micro_batches(case.batch)) > 1
+    best, tried = best_micro_batch(case, rival, log) if tries else (case.batch, {})
     with Side(case, "ours", case.batch, log) as ours, Side(case, rival, best, log) as theirs:
-        sides = {"ours": ours, rival: theirs}
-        steps: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
-        for _ in range(case.steps):
-            for name, side in sides.items():
-                steps[name].append(side.step())
-                advance()
-    done = {
-        name: summary(side.first, steps[name][1:], case, rate) for name, side in sides.items()
-    }  # the first warms up
-    times, per_token = (
-        [[timing[key] for timing in done[name]["timings"]] for name in sides]
-        for key in ("seconds", "seconds_per_token")
-    )
+        steps = [(ours.step(), theirs.step()) for _ in range(case.steps)][1:]  # the first warms up
+    sides = {
+        name: summary(side, taken, rate)
+        for name, side, taken in zip(("ours", rival), (ours, theirs), zip(*steps, strict=True), strict=True)
+    }
     return {
-        "prompts": case.prompts,
-        "samples": case.samples,
-        "lengths": None if case.checkpoint else asdict(case.profile),
-        "parameters": ours.first["parameters"],
-        "network": asdict(ours.first["network"]),
+        **asdict(case),
+        "against": rival,
         "micro_batch": best if case.what == "step" else None,
-        "sweep_seconds_update": sweep,
-        "sides": done,
-        "speedup": speedup(*times),
-        "speedup_per_token": speedup(*per_token),
+        "micro_batches_seconds_update": tried,
+        "sides": sides,
+        "speedup": speedup([pair[0]["seconds"] for pair in steps], [pair[1]["seconds"] for pair in steps]),
     }
 
 
-def summary(first: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], case: Case, rate: float) -> dict[str, Any]:
-    """What the steps of one side took: seconds, tokens, MiB. `limit`: seconds of the arithmetic at `rate`, FLOP/s."""
-    network: Network = first["network"]
-    has_update = case.what == "step"
-    timings = []
-    for step in steps:
-        lengths = [length for group in step["groups"] for length in group.completions]
-        flops, seconds = step_flops(network, step["groups"], update=has_update), step["seconds"]
-        timings.append(
-            {
-                "seconds": seconds,
-                "seconds_rollout": step["rollout"],
-                "seconds_update": seconds - step["rollout"] if has_update else None,
-                "seconds_per_token": seconds / sum(lengths),
-                "tokens": sum(lengths),
-                "length_mean": fmean(lengths),
-                "length_max": max(lengths),
-                "groups_without_signal": fmean(not group.signal for group in step["groups"]) if has_update else None,
-                "flops": flops,
-                "limit": flops / rate,
-                "times_limit": seconds * rate / flops,
-            }
-        )
-    typical = ("seconds", "seconds_rollout", "seconds_update", "seconds_per_token", "limit", "times_limit")
+def speedup(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
+    """How many times as long theirs takes, pair by pair: median, smallest and largest."""
+    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+    return {"median": median(ratios), "min": min(ratios), "max": max(ratios)}
+
+
+def summary(side: Side, timings: Sequence[Mapping[str, Any]], rate: float) -> dict[str, Any]:
+    """What the steps of a side took: medians, and every timing. `times_limit`: against the arithmetic at `rate`."""
+    timings = [{**each, "times_limit": each["seconds"] * rate / each["flops"]} for each in timings]
+    typical = ("seconds", "seconds_rollout", "seconds_update", "times_limit")
     return {
-        **{key: median(timing[key] for timing in timings) for key in typical if timings[0][key] is not None},
-        "tokens_per_second": sum(timing["tokens"] for timing in timings) / sum(timing["seconds"] for timing in timings),
-        "length_mean": fmean(timing["length_mean"] for timing in timings),
-        "length_max": max(timing["length_max"] for timing in timings),
-        "peak_mib": steps[-1]["peak_mib"],
-        "baseline_mib": first["peak_mib"],
+        **{key: median(each[key] for each in timings) for key in typical if timings[0][key] is not None},
+        "tokens_per_second": sum(each["tokens"] for each in timings) / sum(each["seconds"] for each in timings),
+        "length_mean": fmean(each["length_mean"] for each in timings),
+        "length_max": max(each["length_max"] for each in timings),
+        "peak_mib": timings[-1]["peak_mib"],
+        "baseline_mib": side.baseline,
         "timings": timings,
     }
 
 
-def _grow(case: Case, rate: float, log: Path, advance: Callable[[], None]) -> dict[str, Any]:
-    """Our step alone, for one point of a scaling axis."""
-    steps = []
-    with Side(case, "ours", case.batch, log) as side:
-        for _ in range(case.steps):
-            steps.append(side.step())
-            advance()
-    done = summary(side.first, steps[1:], case, rate)
-    return {"prompts": case.prompts, "samples": case.samples, "parameters": side.first["parameters"], **done}
+def heading(result: Mapping[str, Any]) -> str:
+    """What the numbers of the table are."""
+    return (
+        f"{result['torch_threads']} threads; the limit is the time of a step's arithmetic, each token once, at the rate "
+        f"of a matrix product, {result['gflops']:,.0f} GFLOP/s. Random weights: the reward is constant in "
+        f"{result['zero_variance']:.0%} of the groups, else 0 or 1 by a hash of the completion. Checkpoints: accuracy. "
+        f"Medians of {result['pairs']} steps of each side, in turn, and of the ratio in each pair [smallest, largest]."
+    )
+
+
+def _table(title: str | None, *headings: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0, title=title, title_justify="left")
+    table.add_column("", max_width=34)
+    for name in headings:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def comparison(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Three lines for each row: ours, theirs, and how they compare."""
+    table = _table(None, "seconds", "roll-\nout", "update", "tokens\n/ s", "tokens\n(max)", "peak\nMiB", "times\nlimit")
+    for row in rows:
+        passes = f", {row['micro_batch']} a pass" if row["micro_batch"] else ""
+        table.add_row(f"[bold]{row['what']} {row['size']} {row['profile']}, {row['prompts']} x {row['samples']}[/bold]")
+        for name, side in zip(("ours", RIVALS[row["against"]].title + passes), row["sides"].values(), strict=True):
+            table.add_row(
+                f"  {name}",
+                *(_seconds(side.get(key)) for key in ("seconds", "seconds_rollout", "seconds_update")),
+                f"{side['tokens_per_second']:,.0f}",
+                f"{side['length_mean']:.0f} ({side['length_max']})",
+                f"{side['peak_mib']:,.0f}",
+                f"{side['times_limit']:.1f}",
+            )
+        gain = "  [bold]{median:.1f}[/bold] times as fast \\[{min:.1f}, {max:.1f}]".format(**row["speedup"])
+        table.add_row(gain, end_section=True)
+    return table
+
+
+def growth(points: Sequence[Mapping[str, Any]]) -> Table:
+    """How the time of our step grows; the last two columns would be constant if it grew as the work does."""
+    title = "our step 0.3M short, one thing changed"
+    table = _table(title, "batch", "seconds", "tokens", "µs / token", "times limit")
+    for _, on_axis in groupby(points, key=lambda point: point["axis"]):
+        for point in on_axis:
+            timings = point["timings"]
+            table.add_row(
+                f"{point['axis']} {point['value']}",
+                f"{point['prompts']} x {point['samples']}",
+                _seconds(point["seconds"]),
+                f"{median(each['tokens'] for each in timings):,.0f}",
+                f"{median(each['seconds'] / each['tokens'] for each in timings) * 1e6:.1f}",
+                f"{point['times_limit']:.1f}",
+            )
+        table.add_section()
+    return table
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}" if value < 1 else f"{value:.2f}"

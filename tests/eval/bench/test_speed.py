@@ -1,70 +1,61 @@
 """The speed comparison: its arithmetic by hand, its lengths, and the real command on a batch of eight."""
 
 import json
-import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from statistics import fmean
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from eval.bench.side import network_of, set_lengths
-from eval.bench.work import (
-    SIZES,
-    Group,
-    Network,
-    Profile,
-    case_of,
-    eos_logit,
-    growing,
-    micro_batches,
-    speedup,
-    step_flops,
-)
+from eval.bench.run import case_of, growing, micro_batches, speedup
+from eval.bench.side import SIZES, Group, set_lengths, step_flops, weights_of
 from r1_mini import cli
 from r1_mini.model.architecture import make_model
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.rollout.engine import SamplingParams, rollout
 
+NETWORK = SimpleNamespace(hidden_size=10, num_hidden_layers=2)  # attention: 80 FLOP per token and token of context
 
-def tiny_model(profile):
+
+def tiny_model(mean):
     tokenizer = make_tokenizer()
     model = make_model(tokenizer, hidden_size=48, layers=2, heads=2, intermediate_size=None, seed=0)
-    set_lengths(model, profile)
+    set_lengths(model, mean)
     return model, tokenizer
 
 
 def test_sampling_costs_two_flop_a_weight_and_attention_to_the_mean_context():
-    network = Network(weights=1000, layers=2, width=10)  # attention: 80 FLOP per token and token of context
-    assert step_flops(network, [Group(4, [6], signal=False)]) == (
+    assert step_flops(1000, NETWORK, [Group(4, [6], False)]) == (
         4 * (2000 + 80 * 2)  # the prompt: 4 tokens that see 2 on average
         + 6 * (2000 + 80 * 7)  # the completion: 6 tokens that see 4 + 3
     )
 
 
 def test_a_prompt_is_prefilled_once_for_its_group():
-    network = Network(weights=1000, layers=1, width=0)
-    assert step_flops(network, [Group(4, [6, 8], signal=False)]) == 2000 * (4 + 6 + 8)
+    without_attention = SimpleNamespace(hidden_size=0, num_hidden_layers=1)
+    assert step_flops(1000, without_attention, [Group(4, [6, 8], False)]) == 2000 * (4 + 6 + 8)
 
 
-def test_the_update_costs_three_times_as_much_on_rows_with_signal_and_nothing_on_others():
-    network = Network(weights=1000, layers=2, width=10)
-    silent, loud = Group(4, [6, 8], signal=False), Group(4, [6, 8], signal=True)
+def test_the_update_costs_three_times_as_much_and_zero_variance_groups_cost_none():
+    flat, varied = Group(4, [6, 8], False), Group(4, [6, 8], True)
+    sampling = step_flops(1000, NETWORK, [flat])
     update = 3 * (10 * (2000 + 80 * 5) + 12 * (2000 + 80 * 6))  # rows of 10 and 12 tokens
-    assert step_flops(network, [loud]) == step_flops(network, [silent]) + update
-    assert step_flops(network, [loud], update=False) == step_flops(network, [silent])
-    assert step_flops(network, [loud, silent]) == step_flops(network, [loud]) + step_flops(network, [silent])
+    assert step_flops(1000, NETWORK, [varied]) == sampling + update
+    assert step_flops(1000, NETWORK, [varied], updates=False) == sampling
+    assert step_flops(1000, NETWORK, [varied, flat]) == 2 * sampling + update
 
 
 def test_the_embedding_and_the_norms_take_no_part_in_matrix_products():
-    model, tokenizer = tiny_model(Profile(10, 50))
+    model, tokenizer = tiny_model(10)
     middle = 128  # 48 * 8 / 3
     weights = 2 * (4 * 48 * 48 + 3 * 48 * middle) + 48 * len(tokenizer)
-    assert network_of(model) == Network(weights, 2, 48)
+    assert weights_of(model) == weights
     others = 48 * len(tokenizer) + 5 * 48  # embedding; two norms a layer, one at the end
     assert sum(parameter.numel() for parameter in model.parameters()) == weights + others
 
@@ -74,18 +65,11 @@ def test_the_gain_is_taken_pair_by_pair():
 
 
 def test_micro_batches_divide_the_batch():
-    assert micro_batches(512) == [32, 64, 128, 256, 512]
-    assert micro_batches(96) == [32, 96]
-    assert micro_batches(8) == [8]
+    assert [micro_batches(batch) for batch in (512, 96, 8)] == [[32, 64, 128, 256, 512], [32, 96], [8]]
 
 
-def test_the_logit_of_eos_gives_it_one_chance_in_the_mean():
-    logit = eos_logit(30, 27)
-    assert math.exp(logit) / (math.exp(logit) + 27) == pytest.approx(1 / 30)
-
-
-def test_eos_is_as_likely_wherever_it_is_asked_and_padding_impossible():
-    model, tokenizer = tiny_model(Profile(20, 400))
+def test_eos_is_as_likely_everywhere_and_padding_impossible():
+    model, tokenizer = tiny_model(20)
     ids = torch.randint(2, len(tokenizer), (8, 30), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         chances = model(ids).logits.softmax(dim=-1)
@@ -94,36 +78,33 @@ def test_eos_is_as_likely_wherever_it_is_asked_and_padding_impossible():
     assert chances.max() < 0.1  # no token is so likely that completions are alike
 
 
-def test_completions_have_the_length_that_is_asked_for():
-    model, tokenizer = tiny_model(Profile(20, 400))
+def test_completions_have_the_length_of_the_profile():
+    model, tokenizer = tiny_model(20)
     prompts = tokenizer(["User: 1+2\nAssistant:", "User: 3+4+5\nAssistant:"])["input_ids"]
     done = rollout(model, prompts, SamplingParams(200, 400), stop=[tokenizer.eos_token_id])
     mean = fmean(len(completion.tokens) for group in done for completion in group)
     assert mean == pytest.approx(20, abs=4)  # 400 geometric lengths: a standard error of 1
 
 
-def test_a_fixed_share_of_groups_is_silent():
-    case = case_of("step", "0.3M", "short", 0.3, 2, None, None)
-    assert (case.prompts, case.samples, case.batch, case.silent) == (32, 16, 512, 10)
-
-
-def test_a_scaling_axis_changes_one_thing():
-    base = case_of("step", "0.3M", "short", 0.3, 2, None, None)
-    axes = growing(base)
-    assert [case.samples for _, case in axes["group size"]] == [4, 8, 16, 32]
-    assert [case.prompts for _, case in axes["prompts"]] == [8, 16, 32, 64]
-    assert [case.profile for _, case in axes["mean length"]] == [Profile(15, 40), Profile(30, 80), Profile(60, 160)]
-    assert [case.size for _, case in axes["parameters"]] == list(SIZES)
+def test_a_point_of_a_scaling_axis_changes_one_thing():
+    base = case_of("0.3M", "short", 0.3, 2)
+    assert (base.prompts, base.samples, base.batch, base.mean, base.longest) == (32, 16, 512, 30, 80)
+    points = {(axis, value): case for axis, value, case in growing(base)}
+    assert points["group size", "4"] == replace(base, samples=4)
+    assert points["prompts", "64"] == replace(base, prompts=64)
+    assert points["mean length", "15"] == replace(base, mean=15, longest=40)
+    assert points["parameters", "5M"] == replace(base, size="5M", prompts=8, samples=8)
+    assert [value for axis, value in points if axis == "parameters"] == list(SIZES)
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--size", "7B"], "error: --size: there is no '7B'; choose 0.3M, 5M, 30M\n"),
-        (["--profile", "tall"], "error: --profile: there is no 'tall'; choose short, long\n"),
-        (["--out", "."], "error: .: is a folder; give --out the path of a file\n"),
+        (["--size", "7B"], "error: Invalid value for '--size': '7B' is not one of '0.3M', '5M', '30M'"),
+        (["--profile", "tall"], "error: Invalid value for '--profile': 'tall' is not one of 'short', 'long'"),
+        (["--out", "."], "error: Invalid value for '--out' / '-o': File '.' is a directory"),
         (["--pairs", "0"], "error: Invalid value for '--pairs'"),
-        (["--without-signal", "1.5"], "error: Invalid value for '--without-signal'"),
+        (["--zero-variance", "1.5"], "error: Invalid value for '--zero-variance'"),
     ],
 )
 def test_a_wrong_option_is_one_line(arguments, line, capsys, tmp_path, monkeypatch):
@@ -150,9 +131,7 @@ def test_the_command_times_both_sides_and_writes_every_timing(tmp_path):
     assert "step 0.3M short, 2 x 4" in done.stdout
     assert "arning" not in done.stdout
     result = json.loads(out.read_text())
-    assert result["torch_threads"] >= 1
-    assert result["gflops"] > 0
-    assert result["machine"]["cores"]
+    assert min(result["torch_threads"], result["gflops"], result["machine"]["cores"]) > 0
     assert result["versions"]["trl"]
     step, rollouts = (row for row in result["rows"] if row["against"] in ("trl", "generate"))
     assert list(step["sides"]) == ["ours", "trl"]
@@ -163,14 +142,14 @@ def test_the_command_times_both_sides_and_writes_every_timing(tmp_path):
         for side in row["sides"].values():
             (timing,) = side["timings"]
             assert 0 < timing["seconds_rollout"] <= timing["seconds"]
-            assert timing["times_limit"] == pytest.approx(timing["seconds"] / timing["limit"])
+            assert timing["times_limit"] == pytest.approx(timing["seconds"] * result["gflops"] * 1e9 / timing["flops"])
             assert 8 <= side["length_mean"] <= 60  # eight lengths of mean 28 that end at 80
             assert side["length_max"] <= 80
             assert 0 < side["baseline_mib"] <= side["peak_mib"]
     for side in step["sides"].values():
         (timing,) = side["timings"]
         assert timing["seconds_rollout"] + timing["seconds_update"] == pytest.approx(timing["seconds"])
-        assert timing["groups_without_signal"] >= 0.5  # one of two, and the other by a chance of 1 in 8
+        assert timing["zero_variance"] >= 0.5  # one of two, and the other by a chance of 1 in 8
 
 
 def begin(out):
@@ -191,13 +170,12 @@ def begin(out):
 def sides_of(pid):
     """Processes that the fork server of a command has forked."""
     found = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/stat") as file:
-                    found.setdefault(int(file.read().rpartition(")")[2].split()[1]), []).append(int(entry))
-            except OSError:
-                continue
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{entry}/stat") as file:
+                found.setdefault(int(file.read().rpartition(")")[2].split()[1]), []).append(int(entry))
+        except OSError:
+            continue
     return [side for child in found.get(pid, []) for side in found.get(child, [])]
 
 
@@ -214,6 +192,5 @@ def test_ctrl_c_ends_the_sides_and_a_side_that_dies_is_one_line(tmp_path):
     os.kill(sides[1], signal.SIGKILL)
     _, errors = command.communicate(timeout=30)
     assert command.returncode == 1
-    assert errors == (
-        f"error: SideEnded: trl (step, 0.3M) ended with exit code -9; see {tmp_path}/bench.json.log; --debug shows where\n"
-    )
+    what = f"trl (step, 0.3M) ended with exit code -9; see {tmp_path}/bench.json.log"
+    assert errors == f"error: RuntimeError: {what}; --debug shows where\n"

@@ -38,8 +38,9 @@ def kill_workers(grid, url, kills):
     """Two workers, of which one is killed several times in a row and started again; the study that they leave."""
     study, rng = study_of(grid, url), random.Random(0)
     processes, finished = [start_worker(grid, url) for _ in range(2)], {}
+    while len(list(study.folder.glob("trials/*/starts"))) < 2:  # both are at a trial
+        time.sleep(0.1)
     for _ in range(kills):
-        time.sleep(rng.uniform(3.0, 5.0))  # a worker takes about two seconds to begin
         victim = rng.randrange(2)
         processes[victim].kill()
         processes[victim].join()
@@ -47,6 +48,7 @@ def kill_workers(grid, url, kills):
             if training.state == "COMPLETE":
                 assert finished.setdefault(training.folder, training) == training
         processes[victim] = start_worker(grid, url)
+        time.sleep(rng.uniform(3.0, 6.0))  # a worker takes some seconds to begin
     for process in processes:
         process.join(120)
         assert process.exitcode == 0
