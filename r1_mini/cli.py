@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -39,6 +40,9 @@ Overrides = Annotated[
 ]
 Voice = Annotated[Literal["direct", "worked"] | None, typer.Option(help="Force the style of the answers.")]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write.", show_default=False)]
+
+Size = StrEnum("Size", {"0.3M": "0.3M", "5M": "5M", "30M": "30M"})
+Lengths = StrEnum("Lengths", {"short": "short", "long": "long"})
 
 _log: Path | None = None  # where the traceback of a failure goes: the run folder's log.txt, once there is one
 _debug = False
@@ -253,23 +257,25 @@ def push(
 @app.command(epilog="Example: r1-mini bench --size 0.3M --checkpoint runs/tiny-r1-zero/02-grpo")
 def bench(
     size: Annotated[
-        list[str] | None,
-        typer.Option(help="Parameters: 0.3M, 5M or 30M; may be repeated.", show_default="all"),
+        list[Size] | None,
+        typer.Option(help="Parameters; may be repeated.", show_default="all"),
     ] = None,
     profile: Annotated[
-        list[str] | None,
-        typer.Option(help="Lengths of completions: short or long; may be repeated.", show_default="all"),
+        list[Lengths] | None,
+        typer.Option(help="Lengths of completions; may be repeated.", show_default="all"),
     ] = None,
     checkpoint: Annotated[
         list[Path] | None,
         typer.Option(help="A trained model on the default recipe's problems; may be repeated.", show_default=False),
     ] = None,
     pairs: Annotated[int, typer.Option(min=1, help="Steps of each side, in turn.")] = 5,
-    without_signal: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of zero-variance groups.")] = 0.3,
+    zero_variance: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of zero-variance groups.")] = 0.3,
     scaling: Annotated[
         bool, typer.Option("--scaling", help="Also time our step with other batches, lengths and sizes.")
     ] = False,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where every timing goes, JSON.")] = Path("runs/bench.json"),
+    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Where every timing goes, JSON.")] = Path(
+        "runs/bench.json"
+    ),
     prompts: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
     samples: Annotated[int | None, typer.Option(min=2, hidden=True)] = None,
 ) -> None:
@@ -281,7 +287,7 @@ def bench(
 
     with silent():
         time_all(
-            size or (), profile or (), checkpoint or (), pairs, out, without_signal, scaling, console, prompts, samples
+            size or (), profile or (), checkpoint or (), pairs, out, zero_variance, scaling, console, prompts, samples
         )
 
 

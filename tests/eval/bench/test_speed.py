@@ -100,9 +100,9 @@ def test_a_point_of_a_scaling_axis_changes_one_thing():
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--size", "7B"], "error: Invalid value for '--size': '7B' is not one of '0.3M', '5M', '30M'"),
-        (["--profile", "tall"], "error: Invalid value for '--profile': 'tall' is not one of 'short', 'long'"),
-        (["--out", "."], "error: Invalid value for '--out' / '-o': File '.' is a directory"),
+        (["--size", "7B"], "error: Invalid value for '--size': Value error, '7B' is not one of '0.3M', '5M', '30M'"),
+        (["--profile", "tall"], "error: Invalid value for '--profile': Value error, 'tall' is not one of 'short', 'long'"),
+        (["--out", "."], "error: Invalid value for '--out' / '-o': file '.' is a directory"),
         (["--pairs", "0"], "error: Invalid value for '--pairs'"),
         (["--zero-variance", "1.5"], "error: Invalid value for '--zero-variance'"),
     ],
