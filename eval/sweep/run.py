@@ -20,6 +20,8 @@ import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from threading import Event
@@ -50,8 +52,8 @@ from r1_mini.train.dev_exam import FIELD
 COMMAND: tuple[str, ...] = (sys.executable, "-m", "r1_mini")
 HEARTBEAT, GRACE, RETRIES = 10, 60, 3
 """Seconds between two heartbeats of a trial; seconds without one after which it is retried; how often that is done."""
-_LIBC = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
+_LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
+"""On Linux the sweep's processes ask the system to kill them when the sweep ends, however it ends."""
 
 
 class RunFailed(Exception):
@@ -159,6 +161,7 @@ class Study:
         while not self.stopping.is_set():
             with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
                 fail_stale_trials(self.study)
+                self._retry_unstarted()
             states = [trial.state for trial in self.trials()]
             if TrialState.WAITING in states or len(self._proposed()) < self.plan.sweep.proposals:
                 with contextlib.suppress(UpdateFinishedTrialError):  # this process stood still, and another retried it
@@ -167,6 +170,18 @@ class Study:
                 self.stopping.wait(1.0)
             else:
                 return
+
+    def _retry_unstarted(self) -> None:
+        """Retry trials whose worker was killed before their first heartbeat, which Optuna would wait for."""
+        for trial in self.trials():
+            is_unstarted = trial.state == TrialState.RUNNING and trial.user_attrs.get("started") != trial.number
+            if (
+                is_unstarted
+                and trial.datetime_start
+                and datetime.now() - trial.datetime_start > timedelta(seconds=GRACE)
+            ):
+                self.study.tell(trial.number, state=TrialState.FAIL)
+                RetryHeartbeatStaleTrialCallback(RETRIES)(self.study, trial)
 
     def _proposed(self) -> list[int]:
         """Numbers of the trials that come from the sampler: those that were neither queued nor retried."""
@@ -210,9 +225,10 @@ class Study:
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **environment},
                 start_new_session=True,  # the terminal's Ctrl-C ends the sweep, and the sweep ends this
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=partial(_LIBC.prctl, PR_SET_PDEATHSIG, signal.SIGKILL) if sys.platform == "linux" else None,
             )
         try:
+            trial.set_user_attr("started", trial.number)
             while process.poll() is None:
                 if self.stopping.wait(0.2):
                     self.study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
@@ -287,11 +303,6 @@ def _dev_scores(run: Path) -> list[tuple[int, float]]:
     found = sorted(run.glob(".work-*/metrics.jsonl"))
     records = read_jsonl(found[-1]) if found else []
     return [(record["step"], record[FIELD]) for record in records if FIELD in record]
-
-
-def _die_with_parent() -> None:
-    """In a new process on Linux: be killed when the parent ends, however it ends."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _screen(study: Study, workers: int, elapsed: float, most: int = 20) -> Group:

@@ -66,6 +66,15 @@ def test_two_workers_that_are_killed_again_and_again_leave_every_training_comple
     assert max(starts) > 1  # a retried trial goes on in the folder where it was
 
 
+@pytest.mark.filterwarnings("ignore:Heartbeat")
+def test_a_trial_whose_worker_was_killed_before_the_first_heartbeat_is_retried(grid, monkeypatch):
+    study = study_of(grid)
+    study.study.ask()
+    monkeypatch.setattr(run, "GRACE", 1)
+    study.work({})
+    assert results(study) == SCORES
+
+
 @pytest.mark.slow
 def test_a_trial_that_takes_its_worker_down_more_often_than_it_is_retried_has_failed(grid):
     *python, script = fake(grid)
