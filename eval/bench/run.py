@@ -246,7 +246,7 @@ def summary(side: Side, timings: Sequence[Mapping[str, Any]], rate: float) -> di
 def heading(result: Mapping[str, Any]) -> str:
     """What the numbers of the table are."""
     return (
-        f"{result['torch_threads']} threads; the limit is the time of a step's arithmetic, each token once, at the rate "
+        f"{result['torch_threads']} threads; the limit: the time of a step's arithmetic, each token once, at the rate "
         f"of a matrix product, {result['gflops']:,.0f} GFLOP/s. Random weights: the reward is constant in "
         f"{result['zero_variance']:.0%} of the groups, else 0 or 1 by a hash of the completion. Checkpoints: accuracy. "
         f"Medians of {result['pairs']} steps of each side, in turn, and of the ratio in each pair [smallest, largest]."

@@ -22,11 +22,11 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from datasets import Dataset
 from transformers import (
     LlamaForCausalLM,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -102,7 +102,7 @@ class Case:
 
     def in_groups(self, values: Sequence[Any]) -> list[list[Any]]:
         """Values of a batch, (P, G)."""
-        return np.reshape(values, (-1, self.samples)).tolist()
+        return [list(values[start : start + self.samples]) for start in range(0, self.batch, self.samples)]
 
     def problems(self) -> list[Problem]:
         """A problem for each group of every step, and of one more."""
@@ -313,7 +313,7 @@ def weights_of(model: PreTrainedModel) -> int:
     return sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear))
 
 
-def step_flops(weights: int, config: Any, groups: Sequence[Group], updates: bool = True) -> float:
+def step_flops(weights: int, config: PretrainedConfig, groups: Sequence[Group], updates: bool = True) -> float:
     """Arithmetic of a step, FLOP: what has to be done when nothing is done twice or on padding.
 
     Sampling: 2 FLOP per weight for every sampled token and, once per group, every prompt token. Update: 6 per weight
@@ -322,9 +322,9 @@ def step_flops(weights: int, config: Any, groups: Sequence[Group], updates: bool
     """
 
     def cost(tokens: int, context: float) -> float:
-        return tokens * (2 * weights + 4 * context * config.hidden_size * config.num_hidden_layers)
+        return tokens * (2.0 * weights + 4.0 * context * attention)
 
-    total = 0.0
+    attention, total = int(config.hidden_size * config.num_hidden_layers), 0.0
     for prompt, completions, varies in groups:
         total += cost(prompt, prompt / 2) + sum(cost(length, prompt + length / 2) for length in completions)
         if updates and varies:
