@@ -101,7 +101,10 @@ def test_a_point_of_a_scaling_axis_changes_one_thing():
     ("arguments", "line"),
     [
         (["--size", "7B"], "error: Invalid value for '--size': Value error, '7B' is not one of '0.3M', '5M', '30M'"),
-        (["--profile", "tall"], "error: Invalid value for '--profile': Value error, 'tall' is not one of 'short', 'long'"),
+        (
+            ["--profile", "tall"],
+            "error: Invalid value for '--profile': Value error, 'tall' is not one of 'short', 'long'",
+        ),
         (["--out", "."], "error: Invalid value for '--out' / '-o': file '.' is a directory"),
         (["--pairs", "0"], "error: Invalid value for '--pairs'"),
         (["--zero-variance", "1.5"], "error: Invalid value for '--zero-variance'"),
