@@ -13,9 +13,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
+
+from pydantic import AfterValidator, Field
 
 from r1_mini.completion import Graded, Voice
+from r1_mini.config.base import wrong
+from r1_mini.errors import nearest
 from r1_mini.problems.problem import Problem
 
 Rule = Callable[[Graded, Problem], float]
@@ -72,6 +76,17 @@ CONTROLS: dict[str, Control] = {
     "length": length,
     "constant": constant,
 }
+
+
+def _known(weights: dict[str, float]) -> dict[str, float]:
+    for name in weights:
+        if name not in RULES and name not in CONTROLS:
+            raise wrong(f"no reward is called '{name}'", nearest(name, [*RULES, *CONTROLS]), name)
+    return weights
+
+
+Weights = Annotated[dict[str, float], AfterValidator(_known), Field(min_length=1)]
+"""Name of a rule or control -> its weight in the sum."""
 
 
 def as_trl_reward(name: str, problems: Sequence[Problem]) -> Callable[..., list[float]]:

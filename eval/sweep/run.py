@@ -47,7 +47,7 @@ from r1_mini.errors import UserError
 from r1_mini.pipeline.recipe import dump
 from r1_mini.system.environment import machine
 from r1_mini.system.files import read_jsonl, write_json_atomic, write_text_atomic
-from r1_mini.train.dev_exam import FIELD
+from r1_mini.train.callbacks import DEV_SCORE
 
 COMMAND: tuple[str, ...] = (sys.executable, "-m", "r1_mini")
 HEARTBEAT, GRACE, RETRIES = 10, 60, 3
@@ -302,7 +302,7 @@ def _dev_scores(run: Path) -> list[tuple[int, float]]:
     """(step, score) of the exams on dev so far in the last stage."""
     found = sorted(run.glob(".work-*/metrics.jsonl"))
     records = read_jsonl(found[-1]) if found else []
-    return [(record["step"], record[FIELD]) for record in records if FIELD in record]
+    return [(record["step"], record[DEV_SCORE]) for record in records if DEV_SCORE in record]
 
 
 def _screen(study: Study, workers: int, elapsed: float, most: int = 20) -> Group:

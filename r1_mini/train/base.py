@@ -16,8 +16,8 @@ from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.model.prompts import prompt_for
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.train.corpus import Voices, Wording, corpus
+from r1_mini.train.sft import TEXT_STAGE, text_work, train_on_texts
 from r1_mini.train.stage import Job, StageSettings, Work
-from r1_mini.train.supervised import TEXT_STAGE, text_work, train_on_texts
 from r1_mini.train.trainer import arguments
 
 

@@ -1,10 +1,12 @@
-"""What both trainers tell the outside: one line of metrics a step, and a progress bar with the time left."""
+"""What the trainers report: metrics of each step, a progress bar, and the best checkpoint on dev."""
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -12,11 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from r1_mini.errors import UserError
-from r1_mini.system.files import Metrics, NoMetrics
+from r1_mini.model.checkpoint import save_checkpoint
+from r1_mini.system.files import Metrics, NoMetrics, folder_atomic, write_json_atomic
+from r1_mini.train.stage import Score
 
 
 def progress_bar(console: Console) -> Progress:
-    """A bar with the count, the time left and room for a few words on how it goes."""
+    """A bar with the count, the time left and a short note."""
     columns = (
         TextColumn("{task.description:<10}"),
         BarColumn(bar_width=24),
@@ -28,9 +32,9 @@ def progress_bar(console: Console) -> Progress:
 
 
 class Reporter(TrainerCallback):
-    """Writes each step's metrics and moves the bar. `rename` makes a record of the trainer's logs and the step.
+    """Writes the metrics of each step and moves the bar. `record` makes a line of metrics of the trainer's logs.
 
-    UserError at the step at which training has diverged.
+    UserError at the step at which training diverges.
     """
 
     def __init__(
@@ -38,18 +42,16 @@ class Reporter(TrainerCallback):
         title: str,
         metrics: Metrics | NoMetrics,
         console: Console,
-        rename: Callable[[Mapping[str, Any], int], dict[str, Any]],
+        record: Callable[[Mapping[str, Any], int], dict[str, Any]],
         note: Callable[[Mapping[str, Any]], str],
     ) -> None:
-        self.title, self.metrics, self.rename, self.note = title, metrics, rename, note
+        self.title, self.metrics, self.record, self.note = title, metrics, record, note
         self.progress = progress_bar(console)
         self.bar = self.progress.add_task(title, total=None, note="")
         self.last = 0.0
         self.extra: dict[str, Any] = {}  # fields that another callback adds to the next record
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.progress.update(self.bar, total=state.max_steps, completed=state.global_step)
         self.progress.start()
         self.last = time.perf_counter()
@@ -64,18 +66,48 @@ class Reporter(TrainerCallback):
     ) -> None:
         if not logs or "loss" not in logs:  # the summary that the trainer logs at its end
             return
-        now = time.perf_counter()
-        step = state.global_step
+        now, step = time.perf_counter(), state.global_step
         for name in ("loss", "grad_norm"):
             if math.isnan(logs.get(name, 0.0)) and not args.fp16:  # whose scaler skips such steps
                 fix = f"lower learning_rate, now {args.learning_rate:g} at its highest"
                 raise UserError(f"diverged: {name} is not a number at step {step}", where=self.title, fix=fix)
-        record = {"step": step, **self.rename(logs, step), **self.extra, "seconds": round(now - self.last, 4)}
+        record = {"step": step, **self.record(logs, step), **self.extra, "seconds": round(now - self.last, 4)}
         self.last, self.extra = now, {}
         self.metrics.append(record)
-        self.progress.update(self.bar, completed=state.global_step, note=self.note(record))
+        self.progress.update(self.bar, completed=step, note=self.note(record))
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.progress.stop()
+
+
+DEV_SCORE = "dev_pass_at_1"
+
+
+class BestOnDev(TrainerCallback):
+    """Scores the model on dev every `every` steps and at the end, and keeps the best checkpoint.
+
+    Ties keep the earlier checkpoint. Scoring leaves torch's random state alone, so it does not change training.
+    """
+
+    def __init__(self, every: int, score: Score, reporter: Reporter, work: Path, main_process: bool = True) -> None:
+        self.every, self.score, self.reporter = every, score, reporter
+        self.best, self.main_process = work / "best", main_process
+
+    def on_step_end(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        processing_class: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        if state.global_step % self.every and state.global_step < state.max_steps:
+            return
+        value = self.score(model, processing_class)
+        self.reporter.extra = {DEV_SCORE: value}
+        note = self.best / "best.json"
+        if self.main_process and (not note.exists() or value > json.loads(note.read_text())[DEV_SCORE]):
+            with folder_atomic(self.best) as folder:
+                save_checkpoint(model, processing_class, folder)
+                write_json_atomic(folder / note.name, {"step": state.global_step, DEV_SCORE: value})

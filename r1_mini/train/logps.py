@@ -1,13 +1,20 @@
-"""Log-probabilities of completions without wasted work: no padding to speak of, no row twice, no row kept for later."""
+"""Log-probabilities of completions without wasted work: little padding, no row twice, no row without a gradient.
+
+The numbers and gradients are TRL's; a test compares them for every loss type. `grpo.py` can be read without this file.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from accelerate import DistributedType
 from torch import Tensor
+from trl import GRPOTrainer
 from trl.trainer import utils as trl_utils
 
 _PASS = 1_000
@@ -62,13 +69,13 @@ def score(forward: Forward, ids_BS: Tensor, real_BS: Tensor, keep: int) -> tuple
 
 
 def score_in_backward(
-    forward: Forward, ids_BS: Tensor, real_BS: Tensor, keep: int, known_BT: Tensor, told: Callable[[Tensor], None]
+    forward: Forward, ids_BS: Tensor, real_BS: Tensor, keep: int, known_BT: Tensor, report: Callable[[Tensor], None]
 ) -> Tensor:
     """`known_BT`, log-probabilities known from sampling with the same weights, with the gradient that `score` has.
 
     The forward pass waits for the gradient, so the activations of one part at a time are in memory. Gradients of the
-    weights are added up during the outer backward pass, unseen by hooks that several processes would need. `told` gets
-    what the forward pass gave, (B, keep).
+    weights are added up during the outer backward pass, unseen by hooks that several processes would need. `report`
+    gets the log-probabilities of the forward pass, (B, keep).
     """
 
     def backward(gradient_BT: Tensor) -> None:
@@ -80,11 +87,131 @@ def score_in_backward(
                 logps, _ = rows.read(forward, part)
                 torch.autograd.backward(logps, gradient_UT[part])
                 seen.append(logps.detach())
-        told(torch.cat(seen)[rows.which_B])
+        report(torch.cat(seen)[rows.which_B])
 
     known_BT = known_BT.detach().clone().requires_grad_()
     known_BT.register_hook(backward)
     return known_BT
+
+
+@dataclass(frozen=True)
+class LogpRequest:
+    """The log-probabilities that a loss needs, of B rows with T completion tokens each."""
+
+    ids_BS: Tensor
+    real_BS: Tensor
+    """False on padding."""
+    known_BT: Tensor
+    """Log-probabilities at sampling; rows without a gradient keep them."""
+    rows_B: tuple[Tensor, ...]
+    """Index of the rows that have a gradient."""
+
+    @property
+    def mask(self) -> Tensor:
+        """The completion tokens of the rows with a gradient."""
+        return self.real_BS[self.rows_B][:, -self.known_BT.shape[1] :]
+
+
+def score_rows(forward: Forward, request: LogpRequest) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and entropies, (B, T) each, computed for rows with a gradient; -log p estimates the others."""
+    known, rows = request.known_BT, request.rows_B
+    logps, entropies = score(forward, request.ids_BS[rows], request.real_BS[rows], known.shape[1])
+    return known.index_put(rows, logps.to(known.dtype)), (-known).index_put(rows, entropies.to(known.dtype))
+
+
+def score_fresh(forward: Forward, request: LogpRequest, report: Callable[[Tensor], None]) -> tuple[Tensor, Tensor]:
+    """As `score_rows`, for samples of the present weights: values are known, gradients come in the backward pass."""
+    known, rows = request.known_BT, request.rows_B
+    ids, real = request.ids_BS[rows], request.real_BS[rows]
+    logps = score_in_backward(forward, ids, real, known.shape[1], known[rows], report)
+    return known.index_put(rows, logps.to(known.dtype)), -known
+
+
+def only_advantages_count(fields: Mapping[str, Any]) -> bool:
+    """Whether a completion of advantage zero has no gradient: the loss has no KL term and no entropy bonus or mask."""
+    bonus = fields["entropy_coef"] or fields["use_adaptive_entropy"]
+    return fields["beta"] == 0 and not bonus and fields["top_entropy_quantile"] == 1.0
+
+
+_TEXT_ONLY = {"batch_size", "compute_entropy"}
+"""Arguments of TRL's scoring that need nothing more than text."""
+
+
+class FrugalTrainer(GRPOTrainer):
+    """TRL's GRPOTrainer, which computes log-probabilities only as far as the gradient of the loss needs them."""
+
+    in_loss: dict[str, Any] | None = None
+    """The batch whose loss is being computed."""
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        old_BT, sampled_BT = inputs.get("old_per_token_logps"), inputs.get("sampling_per_token_logps")
+        if old_BT is not None and sampled_BT is not None:
+            self._note_gap(old_BT, sampled_BT, inputs["completion_mask"])
+        self.in_loss = inputs
+        try:
+            loss: Tensor = super()._compute_loss(model, inputs)
+        finally:
+            self.in_loss = None
+        return loss
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Log-probabilities and entropies, (B, T) each, and no loss of a router."""
+        others = [kwargs[name] for name in kwargs.keys() - _TEXT_ONLY]
+        more = args or any(value is not None and value is not False for value in others)
+        if more or self.accelerator.distributed_type != DistributedType.NO:
+            # Not text alone, or several processes, which must make equally many forward passes: TRL's own way.
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
+            )
+        forward, batch = self._forward(model), self.in_loss
+        if batch is None:  # the policy before its update, or the reference model: every row
+            return *score(forward, input_ids, attention_mask.bool(), logits_to_keep), None
+        old_BT, sampled_BT = batch.get("old_per_token_logps"), batch.get("sampling_per_token_logps")
+        own_BT = None if self.rollout_func is None else sampled_BT  # by our sampler, exact
+        request = self._request(input_ids, attention_mask.bool(), logits_to_keep, batch, old_BT, own_BT)
+        if old_BT is None and own_BT is not None and self._only_advantages_count:
+            # Samples of the present weights: their log-probabilities are known, the gradient alone is missing.
+            report = partial(self._note_gap, sampled=own_BT[request.rows_B], mask=request.mask)
+            return *score_fresh(forward, request, report), None
+        logps, entropies = score_rows(forward, request)  # the rows that have a gradient
+        if old_BT is None and sampled_BT is not None:
+            rows = request.rows_B
+            self._note_gap(logps[rows].detach(), sampled_BT[rows], request.mask)
+        return logps, entropies, None
+
+    def _request(
+        self, ids: Tensor, real: Tensor, keep: int, batch: Mapping[str, Any], old: Tensor | None, own: Tensor | None
+    ) -> LogpRequest:
+        known = old if old is not None else own
+        if known is None:
+            known = torch.zeros(len(ids), keep, device=ids.device)
+        counted_B = batch["advantages"] != 0
+        if not self._only_advantages_count:
+            counted_B = torch.ones_like(counted_B)
+        counted_B[0] |= not counted_B.any()  # without a row, the loss would have no graph to call backward on
+        return LogpRequest(ids, real, known, counted_B.nonzero(as_tuple=True))
+
+    @property
+    def _only_advantages_count(self) -> bool:
+        return only_advantages_count(vars(self.args)) and not self.aux_loss_enabled
+
+    def _forward(self, model: Any) -> Forward:
+        vocabulary = self.accelerator.unwrap_model(model).get_output_embeddings().weight.shape[0]
+
+        def forward(ids: Tensor, labels: Tensor) -> Any:
+            with self.accelerator.autocast(), narrow_tiles(vocabulary):
+                return model(input_ids=ids, labels=labels, fused_lm_head=True)
+
+        return forward
+
+    def _note_gap(self, scored: Tensor, sampled: Tensor, mask: Tensor) -> None:
+        """Metrics of how far the trainer's log-probabilities are from the sampler's where `mask` is set."""
+        if mask.any():
+            gap = (scored - sampled).abs()[mask.bool()]
+            self._metrics["train"]["logp_gap_mean"].append(gap.mean().item())
+            self._metrics["train"]["logp_gap_max"].append(gap.max().item())
 
 
 @contextlib.contextmanager

@@ -30,9 +30,9 @@ from r1_mini.rollout.generate import Sample, generate
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import read_jsonl, take_place
 from r1_mini.train.callbacks import Reporter, progress_bar
+from r1_mini.train.sft import LOGGED, TEXT_STAGE, note, text_trainer
 from r1_mini.train.stage import Job, TuningStage, Work
-from r1_mini.train.supervised import LOGGED, TEXT_STAGE, note, text_trainer
-from r1_mini.train.trainer import adapter, arguments, load, open_metrics, resumed_step, save, train
+from r1_mini.train.trainer import adapter, arguments, last_checkpoint, load, open_metrics, save, train
 
 
 class RejectionStage(TuningStage):
@@ -113,14 +113,15 @@ def _round(stage: RejectionStage, job: Job, number: int, problems: Sequence[Prob
     config = SFTConfig(**arguments(stage.DEFAULTS, stage.trainer, folder, seed))
     trainer = text_trainer(model, tokenizer, config, Dataset.from_list(kept), adapter(stage.peft))
     before = _steps_before(work / "metrics.jsonl", number)
-    metrics = open_metrics(work / "metrics.jsonl", before + resumed_step(folder))
+    last = last_checkpoint(folder, console)
+    metrics = open_metrics(work / "metrics.jsonl", last, before)
 
     def record(logs: Mapping[str, Any], step: int) -> dict[str, Any]:
         measured = extra if step == 1 else {}
         named = {ours: logs[theirs] for theirs, ours in _LOGGED.items() if theirs in logs}
         return {"step": before + step, "round": number, **measured, **named}
 
-    train(trainer, Reporter(title, metrics, console, record, note), folder)
+    train(trainer, Reporter(title, metrics, console, record, note), folder, last)
     save(trainer, tokenizer, folder / "result")
 
     def done() -> None:

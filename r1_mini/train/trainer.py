@@ -1,13 +1,17 @@
-"""What stages share: the fields of a trainer, resuming from the last checkpoint, saving."""
+"""What all stages share: the fields of a trainer, loading, resuming from the last checkpoint, saving."""
 
 from __future__ import annotations
 
 import json
+import time
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoModelForCausalLM,
     PretrainedConfig,
@@ -21,7 +25,7 @@ from transformers import (
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.system import distributed as processes
-from r1_mini.system.files import Metrics, NoMetrics, remove, write_text_atomic
+from r1_mini.system.files import Metrics, NoMetrics, write_text_atomic
 from r1_mini.train.callbacks import Reporter
 from r1_mini.train.stage import Job
 
@@ -44,13 +48,11 @@ def load(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model that a stage starts from, on this process's device, with `model_init_kwargs` of its trainer's fields.
 
-    fp32 if they do not say otherwise, as TRL does: an optimizer step can be smaller than bf16 can tell.
+    fp32 by default, as in TRL: bf16 would round small optimizer steps away.
     """
     start = start or job.inputs["from"]
     options = trainer.get("model_init_kwargs") or {}
     model, tokenizer = load_checkpoint(start, processes.state().device, job.prompt, **options)
-    if tokenizer.eos_token is None:
-        raise UserError("the tokenizer has no EOS token", where=str(start), fix="set eos_token in its settings")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # as TRL does; padding is masked, EOS is not
     return model, tokenizer
@@ -84,14 +86,13 @@ def shape_of(config: PretrainedConfig, dtype: torch.dtype, peft: Mapping[str, An
             raise UserError(reason, where="peft", fix=fix) from None
 
 
-def train(trainer: Trainer, reporter: Reporter, work: Path) -> None:
-    """Run the trainer from its last checkpoint in `work`, or from the start."""
+def train(trainer: Trainer, reporter: Reporter, work: Path, last: Path | None) -> None:
+    """Run the trainer from its checkpoint `last`, or from the start."""
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(reporter)
     if processes.is_main():
         write_text_atomic(work / "trainer.json", trainer.args.to_json_string())
-    last = processes.on_main(lambda: last_checkpoint(work))
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
@@ -99,19 +100,16 @@ def train(trainer: Trainer, reporter: Reporter, work: Path) -> None:
         reporter.metrics.close()
 
 
-def open_metrics(path: Path, keep_through: int) -> Metrics | NoMetrics:
-    """metrics.jsonl, cut back to the step that training resumes from; nothing on a process that does not write."""
-    return Metrics(path, keep_through=keep_through) if processes.is_main() else NoMetrics()
+def open_metrics(path: Path, last: Path | None, before: int = 0) -> Metrics | NoMetrics:
+    """metrics.jsonl, cut back to the checkpoint that training resumes from; only the main process writes it.
 
-
-def resumed_step(work: Path) -> int:
-    """The step that training in `work` goes on from."""
-    last = processes.on_main(lambda: last_checkpoint(work))
-    return step_of(last) if last else 0
+    `before`: steps in the file that were done before this training.
+    """
+    return Metrics(path, keep_through=before + step_of(last)) if processes.is_main() else NoMetrics()
 
 
 def save(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """The trained model and its tokenizer, whole, by the main process; weights that are spread come together first."""
+    """Save the whole trained model and its tokenizer, from the main process; sharded weights are gathered first."""
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         trainer.save_model(str(folder))  # with its tokenizer
     elif processes.is_main():
@@ -119,18 +117,39 @@ def save(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path) -> 
     processes.wait()
 
 
-def last_checkpoint(work: Path) -> Path | None:
-    """The newest checkpoint that was saved whole; the trainer writes trainer_state.json last. Halves are removed."""
-    whole = []
-    for folder in work.glob("checkpoint-*"):
-        try:
-            json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-            whole.append(folder)
-        except (OSError, ValueError):
-            remove(folder)
-    return max(whole, key=step_of, default=None)
+def last_checkpoint(work: Path, console: Console) -> Path | None:
+    """The newest intact checkpoint of a trainer in `work`; None is the start.
+
+    A damaged one is moved aside, and that is said: training goes on from the one before it.
+    """
+    return processes.on_main(lambda: _last_intact(work, console))
 
 
-def step_of(checkpoint: Path) -> int:
-    """The step that a trainer's checkpoint was saved at."""
-    return int(checkpoint.name.rsplit("-", 1)[1])
+def _last_intact(work: Path, console: Console) -> Path | None:
+    for folder in sorted(work.glob("checkpoint-*"), key=step_of, reverse=True):
+        if not (damage := _damage(folder)):
+            return folder
+        aside = work / f"damaged-{folder.name}-{time.time_ns()}"
+        folder.rename(aside)
+        console.print(f"{folder.name} is damaged ({damage}); moved to {aside}, going on from the one before")
+    return None
+
+
+def _damage(checkpoint: Path) -> str | None:
+    """What is wrong with a trainer's checkpoint. The trainer writes trainer_state.json last."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        for path in checkpoint.rglob("*.safetensors"):
+            with safe_open(path, "pt"):
+                pass
+        for path in [*checkpoint.rglob("*.pt"), *checkpoint.rglob("*.pth")]:
+            if not zipfile.is_zipfile(path):
+                return f"{path.name} is cut short"
+    except (OSError, ValueError, SafetensorError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def step_of(checkpoint: Path | None) -> int:
+    """The step at which a trainer's checkpoint was saved; 0 for the start."""
+    return int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0

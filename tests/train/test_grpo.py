@@ -14,7 +14,8 @@ from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems import families
 from r1_mini.rewards import as_trl_reward
 from r1_mini.rollout.engine import SamplingParams
-from r1_mini.train.grpo import GrpoStage, Trainer, without_signal
+from r1_mini.train.advantages import group_advantages
+from r1_mini.train.grpo import GrpoStage, Trainer
 from r1_mini.train.trainer import arguments
 
 STOCK_SCORING = GRPOTrainer._get_per_token_logps_and_entropies
@@ -95,11 +96,6 @@ def gradients(model):
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
-def test_a_group_scored_alike_has_no_signal_and_one_odd_reward_gives_it():
-    rewards = torch.tensor([[1.1, 1.1, 1.1], [0.1, 0.1, 1.1], [0.0, 0.0, 0.0]])
-    assert without_signal(rewards).tolist() == [True, False, True]
-
-
 def test_a_batch_without_any_signal_keeps_one_row_and_has_no_gradient(tmp_path):
     trainer = make_trainer(tmp_path)
     trainer.current_gradient_accumulation_steps = 1
@@ -176,18 +172,30 @@ def test_rows_without_advantage_are_not_scored_unless_they_have_a_kl_term(traine
     assert shapes == [(4, 7)]
 
 
+REWARDS = [1.1, 0.1, 0.1, 0.0, 0.3, 0.3, 0.3, 0.3]
+ROWS = [{"prompt": "User: 1+2\nAssistant:", "problem": 0}] * 4 + [
+    {"prompt": "User: 12-4\nAssistant:", "problem": 1}
+] * 4
+
+
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])
-def test_advantages_equal_those_of_stock_trl_and_are_zero_where_a_group_is_scored_alike(trainer_of, monkeypatch, scale):
-    trainer = trainer_of(scale_rewards=scale)
-    rewards = torch.tensor([[1.1], [0.1], [0.1], [0.0], [0.3], [0.3], [0.3], [0.3]])
-    inputs = [{"prompt": p, "problem": 0} for p in ["User: 1+2\nAssistant:"] * 4 + ["User: 3-0\nAssistant:"] * 4]
-    monkeypatch.setattr(GRPOTrainer, "_calculate_rewards", lambda self, *args: rewards)
-    ours = trainer._generate_and_score_completions([dict(row) for row in inputs])["advantages"]
-    monkeypatch.setattr(Trainer, "_calculate_rewards", lambda self, *args: rewards)
-    theirs = GRPOTrainer._generate_and_score_completions(trainer, [dict(row) for row in inputs])["advantages"]
+def test_the_trainer_uses_our_advantages_and_they_equal_those_of_stock_trl(tmp_path, monkeypatch, scale):
+    trainer = make_trainer(tmp_path, scale_rewards=scale)
+    monkeypatch.setattr(GRPOTrainer, "_calculate_rewards", lambda *_: torch.tensor(REWARDS)[:, None])
+    ours = trainer._generate_and_score_completions([dict(row) for row in ROWS])["advantages"]
+    theirs = GRPOTrainer._generate_and_score_completions(trainer, [dict(row) for row in ROWS])["advantages"]
+    assert ours.tolist() == group_advantages(torch.tensor(REWARDS).view(2, 4), scale).flatten().tolist()
     assert torch.allclose(ours[:4], theirs[:4], rtol=1e-5)
     assert theirs[4:].abs().max() < 1e-3  # rounding, divided by 1e-4
     assert ours[4:].tolist() == [0.0] * 4
+
+
+def test_the_batch_can_be_the_baseline(tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path)
+    trainer.baseline = "batch"
+    monkeypatch.setattr(GRPOTrainer, "_calculate_rewards", lambda *_: torch.tensor(REWARDS)[:, None])
+    ours = trainer._generate_and_score_completions([dict(row) for row in ROWS])["advantages"]
+    assert ours.tolist() == pytest.approx([reward - 2.5 / 8 for reward in REWARDS])
 
 
 def test_a_batch_of_truncated_completions_that_are_masked_has_no_gradient_and_no_error(tmp_path):
@@ -243,32 +251,6 @@ def test_sampler_and_trainer_agree_on_log_probabilities(tmp_path):
     trainer.train()
     assert seen
     assert max(max(record["logp_gap_max"]) for record in seen if record.get("logp_gap_max")) < 1e-4
-
-
-@pytest.mark.parametrize(
-    ("baseline", "expected"),
-    [
-        ("group", [0.75, -0.25, -0.25, -0.25, 0.0, 0.0, 0.0, 0.0]),
-        ("batch", [0.725, -0.275, -0.275, -0.275, 0.025, 0.025, 0.025, 0.025]),  # the mean of all is 2.2 / 8
-    ],
-)
-def test_advantages_are_centered_within_each_group_or_within_the_batch(tmp_path, baseline, expected):
-    """Rewards 1, 0, 0, 0 with nothing divided: 0.75 and three times -0.25. A group of equal rewards: exactly zero."""
-    trainer = make_trainer(tmp_path)
-    trainer.baseline = baseline
-    given = iter([torch.tensor([[1.0], [0.0], [0.0], [0.0], [0.3], [0.3], [0.3], [0.3]])])
-
-    def rewards(inputs, prompts, completions, completion_ids_list):
-        return next(given)
-
-    GRPOTrainer._calculate_rewards, kept = (lambda self, *args: rewards(*args)), GRPOTrainer._calculate_rewards
-    try:
-        inputs = [{"prompt": p, "problem": 0} for p in ["User: 1+2\nAssistant:"] * 4 + ["User: 3-0\nAssistant:"] * 4]
-        out = trainer._generate_and_score_completions(inputs)
-    finally:
-        GRPOTrainer._calculate_rewards = kept
-    tolerance = 0.0 if baseline == "group" else 1e-6
-    assert out["advantages"].tolist() == pytest.approx(expected, abs=tolerance)
 
 
 def test_a_step_under_a_kl_leash_scores_the_reference_model(tmp_path):
