@@ -17,8 +17,10 @@ Baseline = Literal["group", "batch"]
 def group_advantages(rewards_PG: Tensor, scale: Scale = "none", baseline: Baseline = "group") -> Tensor:
     """Advantages (P, G) of the rewards of P prompts with G completions each.
 
-    A = r - mean of the group: GRPO (2402.03300), which also divides by the standard deviation of the group
-    (`scale="group"`); by that of the batch: Lite PPO (2508.08221, `"batch"`); by nothing: Dr. GRPO (2503.20783, `"none"`).
+    A = r - mean of the group, divided by
+    the standard deviation of the group (`scale="group"`): GRPO, 2402.03300;
+    the standard deviation of the batch (`"batch"`): Lite PPO, 2508.08221;
+    nothing (`"none"`): Dr. GRPO, 2503.20783.
     With `baseline="batch"`, A = r - mean of the batch: REINFORCE (Williams 1992).
 
     Standard deviations have n - 1 in the denominator and 1e-4 added, as in TRL. With the group as baseline, a

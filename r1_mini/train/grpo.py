@@ -1,11 +1,12 @@
 """The GRPO stage: reinforcement learning on rule rewards.
 
-One step samples G completions o_1 … o_G of each of P prompts, scores them (`rewards.py`), turns rewards into advantages A
-(`advantages.py`) and takes one gradient step on the loss. Per token, with TRL's names on the right:
+One step samples G completions of each of P prompts, scores them (`rewards.py`), turns rewards into advantages A
+(`advantages.py`) and takes one gradient step on the loss. Per token of a completion o, with TRL's names on the right:
 
     rho = exp(log pi(o_t) - log pi_old(o_t))                   coef_1: per_token_logps - old_per_token_logps
     L_t = -min(rho A, clip(rho, 1 - eps, 1 + eps') A)          epsilon, epsilon_high
-          + beta (pi_ref/pi - log(pi_ref/pi) - 1)              beta: the KL term, against the starting model
+          + beta rho (pi_ref/pi - log(pi_ref/pi) - 1)          beta: KL to the starting model; rho there is
+                                                               use_bias_correction_kl (2512.02556)
 
 `loss_type` says how the loss of B completions follows from L_t; |o| is the length of one, T the longest allowed:
 

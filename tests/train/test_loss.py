@@ -42,8 +42,8 @@ def vespo(ratio, advantage, logp):
         ({"loss_type": "vespo"}, (vespo(0.75, 1, -1.0) + vespo(0.75, 1, -2.0) + vespo(0.7, -2, -0.5)) / 3),
         # GSPO: one ratio for each completion
         ({"loss_type": "grpo", "importance_sampling_level": "sequence"}, (-SEQUENCE + 1.6) / 2),
-        # the KL term: pi_ref / pi is 2 at the first token and 1 at the others; 2 - log 2 - 1 = 0.30685
-        ({"loss_type": "dapo", "beta": 0.1}, (A + B + C + 0.1 * (1 - math.log(2))) / 3),
+        # the KL term: pi_ref / pi is 2 at the first token and 1 at the others; 2 - log 2 - 1 = 0.30685, times rho
+        ({"loss_type": "dapo", "beta": 0.1}, (A + B + C + 0.1 * 1.5 * (1 - math.log(2))) / 3),
     ],
     ids=lambda value: " ".join(map(str, value.values())) if isinstance(value, dict) else None,
 )
