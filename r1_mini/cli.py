@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -31,15 +31,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-RecipeName = Annotated[
-    str, typer.Argument(help="A YAML file, or the name of a packaged recipe.", metavar="RECIPE", show_default=False)
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(help="Settings that differ from the file.", metavar="[key=value]", show_default=False),
-]
-Voice = Annotated[Literal["direct", "worked"] | None, typer.Option(help="Force the style of the answers.")]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="The folder to write.", show_default=False)]
+
+def _argument(metavar: str, about: str) -> Any:
+    return typer.Argument(metavar=metavar, help=about, show_default=False)
+
+
+def _option(about: str, *names: str, default: str | bool = True, **limits: Any) -> Any:
+    return typer.Option(*names, help=about, show_default=default, **limits)
+
+
+RecipeName = Annotated[str, _argument("RECIPE", "A YAML file, or the name of a packaged recipe.")]
+Overrides = Annotated[list[str] | None, _argument("[key=value]", "Settings that differ from the file.")]
+Voice = Annotated[Literal["direct", "worked"] | None, _option("Force the style of the answers.")]
+Out = Annotated[Path | None, _option("The folder to write.", "--out", "-o")]
 
 Size = StrEnum("Size", {"0.3M": "0.3M", "5M": "5M", "30M": "30M"})
 Lengths = StrEnum("Lengths", {"short": "short", "long": "long"})
@@ -79,16 +83,10 @@ def run(recipe: RecipeName, overrides: Overrides = None, out: Out = None) -> Non
 def plan(
     recipe: RecipeName,
     overrides: Overrides = None,
-    processes: Annotated[int, typer.Option(min=1, max=65_536, help="Processes of accelerate launch.")] = 1,
-    sharding: Annotated[
-        Literal["none", "fsdp", "zero2", "zero3"], typer.Option(help="How they divide weights and optimizer.")
-    ] = "none",
-    gpu: Annotated[
-        float | None, typer.Option(min=0.1, help="Plan for GPUs of so many GiB.", show_default="this machine")
-    ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", dir_okay=False, help="Write the plan to this file too.", show_default=False)
-    ] = None,
+    processes: Annotated[int, _option("Processes of accelerate launch.", min=1, max=65_536)] = 1,
+    sharding: Annotated[Literal["none", "fsdp", "zero2", "zero3"], _option("How they divide the model.")] = "none",
+    gpu: Annotated[float | None, _option("Plan for GPUs of so many GiB.", default="this machine", min=0.1)] = None,
+    json_file: Annotated[Path | None, _option("Write the plan to this file too.", "--json", dir_okay=False)] = None,
 ) -> None:
     """Say what a recipe would do before it does: memory, tokens, disk, prompts. Exit code 1 if it does not fit."""
     console = Console()
@@ -120,9 +118,7 @@ def plan(
 
 
 @app.command(epilog="Example: r1-mini recipes r1_zero > mine.yaml")
-def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print this recipe.", metavar="[NAME]", show_default=False)] = None,
-) -> None:
+def recipes(name: Annotated[str | None, _argument("[NAME]", "Print this recipe.")] = None) -> None:
     """List the packaged recipes, or print one, to be copied and changed."""
     if name is not None:
         sys.stdout.write(packaged.find(name).read_text(encoding="utf-8"))
@@ -133,19 +129,13 @@ def recipes(
 
 @app.command(epilog='Example: r1-mini sample runs/tiny-r1-zero/02-grpo "12+7-3"')
 def sample(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="A model's folder, or its id on the Hub.", metavar="CHECKPOINT", show_default=False)
-    ],
-    question: Annotated[
-        str | None, typer.Argument(help="Without it, asks for questions.", metavar="[QUESTION]", show_default=False)
-    ] = None,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 1.0,
+    checkpoint: Annotated[Path, _argument("CHECKPOINT", "A model's folder, or its id on the Hub.")],
+    question: Annotated[str | None, _argument("[QUESTION]", "Without it, asks for questions.")] = None,
+    temperature: Annotated[float, _option("0 is greedy.", min=0.0)] = 1.0,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longest completion, tokens.")] = 160,
+    max_tokens: Annotated[int, _option("Longest completion, tokens.", min=1)] = 160,
     voice: Voice = None,
-    prompt: Annotated[
-        Literal["auto", "chat", "base"], typer.Option(help="The model's chat template, or R1-Zero's for base models.")
-    ] = "auto",
+    prompt: Annotated[Literal["auto", "chat", "base"], _option("Chat template, or R1-Zero's prompt.")] = "auto",
 ) -> None:
     """Ask a checkpoint: prints its answer with each step marked right or wrong."""
     from r1_mini.pipeline.store import find_checkpoint
@@ -160,21 +150,11 @@ def sample(
     epilog="Example: r1-mini eval runs/tiny-r1-zero/01-base runs/tiny-r1-zero/02-grpo limit=200 samples=64",
 )
 def evaluate(
-    arguments: Annotated[
-        list[str],
-        typer.Argument(
-            help="Folders of models, or ids on the Hub; then settings that differ from the suite.",
-            metavar="CHECKPOINT [key=value]",
-            show_default=False,
-        ),
-    ],
-    suite: Annotated[str, typer.Option(help="A suite of eval/exam/suites, or the path of one.")] = "arithmetic",
+    arguments: Annotated[list[str], _argument("CHECKPOINT [key=value]", "Models, then settings that differ.")],
+    suite: Annotated[str, _option("A suite of eval/exam/suites, or the path of one.")] = "arithmetic",
     voice: Voice = None,
     out: Out = None,
-    export_lm_eval: Annotated[
-        Path | None,
-        typer.Option(help="Examine nothing; write the suite as tasks of lm-evaluation-harness.", show_default=False),
-    ] = None,
+    export_lm_eval: Annotated[Path | None, _option("Write tasks of lm-evaluation-harness instead.")] = None,
 ) -> None:
     """Examine checkpoints on a suite and compare them to the first. An interrupted exam goes on.
 
@@ -194,13 +174,8 @@ def evaluate(
 
 @app.command(epilog="Example: r1-mini compare runs/seed-0 runs/seed-1 runs/seed-2")
 def compare(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(help="Run folders, or folders that `eval` wrote.", metavar="RUN…", show_default=False),
-    ],
-    suite: Annotated[
-        str | None, typer.Option(help="Which of the runs' exams.", show_default="that of their recipe")
-    ] = None,
+    paths: Annotated[list[Path], _argument("RUN…", "Run folders, or folders that `eval` wrote.")],
+    suite: Annotated[str | None, _option("Which of the runs' exams.", default="that of their recipe")] = None,
     out: Out = None,
 ) -> None:
     """Compare runs or exams from their saved samples: table, summary.json, comparison.csv, report.html.
@@ -214,15 +189,9 @@ def compare(
 
 @app.command(epilog="Example: r1-mini sweep controls --workers 2")
 def sweep(
-    name: Annotated[
-        str,
-        typer.Argument(help="A YAML file, or the name of a packaged sweep.", metavar="SWEEP", show_default=False),
-    ],
-    workers: Annotated[int, typer.Option(min=1, max=1024, help="Trials at once on this machine.")] = 1,
-    storage: Annotated[
-        str | None,
-        typer.Option(help="Optuna's storage URL, where machines meet.", show_default="SQLite in the folder"),
-    ] = None,
+    name: Annotated[str, _argument("SWEEP", "A YAML file, or the name of a packaged sweep.")],
+    workers: Annotated[int, _option("Trials at once on this machine.", min=1, max=1024)] = 1,
+    storage: Annotated[str | None, _option("Optuna's URL, where machines meet.", default="SQLite")] = None,
     out: Out = None,
 ) -> None:
     """Train every setting of a sweep with every seed. The same command elsewhere joins it, or goes on with it.
@@ -244,9 +213,9 @@ def sweep(
 
 @app.command(epilog="Example: r1-mini push runs/tiny-r1-zero me/tiny-r1-zero --private")
 def push(
-    run: Annotated[Path, typer.Argument(help="A finished run.", metavar="RUN", show_default=False)],
-    repo: Annotated[str, typer.Argument(help="A model repository of the Hub.", metavar="REPO", show_default=False)],
-    private: Annotated[bool, typer.Option("--private", help="Create the repository as private.")] = False,
+    run: Annotated[Path, _argument("RUN", "A finished run.")],
+    repo: Annotated[str, _argument("REPO", "A model repository of the Hub.")],
+    private: Annotated[bool, _option("Create the repository as private.", "--private")] = False,
 ) -> None:
     """Put a run's last checkpoint on the Hub, with a model card written from the run's numbers."""
     from eval.export import card
@@ -256,26 +225,13 @@ def push(
 
 @app.command(epilog="Example: r1-mini bench --size 0.3M --checkpoint runs/tiny-r1-zero/02-grpo")
 def bench(
-    size: Annotated[
-        list[Size] | None,
-        typer.Option(help="Parameters; may be repeated.", show_default="all"),
-    ] = None,
-    profile: Annotated[
-        list[Lengths] | None,
-        typer.Option(help="Lengths of completions; may be repeated.", show_default="all"),
-    ] = None,
-    checkpoint: Annotated[
-        list[Path] | None,
-        typer.Option(help="A trained model on the default recipe's problems; may be repeated.", show_default=False),
-    ] = None,
-    pairs: Annotated[int, typer.Option(min=1, help="Steps of each side, in turn.")] = 5,
-    zero_variance: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of zero-variance groups.")] = 0.3,
-    scaling: Annotated[
-        bool, typer.Option("--scaling", help="Also time our step with other batches, lengths and sizes.")
-    ] = False,
-    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Where every timing goes, JSON.")] = Path(
-        "runs/bench.json"
-    ),
+    size: Annotated[list[Size] | None, _option("Parameters; repeatable.", default="all")] = None,
+    profile: Annotated[list[Lengths] | None, _option("Lengths of completions; repeatable.", default="all")] = None,
+    checkpoint: Annotated[list[Path] | None, _option("A model trained on r1_zero's problems; repeatable.")] = None,
+    pairs: Annotated[int, _option("Steps of each side, in turn.", min=1)] = 5,
+    zero_variance: Annotated[float, _option("Share of zero-variance groups.", min=0.0, max=1.0)] = 0.3,
+    scaling: Annotated[bool, _option("Also time our step with other batches and sizes.", "--scaling")] = False,
+    out: Annotated[Path, _option("The file of all timings.", "--out", "-o", dir_okay=False)] = Path("runs/bench.json"),
     prompts: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
     samples: Annotated[int | None, typer.Option(min=2, hidden=True)] = None,
 ) -> None:
@@ -285,10 +241,9 @@ def bench(
         from eval.bench.run import bench as time_all
         from r1_mini.system.logs import silent
 
+    chosen = (size or (), profile or (), checkpoint or ())
     with silent():
-        time_all(
-            size or (), profile or (), checkpoint or (), pairs, out, zero_variance, scaling, console, prompts, samples
-        )
+        time_all(*chosen, pairs, out, zero_variance, scaling, console, prompts, samples)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -302,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(args=arguments, prog_name="r1-mini", standalone_mode=False)
         if code == 130:
-            _say("interrupted; the same command resumes the run" if _log else "interrupted")
+            print("interrupted; the same command resumes the run" if _log else "interrupted", file=sys.stderr)
         return code if isinstance(code, int) else 0
     except UserError as error:
         return _fail(error, 2)
@@ -320,24 +275,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(error: Exception, code: int) -> int:
-    """Say it in one line; the traceback of a failure of ours goes to the log, or to the screen with --debug."""
+    """Say it in one line; the traceback of a failure goes to the run's log, or to the screen with --debug."""
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    hint = ""
-    trace = traceback.format_exc()
+    hint = "; --debug shows where" if code == 1 and not _debug else ""
     if _debug:
-        sys.stderr.write(trace)
-    elif code == 1:
-        hint = "; --debug shows where"
-        if _log is not None and _log.parent.is_dir():
-            with suppress(OSError), _log.open("a", encoding="utf-8") as log:
-                log.write(trace)
-                hint = f"; the traceback is in {_log}"
-    if processes.is_main():
-        _say(f"error: {' '.join(text.split())}{hint}")
-    elif code == 1:  # what the user got wrong, the main process says
-        _say(f"error in process {processes.rank()}: {' '.join(text.split())}{hint}")
+        traceback.print_exc()
+    elif code == 1 and _log is not None and _log.parent.is_dir():
+        with suppress(OSError), _log.open("a", encoding="utf-8") as log:
+            traceback.print_exc(file=log)
+            hint = f"; the traceback is in {_log}"
+    if processes.is_main() or code == 1:  # what the user got wrong, the main process says
+        place = "" if processes.is_main() else f" in process {processes.rank()}"
+        print(f"error{place}: {' '.join(text.split())}{hint}", file=sys.stderr)
     return code
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
