@@ -62,7 +62,7 @@ def test_samples_tell_how_likely_the_checkpoint_and_the_one_it_started_from_find
         measured[name] = load_samples(tmp_path / name / "samples.jsonl")
     assert metrics.kl(measured["itself"]) == pytest.approx(0, abs=1e-3)
     assert metrics.kl(measured["other"]) > 0.01
-    assert 0 < metrics.entropy(measured["itself"]) < math.log(len(tokenizer))
+    assert metrics.entropy(measured["itself"]) == pytest.approx(math.log(len(tokenizer)), rel=0.01)  # near to uniform
     greedy = load_samples(tmp_path / "other" / "greedy.jsonl")
     assert metrics.kl(greedy) is None  # not of the policy as it is
 
