@@ -36,7 +36,8 @@ from transformers import (
 from trl import GRPOConfig, GRPOTrainer
 
 from r1_mini.completion import grade
-from r1_mini.data.mix import ProblemSpec, draw
+from r1_mini.data.mix import draw
+from r1_mini.data.source import FamilySource
 from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.model.prompts import encode, prompts_for, stop_tokens
@@ -47,7 +48,7 @@ from r1_mini.system import environment
 from r1_mini.train.grpo import GrpoStage, Trainer
 from r1_mini.train.trainer import arguments
 
-PROBLEMS = ProblemSpec.model_validate({"family": "sum", "terms": [2, 6], "digits": 2, "largest": 99})
+PROBLEMS = FamilySource.model_validate({"family": "sum", "terms": [2, 6], "digits": 2, "largest": 99})
 """Those of the default recipe."""
 SIZES: dict[str, dict[str, int]] = {
     "0.3M": {"hidden_size": 96, "layers": 3, "heads": 6},

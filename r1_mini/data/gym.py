@@ -1,27 +1,25 @@
 """Problems from reasoning-gym: `reasoning_gym: NAME`, any of its tasks, with the task's own verifier.
 
-That package draws item i of seed s from `Random(s + i)`, so a data set of seed 2 is that of seed 1 shifted by one: 999
-of 1,000 items alike. Here the split is by the question, as everywhere, and no seed can put a problem into two splits.
+That package samples item i of seed s from `Random(s + i)`, so a data set of seed 2 is that of seed 1 shifted by one:
+999 of 1,000 items alike. Here the split is by the question, as everywhere, and no seed can put a problem into two
+splits. A problem is a function of task, settings and seed: its `answer` is those three, and the process that judges
+makes the rest again.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import io
 import json
 import random
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from functools import lru_cache
-from importlib.metadata import version
+from hashlib import sha256
 from typing import Any
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import Field
 
 from r1_mini.data.source import PATIENCE, Source
-from r1_mini.errors import UserError, nearest, shown
-from r1_mini.judges.sandbox import require, verified
-from r1_mini.judges.sandbox_process import packed
+from r1_mini.errors import UserError, shown
+from r1_mini.judges.sandbox import gym_entry, verified
 from r1_mini.problems.problem import Problem, Split, is_held_out, split_of
 from r1_mini.problems.wording import canonical_text
 
@@ -32,9 +30,7 @@ _NONSENSE = "no answer"
 class GymTask(Source):
     """A task of reasoning-gym, such as `{reasoning_gym: chain_sum, config: {max_terms: 4}}`."""
 
-    model_config = ConfigDict(serialize_by_alias=True)
-
-    KEY = "reasoning_gym"
+    KEYS = ("reasoning_gym",)
 
     reasoning_gym: str = Field(min_length=1)
     """Name of the task."""
@@ -43,44 +39,38 @@ class GymTask(Source):
     label: str | None = Field(None, alias="name", min_length=1, max_length=60)
     """What its problems are called in an exam; null is the name of the task."""
 
-    @field_validator("config")
-    @classmethod
-    def _seed_is_ours(cls, config: dict[str, Any]) -> dict[str, Any]:
-        for key in ("seed", "size"):
-            if key in config:
-                raise ValueError(f"config.{key} is not for you to set: problems are drawn by our split; remove it")
-        return config
-
     @property
     def name(self) -> str:
         return self.label or self.reasoning_gym
 
-    def draw(self, split: Split, rng: random.Random) -> Problem:
-        return self._draw_one(split, rng, ())
+    def _stream(self, split: Split, rng: random.Random) -> Iterator[Problem]:
+        while True:
+            yield self._sample(split, rng)
 
     def exam(self, split: Split, n: int, seed: int, min_depth: int = 1, used: Container[str] = ()) -> list[Problem]:
         """As every source; depth is not known."""
         rng = random.Random(f"exam {split} {seed}")
-        drawn: dict[str, Problem] = {}
-        while len(drawn) < n:
-            problem = self._draw_one(split, rng, drawn, used)
-            drawn[problem.key] = problem
-        return list(drawn.values())
+        problems: dict[str, Problem] = {}
+        while len(problems) < n:
+            problem = self._sample(split, rng, problems, used)
+            problems[problem.key] = problem
+        return list(problems.values())
 
-    def content_hash(self) -> str:
-        """The version of the package: another may draw and judge otherwise. UserError if the verifier is no judge."""
-        _prove(self.reasoning_gym, json.dumps(self.config, sort_keys=True))
-        return version("reasoning_gym")
+    def _data_hash(self) -> str:
+        """Of the first problems: another version of the package may sample others."""
+        return _prove(self.reasoning_gym, json.dumps(self.config, sort_keys=True))
 
-    def _draw_one(self, split: Split, rng: random.Random, *used: Container[str]) -> Problem:
+    def _sample(self, split: Split, rng: random.Random, *used: Container[str]) -> Problem:
         for _ in range(PATIENCE):
-            entry = self.entry(rng.getrandbits(31))
-            key = canonical_text(entry["question"])
-            if self._split_for(key) == split and not any(key in keys for keys in used):
+            gold, question, _ = self.entry(rng.getrandbits(31))
+            key = canonical_text(question)
+            # what would be for a base stage trains too: there is no worked text that a base stage could use
+            own = split_of(key) if is_held_out(key) else "train"
+            if own == split and not any(key in keys for keys in used):
                 return Problem(
                     family=self.name,
-                    question=entry["question"],
-                    answer=self.gold(entry),
+                    question=question,
+                    answer=gold,
                     steps=(),
                     restated=(),
                     difficulty={"depth": 0},
@@ -88,65 +78,35 @@ class GymTask(Source):
                     inside=frozenset(),
                     judge="reasoning_gym",
                 )
-        raise ValueError(f"{self.name}: no further {split} problem in {PATIENCE} draws; ask for fewer problems")
+        raise self.exhausted(f"no further {split} problem in {PATIENCE:,} samples")
 
-    def _split_for(self, key: str) -> Split:
-        """As `split_of`, but what would be for a base stage trains too: there is no worked text that it could use."""
-        return split_of(key) if is_held_out(key) else "train"
-
-    def gold(self, entry: dict[str, Any]) -> str:
-        """What the verifier needs, as JSON."""
-        gold = {"task": self.reasoning_gym, "config": packed(self.config), "entry": packed(entry)}
+    def entry(self, seed: int) -> tuple[str, str, str | None]:
+        """The task's problem of a seed: what its verifier needs, the question, and an answer if there is only one."""
+        gold = json.dumps({"task": self.reasoning_gym, "config": self.config, "seed": seed})
         try:
-            return json.dumps(gold, ensure_ascii=False)
-        except (TypeError, ValueError):
-            what = "its problems hold what cannot be saved as JSON"
-            raise UserError(what, where=self._place, fix="choose another task") from None
-
-    def entry(self, seed: int) -> dict[str, Any]:
-        """The task's problem of a seed: question, answer (None where many are right) and what its verifier needs."""
-        make, settings = _task(self.reasoning_gym)
-        for key in self.config:
-            if key not in settings:
-                raise UserError(
-                    f"no setting is called '{key}'", where=f"{self._place}.config", fix=nearest(key, settings)
-                )
-        with contextlib.redirect_stdout(io.StringIO()):  # some tasks print
-            try:
-                return dict(make(self.reasoning_gym, seed=seed, size=1, **self.config)[0])
-            except (AssertionError, TypeError, ValueError) as error:
-                raise UserError(
-                    f"its settings are refused: {error}", where=f"{self._place}.config", fix="change them"
-                ) from None
-
-    @property
-    def _place(self) -> str:
-        return f"reasoning_gym: {self.reasoning_gym}"
+            if taken := {"seed", "size"} & self.config.keys():
+                raise ValueError(f"`{min(taken)}` is not for you to set")
+            entry = gym_entry(gold)
+        except ValueError as error:
+            where = f"reasoning_gym: {self.reasoning_gym}"
+            raise UserError(f"refused: {error}", where=where, fix="correct its name or its `config`") from None
+        return gold, entry["question"], entry["answer"]
 
 
 @lru_cache(maxsize=64)
-def _prove(name: str, config: str) -> None:
-    """Ask the verifier of a task what it has to know; UserError if it holds nonsense right or its own answer wrong."""
+def _prove(name: str, config: str) -> str:
+    """Ask the verifier of a task what it has to know; the hash of the problems that it was asked.
+
+    UserError if it holds nonsense right, or its own answer wrong.
+    """
     task = GymTask(reasoning_gym=name, config=json.loads(config))
+    digest = sha256()
     for seed in range(_PROVED):
-        entry = task.entry(seed)
-        own, gold = entry["answer"], task.gold(entry)
-        if verified("reasoning_gym", _NONSENSE, gold):
-            what = "its verifier holds nonsense right"
-        elif own is not None and not verified("reasoning_gym", str(own).strip(), gold):
-            what = f"its verifier holds its own answer {shown(own)} wrong"
-        else:
-            continue
-        raise UserError(what, where=f"reasoning_gym: {name}", fix="choose another task")
-
-
-@lru_cache(maxsize=64)
-def _task(name: str) -> tuple[Any, frozenset[str]]:
-    """The function that makes a data set of a task, and the task's settings."""
-    require("reasoning_gym")
-    from reasoning_gym.factory import DATASETS, create_dataset
-
-    if name not in DATASETS:
-        raise UserError(f"no task is called '{name}'", where="reasoning_gym", fix=nearest(name, DATASETS))
-    fields = {field.name for field in dataclasses.fields(DATASETS[name][1])}
-    return create_dataset, frozenset(fields - {"seed", "size"})
+        gold, question, answer = task.entry(seed)
+        digest.update(json.dumps([question, answer]).encode())
+        accepts_nonsense = verified("reasoning_gym", _NONSENSE, gold)
+        if accepts_nonsense or (answer is not None and not verified("reasoning_gym", answer.strip(), gold)):
+            what = "nonsense right" if accepts_nonsense else f"its own answer {shown(answer)} wrong"
+            where = f"reasoning_gym: {name}"
+            raise UserError(f"its verifier holds {what}", where=where, fix="choose another task")
+    return digest.hexdigest()

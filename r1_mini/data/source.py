@@ -1,42 +1,40 @@
-"""What every source of problems offers: an endless stream for training, distinct problems for an exam."""
+"""Where problems come from: an endless stream for training, distinct problems for an exam.
+
+An entry of a recipe's `problems:` names its source. Of a family of ours, the depth is chosen first, each one equally
+likely; then problems of that depth are sampled until the split admits one. Deep problems are rejected more often,
+because more is solved on their way, and would otherwise be rarer in training.
+"""
 
 from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
-from typing import Any, ClassVar
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, PrivateAttr, SerializeAsAny, model_serializer, model_validator
 
-from r1_mini.problems.problem import Problem, Split
+from r1_mini.config.base import Strict, wrong
+from r1_mini.errors import UserError, nearest
+from r1_mini.problems.families import FAMILIES
+from r1_mini.problems.problem import Problem, Split, is_held_out, split_of
 
-PATIENCE = 20_000  # draws without a problem that can be used, before a source counts as exhausted
+PATIENCE = 20_000  # samples without a problem that can be used, before a source counts as exhausted
 
 
-class Source(BaseModel, ABC):
-    """One entry of a recipe's `problems:`. The same seed draws the same problems."""
+class Source(Strict, ABC):
+    """One entry of a recipe's `problems:`. The same seed gives the same problems."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    KEY: ClassVar[str]
-    """The key that tells an entry of this source from others."""
+    KEYS: ClassVar[tuple[str, ...]]
+    """The keys that tell an entry of this source from others."""
     worked: ClassVar[bool] = False
     """Whether its problems have worked solutions, which a base stage teaches."""
 
-    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """How often this entry is drawn, relative to the others."""
+    weight: float = Field(default=1.0, gt=0)
+    """How often this entry is sampled, relative to the others."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, entry: Any) -> Any:
-        known = [field.alias or name for name, field in cls.model_fields.items()]
-        for key in entry if isinstance(entry, Mapping) else ():
-            if key not in known:
-                raise ValueError(f"unknown key {key!r} of `{cls.KEY}`; nearest known: {nearest_of(key, known)}")
-        return entry
+    _excluded: frozenset[str] = PrivateAttr(frozenset())
 
     @property
     @abstractmethod
@@ -44,47 +42,121 @@ class Source(BaseModel, ABC):
         """What its problems are called in an exam."""
 
     @abstractmethod
-    def draw(self, split: Split, rng: random.Random) -> Problem:
-        """A random problem of a split; all but test may teach (`may_teach`)."""
+    def _stream(self, split: Split, rng: random.Random) -> Iterator[Problem]:
+        """As `stream`, with what is excluded."""
 
     def stream(self, split: Split, rng: random.Random) -> Iterator[Problem]:
-        """Problems of a split without end; others draw from `rng` in between."""
-        while True:
-            yield self.draw(split, rng)
+        """Problems of a split without end; other sources sample from `rng` in between. All but test may teach."""
+        refused = 0
+        for problem in self._stream(split, rng):
+            if not self._excludes(problem):
+                refused = 0
+                yield problem
+            elif (refused := refused + 1) > PATIENCE:
+                raise self.exhausted(f"an exam asks every {split} problem")
 
     @abstractmethod
     def exam(self, split: Split, n: int, seed: int, min_depth: int = 1, used: Container[str] = ()) -> list[Problem]:
         """`n` distinct problems of a split, none of less depth where depth is known, their keys not in `used`.
 
-        ValueError if there are too few.
+        UserError if there are too few.
         """
 
     def listed(self, split: Split) -> Sequence[Problem] | None:
-        """Every problem of a split; None where they are drawn on the spot, or too many to hold."""
+        """Every problem of a split; None where they are sampled on the spot, or too many to hold."""
         return None
 
+    def without(self, keys: Iterable[str]) -> Self:
+        """The same source, whose training problems neither have these keys nor solve such a problem on their way."""
+        kept = self.model_copy()
+        kept._excluded = self._excluded | frozenset(keys)
+        return kept
+
+    def _excludes(self, problem: Problem) -> bool:
+        return problem.key in self._excluded or not problem.inside.isdisjoint(self._excluded)
+
     def content_hash(self) -> str:
-        """Hash, hex, of whatever its problems depend on beside these settings and our own code; "" for nothing.
+        """Hash, hex, of what its problems depend on besides its settings and our code; "" if of nothing.
 
         UserError if what the settings name cannot be had.
         """
+        excluded = "\n".join(sorted(self._excluded))
+        return sha256(f"{self._data_hash()}\n{excluded}".encode()).hexdigest() if excluded else self._data_hash()
+
+    def _data_hash(self) -> str:
         return ""
 
     def notes(self) -> Sequence[str]:
         """What a run says of its data before it trains, a line each."""
         return ()
 
+    def exhausted(self, what: str) -> UserError:
+        """The error of a source that has too few problems."""
+        return UserError(what, where=self.name, fix="ask for fewer problems, or for others")
 
-def nearest_of(name: object, known: Iterable[str]) -> str:
-    """The known name most like it, quoted."""
-    return repr(get_close_matches(str(name), known, n=1, cutoff=0)[0])
+
+class FamilySource(Source):
+    """A family of this package, such as `{family: sum, terms: [2, 6], digits: 2, weight: 0.98}`."""
+
+    KEYS = ("family",)
+    worked = True
+
+    family: str
+    axes: SerializeAsAny[Strict]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_axes(cls, entry: Any) -> Any:
+        """The axes stand beside `family` and `weight` in a recipe; their family validates them."""
+        if not isinstance(entry, Mapping) or isinstance(entry.get("axes"), Strict):
+            return entry
+        axes = dict(entry)
+        own = {key: axes.pop(key) for key in ("family", "weight") if key in axes}
+        family = known_name(str(own.get("family")), FAMILIES, "family")
+        return {**own, "axes": FAMILIES[family].axes.model_validate(axes)}
+
+    @model_serializer(mode="wrap")
+    def _write_axes(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        own = write(self)
+        return {"family": own.pop("family"), **own.pop("axes"), **own}
+
+    @property
+    def name(self) -> str:
+        return self.family
+
+    def _stream(self, split: Split, rng: random.Random) -> Iterator[Problem]:
+        depths = FAMILIES[self.family].depths(self.axes)
+        while True:
+            yield self._sample(rng.choice(depths), split, rng)
+
+    def exam(self, split: Split, n: int, seed: int, min_depth: int = 1, used: Container[str] = ()) -> list[Problem]:
+        """As every source; the problems are dealt in turn to each depth from `min_depth`."""
+        rng = random.Random(f"exam {split} {seed}")
+        depths = [depth for depth in FAMILIES[self.family].depths(self.axes) if depth >= min_depth]
+        if not depths:
+            raise self.exhausted(f"no problem of depth {min_depth} or more in {self.model_dump()}")
+        problems: dict[str, Problem] = {}
+        while len(problems) < n:
+            problem = self._sample(depths[len(problems) % len(depths)], split, rng, problems, used)
+            problems[problem.key] = problem
+        return list(problems.values())
+
+    def _sample(self, depth: int, split: Split, rng: random.Random, *used: Container[str]) -> Problem:
+        """Sample a problem of one depth that belongs to the split and whose key is not used yet."""
+        family = FAMILIES[self.family]
+        for _ in range(PATIENCE):
+            sketch = family.sketch(rng, self.axes, depth)
+            key = family.key(sketch)
+            if split_of(key) != split or any(key in keys for keys in used):
+                continue
+            if split == "test" or not any(map(is_held_out, family.inside(sketch))):  # may_teach, before the solution
+                return family.problem(sketch)
+        what = f"no further {split} problem of depth {depth} in {PATIENCE:,} samples of {self.model_dump()}"
+        raise self.exhausted(what)
 
 
-def sentence(detail: ErrorDetails) -> str:
-    """What pydantic found wrong, in words."""
-    if "error" in detail.get("ctx", {}):  # one of our own messages, which name the key
-        return str(detail["ctx"]["error"])
-    place = ".".join(map(str, detail["loc"]))
-    if detail["type"] == "missing":
-        return f"{place} is missing"
-    return f"{place} {detail['input']!r}: {detail['msg']}"
+def known_name(name: str, known: Iterable[str], key: str = "") -> str:
+    """`name` if it is known, else the error of a validator."""
+    if name not in (names := list(known)):
+        raise wrong(f"'{name}' is not known", nearest(name, names), key)
+    return name

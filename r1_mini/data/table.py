@@ -1,4 +1,4 @@
-r"""Problems from tables with a column for question and answer: `jsonl: PATH` (`jsonl.py`) or `dataset: ID` (`hub.py`).
+r"""Problems from tables with columns for question and answer: a JSONL file, a folder, or a data set of the Hub.
 
     problems:
       - {dataset: openai/gsm8k, config: main, extract: gsm8k, judge: amount}
@@ -14,27 +14,31 @@ else `test` is the tenth that `split_of` says. `dev` is always a tenth of what m
 from __future__ import annotations
 
 import json
+import logging
 import random
 import re
-from abc import abstractmethod
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
-from importlib.metadata import version
-from typing import Any, NoReturn, Self
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from r1_mini.data.source import Source, nearest_of
+from r1_mini.config.base import Strict, wrong
+from r1_mini.data.source import Source, known_name
 from r1_mini.errors import UserError, nearest, shown
 from r1_mini.judges.answers import boxed
 from r1_mini.judges.judges import JUDGES
-from r1_mini.judges.sandbox import PACKAGES, require
+from r1_mini.judges.sandbox import require
 from r1_mini.problems.problem import Problem, Split, split_of
 from r1_mini.problems.wording import canonical_text
 
-MOST_UNREAD = 0.01  # share of the answers that the judge cannot read, above which a table is refused
+MOST_UNUSABLE = 0.01  # share of unusable rows, above which a table is refused
+BUFFER = 10_000  # rows that a streamed set is shuffled among
+PROBED = 1000  # rows after which a streamed set may be refused, and problems that stand for the whole of it
 
 _COLUMN = re.compile(r"\{(\w+)\}")
 _LAST_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
@@ -66,33 +70,39 @@ EXTRACTS: dict[str, Callable[[str], str | None]] = {
 }
 """How the right answer is got out of the answer's column; None where it is not there."""
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of a table and where it stands, for messages."""
-
-    where: str
-    values: Mapping[str, Any]
+Row = tuple[str, Mapping[str, Any]]
+"""Where a row stands, for messages, and its cells by column."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A whole table, read."""
+class Unusable(Exception):
+    """A row that makes no problem; the text says why."""
 
-    splits: Mapping[Split, Sequence[Problem]]
-    notes: Sequence[str]
 
-    def every(self) -> Iterator[tuple[Split, Problem]]:
-        return ((split, problem) for split, problems in self.splits.items() for problem in problems)
+class Splits(Strict):
+    """Which of a data set's own splits are used."""
+
+    train: str | None = "train"
+    """What may teach; null is nothing, of a set that is for exams alone."""
+    test: str | None = None
+    """What is asked in an exam on test; null is `test` where the set has one that does not teach."""
 
 
 class Table(Source):
-    """What all tables have in common. Nothing is read before a problem is asked for; a process reads a table once."""
+    """A table. Nothing is read before a problem is wanted; a process reads a table once."""
 
-    model_config = ConfigDict(serialize_by_alias=True)
+    KEYS = ("jsonl", "dataset")
 
     label: str | None = Field(None, alias="name", min_length=1, max_length=60)
     """What its problems are called in an exam; null is the name of the file or data set."""
+    jsonl: str | None = Field(None, min_length=1)
+    """Path of a file with a JSON object per line."""
+    dataset: str | None = Field(None, min_length=1)
+    """Id on the Hub, such as `openai/gsm8k`, or a folder: files for `load_dataset`, or what `save_to_disk` wrote."""
+    config: str | None = None
+    """Which of the data set's configurations."""
+    splits: Splits = Splits()
+    streamed: bool = Field(False, alias="stream")
+    """True for a set that does not fit into memory: read in order, shuffled among `BUFFER` rows at a time."""
     question: str = "question"
     """The column of the question."""
     answer: str = "answer"
@@ -106,106 +116,137 @@ class Table(Source):
 
     A list of texts becomes lines, (A) to (E); a mapping with `label` and `text` likewise.
     """
-    extract: str = "as_is"
+    extract: Annotated[str, AfterValidator(lambda name: known_name(name, EXTRACTS))] = "as_is"
     """How the right answer is got out of its column: a key of `EXTRACTS`."""
-    judge: str = "number"
-    """A key of `judging.JUDGES`."""
+    judge: Annotated[str, AfterValidator(lambda name: known_name(name, JUDGES.keys() - {"reasoning_gym"}))] = "number"
+    """A key of `JUDGES`."""
     limit: int | None = Field(None, ge=1)
     """Read the first so many rows of each split."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        judges = [name for name in JUDGES if name != "reasoning_gym"]
-        if self.judge not in judges:
-            raise ValueError(f"unknown judge {self.judge!r}; nearest known: {nearest_of(self.judge, judges)}")
-        if self.extract not in EXTRACTS:
-            raise ValueError(f"unknown extract {self.extract!r}; nearest known: {nearest_of(self.extract, EXTRACTS)}")
-        if (self.numbers is None) != (self.target is None):
-            raise ValueError("numbers and target belong together; give both columns or none")
-        if self.numbers is not None and self.judge != "countdown":
-            raise ValueError(f"numbers and target have another judge than {self.judge!r}; set judge: countdown")
-        if self.template is not None and not _COLUMN.search(self.template):
-            raise ValueError(f"template {self.template!r} names no column; write for example '{{question}}'")
+        if (self.numbers is None) != (self.target is None) or (self.numbers and self.judge != "countdown"):
+            raise wrong("`numbers`, `target` and `judge: countdown` belong together", "give all or none", "numbers")
         return self
 
     @property
-    @abstractmethod
+    def name(self) -> str:
+        path = Path(self.place)
+        return self.label or (path.stem if self.jsonl else path.name)
+
+    @property
     def place(self) -> str:
         """What the table is called in messages: its path or id."""
+        return self.jsonl or self.dataset or ""
 
-    @abstractmethod
-    def rows(self) -> tuple[Iterable[Row], Iterable[Row] | None]:
-        """The rows that are split by the hash, and those of the test split that the table has itself, if any."""
+    def listed(self, split: Split) -> Sequence[Problem] | None:
+        if self.streamed:
+            return None
+        return [problem for problem in _loaded(self).splits.get(split, ()) if not self._excludes(problem)]
 
-    def draw(self, split: Split, rng: random.Random) -> Problem:
-        return rng.choice(self._some(split))
-
-    def stream(self, split: Split, rng: random.Random) -> Iterator[Problem]:
+    def _stream(self, split: Split, rng: random.Random) -> Iterator[Problem]:
         """Every problem of the split once, in random order, then again in another."""
-        order = list(self._some(split))
+        order = [] if self.streamed else list(_loaded(self).splits.get(split, ()))
         while True:
             rng.shuffle(order)
-            yield from order
+            count = 0
+            for problem in self._pass(split, rng.getrandbits(31)) if self.streamed else order:
+                count += 1
+                yield problem
+            if not count:
+                raise self.exhausted(f"no {split} problem in it")
 
     def exam(self, split: Split, n: int, seed: int, min_depth: int = 1, used: Container[str] = ()) -> list[Problem]:
-        order = list(_loaded(self).splits.get(split, ()))
-        random.Random(f"exam {split} {seed}").shuffle(order)
-        return self.first(n, order, split, min_depth, used)
-
-    def first(
-        self, n: int, problems: Iterable[Problem], split: Split, min_depth: int, used: Container[str]
-    ) -> list[Problem]:
-        """The first `n` that an exam may ask; ValueError if there are too few."""
+        problems: Iterable[Problem] = self._pass(split, seed)
+        if not self.streamed:
+            problems = list(_loaded(self).splits.get(split, ()))
+            random.Random(f"exam {split} {seed}").shuffle(problems)
         chosen: dict[str, Problem] = {}
         for problem in problems:
             if (problem.difficulty["depth"] or min_depth) >= min_depth and problem.key not in used:
                 chosen.setdefault(problem.key, problem)
                 if len(chosen) == n:
                     return list(chosen.values())
-        raise ValueError(f"{self.place} has {len(chosen)} {split} problems to ask, not {n}; ask for fewer problems")
+        raise self.exhausted(f"{len(chosen)} {split} problems to ask, not {n}")
 
-    def listed(self, split: Split) -> Sequence[Problem] | None:
-        return _loaded(self).splits.get(split, ())
-
-    def content_hash(self) -> str:
-        return hash_of(self, _loaded(self).every())
+    def _data_hash(self) -> str:
+        """Of a streamed set, the first problems stand for the whole."""
+        digest = sha256()
+        splits = {"train": list(_first(self))} if self.streamed else _loaded(self).splits
+        for split, problems in splits.items():
+            for problem in problems:
+                fields = [split, problem.key, problem.question, problem.answer, problem.judge, problem.difficulty]
+                digest.update(json.dumps(fields).encode() + b"\n")
+        return digest.hexdigest()
 
     def notes(self) -> Sequence[str]:
-        return _loaded(self).notes
+        return () if self.streamed else _loaded(self).notes
 
-    def _some(self, split: Split) -> Sequence[Problem]:
-        """All problems of a split that has some."""
-        problems = _loaded(self).splits.get(split, ())
-        if not problems:
-            raise UserError(f"no {split} problem in it", where=self.place, fix="give more rows")
-        return problems
+    def rows(self, seed: int | None = None) -> tuple[Iterable[Row], Iterable[Row] | None]:
+        """The rows that are split by the hash, and those of the test split that the set has itself, if any.
+
+        A streamed set comes in the order of a shuffle buffer if there is a seed.
+        """
+        require(self.judge)
+        if self.jsonl is not None:
+            return islice(_lines(self.jsonl), self.limit), None
+        there = _opened(self.place, self.config, self.streamed)
+        teaches, test = self.splits.train, self.splits.test
+        if test is None and "test" in there and teaches != "test":
+            test = "test"
+        for wanted in (teaches, test):
+            if wanted is not None and wanted not in there:
+                fix = nearest(wanted, there)
+                if "test" in there and wanted == "train":
+                    fix = "for exams alone write splits: {train: null}"
+                raise UserError(f"no split is called '{wanted}'", where=self.place, fix=fix)
+        own = None if test is None else self._rows_of(there[test], test, seed)
+        return () if teaches is None else self._rows_of(there[teaches], teaches, seed), own
+
+    def _rows_of(self, data: Any, split: str, seed: int | None) -> Iterator[Row]:
+        if self.limit is not None:
+            data = data.take(self.limit)
+        if seed is not None:
+            data = data.shuffle(seed=seed, buffer_size=BUFFER)
+        for number, cells in enumerate(data, start=1):
+            yield f"{self.place}, split {split}, row {number}", cells
+
+    def _pass(self, split: Split, seed: int | None) -> Iterator[Problem]:
+        """The problems of a split of a streamed set, once."""
+        teaches, own_test = self.rows(seed)
+        asks_own = split == "test" and own_test is not None
+        reader = _Reader(self)
+        for problem in reader.problems((own_test or ()) if asks_own else teaches):
+            if asks_own or self.split_for(problem.key, tested=own_test is not None) == split:
+                yield problem
+        reader.check()
 
     def split_for(self, key: str, *, tested: bool) -> Split:
         """Where a row that may teach belongs; `tested` says that the table has a test split of its own."""
         split = split_of(key)
         return split if split == "dev" or (split == "test" and not tested) else "train"
 
-    def problem(self, row: Row) -> Problem | None:
-        """The problem of a row; None if the judge cannot read its right answer. UserError if it has no question."""
+    def problem(self, cells: Mapping[str, Any]) -> Problem:
+        """The problem of a row; Unusable if it has no question, or an answer that the judge cannot read."""
         if self.template is None:
-            question = self._text(row, self.question).strip()
+            question = _text(cells, self.question).strip()
         else:
-            question = _COLUMN.sub(lambda column: self._text(row, column[1]), self.template).strip()
+            question = _COLUMN.sub(lambda column: _text(cells, column[1]), self.template).strip()
         if not question:
-            raise UserError("the question is empty", where=row.where, fix="remove the row")
+            raise Unusable("the question is empty")
         depth = 0
         if self.numbers is not None and self.target is not None:
-            numbers, target = self._value(row, self.numbers), self._value(row, self.target)
-            if not isinstance(numbers, list) or not all(isinstance(number, int) for number in numbers):
-                return None
+            given, target = _cell(cells, self.numbers), _cell(cells, self.target)
+            numbers = given if isinstance(given, list) and all(isinstance(one, int) for one in given) else []
             gold: str | None = f"{' '.join(map(str, numbers))}={target}"
-            key = f"{' '.join(map(str, sorted(numbers)))}={target}"  # as the family's, so that both fall into one split
+            key = f"{' '.join(map(str, sorted(numbers)))}={target}"  # as the family's, so that both are in one split
+            answer: Any = [given, target]
         else:
-            held = self._text(row, self.answer)
-            gold, key = EXTRACTS[self.extract](held), canonical_text(question)
-            depth = held.count("<<") if self.extract == "gsm8k" else 0
+            answer = _text(cells, self.answer)
+            gold, key = EXTRACTS[self.extract](answer), canonical_text(question)
+            depth = answer.count("<<") if self.extract == "gsm8k" else 0
         if gold is None or not _is_readable(gold, self.judge):
-            return None
+            raise Unusable(f"judge '{self.judge}' cannot read the right answer {shown(answer)}")
         return Problem(
             family=self.name,
             question=question,
@@ -218,33 +259,16 @@ class Table(Source):
             judge=self.judge,
         )
 
-    def _value(self, row: Row, column: str) -> Any:
-        if column not in row.values:
-            raise UserError(f"no column is called '{column}'", where=row.where, fix=nearest(column, row.values))
-        return row.values[column]
 
-    def _text(self, row: Row, column: str) -> str:
-        text = _written(self._value(row, column))
-        if text is None:
-            what = f"column '{column}' holds {shown(row.values[column])}, not text"
-            raise UserError(what, where=row.where, fix="name another column")
-        return text
-
-    def refuse_unread(self, unread: Row, count: int, total: int) -> NoReturn:
-        """UserError: too many right answers that the judge cannot read."""
-        what = (
-            f"judge '{self.judge}' cannot read {count} of {total} right answers, the first: {self.shown_answer(unread)}"
-        )
-        raise UserError(what, where=unread.where, fix="choose another `extract` or `judge`, or correct the rows")
-
-    def shown_answer(self, row: Row) -> str:
-        """The right answer of a row as the table has it."""
-        columns = (self.answer,) if self.numbers is None or self.target is None else (self.numbers, self.target)
-        return ", ".join(shown(row.values[column]) for column in columns)
+def _cell(cells: Mapping[str, Any], column: str) -> Any:
+    if column not in cells:
+        raise Unusable(f"no column is called '{column}', {nearest(column, cells)}")
+    return cells[column]
 
 
-def _written(value: Any) -> str | None:
-    """A cell as text; None if it is nothing that a question or an answer could be."""
+def _text(cells: Mapping[str, Any], column: str) -> str:
+    """A cell as text: numbers as they are written, options as lines."""
+    value = _cell(cells, column)
     if isinstance(value, str):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -253,7 +277,7 @@ def _written(value: Any) -> str | None:
     if isinstance(value, dict) and value.keys() == {"label", "text"}:  # ARC's options
         labels, texts = value["label"], value["text"]
     if not isinstance(texts, list) or not texts or len(labels) < len(texts):
-        return None
+        raise Unusable(f"column '{column}' holds {shown(value)}, not text")
     if all(isinstance(item, int | float) for item in texts):
         return str(texts)
     return "\n".join(f"({label}) {text}" for label, text in zip(labels, texts, strict=False))
@@ -261,59 +285,127 @@ def _written(value: Any) -> str | None:
 
 def _is_readable(gold: str, judge: str) -> bool:
     """Whether the judge understands a right answer: it has to hold it right itself."""
-    if judge == "countdown":  # what is right there looks different: an expression
+    if judge == "countdown" and "=" in gold:  # where no solution is known, the right answer is no expression
         return _COUNTDOWN.fullmatch(gold) is not None
     return JUDGES[judge](gold, gold)
 
 
-def hash_of(table: Table, problems: Iterable[tuple[Split, Problem]]) -> str:
-    """Hash, hex, of problems and of the package that judges them."""
-    digest = sha256()
-    if table.judge in PACKAGES:
-        digest.update(version(PACKAGES[table.judge][0]).encode())
-    for split, problem in problems:
-        fields = [split, problem.key, problem.question, problem.answer, problem.judge, problem.difficulty["depth"]]
-        digest.update(json.dumps(fields).encode() + b"\n")
-    return digest.hexdigest()
+@dataclass
+class _Reader:
+    """Makes problems of rows and counts those that cannot be used; too many of them are refused."""
+
+    table: Table
+    rows: int = 0
+    unusable: list[str] = field(default_factory=list)
+
+    def problems(self, rows: Iterable[Row]) -> Iterator[Problem]:
+        for where, cells in rows:
+            self.rows += 1
+            try:
+                problem = self.table.problem(cells)
+            except Unusable as reason:
+                self.unusable.append(f"{where}: {reason}")
+                if self.table.streamed and self.rows >= PROBED:
+                    self.check()
+            else:
+                yield problem
+
+    def check(self) -> None:
+        """Raise UserError if there were no rows, or too many that cannot be used."""
+        if not self.rows:
+            raise self.table.exhausted("no rows in it")
+        if len(self.unusable) > MOST_UNUSABLE * self.rows:
+            what = f"{len(self.unusable)} of {self.rows:,} rows cannot be used, the first at {self.unusable[0]}"
+            fix = "name other columns, another `extract` or `judge`, or correct the rows"
+            raise UserError(what, where=self.table.name, fix=fix)
 
 
-def _loaded(table: Table) -> Loaded:
-    """The table read, once in a process for all entries that differ in nothing but their weight."""
-    return _load(table.model_copy(update={"weight": 1.0}))
+@dataclass(frozen=True)
+class _Loaded:
+    """A whole table, read."""
+
+    splits: Mapping[Split, Sequence[Problem]]
+    notes: Sequence[str]
+
+
+def _loaded(table: Table) -> _Loaded:
+    """Read the table, once in a process for all entries that differ only in their weight and what they exclude."""
+    plain = table.model_copy(update={"weight": 1.0})
+    plain._excluded = frozenset()
+    return _load(plain)
 
 
 @lru_cache(maxsize=32)
-def _load(table: Table) -> Loaded:
-    require(table.judge)
-    rest, own_test = table.rows()
-    unread: list[Row] = []
-    total = repeated = shared = 0
+def _load(table: Table) -> _Loaded:
+    teaches, own_test = table.rows()
+    reader = _Reader(table)
     test: dict[str, Problem] = {}
     taught: dict[str, Problem] = {}
-    for rows, into in ((own_test or (), test), (rest, taught)):
-        for row in rows:
-            total += 1
-            problem = table.problem(row)
-            if problem is None:
-                unread.append(row)
-            elif problem.key in test and into is taught:
-                shared += 1
-            else:
-                repeated += problem.key in into
-                into.setdefault(problem.key, problem)
-    if not total:
-        raise UserError("no rows in it", where=table.place, fix="name another file, data set or split")
-    if len(unread) > MOST_UNREAD * total:
-        table.refuse_unread(unread[0], len(unread), total)
+    shared = 0
+    for problem in reader.problems(own_test or ()):
+        test.setdefault(problem.key, problem)
+    for problem in reader.problems(teaches):
+        if problem.key in test:
+            shared += 1
+        else:
+            taught.setdefault(problem.key, problem)
+    reader.check()
     splits: dict[Split, list[Problem]] = {"train": [], "dev": [], "test": list(test.values())}
     for key, problem in taught.items():
         splits[table.split_for(key, tested=own_test is not None)].append(problem)
     notes = []
-    if unread:
-        what = f"{len(unread)} of {total:,} rows are left out, whose answer judge '{table.judge}' cannot read"
-        notes.append(f"{table.place}: {what}, the first at {unread[0].where}: {table.shown_answer(unread[0])}")
-    if repeated:
-        notes.append(f"{table.place}: {repeated} of {total:,} rows repeat a question and are left out")
+    if reader.unusable:
+        what = f"{len(reader.unusable)} of {reader.rows:,} rows cannot be used and are left out"
+        notes.append(f"{table.place}: {what}, the first at {reader.unusable[0]}")
+    if repeated := reader.rows - len(reader.unusable) - shared - len(test) - len(taught):
+        notes.append(f"{table.place}: {repeated} of {reader.rows:,} rows repeat a question and are left out")
     if shared:
         notes.append(f"{table.place}: {shared} training questions are also in its own test split and are left out")
-    return Loaded(splits, notes)
+    return _Loaded(splits, notes)
+
+
+@lru_cache(maxsize=32)
+def _first(table: Table) -> Sequence[Problem]:
+    """The first training problems of a streamed set."""
+    return list(islice(table._pass("train", None), PROBED))
+
+
+def _lines(path: str) -> Iterator[Row]:
+    """The rows of a JSONL file. Not by `datasets`, whose columns have one type: here an answer may be 3 or "three"."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        fix = "give the path of a JSONL file in UTF-8; for a folder write `dataset:`"
+        raise UserError(f"cannot be read: {error}", where=path, fix=fix) from None
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                yield f"{path}:{number}", dict(json.loads(line).items())
+            except (ValueError, RecursionError, AttributeError):
+                fix = 'write {"question": …, "answer": …} on each line'
+                raise UserError("not a JSON object", where=f"{path}:{number}", fix=fix) from None
+
+
+@lru_cache(maxsize=32)
+def _opened(place: str, config: str | None, streaming: bool) -> Mapping[str, Any]:
+    """The splits of a data set by name; UserError in one line whatever goes wrong."""
+    import datasets
+    from datasets.exceptions import DatasetsError
+
+    path = Path(place).expanduser()
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # retries and progress: what matters is said in one line below
+    datasets.disable_progress_bars()
+    try:
+        if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
+            found = datasets.load_from_disk(str(path))
+            splits = dict(found) if isinstance(found, dict) else {"train": found}
+            return {name: split.to_iterable_dataset() if streaming else split for name, split in splits.items()}
+        return dict(datasets.load_dataset(str(path) if path.exists() else place, config, streaming=streaming))
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        fix = "give a folder with its files, or an id on the Hub; `config` may be needed, a token in HF_TOKEN where it "
+        fix += "is gated, and without a network HF_HOME has to name a cache that holds it"
+        raise UserError(f"cannot be loaded: {reason}", where=place, fix=fix) from None
+    finally:
+        logging.disable(before)

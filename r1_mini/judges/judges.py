@@ -1,8 +1,8 @@
 """Whether an answer is right: a judge for each form that right answers have.
 
 What a model wrote is hostile: a judge never executes it, never raises, and is bounded in time. What it cannot read is
-wrong. A new form is a function here and its lines in `JUDGES` and `VALUES`. Judges of other packages keep none of these
-promises, so they run in a process apart (`verifier.py`).
+wrong. A new form is a function here and its lines in `JUDGES` and `VALUES`. Verifiers of other packages keep none of
+these promises, so they run in a process apart (`sandbox.py`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from r1_mini.judges.sandbox import verified
 from r1_mini.problems.arithmetic import evaluate, numbers, parse, parse_number
 
 Judge = Callable[[str, str], bool]
-"""(what was answered, the right answer in the judge's own form) -> whether it is right."""
+"""(the model's answer, the right answer in the judge's own form) -> whether it is right."""
 
 
-def same_number(said: str, right: str) -> bool:
+def same_number(answer: str, gold: str) -> bool:
     """Exactly the same value, in whatever notation: 3.5, 7/2."""
-    value = parse_number(said)
-    return value is not None and value == parse_number(right)
+    value = parse_number(answer)
+    return value is not None and value == parse_number(gold)
 
 
 class Reached(NamedTuple):
@@ -44,13 +44,13 @@ def parse_countdown(text: str) -> Reached | None:
         return None
 
 
-def same_countdown(said: str, right: str) -> bool:
+def same_countdown(answer: str, gold: str) -> bool:
     """An expression of exactly the same numbers, each as often, and of exactly the same value.
 
-    `right` is such an expression, or the numbers and the target, `44 19 35=98`, where no solution is known.
+    `gold` is such an expression, or the numbers and the target, `44 19 35=98`, where no solution is known.
     """
-    goal = _goal(right) if "=" in right else parse_countdown(right)
-    return goal is not None and parse_countdown(said) == goal
+    goal = _goal(gold) if "=" in gold else parse_countdown(gold)
+    return goal is not None and parse_countdown(answer) == goal
 
 
 def _goal(text: str) -> Reached | None:
@@ -63,30 +63,34 @@ def _goal(text: str) -> Reached | None:
         return None
 
 
-def same_amount(said: str, right: str) -> bool:
+def same_amount(answer: str, gold: str) -> bool:
     """Exactly the same value of the one number that the answer names, as in GSM8K: `$1,234.50`, `18 dollars`."""
-    value = amount(said)
-    return value is not None and value == amount(right)
+    value = amount(answer)
+    return value is not None and value == amount(gold)
 
 
-def same_choice(said: str, right: str) -> bool:
+def same_choice(answer: str, gold: str) -> bool:
     """The same option of a multiple choice, A to E, in any notation: `(B)`, `B.`, `Answer: B`."""
-    letter = choice(said)
-    return letter is not None and letter == choice(right)
+    letter = choice(answer)
+    return letter is not None and letter == choice(gold)
 
 
-def same_text(said: str, right: str) -> bool:
+def same_text(answer: str, gold: str) -> bool:
     """The same words, whatever their case, spacing and punctuation."""
-    text = plain_text(said)
-    return text is not None and text == plain_text(right)
+    text = plain_text(answer)
+    return text is not None and text == plain_text(gold)
 
 
-def same_formula(said: str, right: str) -> bool:
+_BRACKETED = re.compile(r"(?:\\left\s*)?[(\[].*,.*[)\]]", re.DOTALL)
+"""A pair or an interval."""
+
+
+def same_formula(answer: str, gold: str) -> bool:
     """Equal by math-verify's rules: fractions, intervals, sets, units and degrees left out, decimals to six digits.
 
     Where the right answer has brackets, as a pair or an interval has, the answer needs some too.
     """
-    ours, theirs = formula(said), formula(right)
+    ours, theirs = formula(answer), formula(gold)
     if ours is None or theirs is None or (_BRACKETED.fullmatch(theirs) and not {"(", "["} & {*ours}):
         return False
     words = words_of(theirs)
@@ -95,13 +99,9 @@ def same_formula(said: str, right: str) -> bool:
     return verified("latex", ours, theirs)
 
 
-_BRACKETED = re.compile(r"(?:\\left\s*)?[(\[].*,.*[)\]]", re.DOTALL)
-"""A pair or an interval."""
-
-
-def by_its_task(said: str, right: str) -> bool:
-    """Full marks from the verifier of a reasoning-gym task; `right` is what `gym.py` writes."""
-    return verified("reasoning_gym", said.strip(), right)
+def passes_task(answer: str, gold: str) -> bool:
+    """Full marks from the verifier of a reasoning-gym task; `gold` is what `data/gym.py` writes."""
+    return verified("reasoning_gym", answer.strip(), gold)
 
 
 JUDGES: dict[str, Judge] = {
@@ -111,7 +111,7 @@ JUDGES: dict[str, Judge] = {
     "choice": same_choice,
     "text": same_text,
     "latex": same_formula,
-    "reasoning_gym": by_its_task,
+    "reasoning_gym": passes_task,
 }
 
 VALUES: dict[str, Callable[[str], Hashable | None]] = {

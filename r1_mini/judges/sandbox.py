@@ -1,4 +1,7 @@
-"""Verifiers of other packages: each in a process of its own, which is used again, and replaced when it has died."""
+"""Programs of other packages that read what a model wrote: each runs in a process of its own (`sandbox_process.py`).
+
+The process is used again for the next question, and replaced when it has died.
+"""
 
 from __future__ import annotations
 
@@ -6,116 +9,107 @@ import atexit
 import importlib.util
 import json
 import os
-import select
 import subprocess
 import sys
 import threading
-import time
 from functools import lru_cache
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from r1_mini.errors import UserError
 
 PACKAGES = {"latex": ("math_verify", "math"), "reasoning_gym": ("reasoning_gym", "gym")}
-"""The package that a verifier comes from, and the extra of ours that installs it."""
-LONGEST_SAID = 10_000  # characters
-START = 300.0  # seconds until the packages are imported
-WAIT = 120.0  # seconds for a verdict; the process itself ends a question after 5 of processor time
+"""Judge -> the package that it needs, and the extra of ours that installs the package."""
+LONGEST_ANSWER = 10_000  # characters
+START = 300.0  # seconds until the package is imported
+WAIT = 120.0  # seconds for a reply; the process itself ends a question after 5 of processor time
 
 _CODE = Path(__file__).with_name("sandbox_process.py")
 
 
-def require(name: str) -> None:
-    """UserError with the extra to install if the package of a verifier is missing; other names need none."""
-    if name in PACKAGES:
-        package, extra = PACKAGES[name]
+def require(judge: str) -> None:
+    """Raise UserError if the package of a judge is missing; judges of our own need none."""
+    if judge in PACKAGES:
+        package, extra = PACKAGES[judge]
         if importlib.util.find_spec(package) is None:
-            raise UserError(f"{package} is not installed", where=name, fix=f"pip install 'r1-mini[{extra}]'")
+            raise UserError(f"{package} is not installed", where=judge, fix=f"pip install 'r1-mini[{extra}]'")
 
 
-class Verifier:
-    """Asks one verifier; False for what it refuses, cannot read, raises on, crashes on, or is too long about.
+class Sandbox:
+    """The package of one judge in a process apart. UserError if it is not installed."""
 
-    UserError if its package cannot be imported.
-    """
-
-    def __init__(self, name: str, wait: float = WAIT) -> None:
-        self.name, self.wait = name, wait
-        self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0  # a fork does not share its parent's process
-        self._asked = 0
+    def __init__(self, judge: str, wait: float = WAIT) -> None:
+        self.judge, self.wait = judge, wait
+        self.process: subprocess.Popen[bytes] | None = None
+        self._owner = 0
+        self._pipe: Connection | None = None
         self._lock = threading.Lock()
 
-    def __call__(self, said: str, right: str) -> bool:
-        if len(said) > LONGEST_SAID:
-            return False
-        line = json.dumps([said, right]).encode() + b"\n"
+    def call(self, function: str, *arguments: str) -> dict[str, Any]:
+        """Call a function of the process: {"result": …}, or {"error": …} if it raised, crashed or took too long."""
         with self._lock:
-            for _ in range(2):  # again if the process was dead already, killed from outside for one
-                process = self._started()
-                try:
-                    assert process.stdin is not None
-                    process.stdin.write(line)
-                    process.stdin.flush()
-                except OSError:
-                    self._stop()
-                    continue
-                reply = _line(process, self.wait)
-                if reply not in (f"{self._asked} 0", f"{self._asked} 1"):
-                    self._stop()
-                    return False
-                self._asked += 1
-                return reply.endswith("1")
-            return False
+            pipe = self._started()
+            try:
+                pipe.send_bytes(json.dumps([function, *arguments]).encode())
+                return _reply(pipe, self.wait)
+            except (EOFError, OSError, ValueError) as error:
+                self.stop()
+                return {"error": f"no reply: {error!r}"}
 
-    def _started(self) -> subprocess.Popen[bytes]:
-        """The process, ready to be asked."""
-        if self._process is not None and self._owner == os.getpid():
-            return self._process
-        require(self.name)
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-W", "ignore", str(_CODE), self.name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+    def _started(self) -> Connection[Any, Any]:
+        alive = self.process is not None and self.process.poll() is None
+        if self._pipe is not None and alive and self._owner == os.getpid():
+            return self._pipe  # a forked process must not share its parent's
+        require(self.judge)
+        self._pipe, theirs = Pipe()
+        command = [sys.executable, "-P", "-W", "ignore", str(_CODE), self.judge, str(theirs.fileno())]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for us; it ends when its input does
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONHASHSEED": "0"},  # some tasks of reasoning-gym depend on the order of sets
+            start_new_session=True,  # Ctrl-C is for us; the process ends when its pipe is closed
         )
-        self._process, self._owner, self._asked = process, os.getpid(), 0
-        reply = _line(process, START)
-        if reply != "ready":
-            self._stop()
-            package, extra = PACKAGES[self.name]
-            what = f"{package} does not start: {reply or 'no reply'}"
-            raise UserError(what, where=self.name, fix=f"install it again: pip install 'r1-mini[{extra}]'")
-        atexit.register(process.kill)
-        return process
+        theirs.close()
+        self._owner = os.getpid()
+        atexit.register(self.process.kill)
+        if "error" in (reply := _reply(self._pipe, START)):
+            self.stop()
+            raise ImportError(f"{self.judge}: {reply['error']}")
+        return self._pipe
 
-    def _stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            atexit.unregister(self._process.kill)
-            self._process = None
-
-
-def _line(process: subprocess.Popen[bytes], seconds: float) -> str | None:
-    """The next line of a process's output; None if it ends or is silent for so long."""
-    assert process.stdout is not None
-    deadline = time.monotonic() + seconds
-    text = b""
-    while not text.endswith(b"\n"):
-        ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
-        piece = os.read(process.stdout.fileno(), 4096) if ready else b""
-        if not piece:
-            return None
-        text += piece
-    return text.decode(errors="replace").strip()
+    def stop(self) -> None:
+        """End the process; the next call starts another."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            atexit.unregister(self.process.kill)
+            self.process = None
 
 
-_VERIFIERS = {name: Verifier(name) for name in PACKAGES}
+def _reply(pipe: Connection, seconds: float) -> dict[str, Any]:
+    """The next reply: JSON, since a pickle of a process that has read hostile text could run code here."""
+    if not pipe.poll(seconds):
+        raise EOFError(f"silent for {seconds:g} s")
+    return dict(json.loads(pipe.recv_bytes()))
+
+
+_SANDBOXES = {judge: Sandbox(judge) for judge in PACKAGES}
 
 
 @lru_cache(maxsize=16_384)  # rewards and metrics ask the same, and samples of one problem are often alike
-def verified(name: str, said: str, right: str) -> bool:
-    """Whether a verifier holds the answer right."""
-    return _VERIFIERS[name](said, right)
+def verified(judge: str, answer: str, gold: str) -> bool:
+    """Whether the judge's package holds an answer right; False for all that it raises on or takes too long about."""
+    return len(answer) <= LONGEST_ANSWER and _SANDBOXES[judge].call("judge", answer, gold).get("result") is True
+
+
+def gym_entry(task: str) -> dict[str, Any]:
+    """Question and answer of a reasoning-gym problem. `task` is JSON: name, settings, seed. ValueError if refused."""
+    reply = _SANDBOXES["reasoning_gym"].call("entry", task)
+    if "error" in reply:
+        raise ValueError(reply["error"])
+    return dict(reply["result"])

@@ -1,17 +1,17 @@
-"""The process in which verifiers of other packages read what a model wrote. Run by `verifier.py`; imports none of ours.
+"""The process in which programs of other packages read what a model wrote. Run by `sandbox.py`; imports none of ours.
 
-Such a verifier may hang, crash, use up the memory, or call `eval` on the text, as four of reasoning-gym do, in whose
-scope the right answer lies. Here each question has its share of processor time, the memory is limited, no file can be
-written, no process or connection started. That stops accidents and cheap tricks; it is no jail.
+Such a program may hang, crash, use up the memory, or call `eval` on the text, as four verifiers of reasoning-gym do, in
+whose scope the right answer lies. Here each question has its share of processor time, the memory is limited, no file
+can be written, no process or connection started. That stops accidents and cheap tricks; it is no jail.
 
-On standard input a line of JSON per question, [what was answered, the right answer]; on standard output first `ready`
-or the reason why not, then a line per question: its number, counted from 0, and 1 or 0. SIGPROF ends the process when
-the time is up, whatever it is doing.
+Through the pipe come questions, JSON of [function, argument, …], and go replies, {"result": …} or {"error": …}; the
+first reply says whether the package could be imported.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import json
 import logging
@@ -20,12 +20,13 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
-from fractions import Fraction
 from functools import lru_cache
+from multiprocessing.connection import Connection
 from typing import Any
 
 SECONDS = 5.0  # of processor time per question: the same verdict on a busy machine
 MEMORY = 4 << 30  # bytes of address space
+Functions = dict[str, Callable[..., Any]]
 
 _EVALUATES = (
     "algorithmic.binary_matrix",
@@ -33,32 +34,58 @@ _EVALUATES = (
     "algorithmic.string_insertion",
     "games.n_queens",
 )
-"""Modules of reasoning-gym that call `eval` on what was answered."""
-_FORBIDDEN = ("os.", "shutil.", "socket.", "subprocess.", "ctypes.", "pty.", "signal.", "syslog.", "webbrowser.")
-_ALLOWED = {"os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.getxattr", "os.listxattr", "ctypes.cdata/buffer"}
+"""Modules of reasoning-gym that call `eval` on the answer."""
+_FORBIDDEN = (
+    "os.",  # system, exec, fork, remove, rename, …
+    "shutil.",  # copies, moves and removes trees of files
+    "socket.",  # connections
+    "subprocess.",  # other programs
+    "ctypes.",  # memory and libraries, past every check here
+    "pty.",  # other programs, in a terminal
+    "signal.",  # would lift the limit of processor time
+    "syslog.",  # the log of the machine
+    "webbrowser.",  # other programs
+)
+_ALLOWED = {
+    *("os.listdir", "os.scandir", "os.walk", "os.fwalk"),  # importlib looks for modules
+    *("os.getxattr", "os.listxattr"),  # reads alone
+    "ctypes.cdata/buffer",  # numpy's view of memory that it has already
+}
 
 
-def gym() -> Callable[[str, str], bool]:
-    """The verifiers of reasoning-gym; the right answer is JSON: task, its settings, the entry (see `packed`)."""
-    from reasoning_gym.factory import create_dataset
+def gym() -> Functions:
+    """reasoning-gym: its problems and their verifiers. A problem is JSON of task, config and seed."""
+    from reasoning_gym.factory import DATASETS, create_dataset
 
     for name in _EVALUATES:
         vars(importlib.import_module(f"reasoning_gym.{name}"))["eval"] = ast.literal_eval
-    tasks: dict[str, Any] = {}
 
-    def verify(said: str, right: str) -> bool:
-        gold = json.loads(right)
-        settings = {"size": 1, "seed": 0, **unpacked(gold["config"])}
-        key = json.dumps([gold["task"], gold["config"]])
-        if key not in tasks:
-            tasks[key] = create_dataset(gold["task"], **settings)
-        return "__" not in said and bool(tasks[key].score_answer(said, unpacked(gold["entry"])) == 1.0)
+    @lru_cache(maxsize=64)
+    def scorer(task: str, config: str) -> Any:
+        return create_dataset(task, seed=0, size=1, **json.loads(config))
 
-    return verify
+    @lru_cache(maxsize=16_384)
+    def whole(problem: str) -> dict[str, Any]:
+        wanted = json.loads(problem)
+        task, config = wanted["task"], wanted["config"]
+        if task not in DATASETS:
+            raise ValueError(f"no task is called '{task}'")
+        return dict(create_dataset(task, seed=wanted["seed"], size=1, **config)[0])
+
+    def entry(problem: str) -> dict[str, Any]:
+        made = whole(problem)
+        return {"question": made["question"], "answer": None if made["answer"] is None else str(made["answer"])}
+
+    def judge(answer: str, problem: str) -> bool:
+        wanted = json.loads(problem)
+        score = scorer(wanted["task"], json.dumps(wanted["config"])).score_answer
+        return "__" not in answer and bool(score(answer, whole(problem)) == 1.0)
+
+    return {"entry": entry, "judge": judge}
 
 
-def latex() -> Callable[[str, str], bool]:
-    """Whether two formulas, without `$`, have equal values by math-verify's rules."""
+def latex() -> Functions:
+    """math-verify: whether two formulas, without `$`, have equal values."""
     from math_verify import LatexExtractionConfig, parse, verify
 
     logging.disable(logging.ERROR)
@@ -67,42 +94,12 @@ def latex() -> Callable[[str, str], bool]:
     def read(text: str) -> list[Any]:
         return parse(f"${text}$", [LatexExtractionConfig()], parsing_timeout=None)  # type: ignore[no-any-return]
 
-    def same(said: str, right: str) -> bool:
-        if said == right:  # comparing intervals or matrices takes ten times as long as reading them
-            return any(not isinstance(value, str) for value in read(right))
-        return bool(verify(read(right), read(said), timeout_seconds=None))
+    def judge(answer: str, gold: str) -> bool:
+        if answer == gold:  # comparing intervals or matrices takes ten times as long as reading them
+            return any(not isinstance(value, str) for value in read(gold))
+        return bool(verify(read(gold), read(answer), timeout_seconds=None))
 
-    return same
-
-
-def packed(value: Any) -> Any:
-    """A value as JSON can hold it: tuples, fractions and mappings with other keys than text are marked."""
-    if isinstance(value, Fraction):
-        return {"fraction": str(value)}
-    if isinstance(value, tuple):
-        return {"tuple": [packed(item) for item in value]}
-    if isinstance(value, list):
-        return [packed(item) for item in value]
-    if isinstance(value, dict):
-        if len(value) != 1 and all(isinstance(key, str) for key in value):
-            return {key: packed(item) for key, item in value.items()}
-        return {"mapping": [[packed(key), packed(item)] for key, item in value.items()]}
-    return value
-
-
-def unpacked(value: Any) -> Any:
-    """What `packed` was given."""
-    if isinstance(value, list):
-        return [unpacked(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if value.keys() == {"fraction"}:
-        return Fraction(value["fraction"])
-    if value.keys() == {"tuple"}:
-        return tuple(unpacked(item) for item in value["tuple"])
-    if value.keys() == {"mapping"}:
-        return {unpacked(key): unpacked(item) for key, item in value["mapping"]}
-    return {key: unpacked(item) for key, item in value.items()}
+    return {"judge": judge}
 
 
 def confine() -> None:
@@ -120,29 +117,26 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
         raise PermissionError(event)
 
 
-VERIFIERS: dict[str, Callable[[], Callable[[str, str], bool]]] = {"latex": latex, "reasoning_gym": gym}
-
-
-def main(name: str) -> None:
-    replies = os.dup(1)
-    os.dup2(2, 1)  # what a verifier prints is no reply
+def _attempt(function: Callable[..., Any], *arguments: str) -> dict[str, Any]:
     try:
-        verify = VERIFIERS[name]()
-    except Exception as error:
-        os.write(replies, f"{type(error).__name__}: {error}".replace("\n", " ")[:200].encode() + b"\n")
-        return
+        return {"result": function(*arguments)}
+    except BaseException as error:  # SystemExit and KeyboardInterrupt too: all may come from the text
+        return {"error": f"{type(error).__name__}: {error}"[:300]}
+
+
+def main(load: Callable[[], Functions], pipe: Connection) -> None:
+    loaded = _attempt(load)
+    functions = loaded.pop("result", {})
     confine()
-    os.write(replies, b"ready\n")
-    for number, line in enumerate(sys.stdin):
-        said, right = json.loads(line)
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)
-        try:
-            verdict = verify(said, right)
-        except BaseException:  # SystemExit and KeyboardInterrupt too: all come from the text
-            verdict = False
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        os.write(replies, f"{number} {verdict:d}\n".encode())
+    pipe.send_bytes(json.dumps(loaded).encode())
+    with contextlib.suppress(EOFError):
+        while True:
+            function, *arguments = json.loads(pipe.recv_bytes())
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)  # SIGPROF ends the process, whatever it is doing
+            reply = _attempt(functions[function], *arguments)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            pipe.send_bytes(json.dumps(reply).encode())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main({"latex": latex, "reasoning_gym": gym}[sys.argv[1]], Connection(int(sys.argv[2])))

@@ -5,7 +5,8 @@ from itertools import islice
 
 import pytest
 
-from r1_mini.data.mix import ProblemSpec, draw
+from r1_mini.data.mix import draw
+from r1_mini.data.source import FamilySource
 from r1_mini.problems.problem import Problem, may_teach, split_of
 
 SUM = {"family": "sum", "terms": [2, 6], "largest": 99}
@@ -13,8 +14,8 @@ PRODUCT = {"family": "product", "digits": 2}
 EXPRESSION = {"family": "expression", "depth": [1, 4]}
 
 
-def specs(*entries: dict) -> list[ProblemSpec]:
-    return [ProblemSpec.model_validate(entry) for entry in entries]
+def specs(*entries: dict) -> list[FamilySource]:
+    return [FamilySource.model_validate(entry) for entry in entries]
 
 
 def first(n: int, split, seed: int = 0, entries=(SUM, PRODUCT, EXPRESSION)) -> list[Problem]:
@@ -109,7 +110,7 @@ def test_an_entry_reads_its_axes_and_writes_them_flat() -> None:
         "weight": 2.0,
     }
     assert spec.model_dump() == flat
-    assert ProblemSpec.model_validate(flat) == spec
+    assert FamilySource.model_validate(flat) == spec
 
 
 @pytest.mark.parametrize(
@@ -132,5 +133,5 @@ def test_an_entry_reads_its_axes_and_writes_them_flat() -> None:
 )
 def test_a_wrong_entry_is_refused_with_the_nearest_known_name(entry, message: str) -> None:
     with pytest.raises(ValueError) as refusal:
-        ProblemSpec.model_validate(entry)
+        FamilySource.model_validate(entry)
     assert message in str(refusal.value)

@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from r1_mini.completion import is_correct, read
-from r1_mini.data.mix import ProblemSpec, draw
+from r1_mini.data.mix import draw
+from r1_mini.data.source import FamilySource
 from r1_mini.judges.judges import same_countdown
 from r1_mini.problems.arithmetic import (
     canonical_key,
@@ -235,8 +236,8 @@ def test_axes_that_no_countdown_can_meet_are_reported() -> None:
     assert FAMILY.draw(random.Random(0), axes).difficulty["depth"] == 3
 
 
-def sources(**axes) -> list[ProblemSpec]:
-    return [ProblemSpec.model_validate({"family": "countdown", **axes})]
+def sources(**axes) -> list[FamilySource]:
+    return [FamilySource.model_validate({"family": "countdown", **axes})]
 
 
 def test_the_splits_share_no_problem_although_the_wordings_differ() -> None:
@@ -269,7 +270,7 @@ def test_no_training_text_solves_a_held_out_problem_of_any_family() -> None:
     tested = {
         problem.key
         for family in ("countdown", "sum", "expression")
-        for problem in ProblemSpec(family=family).exam("test", 150, seed=0, min_depth=2)
+        for problem in FamilySource(family=family).exam("test", 150, seed=0, min_depth=2)
     }
     voices = {"direct": 0.3, "worked": 0.4, "checked": 0.3}
     taught: set[str] = set()

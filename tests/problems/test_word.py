@@ -8,8 +8,14 @@ from itertools import islice, product
 import pytest
 from pydantic import ValidationError
 
+<<<<<<< HEAD
 from r1_mini.completion import is_correct, read
 from r1_mini.data.mix import ProblemSpec, draw
+=======
+from r1_mini.completion import is_correct, prompt, read
+from r1_mini.data.mix import draw
+from r1_mini.data.source import FamilySource
+>>>>>>> 948d35b (wip)
 from r1_mini.model.tokenizer import CHARACTERS, make_tokenizer
 from r1_mini.problems.arithmetic import canonical_key, evaluate, numbers, operations, parse, passed_through
 from r1_mini.problems.families import FAMILIES, solve
@@ -288,8 +294,8 @@ def test_impossible_axes_are_refused_with_the_reason(axes: dict, message: str) -
     assert message in str(refusal.value)
 
 
-def sources(**axes) -> list[ProblemSpec]:
-    return [ProblemSpec.model_validate({"family": "word", **axes})]
+def sources(**axes) -> list[FamilySource]:
+    return [FamilySource.model_validate({"family": "word", **axes})]
 
 
 def test_the_splits_share_no_problem_although_the_wordings_differ() -> None:
@@ -310,7 +316,7 @@ def test_no_training_text_solves_a_held_out_problem_of_any_family() -> None:
     tested = {
         problem.key
         for family in ("word", "sum", "expression")
-        for problem in ProblemSpec(family=family).exam("test", 150, seed=0, min_depth=2)
+        for problem in FamilySource(family=family).exam("test", 150, seed=0, min_depth=2)
     }
     taught: set[str] = set()
     for split in ("base", "train"):

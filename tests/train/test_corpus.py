@@ -5,14 +5,18 @@ from itertools import islice
 import pytest
 
 from r1_mini.completion import is_correct, read
-from r1_mini.data.mix import ProblemSpec
+from r1_mini.data.source import FamilySource
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems.families import FAMILIES
 from r1_mini.problems.steps import chain_is_right, check_chain
 from r1_mini.train.corpus import completion, corpus, tokenized, with_retraction
 
+<<<<<<< HEAD
 SUMS = (ProblemSpec.model_validate({"family": "sum", "terms": [2, 4], "largest": 99}),)
 ASK = "User: {}\nAssistant:".format
+=======
+SUMS = (FamilySource.model_validate({"family": "sum", "terms": [2, 4], "largest": 99}),)
+>>>>>>> 948d35b (wip)
 
 
 def test_each_voice_as_written_by_hand():
@@ -37,7 +41,7 @@ def test_a_retraction_spoils_one_digit_of_a_result_and_redoes_the_step():
 @pytest.mark.parametrize("wording", ["list", "restate"])
 @pytest.mark.parametrize("family", ["sum", "product", "expression"])
 def test_every_answer_of_the_corpus_follows_from_its_chain(family, wording):
-    specs = (ProblemSpec.model_validate({"family": family}),)
+    specs = (FamilySource.model_validate({"family": family}),)
     seen = Counter()
     for prompt, text in islice(corpus(specs, {"direct": 0.2, "worked": 0.4, "checked": 0.4}, wording, 0, ASK), 400):
         question = prompt.removeprefix("User: ").removesuffix("\nAssistant:")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from r1_mini.problems.families.base import Arithmetic, Family
 from r1_mini.problems.families.countdown import Countdown
 from r1_mini.problems.families.expression import Expression
-from r1_mini.problems.families.family import Arithmetic, Family
 from r1_mini.problems.families.product import Product
 from r1_mini.problems.families.sum import Sum
 from r1_mini.problems.families.word import Word

@@ -10,16 +10,16 @@ import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import chain, permutations
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
+from r1_mini.config.base import Strict, wrong
 from r1_mini.problems import arithmetic
 from r1_mini.problems.arithmetic import Tree, canonical_key, evaluate, operations, passed_through, render
-from r1_mini.problems.families.family import Axes, Family, Operators, Range, Whole, within, worked_out
+from r1_mini.problems.families.base import Family, Operators, Range, worked_out
 from r1_mini.problems.problem import Problem
 
-TRIES = 10_000  # failed attempts before the axes count as impossible
 MOST_SEARCHED = 5  # numbers of a question that is solved by search: a second at worst, and a hundred times that for 6
 
 _QUESTION = re.compile(r"\s*([0-9]{1,6}(?:\s+[0-9]{1,6})+)\s*=\s*([0-9]{1,6})\s*", re.ASCII)
@@ -29,16 +29,16 @@ _SENTENCE = (
 )
 
 
-class CountdownAxes(Axes):
+class CountdownAxes(Strict):
     """How many numbers, how large they and the target are, and how the question is put."""
 
-    numbers: Annotated[Range, within(2, 8)] = (2, 4)
+    numbers: Range[Annotated[int, Field(ge=2, le=8)]] = (2, 4)
     """How many numbers are given; each count is equally likely."""
-    largest_number: Annotated[Whole, within(1, 10**6 - 1)] = 99
+    largest_number: int = Field(99, ge=1, lt=10**6)
     """Each given number lies in 1..largest_number, all equally likely."""
-    smallest: Annotated[Whole, within(1, 10**6 - 1)] = 1
+    smallest: int = Field(1, ge=1, lt=10**6)
     """The target is at least this."""
-    largest: Annotated[Whole, within(1, 10**6 - 1)] = 99
+    largest: int = Field(99, ge=1, lt=10**6)
     """The target, and every result on the way to it in the solution that is known, is a whole number in 1..largest."""
     operators: Operators = "+-*/"
     """Which operations that solution is made of, each as likely where it can be done; an answer may use all four."""
@@ -46,9 +46,9 @@ class CountdownAxes(Axes):
     """`19 36 55 7=65`, or an instruction in English for models that know it."""
 
     @model_validator(mode="after")
-    def _has_a_target(self) -> CountdownAxes:
+    def _has_a_target(self) -> Self:
         if self.smallest > self.largest:
-            raise ValueError(f"smallest {self.smallest}: is larger than largest, {self.largest}")
+            raise wrong(f"{self.smallest} is larger than `largest`, {self.largest}", "swap them", "smallest")
         return self
 
 
@@ -64,16 +64,13 @@ class Countdown(Family[CountdownAxes, Hunt]):
     name = "countdown"
     axes = CountdownAxes
 
-    def cells(self, axes: CountdownAxes) -> list[int]:
-        return list(range(axes.numbers[0] - 1, axes.numbers[1]))
+    def depths(self, axes: CountdownAxes) -> range:
+        return range(axes.numbers[0] - 1, axes.numbers[1])
 
-    def sketch(self, rng: random.Random, axes: CountdownAxes, depth: int) -> Hunt:
-        for _ in range(TRIES):
-            numbers = [rng.randint(1, axes.largest_number) for _ in range(depth + 1)]
-            solution = _combined(rng, axes, numbers)
-            if solution is not None:
-                return Hunt(tuple(numbers), solution, axes.wording)
-        raise ValueError(f"no countdown of {depth + 1} numbers was found in {TRIES} tries: {axes!r}; allow more")
+    def attempt(self, rng: random.Random, axes: CountdownAxes, depth: int) -> Hunt | None:
+        numbers = [rng.randint(1, axes.largest_number) for _ in range(depth + 1)]
+        solution = _combined(rng, axes, numbers)
+        return None if solution is None else Hunt(tuple(numbers), solution, axes.wording)
 
     def key(self, sketch: Hunt) -> str:
         return _key(sketch.solution)

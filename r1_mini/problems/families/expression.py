@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import random
 from itertools import accumulate
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
+from r1_mini.config.base import Strict, wrong
 from r1_mini.problems.arithmetic import DEEPEST_NESTING, LONGEST_TEXT, Tree, divisors, numbers, operations, render
-from r1_mini.problems.families.family import Arithmetic, Axes, Operators, Range, Whole, upto, within
-
-TRIES = 1000  # failed attempts before the axes count as impossible
+from r1_mini.problems.families.base import Arithmetic, Operators, Range, upto
 
 
-class ExpressionAxes(Axes):
+class ExpressionAxes(Strict):
     """How many operations of which kinds, how deeply nested, on how large numbers."""
 
-    depth: Annotated[Range, within(1, 50)] = (1, 5)
+    depth: Range[Annotated[int, Field(ge=1, le=50)]] = (1, 5)
     """How many operations; each count is equally likely."""
-    digits: Annotated[Whole, within(1, 6)] = 2
+    digits: int = Field(2, ge=1, le=6)
     """The most digits a number in the question may have."""
     operators: Operators = "+-*/"
     """Which operations occur."""
-    nesting: Annotated[Whole, within(0, DEEPEST_NESTING)] = 2
+    nesting: int = Field(2, ge=0, le=DEEPEST_NESTING)
     """The most parentheses inside parentheses; 0 is none at all."""
-    largest: Annotated[Whole, within(1, 10**6)] = 99
+    largest: int = Field(99, ge=1, le=10**6)
     """Every intermediate value is a whole number in 0..largest."""
 
     @model_validator(mode="after")
-    def _fits_in_a_question(self) -> ExpressionAxes:
+    def _fits_in_a_question(self) -> Self:
         operations, digits = self.depth[1], self.digits
         if operations * 3 + (operations + 1) * digits > LONGEST_TEXT:
-            raise ValueError(f"depth {operations} with {digits} digits: a question may have {LONGEST_TEXT} characters")
+            raise wrong(f"depth {operations} with {digits} digits exceeds {LONGEST_TEXT} characters", "ask less")
         return self
 
 
@@ -40,15 +39,11 @@ class Expression(Arithmetic[ExpressionAxes]):
     name = "expression"
     axes = ExpressionAxes
 
-    def cells(self, axes: ExpressionAxes) -> list[int]:
-        return list(range(axes.depth[0], axes.depth[1] + 1))
+    def depths(self, axes: ExpressionAxes) -> range:
+        return range(axes.depth[0], axes.depth[1] + 1)
 
-    def sketch(self, rng: random.Random, axes: ExpressionAxes, depth: int) -> Tree:
-        for _ in range(TRIES):
-            tree = _grow(rng, axes, upto(rng, axes.largest), depth, axes.nesting, bare=axes.operators)
-            if tree is not None:
-                return tree
-        raise ValueError(f"no expression of depth {depth} was found in {TRIES} tries: {axes!r}; allow more")
+    def attempt(self, rng: random.Random, axes: ExpressionAxes, depth: int) -> Tree | None:
+        return _grow(rng, axes, upto(rng, axes.largest), depth, axes.nesting, bare=axes.operators)
 
     def measure(self, tree: Tree) -> dict[str, int]:
         if isinstance(tree, int):

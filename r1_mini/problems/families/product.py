@@ -5,14 +5,17 @@ from __future__ import annotations
 import random
 from typing import Annotated
 
+from pydantic import Field
+
+from r1_mini.config.base import Strict
 from r1_mini.problems.arithmetic import Tree, numbers, operations, partial_products, render
-from r1_mini.problems.families.family import Arithmetic, Axes, Pair, within
+from r1_mini.problems.families.base import Arithmetic, Pair
 
 
-class ProductAxes(Axes):
+class ProductAxes(Strict):
     """How many digits the two factors have."""
 
-    digits: Annotated[Pair, within(1, 18)] = (2, 2)
+    digits: Pair[Annotated[int, Field(ge=1, le=18)]] = (2, 2)
     """Exactly so many in the first factor and in the second; one number stands for both."""
 
 
@@ -21,11 +24,11 @@ class Product(Arithmetic[ProductAxes]):
     axes = ProductAxes
     restates = False
 
-    def cells(self, axes: ProductAxes) -> list[int]:
+    def depths(self, axes: ProductAxes) -> range:
         """One step for each nonzero digit of the second factor, and one for each sum of two: 1, 3, 5, ..."""
-        return [2 * nonzero - 1 for nonzero in range(1, axes.digits[1] + 1)]
+        return range(1, 2 * axes.digits[1], 2)
 
-    def sketch(self, rng: random.Random, axes: ProductAxes, depth: int) -> Tree:
+    def attempt(self, rng: random.Random, axes: ProductAxes, depth: int) -> Tree:
         first, second = axes.digits
         left = rng.randrange(10 ** (first - 1) if first > 1 else 0, 10**first)
         if second == 1:
@@ -35,10 +38,10 @@ class Product(Arithmetic[ProductAxes]):
         return ("*", left, int(right))
 
     def worked(self, tree: Tree) -> Tree:
-        spread = partial_products(tree)
-        if spread is None:
+        products = partial_products(tree)
+        if products is None:
             raise ValueError(f"{render(tree)} is no product of two numbers")
-        return spread
+        return products
 
     def measure(self, tree: Tree) -> dict[str, int]:
         return {"depth": operations(self.worked(tree)), "digits": len(str(max(map(abs, numbers(tree)))))}

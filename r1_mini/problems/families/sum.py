@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import random
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
+from r1_mini.config.base import Strict, wrong
 from r1_mini.problems.arithmetic import LONGEST_TEXT, Tree, render
-from r1_mini.problems.families.family import Arithmetic, Axes, Range, Whole, upto, within
-
-TRIES = 10_000  # failed attempts before the axes count as impossible
+from r1_mini.problems.families.base import Arithmetic, Range, upto
 
 
-class SumAxes(Axes):
+class SumAxes(Strict):
     """How long a chain, of how large numbers."""
 
-    terms: Annotated[Range, within(2, 100)] = (2, 6)
+    terms: Range[Annotated[int, Field(ge=2, le=100)]] = (2, 6)
     """How many numbers; each count is equally likely."""
-    digits: Annotated[Whole, within(1, 15)] = 2
+    digits: int = Field(2, ge=1, le=15)
     """The most digits a term may have; every smaller number is as likely."""
     operators: Literal["+-", "+"] = "+-"
-    largest: Annotated[Whole, within(1, 10**15)] | None = None
+    largest: int | None = Field(None, ge=1, le=10**15)
     """Every running total stays within 0..largest; unbounded, also below zero, if not given."""
     carry: bool = False
     """Every step carries or borrows in the ones, the place where small models slip."""
 
     @model_validator(mode="after")
-    def _fits_in_a_question(self) -> SumAxes:
+    def _fits_in_a_question(self) -> Self:
         if self.terms[1] * (self.digits + 1) > LONGEST_TEXT:
-            raise ValueError(
-                f"terms {self.terms[1]} of {self.digits} digits: a question may have {LONGEST_TEXT} characters"
-            )
+            raise wrong(f"{self.terms[1]} terms of {self.digits} digits exceed {LONGEST_TEXT} characters", "ask fewer")
         return self
 
 
@@ -39,15 +36,24 @@ class Sum(Arithmetic[SumAxes]):
     name = "sum"
     axes = SumAxes
 
-    def cells(self, axes: SumAxes) -> list[int]:
-        return list(range(axes.terms[0] - 1, axes.terms[1]))
+    def depths(self, axes: SumAxes) -> range:
+        return range(axes.terms[0] - 1, axes.terms[1])
 
-    def sketch(self, rng: random.Random, axes: SumAxes, depth: int) -> Tree:
-        for _ in range(TRIES):
-            tree = _chain(rng, axes, depth)
-            if tree is not None:
-                return tree
-        raise ValueError(f"no sum of {depth + 1} terms was found in {TRIES} tries: {axes!r}; allow more")
+    def attempt(self, rng: random.Random, axes: SumAxes, depth: int) -> Tree | None:
+        """As every family; None if a step did not carry and has to."""
+        longest = 10**axes.digits - 1
+        bound = axes.largest
+        tree: Tree
+        tree = total = upto(rng, longest if bound is None else min(longest, bound))
+        for _ in range(depth):
+            adds = axes.operators == "+" or rng.random() < 0.5
+            most = longest if bound is None else bound - total if adds else total
+            term = upto(rng, min(longest, most))
+            if axes.carry and (total % 10 + term % 10 < 10 if adds else total % 10 >= term % 10):
+                return None
+            total += term if adds else -term
+            tree = ("+" if adds else "-", tree, term)
+        return tree
 
     def measure(self, tree: Tree) -> dict[str, int]:
         terms = []
@@ -60,20 +66,3 @@ class Sum(Arithmetic[SumAxes]):
         if not terms:
             raise ValueError(f"{rest} has nothing to add or subtract")
         return {"depth": len(terms), "digits": len(str(max(map(abs, [rest, *terms]))))}
-
-
-def _chain(rng: random.Random, axes: SumAxes, depth: int) -> Tree | None:
-    """A sum of `depth` steps within the axes; None if a step did not carry and has to."""
-    longest = 10**axes.digits - 1
-    bound = axes.largest
-    tree: Tree
-    tree = total = upto(rng, longest if bound is None else min(longest, bound))
-    for _ in range(depth):
-        adds = axes.operators == "+" or rng.random() < 0.5
-        room = longest if bound is None else bound - total if adds else total
-        term = upto(rng, min(longest, room))
-        if axes.carry and (total % 10 + term % 10 < 10 if adds else total % 10 >= term % 10):
-            return None
-        total += term if adds else -term
-        tree = ("+" if adds else "-", tree, term)
-    return tree

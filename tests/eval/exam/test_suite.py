@@ -5,7 +5,8 @@ import json
 import pytest
 
 from eval.exam.suite import load_suite
-from r1_mini.data.mix import ProblemSpec, source_of
+from r1_mini.data.mix import source_of
+from r1_mini.data.source import FamilySource
 from r1_mini.errors import UserError
 from r1_mini.problems.arithmetic import parse
 from r1_mini.problems.problem import split_of
@@ -72,7 +73,7 @@ def test_in_a_chain_of_carries_every_step_carries():
 
 
 def test_own_asks_the_problems_of_the_recipe():
-    specs = [ProblemSpec(family="sum", terms=[3, 4], digits=1), ProblemSpec(family="product", digits=2)]
+    specs = [FamilySource(family="sum", terms=[3, 4], digits=1), FamilySource(family="product", digits=2)]
     _, asked = load_suite("own", recipe_problems=specs, limit=20)
     assert [each.problem.family for each in asked].count("sum") == 10
 

@@ -1,0 +1,147 @@
+"""What a family of problems offers, and the types that the families' settings share."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from itertools import chain
+from typing import Annotated, Any, Generic, TypeVar
+
+import pydantic
+from pydantic import AfterValidator, BeforeValidator
+
+from r1_mini.config.base import Strict, wrong
+from r1_mini.problems.arithmetic import RANK, Tree, canonical_key, is_plain, parse, passed_through, reduce_once, render
+from r1_mini.problems.problem import Problem
+
+AxesT = TypeVar("AxesT", bound=Strict)
+SketchT = TypeVar("SketchT")
+T = TypeVar("T")
+
+TRIES = 10_000
+"""Failed attempts before the axes count as impossible."""
+
+
+class Family(ABC, Generic[AxesT, SketchT]):
+    """A kind of problem. A sketch is a question that is not yet solved: most sketches belong to another split."""
+
+    name: str
+    axes: type[AxesT]
+    """The settings of its difficulty."""
+
+    @abstractmethod
+    def depths(self, axes: AxesT) -> range:
+        """Every depth (number of steps) that the axes allow, ascending."""
+
+    def sketch(self, rng: random.Random, axes: AxesT, depth: int) -> SketchT:
+        """Sample a question of this depth; ValueError if the axes admit none."""
+        for _ in range(TRIES):
+            sketch = self.attempt(rng, axes, depth)
+            if sketch is not None:
+                return sketch
+        raise ValueError(f"no {self.name} of depth {depth} was found in {TRIES} tries: {axes!r}; allow more")
+
+    @abstractmethod
+    def attempt(self, rng: random.Random, axes: AxesT, depth: int) -> SketchT | None:
+        """Sample a question of this depth; None if the numbers that were sampled first leave none for the rest."""
+
+    @abstractmethod
+    def key(self, sketch: SketchT) -> str:
+        """Return the canonical form of the question, which decides its split."""
+
+    @abstractmethod
+    def inside(self, sketch: SketchT) -> Iterator[str]:
+        """Keys of the problems of two or more operations that are solved on the way; never the question's own."""
+
+    @abstractmethod
+    def problem(self, sketch: SketchT) -> Problem:
+        """Solve the question; ValueError if it is not of this family."""
+
+    def solve(self, question: str) -> Problem:
+        """Read a problem from text; ValueError says why it is none of this family."""
+        raise ValueError(f"a question of family {self.name} is not read from text")
+
+
+class Arithmetic(Family[AxesT, Tree]):
+    """A family whose questions are expressions, worked by reducing them."""
+
+    restates = True  # whether the restate wording exists
+
+    @abstractmethod
+    def measure(self, tree: Tree) -> dict[str, int]:
+        """The difficulty of a question, "depth" first; ValueError if it is not of this family."""
+
+    def worked(self, tree: Tree) -> Tree:
+        """The expression that the worked solution reduces: the question itself, unless the family rewrites it first."""
+        return tree
+
+    def key(self, sketch: Tree) -> str:
+        return canonical_key(sketch)
+
+    def inside(self, sketch: Tree) -> Iterator[str]:
+        key, worked = canonical_key(sketch), self.worked(sketch)
+        solved = passed_through(worked) if worked is sketch else chain(passed_through(worked), [worked])
+        return (other for other in map(canonical_key, solved) if other != key)
+
+    def problem(self, sketch: Tree) -> Problem:
+        """As every family; ValueError also where it divides by zero."""
+        difficulty = self.measure(sketch)
+        steps, restated, answer = worked_out(self.worked(sketch))
+        return Problem(
+            family=self.name,
+            question=render(sketch),
+            answer=answer,
+            steps=steps,
+            restated=restated if self.restates else (),
+            difficulty=difficulty,
+            key=canonical_key(sketch),
+            inside=frozenset(self.inside(sketch)),
+            formula=render(sketch),
+        )
+
+    def solve(self, question: str) -> Problem:
+        return self.problem(parse(question))
+
+
+def worked_out(tree: Tree) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """Reduce an expression: each operation done, what stands after each, and the value.
+
+    ValueError where it divides by zero.
+    """
+    steps: list[str] = []
+    restated: list[str] = []
+    while not is_plain(tree):
+        operation, result, tree = reduce_once(tree)
+        steps.append(f"{render(operation)}={render(result)}")
+        restated.append(render(tree))
+    return tuple(steps), tuple(restated), render(tree)
+
+
+def upto(rng: random.Random, most: int) -> int:
+    """Sample from 0..most: several times faster than `randint`, and called for every number of every problem."""
+    return int(rng.random() * (most + 1))
+
+
+def _twice(value: Any) -> Any:
+    return (value, value) if isinstance(value, int) else value
+
+
+def _ascending(pair: tuple[int, int]) -> tuple[int, int]:
+    if pair[0] > pair[1]:
+        raise wrong(f"{list(pair)}: the first is larger than the second", "swap them")
+    return pair
+
+
+def _are_operators(operators: str) -> str:
+    if not operators or set(operators) - set(RANK) or len(set(operators)) < len(operators):
+        raise wrong(f"'{operators}' is no choice of operators", "give some of + - * /, each once")
+    return operators
+
+
+Pair = Annotated[tuple[T, T], pydantic.Strict(False), BeforeValidator(_twice)]
+"""Two values, [2, 6]; a number n stands for [n, n]."""
+Range = Annotated[tuple[T, T], pydantic.Strict(False), BeforeValidator(_twice), AfterValidator(_ascending)]
+"""From the first value to the second, both included; a number n stands for [n, n]."""
+Operators = Annotated[str, AfterValidator(_are_operators)]
+"""Some of + - * /."""
