@@ -134,7 +134,7 @@ class FamilySource(Source):
         rng = random.Random(f"exam {split} {seed}")
         depths = [depth for depth in FAMILIES[self.family].depths(self.axes) if depth >= min_depth]
         if not depths:
-            raise self.exhausted(f"no problem of depth {min_depth} or more in {self.model_dump()}")
+            raise self.exhausted(f"no problem of depth {min_depth} or more with {self.axes!r}")
         problems: dict[str, Problem] = {}
         while len(problems) < n:
             problem = self._sample(depths[len(problems) % len(depths)], split, rng, problems, used)
@@ -151,7 +151,7 @@ class FamilySource(Source):
                 continue
             if split == "test" or not any(map(is_held_out, family.inside(sketch))):  # may_teach, before the solution
                 return family.problem(sketch)
-        what = f"no further {split} problem of depth {depth} in {PATIENCE:,} samples of {self.model_dump()}"
+        what = f"no further {split} problem of depth {depth} in {PATIENCE:,} samples with {self.axes!r}"
         raise self.exhausted(what)
 
 

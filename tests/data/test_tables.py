@@ -5,8 +5,13 @@ import random
 from collections import Counter
 from itertools import islice
 
+import datasets
 import pytest
+from datasets import Dataset, DatasetDict
+from pydantic import ValidationError
 
+from r1_mini.config.base import explain
+from r1_mini.data import table as table_module
 from r1_mini.data.mix import draw, source_of
 from r1_mini.data.table import EXTRACTS, Table
 from r1_mini.errors import UserError
@@ -36,7 +41,7 @@ def test_a_row_becomes_a_problem(jsonl) -> None:
         "question": "Ann buys 3 pens at $4 each and a pad for $2. What does she pay?",
         "answer": "Pens: 3*4 = $<<3*4=12>>12.\nAll: 12+2 = $<<12+2=14>>14.\n#### 1,014",
     }
-    problem = source_of({"jsonl": jsonl([row]), **GSM}).draw("train", random.Random(0))
+    problem = next(source_of({"jsonl": jsonl([row]), **GSM}).stream("train", random.Random(0)))
     assert problem.family == "quiz"
     assert problem.question == row["question"]
     assert problem.answer == "1014"
@@ -85,7 +90,7 @@ def test_a_question_of_several_columns_has_its_options_on_lines(jsonl) -> None:
 def test_a_column_may_have_any_name_and_a_template_any_braces(jsonl) -> None:
     path = jsonl([{"the question": "1+1", "gold-answer": 2, "q": "2+2"}])
     named = source_of({"jsonl": path, "question": "the question", "answer": "gold-answer"})
-    assert named.draw("train", random.Random(0)).question == "1+1"
+    assert next(named.stream("train", random.Random(0))).question == "1+1"
     made = source_of({"jsonl": path, "template": r"{q}, in \boxed{}", "answer": "gold-answer"})
     (question,) = [problem.question for split in ("train", "dev", "test") for problem in made.listed(split)]
     assert question == r"2+2, in \boxed{}"
@@ -101,7 +106,7 @@ def test_a_table_is_split_by_key_so_that_respaced_duplicates_are_one(jsonl) -> N
             own = split_of(problem.key)
             assert own == split or (own == "base" and split == "train")  # no base stage can use a table
     assert 140 <= len(parts["train"]) <= 180
-    assert table.listed("base") == ()
+    assert table.listed("base") == []
     assert table.notes() == [f"{table.place}: 1 of 201 rows repeat a question and are left out"]
 
 
@@ -131,12 +136,12 @@ def test_an_exam_asks_distinct_problems_of_enough_depth_where_it_is_known(jsonl)
     assert problems != table.exam("test", 12, seed=1, min_depth=2)
     used = {problem.key for problem in problems}
     assert not used & {problem.key for problem in table.exam("test", 3, seed=0, used=used)}
-    with pytest.raises(ValueError, match=r"quiz.jsonl has \d+ test problems to ask, not 300; ask for fewer"):
+    with pytest.raises(UserError, match=r"quiz: \d+ test problems to ask, not 300; ask for fewer"):
         table.exam("test", 300, seed=0)
 
 
 def test_countdown_columns_make_the_right_answer_and_the_key_that_the_family_has(jsonl) -> None:
-    family = source_of({"family": "countdown"}).draw("train", random.Random(0))
+    family = next(source_of({"family": "countdown"}).stream("train", random.Random(0)))
     numbers, _, target = family.key.partition("=")
     rows = [
         {"nums": [44, 9, 35], "target": 70},
@@ -159,12 +164,12 @@ def test_changed_rows_are_another_table(jsonl) -> None:
     assert one.content_hash() != changed.content_hash()
 
 
-def test_answers_that_the_judge_cannot_read_are_left_out_if_they_are_few(jsonl) -> None:
+def test_rows_that_cannot_be_used_are_left_out_if_they_are_few(jsonl) -> None:
     path = jsonl([*sums(150), {"question": "1+1+1+1", "answer": "four"}])
     table = source_of({"jsonl": path})
     assert sum(len(table.listed(split)) for split in ("train", "dev", "test")) == 150
-    what = "1 of 151 rows are left out, whose answer judge 'number' cannot read"
-    assert table.notes() == [f'{path}: {what}, the first at {path}:151: "four"']
+    reason = f"the first at {path}:151: judge 'number' cannot read the right answer \"four\""
+    assert table.notes() == [f"{path}: 1 of 151 rows cannot be used and are left out, {reason}"]
 
 
 def refusal(entry) -> str:
@@ -174,49 +179,39 @@ def refusal(entry) -> str:
     return str(error.value)
 
 
-def test_too_many_answers_that_cannot_be_read_refuse_the_table(jsonl) -> None:
-    path = jsonl([*sums(50), {"question": "1+1+1+1", "answer": "four"}])
-    assert refusal({"jsonl": path}) == (
-        f"{path}:51: judge 'number' cannot read 1 of 51 right answers, the first: \"four\"; "
-        "choose another `extract` or `judge`, or correct the rows"
-    )
-
-
 @pytest.mark.parametrize(
-    ("rows", "entry", "message"),
+    ("rows", "entry", "reason"),
     [
-        (["{"], {}, "{path}:1: not JSON; write one object per line"),
-        ([*sums(2), "[1]"], {}, '{path}:3: not an object: [1]; write {"question": …, "answer": …}'),
-        ([], {}, "{path}: no rows in it; name another file, data set or split"),
+        ([{"question": "1+1", "answer": "two"}], {}, "judge 'number' cannot read the right answer \"two\""),
+        ([{"questions": "1", "answer": "1"}], {}, "no column is called 'question', did you mean 'questions'?"),
+        ([{"question": "1", "gold": "1"}], {}, "no column is called 'answer', known: gold, question"),
+        ([{"question": " ", "answer": "1"}], {}, "the question is empty"),
+        ([{"question": None, "answer": "1"}], {}, "column 'question' holds null, not text"),
+        (sums(1), {"template": "{qestion}"}, "no column is called 'qestion', did you mean 'question'?"),
         (
-            [{"questions": "1", "answer": "1"}],
-            {},
-            "{path}:1: no column is called 'question'; did you mean 'questions'?",
-        ),
-        ([{"question": "1", "gold": "1"}], {}, "{path}:1: no column is called 'answer'; known: gold, question"),
-        ([{"question": " ", "answer": "1"}], {}, "{path}:1: the question is empty; remove the row"),
-        (
-            [{"question": None, "answer": "1"}],
-            {},
-            "{path}:1: column 'question' holds null, not text; name another column",
-        ),
-        (
-            sums(1),
-            {"template": "{qestion}"},
-            "{path}:1: no column is called 'qestion'; did you mean 'question'?",
+            [{"n": ["x"], "t": 3, "question": "?"}],
+            {"numbers": "n", "target": "t", "judge": "countdown"},
+            "judge 'countdown' cannot read the right answer [[\"x\"], 3]",
         ),
     ],
 )
-def test_a_bad_row_is_said_with_its_line(jsonl, rows, entry, message: str) -> None:
+def test_too_many_rows_that_cannot_be_used_refuse_the_table(jsonl, rows, entry, reason: str) -> None:
     path = jsonl(rows)
-    assert refusal({"jsonl": path, **entry}) == message.replace("{path}", path)
+    fix = "name other columns, another `extract` or `judge`, or correct the rows"
+    assert refusal({"jsonl": path, **entry}) == (
+        f"quiz: 1 of 1 rows cannot be used, the first at {path}:1: {reason}; {fix}"
+    )
 
 
-def test_a_bad_path_is_said(tmp_path) -> None:
-    assert refusal({"jsonl": "none.jsonl"}) == "none.jsonl: no such file; give the path of a JSONL file"
-    assert refusal({"jsonl": str(tmp_path)}) == f"{tmp_path}: a folder, not a file; write `dataset:` instead"
+def test_a_file_that_is_no_table_is_refused(jsonl, tmp_path) -> None:
+    for row, number in (("{", 1), ("[1]", 3), ("null", 2)):
+        path = jsonl([*sums(number - 1), row])
+        assert refusal({"jsonl": path}).startswith(f"{path}:{number}: not a JSON object; write {{")
+    assert refusal({"jsonl": jsonl([], "none.jsonl")}).startswith("none: no rows in it; ")
+    assert refusal({"jsonl": "none.jsonl"}).startswith("none.jsonl: cannot be read: [Errno 2] No such file")
+    assert refusal({"jsonl": str(tmp_path)}).endswith("in UTF-8; for a folder write `dataset:`")
     (tmp_path / "latin.jsonl").write_bytes(b"\xe9\n")
-    assert refusal({"jsonl": str(tmp_path / "latin.jsonl")}).endswith("not UTF-8 text; save the file as UTF-8")
+    assert "cannot be read: 'utf-8' codec" in refusal({"jsonl": str(tmp_path / "latin.jsonl")})
 
 
 def test_a_split_without_problems_is_said(jsonl) -> None:
@@ -224,28 +219,26 @@ def test_a_split_without_problems_is_said(jsonl) -> None:
     table = source_of({"jsonl": path})
     (full,) = [split for split in ("train", "dev", "test") if table.listed(split)]
     empty = "dev" if full == "train" else "train"
-    with pytest.raises(UserError, match=f"quiz.jsonl: no {empty} problem in it; give more rows"):
+    with pytest.raises(UserError, match=f"quiz: no {empty} problem in it; ask for fewer"):
         next(draw([table], empty, 0))
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"jsonl": "x", "judge": "amuont"}, "unknown judge 'amuont'; nearest known: 'amount'"),
-        ({"jsonl": "x", "judge": "reasoning_gym"}, "unknown judge 'reasoning_gym'; nearest known:"),
-        ({"jsonl": "x", "extract": "box"}, "unknown extract 'box'; nearest known: 'boxed'"),
-        ({"jsonl": "x", "qestion": "q"}, "unknown key 'qestion' of `jsonl`; nearest known: 'question'"),
-        ({"jsonl": "x", "numbers": "nums"}, "numbers and target belong together"),
-        ({"jsonl": "x", "numbers": "n", "target": "t"}, "set judge: countdown"),
-        ({"jsonl": "x", "template": "Calculate!"}, "template 'Calculate!' names no column"),
-        ({"jsonl": "x", "limit": 0}, "limit 0: Input should be greater than or equal to 1"),
-        ({"jsnol": "x"}, "names no source; give one of family, jsonl, dataset, reasoning_gym"),
+        ({"jsonl": "x", "judge": "amuont"}, "judge: 'amuont' is not known; did you mean 'amount'?"),
+        ({"jsonl": "x", "judge": "reasoning_gym"}, "judge: 'reasoning_gym' is not known; "),
+        ({"jsonl": "x", "extract": "box"}, "extract: 'box' is not known; did you mean 'boxed'?"),
+        ({"jsonl": "x", "qestion": "q"}, "qestion: unknown key; did you mean 'question'?"),
+        ({"jsonl": "x", "numbers": "nums"}, "numbers: `numbers`, `target` and `judge: countdown` belong together"),
+        ({"jsonl": "x", "numbers": "n", "target": "t"}, "numbers: `numbers`, `target` and `judge: countdown` belong"),
+        ({"jsonl": "x", "limit": 0}, "limit: should be greater than or equal to 1, got 0"),
     ],
 )
 def test_a_wrong_entry_is_refused_before_any_file_is_read(entry, message: str) -> None:
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValidationError) as error:
         source_of(entry)
-    assert message in str(error.value)
+    assert str(explain(error.value, "")).removeprefix(": ").startswith(message)
 
 
 def test_an_entry_is_written_as_it_is_read(jsonl) -> None:
@@ -259,3 +252,109 @@ def test_an_entry_is_written_as_it_is_read(jsonl) -> None:
 def test_the_limit_reads_the_first_rows(jsonl) -> None:
     table = source_of({"jsonl": jsonl([*sums(5), "not read"]), "limit": 5})
     assert sum(len(table.listed(split)) for split in ("train", "dev", "test")) == 5
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def items(first: int, n: int):
+    return [{"question": f"What is item {i}?", "answer": str(i)} for i in range(first, first + n)]
+
+
+@pytest.fixture(params=["files", "parquet", "saved"])
+def folder(request, tmp_path):
+    """A data set with splits of its own; two of its 30 test questions are also in train."""
+    parts = {"train": items(0, 120), "test": items(118, 30)}
+    if request.param == "saved":
+        DatasetDict({name: Dataset.from_list(part) for name, part in parts.items()}).save_to_disk(tmp_path / "set")
+    else:
+        (tmp_path / "set").mkdir()
+        for name, part in parts.items():
+            if request.param == "parquet":
+                Dataset.from_list(part).to_parquet(tmp_path / "set" / f"{name}.parquet")
+            else:
+                text = "".join(json.dumps(row) + "\n" for row in part)
+                (tmp_path / "set" / f"{name}.jsonl").write_text(text)
+    return str(tmp_path / "set")
+
+
+def test_a_test_split_of_its_own_is_the_test_and_the_rest_teaches_without_what_is_in_both(folder) -> None:
+    table = source_of({"dataset": folder})
+    assert table.name == "set"
+    assert [problem.answer for problem in table.listed("test")] == [str(i) for i in range(118, 148)]
+    taught = [*table.listed("train"), *table.listed("dev")]
+    assert sorted(int(problem.answer) for problem in taught) == list(range(118))
+    assert {split_of(problem.key) for problem in table.listed("dev")} == {"dev"}
+    assert {split_of(problem.key) for problem in table.listed("train")} == {"base", "train", "test"}
+    note = f"{folder}: 2 training questions are also in its own test split and are left out"
+    assert table.notes() == [note]
+
+
+def test_splits_say_what_teaches_and_what_is_asked(folder) -> None:
+    turned = source_of({"dataset": folder, "splits": {"train": "test", "test": "train"}})
+    assert len(turned.listed("test")) == 120
+    alone = source_of({"dataset": folder, "splits": {"train": None}})
+    assert len(alone.listed("test")) == 30
+    assert not alone.listed("train")
+    hashed = source_of({"dataset": folder, "splits": {"train": "test"}})
+    assert sum(len(hashed.listed(split)) for split in ("train", "dev", "test")) == 30
+    assert {split_of(problem.key) for problem in hashed.listed("test")} <= {"test"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"splits": {"test": "tset"}}, "{folder}: no split is called 'tset'; did you mean 'test'?"),
+        ({"splits": {"train": "validation"}}, "{folder}: no split is called 'validation'; known: test, train"),
+        ({"answer": "no"}, "set: 150 of 150 rows cannot be used, the first at {folder}, split test, row 1: no column"),
+        ({"stream": True, "extract": "boxed"}, "set: 50 of 50 rows cannot be used, the first at {folder}, split train"),
+    ],
+)
+def test_what_a_set_does_not_have_is_said(folder, monkeypatch, entry, message: str) -> None:
+    monkeypatch.setattr(table_module, "PROBED", 50)
+    assert refusal({"dataset": folder, **entry}).startswith(message.replace("{folder}", folder))
+
+
+def test_a_streamed_set_has_the_splits_of_the_whole_one(folder) -> None:
+    whole, streamed = source_of({"dataset": folder}), source_of({"dataset": folder, "stream": True})
+    assert source_of(streamed.model_dump(mode="json")) == streamed
+    assert streamed.listed("train") is None
+    for split in ("dev", "test"):
+        keys = {problem.key for problem in whole.listed(split)}
+        asked = streamed.exam(split, len(keys), seed=0)
+        assert {problem.key for problem in asked} == keys
+    taught = {problem.key for problem in islice(draw([streamed], "train", 0), 200)}
+    assert taught >= {problem.key for problem in whole.listed("train")}
+
+
+def test_a_stream_is_seeded_and_shuffled_and_begins_again(folder) -> None:
+    streamed = source_of({"dataset": folder, "stream": True})
+    first = [problem.key for problem in islice(draw([streamed], "train", 0), 250)]
+    assert first == [problem.key for problem in islice(draw([streamed], "train", 0), 250)]
+    assert first != [problem.key for problem in islice(draw([streamed], "train", 1), 250)]
+    size = len(set(first))
+    assert len(set(first[:size])) == size
+    assert first[size : 2 * size] != first[:size]
+
+
+def test_a_set_with_one_split_saved_to_disk_is_split_by_the_hash(tmp_path) -> None:
+    Dataset.from_list(items(0, 100)).save_to_disk(tmp_path / "one")
+    table = source_of({"dataset": str(tmp_path / "one")})
+    assert {split_of(problem.key) for problem in table.listed("test")} == {"test"}
+    assert sum(len(table.listed(split)) for split in ("train", "dev", "test")) == 100
+
+
+def test_a_set_that_cannot_be_had_is_one_line(monkeypatch, tmp_path) -> None:
+    (tmp_path / "empty").mkdir()
+    for place in ("./data/none", str(tmp_path / "empty")):
+        assert refusal({"dataset": place}).startswith(f"{place}: cannot be loaded: ")
+
+    def load(*args, **kwargs):
+        raise datasets.exceptions.DatasetNotFoundError("'own/set' is gated.\nVisit the page.")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    start = "own/set: cannot be loaded: 'own/set' is gated. Visit the page.; give a folder with its files, or an id"
+    line = refusal({"dataset": "own/set"})
+    assert line.startswith(start) and "HF_TOKEN" in line and "HF_HOME" in line and "`config`" in line

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from r1_mini.data.jsonl import JsonlTable
-from r1_mini.data.table import Row
+from r1_mini.data.table import Table
 from r1_mini.judges.judges import JUDGES
 
 FOLDER = Path(__file__).parent / "formats"
@@ -24,15 +23,14 @@ FORMATS = {
 
 
 def cases(name: str):
-    """(said, right answer, label) of every answer in a file, read as a recipe would."""
-    table = JsonlTable.model_validate({"jsonl": str(FOLDER / f"{name}.jsonl"), **FORMATS[name]})
-    for number, line in enumerate((FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()):
+    """(answer, right answer, label) of every answer in a file, read as a recipe would."""
+    table = Table.model_validate({"jsonl": str(FOLDER / f"{name}.jsonl"), **FORMATS[name]})
+    for line in (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
         values = json.loads(line)
-        problem = table.problem(Row(f"row {number}", values))
-        assert problem is not None, values
+        problem = table.problem(values)
         for label in ("right", "wrong"):
-            for said in values[label]:
-                yield said, problem.answer, label == "right"
+            for answer in values[label]:
+                yield answer, problem.answer, label == "right"
 
 
 @pytest.mark.parametrize(
@@ -42,7 +40,7 @@ def cases(name: str):
 def test_the_judge_agrees_with_the_label_on_99_answers_of_100(name: str) -> None:
     judge = FORMATS[name]["judge"]
     answers = list(cases(name))
-    misses = [(said, gold, label) for said, gold, label in answers if JUDGES[judge](said, gold) is not label]
+    misses = [case for case in answers if JUDGES[judge](*case[:2]) is not case[2]]
     assert len(answers) >= 900
     assert len(misses) <= 0.01 * len(answers), misses
     paid = [miss for miss in misses if miss[2] is False]

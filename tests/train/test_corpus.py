@@ -12,7 +12,7 @@ from r1_mini.problems.steps import chain_is_right, check_chain
 from r1_mini.train.corpus import completion, corpus, tokenized, with_retraction
 
 <<<<<<< HEAD
-SUMS = (ProblemSpec.model_validate({"family": "sum", "terms": [2, 4], "largest": 99}),)
+SUMS = (FamilySource.model_validate({"family": "sum", "terms": [2, 4], "largest": 99}),)
 ASK = "User: {}\nAssistant:".format
 =======
 SUMS = (FamilySource.model_validate({"family": "sum", "terms": [2, 4], "largest": 99}),)

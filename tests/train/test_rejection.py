@@ -7,7 +7,7 @@ from rich.console import Console
 <<<<<<< HEAD
 from r1_mini import completion
 from r1_mini.completion import grade
-from r1_mini.data.mix import ProblemSpec
+from r1_mini.data.source import FamilySource
 =======
 from r1_mini.data.source import FamilySource
 >>>>>>> 948d35b (wip)

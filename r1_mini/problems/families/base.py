@@ -9,10 +9,20 @@ from itertools import chain
 from typing import Annotated, Any, Generic, TypeVar
 
 import pydantic
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from r1_mini.config.base import Strict, wrong
-from r1_mini.problems.arithmetic import RANK, Tree, canonical_key, is_plain, parse, passed_through, reduce_once, render
+from r1_mini.errors import UserError
+from r1_mini.problems.arithmetic import (
+    LONGEST_TEXT,
+    Tree,
+    canonical_key,
+    is_plain,
+    parse,
+    passed_through,
+    reduce_once,
+    render,
+)
 from r1_mini.problems.problem import Problem
 
 AxesT = TypeVar("AxesT", bound=Strict)
@@ -35,12 +45,13 @@ class Family(ABC, Generic[AxesT, SketchT]):
         """Every depth (number of steps) that the axes allow, ascending."""
 
     def sketch(self, rng: random.Random, axes: AxesT, depth: int) -> SketchT:
-        """Sample a question of this depth; ValueError if the axes admit none."""
+        """Sample a question of this depth; UserError if the axes admit none."""
         for _ in range(TRIES):
             sketch = self.attempt(rng, axes, depth)
             if sketch is not None:
                 return sketch
-        raise ValueError(f"no {self.name} of depth {depth} was found in {TRIES} tries: {axes!r}; allow more")
+        what = f"no problem of depth {depth} was found in {TRIES:,} tries with {axes!r}"
+        raise UserError(what, where=self.name, fix="allow more")
 
     @abstractmethod
     def attempt(self, rng: random.Random, axes: AxesT, depth: int) -> SketchT | None:
@@ -133,15 +144,15 @@ def _ascending(pair: tuple[int, int]) -> tuple[int, int]:
     return pair
 
 
-def _are_operators(operators: str) -> str:
-    if not operators or set(operators) - set(RANK) or len(set(operators)) < len(operators):
-        raise wrong(f"'{operators}' is no choice of operators", "give some of + - * /, each once")
-    return operators
+def fits(what: str, characters: int) -> None:
+    """Raise the error of a validator if questions of these axes may be longer than can be read."""
+    if characters > LONGEST_TEXT:
+        raise wrong(f"{what} exceed {LONGEST_TEXT} characters", "ask for less")
 
 
 Pair = Annotated[tuple[T, T], pydantic.Strict(False), BeforeValidator(_twice)]
 """Two values, [2, 6]; a number n stands for [n, n]."""
 Range = Annotated[tuple[T, T], pydantic.Strict(False), BeforeValidator(_twice), AfterValidator(_ascending)]
 """From the first value to the second, both included; a number n stands for [n, n]."""
-Operators = Annotated[str, AfterValidator(_are_operators)]
+Operators = Annotated[str, Field(pattern=r"^[-+*/]+$")]
 """Some of + - * /."""

@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import chain, permutations
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from r1_mini.config.base import Strict, wrong
+from r1_mini.config.base import Strict
 from r1_mini.problems import arithmetic
 from r1_mini.problems.arithmetic import Tree, canonical_key, evaluate, operations, passed_through, render
 from r1_mini.problems.families.base import Family, Operators, Range, worked_out
@@ -44,12 +44,6 @@ class CountdownAxes(Strict):
     """Which operations that solution is made of, each as likely where it can be done; an answer may use all four."""
     wording: Literal["short", "sentence"] = "short"
     """`19 36 55 7=65`, or an instruction in English for models that know it."""
-
-    @model_validator(mode="after")
-    def _has_a_target(self) -> Self:
-        if self.smallest > self.largest:
-            raise wrong(f"{self.smallest} is larger than `largest`, {self.largest}", "swap them", "smallest")
-        return self
 
 
 class Hunt(NamedTuple):

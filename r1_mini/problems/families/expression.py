@@ -8,9 +8,9 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from r1_mini.config.base import Strict, wrong
-from r1_mini.problems.arithmetic import DEEPEST_NESTING, LONGEST_TEXT, Tree, divisors, numbers, operations, render
-from r1_mini.problems.families.base import Arithmetic, Operators, Range, upto
+from r1_mini.config.base import Strict
+from r1_mini.problems.arithmetic import DEEPEST_NESTING, Tree, divisors, numbers, operations, render
+from r1_mini.problems.families.base import Arithmetic, Operators, Range, fits, upto
 
 
 class ExpressionAxes(Strict):
@@ -29,9 +29,8 @@ class ExpressionAxes(Strict):
 
     @model_validator(mode="after")
     def _fits_in_a_question(self) -> Self:
-        operations, digits = self.depth[1], self.digits
-        if operations * 3 + (operations + 1) * digits > LONGEST_TEXT:
-            raise wrong(f"depth {operations} with {digits} digits exceeds {LONGEST_TEXT} characters", "ask less")
+        depth, digits = self.depth[1], self.digits
+        fits(f"{depth} operations on {digits} digits", depth * 3 + (depth + 1) * digits)
         return self
 
 

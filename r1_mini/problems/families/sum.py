@@ -7,9 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from r1_mini.config.base import Strict, wrong
-from r1_mini.problems.arithmetic import LONGEST_TEXT, Tree, render
-from r1_mini.problems.families.base import Arithmetic, Range, upto
+from r1_mini.config.base import Strict
+from r1_mini.problems.arithmetic import Tree, render
+from r1_mini.problems.families.base import Arithmetic, Range, fits, upto
 
 
 class SumAxes(Strict):
@@ -27,8 +27,7 @@ class SumAxes(Strict):
 
     @model_validator(mode="after")
     def _fits_in_a_question(self) -> Self:
-        if self.terms[1] * (self.digits + 1) > LONGEST_TEXT:
-            raise wrong(f"{self.terms[1]} terms of {self.digits} digits exceed {LONGEST_TEXT} characters", "ask fewer")
+        fits(f"{self.terms[1]} terms of {self.digits} digits", self.terms[1] * (self.digits + 1))
         return self
 
 

@@ -1,0 +1,97 @@
+"""Verifiers of other packages, in their process: right answers, hostile ones, and ones that never end."""
+
+import os
+import signal
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r1_mini.errors import UserError
+from r1_mini.judges import sandbox as sandbox_module
+from r1_mini.judges.judges import JUDGES
+from r1_mini.judges.sandbox import LONGEST_ANSWER, Sandbox, require, verified
+
+latex = JUDGES["latex"]
+
+
+@pytest.fixture
+def needs_math():
+    pytest.importorskip("math_verify")
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "verdict"),
+    [
+        (r"\frac12", "0.5", True),
+        (r"$\dfrac{2}{4}$", r"\frac{1}{2}", True),
+        (r"\frac{1}{3}", r"\frac{1}{2}", False),
+        ("(1, 2)", "(1,2)", True),
+        ("(2,1)", "(1,2)", False),
+        ("1,2", "(1,2)", False),
+        ("[0,1)", "[0,1)", True),
+        ("(0,1)", "[0,1)", False),
+        (r"\{2,1\}", r"\{1,2\}", True),
+        ("5 cm", r"5\text{ cm}", True),
+        ("60\u00b0", r"60^\circ", True),
+        ("1+x^2", "x^2+1", True),
+        ("2 or 3", "3", False),
+        ("seat", r"\text{east}", False),
+        ("", "1", False),
+    ],
+)
+def test_formulas_are_equal_by_value(needs_math, answer: str, gold: str, verdict: bool) -> None:
+    assert latex(answer, gold) is verdict
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.text(max_size=40))
+def test_no_text_makes_the_judge_of_formulas_raise(answer: str) -> None:
+    pytest.importorskip("math_verify")
+    assert latex(answer, r"\frac{17}{31}") is False
+
+
+def says(sandbox: Sandbox, answer: str, gold: str):
+    return sandbox.call("judge", answer, gold).get("result")
+
+
+def test_one_process_answers_all_questions_and_a_killed_one_is_replaced(needs_math) -> None:
+    sandbox = Sandbox("latex")
+    assert says(sandbox, "1", "1") is True
+    first = sandbox.process
+    assert says(sandbox, "1", "2") is False
+    assert sandbox.process is first
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    assert says(sandbox, "2", "2") is True
+    assert sandbox.process is not first
+
+
+@pytest.mark.slow
+def test_a_question_without_end_is_wrong_and_the_next_is_answered(needs_math) -> None:
+    sandbox = Sandbox("latex")
+    begun = time.monotonic()
+    assert says(sandbox, "9^{9^{9^{9}}}", "1") is not True
+    assert time.monotonic() - begun < sandbox_module.START
+    assert says(sandbox, "1", "1") is True
+
+
+def test_silence_is_no_verdict_after_the_wait(needs_math) -> None:
+    sandbox = Sandbox("latex", wait=0.0)
+    assert "silent for 0 s" in sandbox.call("judge", "1", "1")["error"]
+    assert sandbox.process is None
+
+
+def test_too_long_an_answer_is_wrong_without_a_process(monkeypatch) -> None:
+    monkeypatch.setattr(Sandbox, "call", None)
+    assert verified("latex", "1" * (LONGEST_ANSWER + 1), "1") is False
+
+
+def test_a_missing_package_is_said_with_its_extra(monkeypatch) -> None:
+    monkeypatch.setattr(sandbox_module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"latex: math_verify is not installed; pip install 'r1-mini\[math\]'"):
+        require("latex")
+    with pytest.raises(UserError, match=r"reasoning_gym is not installed; pip install 'r1-mini\[gym\]'"):
+        Sandbox("reasoning_gym").call("judge", "1", "{}")
+    require("amount")  # needs none
