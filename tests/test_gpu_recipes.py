@@ -16,12 +16,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from eval.exam.exam import Exam
 from r1_mini import cli
-<<<<<<< HEAD
-from r1_mini.data.jsonl import JsonlTable
 from r1_mini.model.prompts import R1_SYSTEM
-=======
-from r1_mini.completion import R1_SYSTEM
->>>>>>> 948d35b (wip)
 from r1_mini.pipeline.recipe import load
 from r1_mini.plan.memory import Share
 from r1_mini.plan.plan import plan

@@ -101,5 +101,7 @@ def test_a_family_does_not_teach_what_a_table_asks_nor_solve_it_on_the_way(tmp_p
 def test_an_exam_that_asks_everything_is_said(table) -> None:
     taught = table(short(20))
     (kept,), _ = separated([taught], everything(taught))
-    with pytest.raises(UserError, match="taught: an exam asks every train problem; ask for fewer problems, or for others"):
+    with pytest.raises(
+        UserError, match="taught: an exam asks every train problem; ask for fewer problems, or for others"
+    ):
         next(draw([kept], "train", 0))

@@ -230,8 +230,7 @@ def test_every_story_survives_our_tokenizer() -> None:
     assert {character for text, _ in every_text() for character in text} <= set(CHARACTERS)
     tokenizer = make_tokenizer()
     for problem in sampled("word", {"distractors": 2}, 100):
-        text = f"User: {problem.question}
-Assistant:"
+        text = f"User: {problem.question}\nAssistant:"
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.unk_token_id not in ids
         assert tokenizer.decode(ids, skip_special_tokens=True) == text

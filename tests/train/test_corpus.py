@@ -11,12 +11,8 @@ from r1_mini.problems.families import FAMILIES
 from r1_mini.problems.steps import chain_is_right, check_chain
 from r1_mini.train.corpus import completion, corpus, tokenized, with_retraction
 
-<<<<<<< HEAD
 SUMS = (FamilySource.model_validate({"family": "sum", "terms": [2, 4], "largest": 99}),)
 ASK = "User: {}\nAssistant:".format
-=======
-SUMS = (FamilySource.model_validate({"family": "sum", "terms": [2, 4], "largest": 99}),)
->>>>>>> 948d35b (wip)
 
 
 def test_each_voice_as_written_by_hand():

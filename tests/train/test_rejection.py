@@ -4,13 +4,9 @@ import pytest
 import torch
 from rich.console import Console
 
-<<<<<<< HEAD
 from r1_mini import completion
 from r1_mini.completion import grade
 from r1_mini.data.source import FamilySource
-=======
-from r1_mini.data.source import FamilySource
->>>>>>> 948d35b (wip)
 from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
@@ -144,16 +140,6 @@ def test_training_makes_what_was_kept_more_likely(start, tmp_path, monkeypatch, 
     assert surprise(tmp_path / "out") < surprise(start) - 0.05
 
 
-<<<<<<< HEAD
-=======
-def test_a_problem_that_the_checkpoint_cannot_write_is_refused_before_a_round(start, tmp_path):
-    (tmp_path / "work").mkdir()
-    words = (FamilySource(family="word"),)
-    with pytest.raises(UserError, match=r"the model's tokenizer has no .*, with which word is written"):
-        stage().train(job(start, words, tmp_path / "work", tmp_path / "out"))
-
-
->>>>>>> 948d35b (wip)
 def test_a_round_without_a_right_completion_says_so(start, tmp_path):
     with pytest.raises(UserError, match=r"none of 10 completions is right in round 1; train the base longer"):
         train(start, tmp_path)
