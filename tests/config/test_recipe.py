@@ -96,10 +96,9 @@ def test_overrides_leave_the_rest_of_the_recipe_alone(recipe_file: Write) -> Non
         ("base.optimizer=sgd", "stages.0.optimizer: should be 'muon' or 'adamw', got \"sgd\"; change it"),
         ("base.model.hidden_size=97", "stages.0.model.hidden_size: 97 does not divide into "
          "4 heads of even width; set a multiple of 8, such as 96"),
-        ("problems.0.terms=[5, 1]", "problems.0: terms [5, 1]: the first is larger than the "
-         "second"),
-        ("problems.0.family=sun", "problems.0: unknown family 'sun'; nearest known: 'sum'"),
-        ("problems.0.term=3", "problems.0: unknown axis 'term' of family sum; nearest known: 'terms'"),
+        ("problems.0.terms=[5, 3]", "problems.0.terms: [5, 3]: the first is larger than the second; swap them"),
+        ("problems.0.family=sun", "problems.0.family: 'sun' is not known; did you mean 'sum'?"),
+        ("problems.0.term=3", "problems.0.term: unknown key; did you mean 'terms'?"),
         ("evaluate.samples=0", "evaluate.samples: should be greater than or equal to 1, got 0; "
          "change it"),
         ("evaluate=7", "evaluate: should be keys and values, got 7; change it"),

