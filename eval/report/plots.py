@@ -165,12 +165,15 @@ def chain_truth(summary: Comparison) -> Markup:
 
 def first_wrong_step(summary: Comparison) -> Markup | None:
     """Where the first wrong step of a chain is, as shares of the chains that have one; None if no chain has one."""
-    drawn, steps = [], np.arange(1, MOST_STEPS + 1)
-    for (column, color), score in zip(colors(summary.scores).items(), summary.scores.values(), strict=True):
-        shares = [score.first_wrong_step.get(str(step), 0.0) for step in steps]
-        if score.first_wrong_step:
-            drawn.append(Line(summary.names[column], color, steps, shares, marker="o"))
-    return lines("Where the first wrong step is", "first wrong step", drawn, share=True) if drawn else None
+    found = [{int(step): share for step, share in score.first_wrong_step.items()} for score in summary.scores.values()]
+    steps = range(1, min(MOST_STEPS, max((step for shares in found for step in shares), default=0)) + 1)
+    drawn = [
+        Line(summary.names[column], color, steps, [shares.get(step, 0.0) for step in steps], marker="o")
+        for (column, color), shares in zip(colors(summary.scores).items(), found, strict=True)
+        if shares
+    ]
+    ticks = {step: str(step) for step in steps}
+    return lines("Where the first wrong step is", "first wrong step", drawn, share=True, ticks=ticks) if drawn else None
 
 
 def training(curves: Mapping[str, Rows]) -> Iterator[tuple[str, Markup]]:
