@@ -94,7 +94,7 @@ def lines(
         if line.raw is not None:
             axes.plot(line.x, line.raw, color=line.color, linewidth=0.8, alpha=0.3)
         label = _plain(line.label) if line.label else "_"
-        axes.plot(line.x, line.y, line.style, color=line.color, lw=1.6, marker=line.marker, ms=3.5, label=label)
+        axes.plot(line.x, line.y, ls=line.style, color=line.color, lw=1.6, marker=line.marker, ms=3.5, label=label)
     if log:
         axes.set_xscale("log", base=log)
     if ticks is not None:
@@ -256,7 +256,7 @@ def sweep_slice(summary: Sweep, key: str) -> Markup:
         value, scores = setting["changes"][key], [each["score"] for each in setting["seeds"]]
         color = GREEN if setting["name"] == summary["default"] else BLUE
         x = [names.index(str(value)) if kind["choices"] else value] * len(scores)
-        drawn.append(Line("", color, x, scores, style="", marker="o"))
+        drawn.append(Line("", color, x, scores, style="none", marker="o"))
     ticks = dict(enumerate(names)) if kind["choices"] else None
     label, log, share = key.rsplit(".", 1)[-1], 10 * kind["log"], summary["is_share"]
     return lines(f"Score by {key}", label, drawn, share=share, ticks=ticks, log=log, zoom=True)
