@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the metrics file that survives a kill."""
+"""Files and folders that appear whole or not at all, and the metrics file, which survives a kill."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-ASIDE = ".aside-"  # what is being written or replaced; only a killed process leaves one behind
+ASIDE = ".aside-"  # begins the name of what is being written or replaced; only a killed process leaves one
 _OLD = f"{ASIDE}old-"
 
 
@@ -30,7 +29,7 @@ def sha256_of_files(folder: Path) -> dict[str, str]:
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Write aside, flush to the disk, rename: a reader sees the old text or the new, never a part."""
+    """Write to a temporary file, flush to the disk, rename: a reader sees the old text or the new one, never a half."""
     aside = path.parent / f"{ASIDE}{path.name}"
     try:
         with aside.open("w", encoding="utf-8", newline="\n") as file:
@@ -51,7 +50,7 @@ def write_json_atomic(path: Path, value: Any) -> None:
 
 @contextlib.contextmanager
 def folder_atomic(path: Path) -> Iterator[Path]:
-    """A folder to fill, which takes the place of `path` when the block ends well and vanishes when it does not."""
+    """A folder to fill, which replaces `path` when the block ends well, and is removed when it does not."""
     aside = path.parent / f"{ASIDE}{path.name}"
     remove(aside)
     aside.mkdir(parents=True)
@@ -65,7 +64,7 @@ def folder_atomic(path: Path) -> Iterator[Path]:
 
 
 def take_place(source: Path, target: Path) -> None:
-    """Rename `source` to `target`; a folder that stood there goes."""
+    """Rename `source` to `target` and remove the folder that was there."""
     old = target.parent / f"{_OLD}{target.name}"
     remove(old)
     if target.exists():
@@ -82,63 +81,40 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-class Metrics:
-    """metrics.jsonl: one object per step, appended and flushed at once."""
+class Metrics(contextlib.AbstractContextManager):
+    """metrics.jsonl: one object per step, flushed at once. Without a path nothing is written: another process does."""
 
-    def __init__(self, path: Path, keep_through: int = -1) -> None:
-        """Open for appending; drops the records of steps after `keep_through` and a line that a kill cut in half."""
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        kept = [line for line in lines if _is_record(line, keep_through)]
-        write_text_atomic(path, b"".join(kept).decode())
-        self._file = path.open("a", encoding="utf-8", newline="\n")
+    def __init__(self, path: Path | None, keep_through: int = -1) -> None:
+        """Open for appending; drop records of steps after `keep_through`, and a line that a kill cut in half."""
+        self._file = None
+        if path is not None:
+            rows = read_jsonl(path) if path.exists() else []
+            kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= keep_through]
+            write_text_atomic(path, "".join(kept))
+            self._file = path.open("a", encoding="utf-8", newline="\n")
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """One line; `record` has a `step`. NaN and infinities become null."""
-        assert "step" in record
-        self._file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
-        self._file.flush()
+        """Add a record, which has a `step`. NaN and infinities become null."""
+        if self._file is not None:
+            self._file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
-class NoMetrics:
-    """In the place of `Metrics` where another process writes them."""
-
-    def append(self, record: Mapping[str, Any]) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-def _is_record(line: bytes, keep_through: int) -> bool:
-    """Is this a whole line, and of a step to keep?"""
-    if not line.endswith(b"\n"):
-        return False
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return False
-    return isinstance(record, dict) and isinstance(record.get("step"), int) and record["step"] <= keep_through
-
-
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Every whole record of a JSONL file."""
-    with path.open(encoding="utf-8") as file:
+    """Every record of a JSONL file but a last line that was cut in half."""
+    with path.open(encoding="utf-8", errors="replace") as file:
         return [json.loads(line) for line in file if line.endswith("\n")]
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null in their place."""
+    """`value` with null for NaN and infinities, which JSON lacks."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
@@ -149,7 +125,7 @@ def _finite(value: Any) -> Any:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what a killed process was writing below `folder`; a folder that it had moved out of the way comes back."""
+    """Remove what a killed process was writing below `folder`; bring back a folder that it was replacing."""
     for leftover in sorted(folder.rglob(f"{ASIDE}*")):
         original = leftover.with_name(leftover.name.removeprefix(_OLD))
         if leftover.name.startswith(_OLD) and not original.exists():

@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import save_checkpoint
-from r1_mini.system.files import Metrics, NoMetrics, folder_atomic, write_json_atomic
+from r1_mini.system.files import Metrics, folder_atomic, write_json_atomic
 from r1_mini.train.stage import Score
 
 
@@ -40,7 +40,7 @@ class Reporter(TrainerCallback):
     def __init__(
         self,
         title: str,
-        metrics: Metrics | NoMetrics,
+        metrics: Metrics,
         console: Console,
         record: Callable[[Mapping[str, Any], int], dict[str, Any]],
         note: Callable[[Mapping[str, Any]], str],

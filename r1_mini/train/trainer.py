@@ -25,7 +25,7 @@ from transformers import (
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.system import distributed as processes
-from r1_mini.system.files import Metrics, NoMetrics, write_text_atomic
+from r1_mini.system.files import Metrics, write_text_atomic
 from r1_mini.train.callbacks import Reporter
 from r1_mini.train.stage import Job
 
@@ -100,12 +100,12 @@ def train(trainer: Trainer, reporter: Reporter, work: Path, last: Path | None) -
         reporter.metrics.close()
 
 
-def open_metrics(path: Path, last: Path | None, before: int = 0) -> Metrics | NoMetrics:
+def open_metrics(path: Path, last: Path | None, before: int = 0) -> Metrics:
     """metrics.jsonl, cut back to the checkpoint that training resumes from; only the main process writes it.
 
     `before`: steps in the file that were done before this training.
     """
-    return Metrics(path, keep_through=before + step_of(last)) if processes.is_main() else NoMetrics()
+    return Metrics(path if processes.is_main() else None, keep_through=before + step_of(last))
 
 
 def save(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
