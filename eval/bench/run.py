@@ -11,7 +11,6 @@ import importlib.util
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean, median
@@ -103,7 +102,10 @@ def bench(
         for profile in profiles or PROFILES
     ]
     rivals = [rival for rival in RIVALS if not cannot_run(rival)]
-    points = growing(case_of("0.3M", "short", zero_variance, SCALING_STEPS + 1, prompts, samples)) if scaling else []
+    rows = [(name, replace(case, what=RIVALS[rival].what), rival) for name, case in cases for rival in rivals]
+    if scaling:
+        points = growing(case_of("0.3M", "short", zero_variance, SCALING_STEPS + 1, prompts, samples))
+        rows += [(name, case, "") for name, case in points]
     with console.status("measuring the matrix product"):
         rate = matrix_rate()
     result: dict[str, Any] = {
@@ -115,32 +117,20 @@ def bench(
         "gflops": rate / 1e9,
         "pairs": pairs,
         "zero_variance": zero_variance,
-        "not_measured": {rival: cannot_run(rival) for rival in RIVALS if cannot_run(rival)},
+        "not_measured": {RIVALS[rival].title: cannot_run(rival) for rival in RIVALS if rival not in rivals},
         "rows": [],
-        "scaling": [],
     }
     with progress_bar(console) as progress:
-        bar = progress.add_task("bench", total=len(cases) * len(rivals) + len(points), note="")
-        for profile, case in cases:
-            for rival in rivals:
-                against = replace(case, what=RIVALS[rival].what)
-                progress.update(bar, note=f"{against.what} {case.size} {profile}")
-                result["rows"].append({"profile": profile, **compare(against, rival, rate, log)})
-                write_json_atomic(out, result)
-                progress.advance(bar)
-        for axis, value, case in points:
-            progress.update(bar, note=f"{axis} {value}")
-            with Side(case, "ours", case.batch, log) as side:
-                done = summary(side, [side.step() for _ in range(case.steps)][1:], rate)
-            result["scaling"].append({"axis": axis, "value": value, **asdict(case), **done})
+        bar = progress.add_task("bench", total=len(rows), note="")
+        for name, case, rival in rows:
+            progress.update(bar, note=f"{case.what} {case.size} {name}")
+            result["rows"].append({"profile": name, **compare(case, rival, rate, log)})
             write_json_atomic(out, result)
             progress.advance(bar)
     console.print(heading(result))
     console.print(comparison(result["rows"]))
-    for rival, reason in result["not_measured"].items():
-        console.print(f"{RIVALS[rival].title}: not measured, {reason}")
-    if points:
-        console.print(growth(result["scaling"]))
+    for title, reason in result["not_measured"].items():
+        console.print(f"{title}: not measured, {reason}")
     console.print(f"every timing: {out}", soft_wrap=True)
 
 
@@ -165,14 +155,14 @@ def case_of_checkpoint(checkpoint: Path, steps: int, prompts: int | None, sample
     return Case("step", name, None, 80, prompts or 32, samples or 16, 0.0, steps, str(checkpoint))
 
 
-def growing(base: Case) -> list[tuple[str, str, Case]]:
-    """(axis, label, case): `base` with one thing changed. The longest completion grows with the mean."""
+def growing(base: Case) -> list[tuple[str, Case]]:
+    """`base` with one thing changed, by name. The longest completion grows with the mean."""
     return [
-        *(("group size", str(n), replace(base, samples=n)) for n in (4, 8, 16, 32)),
-        *(("prompts", str(n), replace(base, prompts=n)) for n in (8, 16, 32, 64)),
-        *(("mean length", str(n), replace(base, mean=n, longest=n * 80 // 30)) for n in (15, 30, 60)),
-        *(("parameters", size, replace(base, size=size, prompts=8, samples=8)) for size in SIZES),
-    ]  # fmt: skip
+        *((f"group of {n}", replace(base, samples=n)) for n in (4, 8, 16, 32)),
+        *((f"{n} prompts", replace(base, prompts=n)) for n in (8, 16, 32, 64)),
+        *((f"mean length {n}", replace(base, mean=n, longest=n * 80 // 30)) for n in (15, 30, 60)),
+        *((f"{size} parameters", replace(base, size=size, prompts=8, samples=8)) for size in SIZES),
+    ]
 
 
 def matrix_rate(seconds: float = 1.0) -> float:
@@ -203,22 +193,21 @@ def best_micro_batch(case: Case, rival: str, log: Path) -> tuple[int, dict[int, 
 
 
 def compare(case: Case, rival: str, rate: float, log: Path) -> dict[str, Any]:
-    """A row of the result: the rival's micro-batch is chosen, then the sides take turns."""
-    tries = case.what == "step" and len(micro_batches(case.batch)) > 1
+    """A row of the result: the rival's micro-batch is chosen, then the sides take turns. "": our side alone."""
+    tries = rival and case.what == "step" and len(micro_batches(case.batch)) > 1
     best, tried = best_micro_batch(case, rival, log) if tries else (case.batch, {})
-    with Side(case, "ours", case.batch, log) as ours, Side(case, rival, best, log) as theirs:
-        steps = [(ours.step(), theirs.step()) for _ in range(case.steps)][1:]  # the first warms up
-    sides = {
-        name: summary(side, taken, rate)
-        for name, side, taken in zip(("ours", rival), (ours, theirs), zip(*steps, strict=True), strict=True)
-    }
+    with contextlib.ExitStack() as stack:
+        names = {"ours": case.batch} | ({rival: best} if rival else {})
+        sides = {name: stack.enter_context(Side(case, name, size, log)) for name, size in names.items()}
+        steps = [{name: side.step() for name, side in sides.items()} for _ in range(case.steps)][1:]  # without warm-up
+    seconds = [[step[name]["seconds"] for step in steps] for name in sides]
     return {
         **asdict(case),
         "against": rival,
         "micro_batch": best if case.what == "step" else None,
         "micro_batches_seconds_update": tried,
-        "sides": sides,
-        "speedup": speedup([pair[0]["seconds"] for pair in steps], [pair[1]["seconds"] for pair in steps]),
+        "sides": {name: summary(side, [step[name] for step in steps], rate) for name, side in sides.items()},
+        "speedup": speedup(*seconds) if rival else None,
     }
 
 
@@ -253,49 +242,26 @@ def heading(result: Mapping[str, Any]) -> str:
     )
 
 
-def _table(title: str | None, *headings: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0, title=title, title_justify="left")
-    table.add_column("", max_width=34)
-    for name in headings:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
 def comparison(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Three lines for each row: ours, theirs, and how they compare."""
-    table = _table(None, "seconds", "roll-\nout", "update", "tokens\n/ s", "tokens\n(max)", "peak\nMiB", "times\nlimit")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table.add_column("", max_width=34)
+    for name in ("seconds", "roll-\nout", "update", "tokens\n/ s", "tokens\n(max)", "peak\nMiB", "times\nlimit"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         passes = f", {row['micro_batch']} a pass" if row["micro_batch"] else ""
         table.add_row(f"[bold]{row['what']} {row['size']} {row['profile']}, {row['prompts']} x {row['samples']}[/bold]")
-        for name, side in zip(("ours", RIVALS[row["against"]].title + passes), row["sides"].values(), strict=True):
+        for name, side in row["sides"].items():
             table.add_row(
-                f"  {name}",
+                "  ours" if name == "ours" else f"  {RIVALS[name].title}{passes}",
                 *(_seconds(side.get(key)) for key in ("seconds", "seconds_rollout", "seconds_update")),
                 f"{side['tokens_per_second']:,.0f}",
                 f"{side['length_mean']:.0f} ({side['length_max']})",
                 f"{side['peak_mib']:,.0f}",
                 f"{side['times_limit']:.1f}",
             )
-        gain = "  [bold]{median:.1f}[/bold] times as fast \\[{min:.1f}, {max:.1f}]".format(**row["speedup"])
-        table.add_row(gain, end_section=True)
-    return table
-
-
-def growth(points: Sequence[Mapping[str, Any]]) -> Table:
-    """How the time of our step grows; the last two columns would be constant if it grew as the work does."""
-    title = "our step 0.3M short, one thing changed"
-    table = _table(title, "batch", "seconds", "tokens", "µs / token", "times limit")
-    for _, on_axis in groupby(points, key=lambda point: point["axis"]):
-        for point in on_axis:
-            timings = point["timings"]
-            table.add_row(
-                f"{point['axis']} {point['value']}",
-                f"{point['prompts']} x {point['samples']}",
-                _seconds(point["seconds"]),
-                f"{median(each['tokens'] for each in timings):,.0f}",
-                f"{median(each['seconds'] / each['tokens'] for each in timings) * 1e6:.1f}",
-                f"{point['times_limit']:.1f}",
-            )
+        if row["speedup"]:
+            table.add_row("  [bold]{median:.1f}[/bold] times as fast \\[{min:.1f}, {max:.1f}]".format(**row["speedup"]))
         table.add_section()
     return table
 

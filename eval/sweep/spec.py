@@ -37,12 +37,19 @@ OBJECTIVES: dict[str, Callable[[Samples], NDArray[np.float64]]] = {
 """Score of each problem, (P,); a checkpoint's is their mean. k is the number of samples. All but tokens are shares."""
 
 
+def refuse(*checks: tuple[bool, str, str, str]) -> None:
+    """Raise the first of the errors whose condition holds: (condition, what is wrong, the fix, the key)."""
+    for is_wrong, what, fix, key in checks:
+        if is_wrong:
+            raise wrong(what, fix, key)
+
+
 class Range(Strict):
     """The values of a recipe key: one of `choices`, or a number from `low` to `high`."""
 
     choices: Several[Any] = ()
-    low: int | float | None = None
-    high: int | float | None = None
+    low: int | float = 0
+    high: int | float = 0
     log: bool = False
     """Whether the logarithm of the number is sampled evenly."""
     steps: int | None = Field(None, ge=2, le=1000)
@@ -52,22 +59,17 @@ class Range(Strict):
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
-        low, high = (0, 1) if self.low is None or self.high is None else (self.low, self.high)
-        is_range = self.low is not None and self.high is not None
-        what, fix, key = "", "", "low"
-        if bool(self.choices) == is_range:
-            what, fix, key = (
-                "neither choices nor a range, or both",
-                "write {choices: [...]} or {low: ..., high: ...}",
-                "",
-            )
-        elif low >= high:
-            what, fix = f"the range from {low:g} to {high:g} is empty", "let low be less than high"
-        elif self.log and low <= 0:
-            what, fix = f"a log scale cannot begin at {low:g}", "let low be more than 0"
-        if what:
-            raise wrong(what, fix, key)
+        low, high, either = self.low, self.high, "give choices, or let low be less than high"
+        refuse(
+            (bool(self.choices) and low != high, "both choices and a range", either, "choices"),
+            (not self.choices and low >= high, f"the range from {low:g} to {high:g} is empty", either, "low"),
+            (self.log and low <= 0, f"a log scale cannot begin at {low:g}", "let low be more than 0", "low"),
+        )
         return self
+
+    @property
+    def is_whole(self) -> bool:
+        return isinstance(self.low, int) and isinstance(self.high, int)
 
     def applies(self, changes: Mapping[str, Any]) -> bool:
         """Whether the key is set, given the keys before it."""
@@ -77,9 +79,8 @@ class Range(Strict):
         """The recipe's value in a trial of Optuna."""
         if self.choices:
             return json.loads(trial.suggest_categorical(key, [json.dumps(choice) for choice in self.choices]))
-        assert self.low is not None and self.high is not None
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return trial.suggest_int(key, self.low, self.high, log=self.log)
+        if self.is_whole:
+            return trial.suggest_int(key, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(key, self.low, self.high, log=self.log)
 
     def param(self, value: Any) -> Any:
@@ -90,11 +91,9 @@ class Range(Strict):
         """The recipe's values in a grid, in order."""
         if self.choices:
             return list(self.choices)
-        assert self.low is not None and self.high is not None and self.steps is not None
-        values = (np.geomspace if self.log else np.linspace)(self.low, self.high, self.steps)
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return list(dict.fromkeys(round(float(value)) for value in values))
-        return [float(f"{value:.6g}") for value in values]
+        values = (np.geomspace if self.log else np.linspace)(self.low, self.high, self.steps or 2)
+        numbers = [round(float(value)) if self.is_whole else float(f"{value:.6g}") for value in values]
+        return list(dict.fromkeys(numbers))
 
 
 class Seeds(Strict):
@@ -134,7 +133,7 @@ class Sweep(Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         keys, seeds, sampler = list(self.space), self.seeds.values, self.sampler if self.space else "grid"
-        checks = [
+        refuse(
             (bool(self.settings) == bool(self.space), "give either settings or a space", "keep one", "settings"),
             ((sampler == "grid") == (self.trials is not None),
              "a grid has as many trials as settings" if self.trials else f"the {sampler} sampler has no end",
@@ -150,10 +149,7 @@ class Sweep(Strict):
             *((other not in keys[:place], f"depends on {other}, which is not set before it",
                f"let {other} stand before {key}", f"space.{key}.when")
               for place, key in enumerate(keys) for other in self.space[key].when),
-        ]  # fmt: skip
-        for is_wrong, what, fix, key in checks:
-            if is_wrong:
-                raise wrong(what, fix, key)
+        )  # fmt: skip
         return self
 
     @property

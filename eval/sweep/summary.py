@@ -85,9 +85,7 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[plots.Rows]]
     found = differences(scores, [(default, name) for name in scores if name != default], is_share)
     against = {
         each.after: {
-            "difference": {"estimate": each.estimate, "low": each.low, "high": each.high},
-            "p_value": each.p_value,
-            "p_adjusted": each.p_adjusted,
+            "difference": asdict(each),
             "improvement": asdict(improvement(by_cell[each.after], by_cell[default])),
             "word": word(each, each.p_adjusted, sweep.direction == "maximize"),
         }
@@ -134,11 +132,7 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[plots.Rows]]
         "settings": settings,
         "unfinished": sorted({each.setting.name for each in trainings if each.state != "PRUNED"} - set(finished)),
         "pruned": sum(each.state == "PRUNED" for each in trainings),
-        "failures": [
-            {"setting": each.setting.name, "seed": each.seed, "reason": each.reason}
-            for each in trainings
-            if each.state == "FAIL"
-        ],
+        "failures": [asdict(each) | {"setting": each.setting.name} for each in trainings if each.state == "FAIL"],
     }
     return summary, {name: [plots.of_rollouts(stage_metrics(run)) for run in each] for name, each in runs.items()}
 

@@ -76,7 +76,10 @@ SPACE = f"{{{RATE}: {{low: 1.0e-4, high: 1.0e-2}}}}"
         ({"space": "{gpro.trainer.beta: {choices: [0.1]}}"}, "no key and no stage is called 'gpro'"),
         ({"space": f"{{{RATE}: {{low: 1.0, high: 0.5, steps: 3}}}}"}, "the range from 1 to 0.5 is empty"),
         ({"space": f"{{{RATE}: {{low: 0.0, high: 0.5, log: true, steps: 3}}}}"}, "a log scale cannot begin at 0"),
-        ({"space": f"{{{RATE}: {{choices: []}}}}"}, "neither choices nor a range"),
+        (
+            {"space": f"{{{RATE}: {{choices: []}}}}"},
+            "the range from 0 to 0 is empty; give choices, or let low be less than high",
+        ),
         ({"space": f"{{{BETA}: {{low: -1.0, high: 1.0, steps: 3}}}}"}, "beta: should be 0 or more, got -1.0"),
         ({"space": SPACE}, "a grid needs to know how many values"),
         ({"space": SPACE, "sampler": "tpe"}, "the tpe sampler has no end"),

@@ -263,6 +263,7 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert done.returncode == 2
     assert done.stderr == (
-        "error: sweep.yaml: space.grpo.trainer.beta.low: the range from 1 to 0 is empty; let low be less than high\n"
+        "error: sweep.yaml: space.grpo.trainer.beta.low: the range from 1 to 0 is empty; "
+        "give choices, or let low be less than high\n"
     )
     assert not (tmp_path / "runs").exists()
