@@ -67,7 +67,7 @@ def test_the_base_trained_longer_differs_in_its_steps_alone():
 
 def test_a_curriculum_adds_an_operation_at_a_time_and_takes_as_many_steps_as_its_rivals():
     plan = read(FOLDER / "sweeps" / "curriculum.yaml")
-    stages = plan.recipes["../tiny/curriculum.yaml"].stages[1:]
+    stages = plan.recipes["curriculum"].stages[1:]
     assert [stage.problems[0].axes.terms for stage in stages] == [(2, most) for most in range(7, 12)]
     steps = sum(stage.trainer["max_steps"] for stage in stages)
     rivals = [setting.changes for setting in plan.settings() if setting.changes]

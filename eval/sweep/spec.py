@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from eval.analysis import metrics
 from eval.exam.samples import Samples
-from r1_mini.config import yaml_file
+from r1_mini.config import packaged, yaml_file
 from r1_mini.config.base import Seed, Several, Strict, explain, wrong
 from r1_mini.errors import UserError, nearest
 from r1_mini.pipeline.recipe import Recipe, load
@@ -109,7 +109,7 @@ class Sweep(Strict):
 
     name: str = Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     recipe: str
-    """Path of the recipe, from the folder of this file."""
+    """A recipe: its path from the folder of this file, or the name of a packaged one."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Recipe keys that differ from the recipe in all settings."""
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -256,7 +256,7 @@ def read(path: Path) -> Plan:
 
 def _recipe(path: Path, sweep: Sweep, name: str, overrides: Sequence[str]) -> Recipe:
     """A recipe of the sweep with overrides, examined on dev."""
-    recipe = load(path.parent / name, overrides)
+    recipe = load(packaged.find(name, "tiny", "gpu", folder=path.parent), overrides)
     if recipe.evaluate.split == "test":
         fix = "leave it out: settings are chosen on dev"
         raise UserError("a sweep never looks at test", where=f"{path}: evaluate.split", fix=fix)

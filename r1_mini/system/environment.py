@@ -86,13 +86,8 @@ def peak() -> int:
 
 def versions() -> dict[str, str | None]:
     """Installed versions of Python and of what the results depend on; None for a package that is not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    return found
+    installed = {each.name.replace("-", "_"): each.version for each in importlib.metadata.distributions()}
+    return {"python": platform.python_version(), **{package: installed.get(package) for package in _PACKAGES}}
 
 
 def source(package: Path = Path(__file__).parents[1]) -> str:

@@ -91,7 +91,7 @@ SPACE = f"{{{RATE}: {{low: 1.0e-4, high: 1.0e-2}}}}"
         ({"settings": "{a: {}}", "seeds": "{key: grpo.sede, values: [1]}"}, "did you mean 'seed'"),
         ({"settings": "{a: {}}", "prune": "true"}, "pruning needs scores on dev during training"),
         ({"settings": "{a: {evaluate.split: test}}"}, "a sweep never looks at test"),
-        ({"settings": "{a: {}}", "recipe": "none.yaml"}, "none.yaml: cannot be read: No such file"),
+        ({"settings": "{a: {}}", "recipe": "none.yaml"}, "none.yaml: no such file, and no packaged recipe"),
         ({"settings": "{a: {}}", "workers": "2"}, "unknown key"),
     ],
 )
