@@ -88,7 +88,7 @@ def make_samples(
             for n in range(n_problems)
             for i in range(2)
         )
-        made[column] = tabled(rows, column)
+        made[column] = tabled(rows)
     return made
 
 
