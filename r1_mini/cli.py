@@ -73,10 +73,9 @@ def run(recipe: RecipeName, overrides: Overrides = None, out: Out = None) -> Non
     global _log
     _log = folder / "log.txt"
 
-    from eval.exam.exam import Exam
-    from r1_mini.pipeline import run as pipeline
+    from eval.commands import run as run_and_examine
 
-    pipeline.run(settings, folder, console, examine=Exam(settings))
+    run_and_examine(settings, folder, console)
 
 
 @app.command(epilog="Example: r1-mini plan r1_zero grpo.trainer.max_completion_length=512")
@@ -160,16 +159,16 @@ def evaluate(
 
     The samples go to runs/eval/<suite>. Settings are those of a recipe's `evaluate`, and `prompt`.
     """
-    from eval.exam import exam
+    from eval import commands
     from r1_mini.system.logs import silent
 
     checkpoints = [Path(each) for each in arguments if "=" not in each or Path(each).exists()]
     overrides = [each for each in arguments if Path(each) not in checkpoints]
     with silent():
         if export_lm_eval is not None:
-            exam.export(checkpoints, suite, export_lm_eval, Console(), overrides)
+            commands.export(checkpoints, suite, export_lm_eval, Console(), overrides)
         else:
-            exam.evaluate(checkpoints, suite, out, voice, Console(), overrides)
+            commands.evaluate(checkpoints, suite, out, voice, Console(), overrides)
 
 
 @app.command(epilog="Example: r1-mini compare runs/seed-0 runs/seed-1 runs/seed-2")
@@ -182,9 +181,9 @@ def compare(
 
     The report goes to runs/compare; that of a single run, into its folder.
     """
-    from eval.report import publish
+    from eval import commands
 
-    publish.compare(paths, suite, out, Console())
+    commands.compare(paths, suite, out, Console())
 
 
 @app.command(epilog="Example: r1-mini sweep controls --workers 2")

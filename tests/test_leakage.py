@@ -61,7 +61,7 @@ def test_no_test_problem_occurs_in_any_text_that_a_recipe_trains_on(path):
                 taught |= problems_in(problem.question, "\n".join(problem.restated))
     assert len(taught) > 100
     assert not [key for key in taught if split_of(key) in ("dev", "test")]
-    asked = {each.problem.key for each in Exam(recipe).asked}
+    asked = {each.problem.key for each in Exam(recipe).questions}
     assert len(asked) >= 60
     assert not asked & taught
 
@@ -81,6 +81,6 @@ def test_no_test_problem_of_any_family_is_solved_by_what_the_large_recipe_trains
             taught |= {problem.key, *problem.inside} if problem.difficulty["depth"] >= 2 else problem.inside
     assert families == {"sum", "product", "expression", "countdown", "word"}
     assert not [key for key in taught if split_of(key) in ("dev", "test")]
-    asked = {each.problem.key for each in Exam(recipe).asked}
+    asked = {each.problem.key for each in Exam(recipe).questions}
     assert len(asked) == 1200
     assert not asked & taught

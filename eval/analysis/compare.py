@@ -19,15 +19,13 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from eval.analysis import metrics, stats
-from eval.analysis.columns import BASE, FORCED, RL, Column
+from eval.analysis.columns import Column, Columns
 from eval.analysis.gain import Part, Sharpened, gain_parts, sharpened_or_new
 from eval.analysis.stats import Interval, Record
+from eval.exam.columns import Pair
 from eval.exam.samples import Samples, axes_of
-from r1_mini.errors import UserError
 
 Floats = NDArray[np.float64]
-Pair = tuple[str, str]
-"""(before, after), the keys of two columns."""
 
 
 @dataclass(frozen=True)
@@ -131,9 +129,14 @@ class Comparison(Record):
     scores: dict[str, Score]
     comparisons: list[Difference]
     """The headline first."""
-    gain: Gain | None
+    gain: Gain | None = None
     """What the first difference is made of."""
-    sharpened: Sharpened | None
+    sharpened: Sharpened | None = None
+    start: str | None = None
+    """The columns of what RL started from, of the same forced to write its steps, and of what RL made of it. None if
+    the first difference is between something else."""
+    forced: str | None = None
+    reinforced: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """What summary.json holds: all of this, and its headline once more, by column."""
@@ -145,25 +148,33 @@ class Comparison(Record):
         return TypeAdapter(Comparison).validate_json(path.read_bytes())
 
 
-def summarize(columns: Mapping[str, Column], suite: str) -> Comparison:
-    """Compare columns on the problems without an axis: every column to the first, or the pairs of a run."""
+def summarize(columns: Columns) -> Comparison:
+    """Compare the columns on the problems without an axis; scores by axis are beside it."""
     proper = {name: column.at(None) for name, column in columns.items()}
     first = next(iter(proper.values())).samples[0]
-    pairs = _pairs(list(columns))
-    old, new = (proper[name] for name in (pairs[0] if pairs else (next(iter(proper)),) * 2))
+    pairs = columns.lineup.pairs
+    headline: dict[str, Any] = {}
+    if pairs:
+        old, new = (proper[name] for name in pairs[0])
+        headline = {
+            "gain": Gain(*pairs[0], gain_parts(old.pooled, new.pooled)),
+            "sharpened": sharpened_or_new(old.samples, new.samples, pairs[0]),
+        }
     return Comparison(
         title=", ".join(column.label for column in columns.values()),
-        suite=suite,
+        suite=first.settings["suite"],
         families=sorted({question.family for question in first.questions}),
         split=first.settings["split"],
         n_problems=len(first.questions),
         n_samples=first.n,
-        decoding={field: first.settings[field] for field in ("temperature", "top_p", "max_tokens", "seed")},
+        decoding={key: first.settings[key] for key in ("temperature", "top_p", "max_tokens", "seed")},
         names={name: column.label for name, column in columns.items()},
         scores={name: score(column) for name, column in columns.items()},
         comparisons=differences({name: column.scores(metrics.pass_at_1) for name, column in proper.items()}, pairs),
-        gain=Gain(*pairs[0], gain_parts(old.pooled, new.pooled)) if pairs else None,
-        sharpened=sharpened_or_new(old.samples, new.samples, pairs[0]) if pairs else None,
+        start=columns.lineup.start,
+        forced=columns.lineup.forced,
+        reinforced=columns.lineup.reinforced,
+        **headline,
     )
 
 
@@ -175,8 +186,6 @@ def differences(scores: Mapping[str, Floats], pairs: Sequence[Pair], is_share: b
     found = []
     for before, after in pairs:
         old_SP, new_SP = scores[before], scores[after]
-        if old_SP.shape[1] < 2:
-            raise UserError("one problem is no exam", where=after, fix="ask more, see limit=N")
         if len(old_SP) == 1:
             difference = stats.paired_difference(old_SP[0], new_SP[0])
             p_value = stats.permutation_p(old_SP[0], new_SP[0])
@@ -266,7 +275,7 @@ def _accuracy(samples: Sequence[Samples]) -> Accuracy:
 
 
 def _headline(comparison: Comparison) -> dict[str, Any]:
-    """The short figures of a run: base, forced base, RL, their paired difference and its verdict."""
+    """The short figures: each column's score, and what RL gained."""
     short: dict[str, Any] = {
         name: {
             "pass_at_1": score.pass_at_1,
@@ -275,11 +284,11 @@ def _headline(comparison: Comparison) -> dict[str, Any]:
         }
         for name, score in comparison.scores.items()
     }
-    for found in comparison.comparisons:
-        if (found.before, found.after) == (BASE, RL):
-            kept = ("estimate", "low", "high", "p_value")
-            short["paired_difference"] = {key: getattr(found, key) for key in kept}
-            short["verdict"] = found.verdict
+    if comparison.reinforced:
+        gained = comparison.comparisons[0]
+        kept = ("estimate", "low", "high", "p_value")
+        short["paired_difference"] = {key: getattr(gained, key) for key in kept}
+        short["verdict"] = gained.verdict
     return short
 
 
@@ -310,10 +319,3 @@ def csv_of(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows([head, *rows])
     return out.getvalue()
-
-
-def _pairs(names: list[str]) -> list[Pair]:
-    """(before, after) of every difference, the headline first."""
-    if BASE in names and RL in names:
-        return [pair for pair in ((BASE, RL), (FORCED, RL), (BASE, FORCED)) if set(pair) <= set(names)]
-    return [(names[0], name) for name in names[1:]]

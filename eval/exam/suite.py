@@ -1,4 +1,4 @@
-"""A suite: which problems are asked, how often, and how answers are drawn.
+"""A suite: the problems of an exam, how many of each kind, and how answers are sampled.
 
 A suite is a YAML file: `problems` is a list of entries, each a family with its axes, a `number`, and where it lies
 outside of what models are trained on, the `axis` along which it does. Entries without `axis` are the exam proper.
@@ -10,20 +10,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_serializer, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_serializer, model_validator
 
-from r1_mini.config import yaml_file as settings_file
+from r1_mini.config import yaml_file
+from r1_mini.config.base import Several, Strict, explain, wrong
 from r1_mini.data.mix import AnySource
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError, nearest
 from r1_mini.model.prompts import PromptStyle
 from r1_mini.problems.problem import Problem, Split
-from r1_mini.rollout.engine import ROWS
+from r1_mini.rollout.engine import ROWS, SamplingParams
 
 OWN = "own"
-"""The suite whose problems are those of the recipe, `OWN_NUMBER` in all."""
+"""The suite of the recipe's own problems, `OWN_NUMBER` in all."""
 OWN_NUMBER = 1200
 SURFACES = {
     "plain": lambda question: question,
@@ -33,13 +34,11 @@ SURFACES = {
 """How a question is written: the same problem, in a form that no training text has."""
 
 
-class Entry(BaseModel):
+class Entry(Strict):
     """One line of a suite's `problems:`, such as `{family: sum, terms: [7, 9], number: 200, axis: more operands}`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     spec: AnySource
-    number: int = Field(ge=1, strict=True)
+    number: int = Field(ge=1)
     axis: str | None = Field(None, min_length=1, max_length=40)
     """How these problems lie outside the distribution of training; None is inside, and counts in the headline."""
     surface: Literal["plain", "spaced", "bracketed"] = "plain"
@@ -47,7 +46,7 @@ class Entry(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _from_flat(cls, entry: Any) -> Any:
-        """The family and its axes stand beside our own keys."""
+        """In the file, the keys of the source stand next to our own."""
         if not isinstance(entry, Mapping) or "spec" in entry:
             return entry
         own = {key: entry[key] for key in ("number", "axis", "surface") if key in entry}
@@ -58,13 +57,10 @@ class Entry(BaseModel):
         return {**self.spec.model_dump(), "number": self.number, "axis": self.axis, "surface": self.surface}
 
 
-class Suite(BaseModel):
-    """One exam: what is asked, and how answers are drawn."""
+class Suite(Strict):
+    """One exam: its problems, and how answers are sampled."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    name: str
-    problems: Annotated[tuple[Entry, ...], Strict(False)] = ()
+    problems: Several[Entry] = ()
     split: Split = "test"
     min_depth: int = Field(2, ge=1)
     """Fewest operations; a problem of one is also a line inside worked solutions: a fact, not reasoning."""
@@ -73,27 +69,43 @@ class Suite(BaseModel):
     greedy: bool = True
     """Whether each problem is also answered once at temperature 0."""
     temperature: float = Field(1.0, ge=0)
-    """0 is greedy decoding; all samples would be alike then, so there is one."""
+    """0 is greedy decoding; all samples would be the same then, so there is one."""
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(ge=1)
     rows: int = Field(ROWS, ge=1, le=1_000_000)
-    """Most completions in work at once; bounds the memory of the sampler's cache."""
+    """Most completions in progress at once; bounds the memory of the sampler's cache and changes no completion."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of every checkpoint that is examined, however it was saved."""
     prompt: PromptStyle = "auto"
-    """How a model with a tokenizer that is not ours is asked."""
+    """How a model is prompted: by its template, or as R1-Zero prompted base models."""
     seed: int = 0
+    _name: str = PrivateAttr("")
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return self._name
 
     @model_validator(mode="after")
-    def _greedy_samples_once(self) -> Suite:
+    def _greedy_samples_once(self) -> Self:
         if self.temperature == 0 and self.samples > 1:
-            raise ValueError(f"{self.samples} samples at temperature 0 are all alike; set samples to 1")
+            raise wrong(f"{self.samples} samples at temperature 0 are all alike", "set samples to 1", "samples")
         return self
+
+    def sampling(self, voice: str | None = None) -> SamplingParams:
+        """How the completions are sampled, forced to a voice or not."""
+        return SamplingParams(self.samples, self.max_tokens, self.temperature, self.top_p, self.seed, voice, self.rows)
+
+    def greedy_sampling(self, voice: str | None = None) -> SamplingParams | None:
+        """How the greedy answers are sampled; None if there are none."""
+        if not self.greedy or self.temperature == 0:
+            return None
+        return replace(self.sampling(voice), n=1, temperature=0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A problem of an exam, in the form in which it is asked."""
+class ExamProblem:
+    """A problem of an exam, in the form in which the model reads it."""
 
     problem: Problem
     axis: str | None
@@ -111,88 +123,78 @@ def load_suite(
     limit: int | None = None,
     where: str = "evaluate.suite",
     **changes: Any,
-) -> tuple[Suite, list[Asked]]:
+) -> tuple[Suite, list[ExamProblem]]:
     """The suite of that name, or in the YAML file of that path, and its problems.
 
-    `families` keeps those alone, `limit` the first so many, evenly from all entries; `changes` that are not None take
-    the place of the suite's own settings. UserError if there is no such suite or its cells hold too few problems.
+    `families` keeps only those, `limit` the first so many problems, evenly from all entries; `changes` that are not
+    None replace the suite's own settings. Raises UserError if there is no such suite or there are too few problems.
     """
     path, values = _read(name, where)
     values |= {key: value for key, value in changes.items() if value is not None}
-    if "name" in values:
-        raise UserError("a suite has the name of its file", where=str(path), fix="remove `name`")
     if name == OWN:
-        if not recipe_problems:
-            raise UserError(
-                f"suite '{OWN}' asks a recipe's problems, and there are none", where=where, fix="name another"
-            )
-        share = -(-min(OWN_NUMBER, limit or OWN_NUMBER) // len(recipe_problems))
-        split, least = values.get("split", "test"), values.get("min_depth", 2)
-        numbers = [min(share, _room(spec, split, least)) for spec in recipe_problems]
-        values["problems"] = [
-            {**spec.model_dump(), "number": number} for spec, number in zip(recipe_problems, numbers, strict=True)
-        ]
+        values["problems"] = _own_problems(recipe_problems, values, limit, where)
     try:
-        suite = Suite(name=path.stem, **values)
+        suite = Suite.model_validate(values)
     except ValidationError as error:
-        raise UserError(_explained(error), where=str(path), fix="correct the suite") from None
-    if not suite.problems:
-        raise UserError("the suite asks nothing", where=str(path), fix="add `problems`")
+        raise explain(error, str(path)) from None
+    suite._name = path.stem
     if families is not None:
         known = {entry.spec.name for entry in suite.problems}
         for family in families:
             if family not in known:
                 raise UserError(f"the suite has no family '{family}'", where=where, fix=nearest(family, known))
-        suite = suite.model_copy(
-            update={"problems": tuple(entry for entry in suite.problems if entry.spec.name in families)}
-        )
+        kept = tuple(entry for entry in suite.problems if entry.spec.name in families)
+        suite = suite.model_copy(update={"problems": kept})
     try:
-        asked = _drawn(suite)[:limit]
+        problems = _problems(suite)[:limit]
     except ValueError as error:
         raise UserError(str(error), where=str(path), fix="ask for fewer, or widen the axes") from None
-    if sum(each.axis is None for each in asked) < 2:
+    if sum(each.axis is None for each in problems) < 2:
         what = "fewer than two problems without an axis, so there is no headline"
-        raise UserError(what, where=str(path), fix="ask more, or add some without `axis`")
-    return suite, asked
+        raise UserError(what, where=str(path), fix="add `problems` without `axis`")
+    return suite, problems
 
 
 def _read(name: str, where: str) -> tuple[Path, dict[str, Any]]:
-    """Where the suite stands and what it says."""
+    """The path and the content of a suite's file."""
     if name.endswith((".yaml", ".yml")):
-        return Path(name), settings_file.read_mapping(Path(name))
+        return Path(name), yaml_file.read_mapping(Path(name))
     folder = files("eval.exam") / "suites"
     known = [entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")]
     if name not in known:
         raise UserError(f"no suite is called '{name}'", where=where, fix=nearest(name, known))
     text = (folder / f"{name}.yaml").read_text(encoding="utf-8")
-    return Path(f"{name}.yaml"), settings_file.parse(text, f"{name}.yaml")
+    return Path(f"{name}.yaml"), yaml_file.parse(text, f"{name}.yaml")
 
 
-def _room(source: Source, split: Split, min_depth: int) -> int:
-    """How many problems of a split a source can ask; at least one, so that it is the source that says there is none."""
-    listed = source.listed(split)
-    if listed is None:
-        return OWN_NUMBER
-    return max(1, sum((problem.difficulty["depth"] or min_depth) >= min_depth for problem in listed))
+def _own_problems(
+    sources: Sequence[Source], suite: Mapping[str, Any], limit: int | None, where: str
+) -> list[dict[str, Any]]:
+    """Entries that share `OWN_NUMBER` problems evenly among the sources of a recipe; a table has as many as it has."""
+    if not sources:
+        what = f"suite '{OWN}' has the problems of a recipe, and there is none"
+        raise UserError(what, where=where, fix="name another suite")
+    split, min_depth = suite.get("split", "test"), suite.get("min_depth", 2)
+    share = -(-min(OWN_NUMBER, limit or OWN_NUMBER) // len(sources))
+    entries = []
+    for source in sources:
+        listed = source.listed(split)
+        there = share if listed is None else sum((p.difficulty["depth"] or min_depth) >= min_depth for p in listed)
+        entries.append({**source.model_dump(), "number": max(1, min(share, there))})  # the source says if it has none
+    return entries
 
 
-def _drawn(suite: Suite) -> list[Asked]:
+def _problems(suite: Suite) -> list[ExamProblem]:
     """Every problem, entries mixed in proportion, so that the first N are a smaller exam of the same kind."""
     used: set[str] = set()
-    placed: list[tuple[float, int, Asked]] = []
+    placed: list[tuple[float, int, ExamProblem]] = []
     for index, entry in enumerate(suite.problems):
-        drawn = entry.spec.exam(suite.split, entry.number, suite.seed, suite.min_depth, used)
-        used.update(problem.key for problem in drawn)
-        for place, problem in enumerate(drawn):
-            asked = Asked(replace(problem, question=SURFACES[entry.surface](problem.question)), entry.axis)
-            placed.append(((place + 0.5) / len(drawn), index, asked))
+        problems = entry.spec.exam(suite.split, entry.number, suite.seed, suite.min_depth, used)
+        used.update(problem.key for problem in problems)
+        for place, problem in enumerate(problems):
+            question = SURFACES[entry.surface](problem.question)
+            placed.append(
+                ((place + 0.5) / len(problems), index, ExamProblem(replace(problem, question=question), entry.axis))
+            )
     placed.sort(key=lambda item: item[:2])
-    return [asked for _, _, asked in placed]
-
-
-def _explained(error: ValidationError) -> str:
-    """The first thing that is wrong, with its key."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    message = str(first.get("ctx", {}).get("error", first["msg"]))
-    return f"{key}: {message}"
+    return [problem for _, _, problem in placed]

@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from eval.exam.suite import Asked, Suite
+from eval.exam.suite import ExamProblem, Suite
 from r1_mini.completion import is_correct, read
 from r1_mini.config.yaml_file import dump
 from r1_mini.errors import UserError
@@ -32,7 +32,7 @@ def process_results(doc, results):
 TOKEN = re.compile("|".join([*map(re.escape, WORDS), r"[\s\S]"]))
 
 
-def export(suite: Suite, asked: Sequence[Asked], tokenizer: PreTrainedTokenizerBase, folder: Path) -> list[str]:
+def export(suite: Suite, asked: Sequence[ExamProblem], tokenizer: PreTrainedTokenizerBase, folder: Path) -> list[str]:
     """Write the tasks into a new folder; returns their names, in order of appearance.
 
     UserError if the folder holds something, or if the tokenizer cannot write a problem.

@@ -3,77 +3,75 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from eval.analysis.columns import Column, columns_of, is_run
-from eval.analysis.compare import Comparison, as_csv, summarize
+from eval.analysis.columns import Columns
+from eval.analysis.compare import as_csv, summarize
 from eval.report import page, words
 from r1_mini.config.yaml_file import read_mapping
-from r1_mini.errors import UserError
 from r1_mini.pipeline.store import stage_metrics
 from r1_mini.system.files import write_json_atomic, write_text_atomic
 
 
-def compare(paths: Sequence[Path], suite: str | None, out: Path | None, console: Console) -> None:
-    """Compare runs, or exams, from their samples alone; into `out`, or of a single run into its own folder."""
-    if any((path / "sweep.yaml").is_file() for path in paths):
-        from eval.sweep.summary import compare_sweep  # needs optuna
-
-        if len(paths) > 1:
-            raise UserError("a sweep is compared within itself", where=str(paths[0]), fix="name it alone")
-        return compare_sweep(paths[0], out, console)
-    one_run = paths[0] if len(paths) == 1 and is_run(paths[0]) else None
-    columns = columns_of(paths, suite)
-    if len(columns) == 1:
-        raise UserError("nothing to compare it with", where=str(paths[0]), fix="name two or more")
-    folder = out or one_run or Path("runs") / "compare"
-    folder.mkdir(parents=True, exist_ok=True)
-    name = next(iter(columns.values())).samples[0].settings["suite"]
-    publish(columns, name, folder, console, one_run)
-
-
-def publish(columns: Mapping[str, Column], suite: str, folder: Path, console: Console, run: Path | None = None) -> None:
-    """Write and print the comparison; `run` is the run whose base and RL it compares, if it is one run's."""
-    summary = summarize(columns, suite)
+def publish(columns: Columns, folder: Path, console: Console, run: Path | None = None) -> None:
+    """Write and print the comparison; `run` is the run whose columns it compares, if it is one run's."""
+    summary = summarize(columns)
+    curves, manifest = {}, {}
     if run is not None:
-        summary = replace(summary, **_origin(run))
-    curves = {} if run is None else stage_metrics(run)
-    manifest = {} if run is None else _manifest(run)
+        curves, manifest = stage_metrics(run), json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+        summary = replace(summary, **_origin(run, manifest))
     samples = {name: column.samples[0] for name, column in columns.items()}
-    write_json_atomic(folder / "summary.json", summary.as_json())
-    write_text_atomic(folder / "comparison.csv", as_csv(summary))
-    write_text_atomic(folder / "report.html", page.render_exam(summary, samples, curves, manifest))
-    show(summary, console)
+    write(folder, summary.as_json(), as_csv(summary), page.render_exam(summary, samples, curves, manifest))
+    show(
+        f"{summary.suite}: {words.exam(summary)}",
+        [words.UNITS, *summary.names.values()],
+        [[(label, *cells) for label, cells in section] for section in words.table(summary)],
+        words.sentences(summary),
+        console,
+    )
     console.print(f"the page: {folder / 'report.html'}", soft_wrap=True)
 
 
-def show(summary: Comparison, console: Console) -> None:
-    """The table of the exam and its verdicts in words, for the terminal."""
-    console.print(f"{summary['suite']}: {words.exam(summary)}", highlight=False)
+def write(folder: Path, summary: Mapping[str, Any], csv: str, html: str) -> None:
+    """The three files of a comparison."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json_atomic(folder / "summary.json", summary)
+    write_text_atomic(folder / "comparison.csv", csv)
+    write_text_atomic(folder / "report.html", html)
+
+
+def show(
+    title: str,
+    heads: Sequence[str],
+    sections: Iterable[Iterable[Sequence[str]]],
+    sentences: Iterable[str],
+    console: Console,
+) -> None:
+    """Print a table, its first column left and the others right, and what it says in words."""
+    console.print(title, highlight=False)
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(escape(words.UNITS))
-    for label in summary["names"].values():
-        table.add_column(escape(label), justify="right")
-    for section in words.table(summary):
-        for label, cells in section:
-            table.add_row(escape(label), *map(escape, cells))
+    for place, head in enumerate(heads):
+        table.add_column(Text(head), justify="right" if place else "left")
+    for section in sections:
+        for row in section:
+            table.add_row(*map(Text, row))
         table.add_section()
     console.print(table)
-    for sentence in words.sentences(summary):
+    for sentence in sentences:
         console.print(sentence, highlight=False, markup=False)
 
 
-def _origin(run: Path) -> dict[str, Any]:
+def _origin(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Where the samples of a run come from."""
-    recipe, manifest = read_mapping(run / "recipe.yaml"), _manifest(run)
+    recipe = read_mapping(run / "recipe.yaml")
     return {
         "title": recipe["name"],
         "recipe": recipe["name"],
@@ -84,7 +82,3 @@ def _origin(run: Path) -> dict[str, Any]:
             for stage, entry in manifest.get("stages", {}).items()
         },
     }
-
-
-def _manifest(run: Path) -> dict[str, Any]:
-    return dict(json.loads((run / "manifest.json").read_text(encoding="utf-8")))

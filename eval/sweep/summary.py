@@ -23,9 +23,10 @@ from rich.text import Text
 from scipy.stats import trim_mean
 
 from eval.analysis import metrics, stats
-from eval.analysis.columns import BASE, FORCED, LABELS, RL, Column, checked, columns_of_runs
+from eval.analysis.columns import Column, Columns, columns_of_runs, together
 from eval.analysis.compare import differences, interval, score
 from eval.analysis.stats import Interval
+from eval.exam.columns import BASE, FORCED, RL
 from eval.report import page, plots, words
 from eval.sweep.spec import OBJECTIVES, Range, Setting, Sweep, Training, recipe_file
 from r1_mini.config.yaml_file import read_mapping
@@ -75,8 +76,8 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[plots.Rows]]
         raise UserError(what, where=str(folder), fix=fix)
 
     columns = {name: columns_of_runs(each) for name, each in runs.items()}
-    last = {name: each[RL if RL in each else BASE] for name, each in columns.items()}
-    proper = {name: column.at(None) for name, column in checked(last).items()}
+    last = together({name: each.final for name, each in columns.items()})
+    proper = {name: column.at(None) for name, column in last.items()}
     is_share, objective = sweep.objective != "mean_tokens", OBJECTIVES[sweep.objective]
     scores = {name: column.scores(objective) for name, column in proper.items()}
     first = proper[default].samples[0]
@@ -144,13 +145,13 @@ def read_trainings(folder: Path) -> list[Training]:
     return [Training(**{**entry, "setting": Setting(**entry["setting"])}) for entry in entries]
 
 
-def _starts(columns: Mapping[str, Mapping[str, Column]], default: str) -> dict[str, Column]:
+def _starts(columns: Mapping[str, Columns], default: str) -> dict[str, Column]:
     """What RL started from: the default's base, free and forced; and the forced model of settings without RL."""
     starts = {}
     if RL in columns[default]:
         bases = [each[BASE].scores(metrics.pass_at_1) for each in columns.values() if RL in each]
         of = "" if all(np.array_equal(base, bases[0]) for base in bases) else f" of {default}"
-        starts = {f"{LABELS[key]}{of}": columns[default][key] for key in (BASE, FORCED) if key in columns[default]}
+        starts = {f"{columns[default][key].label}{of}": columns[default][key] for key in (BASE, FORCED)}
     stopped = {name: each for name, each in columns.items() if RL not in each and FORCED in each}
     starts |= {f"{name}, forced": each[FORCED] for name, each in stopped.items()}
     return {label: column.at(None) for label, column in starts.items()}

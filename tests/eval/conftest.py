@@ -1,14 +1,13 @@
-"""Exams made of hand-written samples: rows, tables of them, and folders as the harness leaves them."""
+"""Exams made of hand-written samples: rows, arrays of them, and folders as an exam leaves them."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from eval.exam.run import NOTE
+from eval.exam.columns import BASE, FORCED, RL, Lineup, Sitting, pairs_of
 from eval.exam.samples import Samples, tabled
+from r1_mini.pipeline.store import NOTE
 from r1_mini.system.files import sha256
 
 Rows = list[dict[str, Any]]
@@ -50,7 +49,6 @@ def make_row(key: str, mark: str, index: int = 0, depth: int = 2, **changes: Any
         "first_wrong": first_wrong,
         "rewards": {"accuracy": float(correct)},
         "sample_index": index,
-        "model": "model",
         "suite": "arithmetic",
         "seed": 7,
         "temperature": 1.0,
@@ -67,48 +65,31 @@ def make_rows(marks: dict[str, str], **changes: Any) -> Rows:
 
 def make_samples(*marks: str, **changes: Any) -> Samples:
     """An exam of problems a, b, c, …, a string of marks each."""
-    return tabled(make_rows({chr(97 + place): text for place, text in enumerate(marks)}, **changes), "here")
+    return tabled(make_rows({chr(97 + place): text for place, text in enumerate(marks)}, **changes))
 
 
-def write_exam(folder: Path, rows: Iterable[dict[str, Any]], voice: str | None = None) -> Path:
+def write_exam(folder: Path, rows: Iterable[dict[str, Any]]) -> Path:
     """A finished exam's folder."""
     folder.mkdir(parents=True)
     path = folder / "samples.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    note = {"candidate": folder.name, "voice": voice, "sha256": {path.name: sha256(path)}, "seconds": 1.0}
+    note = {"key": folder.name, "files": {path.name: sha256(path)}, "seconds": 1.0}
     (folder / NOTE).write_text(json.dumps(note), encoding="utf-8")
     return folder
 
 
-def write_run(
-    folder: Path,
-    seed: int,
-    base: str,
-    forced: str,
-    rl: str,
-    name: str = "x",
-    grpo_seed: int | None = None,
-    **recipe: Any,
-) -> Path:
+def write_run(folder: Path, seed: int, base: str, forced: str, rl: str, setting: str = "", **recipe: Any) -> Path:
     """A run folder with the three exams of four problems, all problems marked alike."""
-    folder.mkdir(parents=True)
-    stages = [{"kind": "base", "seed": None}, {"kind": "grpo", "seed": grpo_seed}]
-    settings = {"name": name, "seed": seed, "stages": stages, "evaluate": {"suite": "arithmetic"}, **recipe}
-    (folder / "recipe.yaml").write_text(json.dumps(settings), encoding="utf-8")
+    columns = {
+        BASE: Sitting("base", "01-base"),
+        FORCED: Sitting("base, forced", "01-base", "worked"),
+        RL: Sitting("after RL", "02-grpo"),
+    }
+    exam = folder / "eval" / "arithmetic"
+    for sitting, marks in zip(columns.values(), (base, forced, rl), strict=True):
+        write_exam(exam / sitting.folder, make_rows({key: marks for key in "abcd"}))
+    Lineup(columns, pairs_of(columns), BASE, FORCED, RL, seed, setting).write(exam)
+    settings = {"name": "x", "seed": seed, "stages": [{"kind": "base"}, {"kind": "grpo"}], **recipe}
+    (folder / "recipe.yaml").write_text(json.dumps({**settings, "evaluate": {"suite": "arithmetic"}}), encoding="utf-8")
     (folder / "manifest.json").write_text(json.dumps({"stages": {}, "seconds": {"total": 9.0}}), encoding="utf-8")
-    for exam, marks, voice in (("01-base", base, None), ("01-base-worked", forced, "worked"), ("02-grpo", rl, None)):
-        rows = make_rows({key: marks for key in "abcd"})
-        write_exam(folder / "eval" / "arithmetic" / exam, rows, voice)
     return folder
-
-
-@pytest.fixture
-def rows_file(tmp_path: Path) -> Callable[[Iterable[str]], Path]:
-    """A samples.jsonl of the given lines, which bring their own line ends."""
-
-    def write(lines: Iterable[str]) -> Path:
-        path = tmp_path / "samples.jsonl"
-        path.write_text("".join(lines), encoding="utf-8")
-        return path
-
-    return write

@@ -2,14 +2,14 @@
 
 import csv
 import io
-import json
 
 import pytest
 
 from eval.analysis.columns import columns_of
 from eval.analysis.compare import SeedScore, as_csv, summarize
+from eval.exam.columns import Lineup, Sitting
 from r1_mini.errors import UserError
-from tests.eval.conftest import make_row, make_rows, write_exam, write_run
+from tests.eval.conftest import make_rows, write_exam, write_run
 
 
 def exam(folder, name, marks, **changes):
@@ -18,7 +18,7 @@ def exam(folder, name, marks, **changes):
 
 def test_a_run_compares_rl_to_its_base_and_to_its_base_forced(tmp_path):
     columns = columns_of([write_run(tmp_path / "r", 3, base="1000", forced="1100", rl="1110")])
-    summary = summarize(columns, "arithmetic")
+    summary = summarize(columns)
     assert list(summary.scores) == ["base", "forced_worked", "rl"]
     assert [summary.scores[name].pass_at_1 for name in columns] == [0.25, 0.5, 0.75]
     differences = {(c.before, c.after): c.estimate for c in summary.comparisons}
@@ -36,33 +36,27 @@ def test_a_gain_on_enough_problems_is_shown_and_a_loss_is_not(tmp_path):
     weak = {str(number): "1000" for number in range(40)}
     strong = {str(number): "1110" for number in range(40)}
     folders = [exam(tmp_path, "weak", weak), exam(tmp_path, "strong", strong)]
-    assert summarize(columns_of(folders), "x").comparisons[0].verdict == "shown"
-    assert summarize(columns_of(folders[::-1]), "x").comparisons[0].verdict == "not shown"
+    assert summarize(columns_of(folders)).comparisons[0].verdict == "shown"
+    assert summarize(columns_of(folders[::-1])).comparisons[0].verdict == "not shown"
 
 
 def test_seeds_of_one_recipe_become_one_column_with_every_seed_shown(tmp_path):
     runs = [write_run(tmp_path / f"r{seed}", seed, "1000", "1100", rl) for seed, rl in ((0, "1110"), (1, "1111"))]
-    summary = summarize(columns_of(runs), "arithmetic")
+    summary = summarize(columns_of(runs))
     assert summary.scores["rl"].seeds == [SeedScore(0, 0.75), SeedScore(1, 1.0)]
     assert summary.scores["rl"].pass_at_1 == 0.875
     assert summary.comparisons[0].estimate == pytest.approx(0.625)
-    one = summarize(columns_of(runs[:1]), "arithmetic")
+    one = summarize(columns_of(runs[:1]))
     width = [s.comparisons[0].high - s.comparisons[0].low for s in (one, summary)]
     assert width[0] < width[1]  # two seeds that differ leave more open than one that claims nothing of others
 
 
-def test_runs_that_differ_in_the_seed_of_a_stage_are_seeds_of_one_setting_too(tmp_path):
-    runs = [write_run(tmp_path / f"r{seed}", 7, "1000", "1100", "1110", grpo_seed=seed) for seed in (4, 5)]
-    scores = summarize(columns_of(runs), "arithmetic").scores
-    assert [each.seed for each in scores["rl"]["seeds"]] == [4, 5]
-
-
 def test_runs_of_two_recipes_are_two_columns_of_their_last_checkpoints(tmp_path):
     runs = [
-        write_run(tmp_path / name, seed, "1000", "1100", rl, problems=name[0])
+        write_run(tmp_path / name, seed, "1000", "1100", rl, setting=name[0])
         for name, seed, rl in (("a0", 0, "1100"), ("b0", 0, "1110"), ("a1", 1, "1100"), ("b1", 1, "1110"))
     ]
-    summary = summarize(columns_of(runs), "arithmetic")
+    summary = summarize(columns_of(runs))
     assert [summary.names[name] for name in summary.scores] == ["a0", "b0"]
     assert [len(score.seeds) for score in summary.scores.values()] == [2, 2]
     assert [(c.before, c.after, c.estimate) for c in summary.comparisons] == [("a0", "b0", 0.25)]
@@ -71,25 +65,24 @@ def test_runs_of_two_recipes_are_two_columns_of_their_last_checkpoints(tmp_path)
 def test_several_comparisons_are_corrected_together(tmp_path):
     marks = [{str(n): mark for n in range(6)} for mark in ("00", "11", "11")]
     folders = [exam(tmp_path, name, each) for name, each in zip("abc", marks, strict=True)]
-    found = summarize(columns_of(folders), "x").comparisons
+    found = summarize(columns_of(folders)).comparisons
     assert [c.p_value for c in found] == [pytest.approx(2 / 64)] * 2  # all six gained: 2 of 2^6 choices of signs
     assert [c.p_adjusted for c in found] == [pytest.approx(4 / 64)] * 2
     assert [c.verdict for c in found] == ["not shown"] * 2
-    assert summarize(columns_of(folders[:2]), "x").comparisons[0].verdict == "shown"
+    assert summarize(columns_of(folders[:2])).comparisons[0].verdict == "shown"
 
 
-def test_a_folder_of_exams_is_its_exams_in_the_order_of_its_summary(tmp_path):
+def test_a_folder_of_exams_is_its_exams_in_the_order_of_its_columns(tmp_path):
     for name in ("a", "b"):
         exam(tmp_path / "all", name, {"k": "10", "l": "01"})
-    assert list(columns_of([tmp_path / "all"])) == ["a", "b"]
-    (tmp_path / "all" / "summary.json").write_text(json.dumps({"names": {"b": "b", "a": "a"}}))
+    Lineup({name: Sitting(name, name) for name in "ba"}).write(tmp_path / "all")
     assert list(columns_of([tmp_path / "all"])) == ["b", "a"]
 
 
 def test_the_headline_leaves_out_the_axes_and_reports_them_apart(tmp_path):
     rows = make_rows({"a": "11", "b": "11"}) + make_rows({"c": "00"}, axis="far", depth=7)
     folders = [write_exam(tmp_path / name, rows) for name in "xy"]
-    score = summarize(columns_of(folders), "x").scores["x"]
+    score = summarize(columns_of(folders)).scores["x"]
     assert (score.pass_at_1, score.axes["far"].estimate) == (1.0, 0.0)
     assert [(cell.axis, cell.depth, cell.estimate) for cell in score["cells"]] == [
         (None, 2, 1.0),
@@ -99,7 +92,7 @@ def test_the_headline_leaves_out_the_axes_and_reports_them_apart(tmp_path):
 
 def test_the_table_of_numbers_has_every_figure_once(tmp_path):
     columns = columns_of([write_run(tmp_path / "r", 3, base="1000", forced="1100", rl="1110")])
-    rows = list(csv.DictReader(io.StringIO(as_csv(summarize(columns, "arithmetic")))))
+    rows = list(csv.DictReader(io.StringIO(as_csv(summarize(columns)))))
     figures = {(row["candidate"], row["figure"]): row["estimate"] for row in rows}
     assert len(figures) == len(rows)
     assert figures["after RL", "pass@1"] == "0.75" and figures["after RL", "pass@4"] == "1.0"
@@ -118,11 +111,11 @@ def test_two_exams_of_one_name_are_two_columns_and_still_compared_field_by_field
 
 def test_seeds_that_agree_on_everything_right_are_still_not_certain(tmp_path):
     runs = [write_run(tmp_path / f"r{seed}", seed, "10", "10", "11") for seed in (0, 1, 2)]
-    interval = summarize(columns_of(runs), "x").scores["rl"].pass_at_1_interval
+    interval = summarize(columns_of(runs)).scores["rl"].pass_at_1_interval
     assert interval.high == 1.0 and interval.low < 0.6  # Wilson's for 4 of 4
 
 
-@pytest.mark.parametrize("what", ["temperature", "seeds", "twice", "empty", "edited", "cut off", "missing"])
+@pytest.mark.parametrize("what", ["temperature", "seeds", "twice", "empty", "edited", "unfinished", "missing"])
 def test_what_cannot_be_compared_is_one_clear_line(tmp_path, what):
     one, two = (exam(tmp_path, name, {"a": "10", "b": "11"}) for name in ("one", "two"))
     paths, line = [one, two], ""
@@ -132,7 +125,7 @@ def test_what_cannot_be_compared_is_one_clear_line(tmp_path, what):
             "`temperature`: 1.0 and 0.5",
         )
     if what == "seeds":
-        paths = [write_run(tmp_path / name, seed, "10", "10", "10", problems=name[0]) for name, seed in (("p0", 0), ("p1", 1), ("q0", 0))]  # fmt: skip
+        paths = [write_run(tmp_path / name, seed, "10", "10", "10", setting=name[0]) for name, seed in (("p0", 0), ("p1", 1), ("q0", 0))]  # fmt: skip
         line = "they differ in `seed`: [0, 1] and [0]"
     if what == "twice":
         paths = [write_run(tmp_path / name, 0, "10", "10", "10") for name in "pq"]
@@ -145,19 +138,11 @@ def test_what_cannot_be_compared_is_one_clear_line(tmp_path, what):
         text = (two / "samples.jsonl").read_text()
         (two / "samples.jsonl").write_text(text.replace('"correct": false', '"correct": true'))
         line = "has been changed since it was written"
-    if what == "cut off":
-        note = json.loads((two / "exam.json").read_text())
-        (two / "exam.json").write_text(json.dumps({key: note[key] for key in ("candidate", "voice")}))
+    if what == "unfinished":
+        (two / "node.json").unlink()
         line = "no finished exam"
     if what == "missing":
         paths, line = [one, tmp_path / "nowhere"], "no such folder"
     with pytest.raises(UserError) as refused:
         columns_of(paths)
     assert line in str(refused.value) and "\n" not in str(refused.value)
-
-
-def test_a_sample_of_another_problem_text_is_refused(tmp_path):
-    one = exam(tmp_path, "one", {"a": "1", "b": "1"})
-    two = write_exam(tmp_path / "two", [make_row("a", "1", question="2+1+0"), make_row("b", "1")])
-    with pytest.raises(UserError, match="they differ in the problem `a`"):
-        columns_of([one, two])

@@ -19,24 +19,24 @@ def recipe(*stages, **evaluate):
 
 def test_the_default_exam_asks_test_problems_of_two_or_more_operations_16_times():
     exam = Exam(recipe())
-    assert {split_of(each.problem.key) for each in exam.asked} == {"test"}
-    assert min(each.depth for each in exam.asked) == 2
+    assert {split_of(each.problem.key) for each in exam.questions} == {"test"}
+    assert min(each.depth for each in exam.questions) == 2
     assert (exam.suite.name, exam.suite.samples, exam.suite.temperature) == ("arithmetic", 16, 1.0)
 
 
 def test_a_recipe_can_change_its_exam():
     exam = Exam(recipe(families=["sum"], limit=40, samples=2, split="dev"))
-    assert {each.problem.family for each in exam.asked} == {"sum"}
-    assert (len(exam.asked), exam.suite.samples, exam.suite.split) == (40, 2, "dev")
+    assert {each.problem.family for each in exam.questions} == {"sum"}
+    assert (len(exam.questions), exam.suite.samples, exam.suite.split) == (40, 2, "dev")
 
 
 def test_the_same_exam_is_drawn_again():
-    assert Exam(recipe(limit=20)).asked == Exam(recipe(limit=20)).asked
-    assert Exam(recipe(limit=20)).asked != Exam(recipe(limit=20, seed=9)).asked
+    assert Exam(recipe(limit=20)).questions == Exam(recipe(limit=20)).questions
+    assert Exam(recipe(limit=20)).questions != Exam(recipe(limit=20, seed=9)).questions
 
 
 def test_own_asks_the_recipe_s_problems():
-    assert {each.problem.family for each in Exam(recipe(suite="own", limit=20)).asked} == {"sum"}
+    assert {each.problem.family for each in Exam(recipe(suite="own", limit=20)).questions} == {"sum"}
 
 
 def test_a_suite_on_test_is_drawn_from_dev_during_training():

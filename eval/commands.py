@@ -1,0 +1,131 @@
+"""What the commands `run`, `eval` and `compare` do with exams: examine, compare, publish."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from eval.analysis.columns import columns_of, is_run
+from eval.exam.columns import Lineup, Sitting, pairs_of
+from eval.exam.exam import Exam
+from eval.exam.run import Candidate, examine
+from eval.exam.suite import ExamProblem, Suite, load_suite
+from eval.export import lm_eval
+from eval.report.publish import publish
+from r1_mini.config.base import explain
+from r1_mini.config.yaml_file import apply_overrides
+from r1_mini.errors import UserError
+from r1_mini.model.checkpoint import load_shape
+from r1_mini.pipeline import run as pipeline
+from r1_mini.pipeline.recipe import Evaluate, Recipe, load
+from r1_mini.pipeline.store import Store, find_checkpoint
+from r1_mini.system import distributed as processes
+
+
+def run(recipe: Recipe, folder: Path, console: Console) -> None:
+    """Train what a recipe describes, examine it, and publish the comparison."""
+    pipeline.run(recipe, folder, console, examine=Exam(recipe, publish=_publish_run))
+
+
+def _publish_run(folder: Path, console: Console) -> None:
+    publish(columns_of([folder]), folder, console, run=folder)
+
+
+def evaluate(
+    checkpoints: Sequence[Path],
+    suite_name: str,
+    out: Path | None,
+    voice: str | None,
+    console: Console,
+    overrides: Sequence[str] = (),
+) -> None:
+    """Examine any checkpoints on a suite, and compare the others with the first."""
+    suite, problems = _suite(suite_name, checkpoints, overrides)
+    named: dict[str, Path] = {}
+    for path in checkpoints:
+        named[_name(path, voice, named)] = find_checkpoint(path)
+    folder = out or Path("runs") / "eval" / suite.name
+    store = Store(folder.parent)
+    for name, path in named.items():
+        examine(Candidate(name, path, voice), suite, problems, folder / name, store, console)
+    if processes.is_main():
+        columns = {name: Sitting(name, name) for name in named}
+        Lineup(columns, pairs_of(columns)).write(folder)
+        _say_if_prompts_differ([folder / name for name in named], console)
+        publish(columns_of([folder]), folder, console)
+
+
+def compare(paths: Sequence[Path], suite: str | None, out: Path | None, console: Console) -> None:
+    """Compare runs, or exams, from their samples alone; into `out`, or of a single run into its own folder."""
+    if len(paths) == 1 and (paths[0] / "sweep.yaml").is_file():
+        from eval.sweep.summary import compare_sweep  # needs optuna
+
+        return compare_sweep(paths[0], out, console)
+    columns = columns_of(paths, suite)
+    if len(columns) == 1:
+        raise UserError("nothing to compare it with", where=str(paths[0]), fix="name two or more")
+    run = paths[0] if len(paths) == 1 and is_run(paths[0]) else None
+    publish(columns, out or run or Path("runs") / "compare", console, run)
+
+
+def export(
+    checkpoints: Sequence[Path], suite_name: str, folder: Path, console: Console, overrides: Sequence[str] = ()
+) -> None:
+    """Write the suite as tasks of lm-evaluation-harness, with the prompts of the checkpoint's tokenizer."""
+    if len(checkpoints) > 1:
+        raise UserError("prompts are those of one tokenizer", where="--export-lm-eval", fix="name one checkpoint")
+    suite, problems = _suite(suite_name, checkpoints, overrides)
+    checkpoint = find_checkpoint(checkpoints[0])
+    _, _, tokenizer = load_shape(checkpoint, suite.prompt)
+    tasks = lm_eval.export(suite, problems, tokenizer, folder)
+    console.print(f"{len(problems)} problems as {', '.join(tasks)}; docs/LM_EVAL.md tells what differs. To run them:")
+    arguments = f"--model_args pretrained={checkpoint},dtype=float32 --include_path {folder} --tasks {tasks[0]}"
+    console.print(f"lm_eval --model hf {arguments} --device cpu --batch_size 32", soft_wrap=True)
+
+
+def _name(checkpoint: Path, voice: str | None, taken: dict[str, Path]) -> str:
+    """A name for the samples of a checkpoint: for a stage with the run's name, such as `tiny-r1-zero.02-grpo`."""
+    path = checkpoint.resolve()
+    ending = f"-{voice}" if voice else ""
+    in_run, alone = f"{path.parent.name}.{path.name}{ending}", f"{path.name}{ending}"
+    name = in_run if is_run(path.parent) or alone in taken else alone
+    while name in taken:
+        name += "'"
+    return name
+
+
+def _suite(name: str, checkpoints: Sequence[Path], overrides: Sequence[str]) -> tuple[Suite, list[ExamProblem]]:
+    """A suite with `key=value` overrides: keys of a recipe's `evaluate`, and `prompt`.
+
+    If the first checkpoint lies in a run, the suite `own` has the problems of its recipe.
+    """
+    if not checkpoints:
+        raise UserError("no checkpoint is named", where="eval", fix="give a folder, or the id of a model on the Hub")
+    values: dict[str, Any] = {}
+    keys = Evaluate.model_fields.keys() - {"suite", "columns", "pairs"}
+    overridden = apply_overrides(values, overrides, [*keys, "prompt"])
+    prompt = values.pop("prompt", None)
+    try:
+        changes = Evaluate.model_validate(values).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        raise explain(error, "eval", overridden) from None
+    run = checkpoints[0].resolve().parent
+    recipe_problems = load(run / "recipe.yaml").problems if is_run(run) else ()
+    return load_suite(name, recipe_problems=recipe_problems, where="--suite", prompt=prompt, **changes)
+
+
+def _say_if_prompts_differ(exams: Sequence[Path], console: Console) -> None:
+    """One line if not all had the same prompt for the first problem: a difference may come from the prompt."""
+    prompts = []
+    for exam in exams:
+        with (exam / "samples.jsonl").open(encoding="utf-8") as file:
+            prompts.append(json.loads(next(file))["prompt"])
+    other = next((place for place, prompt in enumerate(prompts) if prompt != prompts[0]), None)
+    if other is not None:
+        line = f"note: {exams[other].name} has another prompt than {exams[0].name}; prompt=base gives all the same"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,125 @@
+"""The columns of an exam: which checkpoints sit it, forced to a voice or not, and which pairs are compared.
+
+By default a run has three: what RL started from, the same forced to write its steps, and the last checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from r1_mini.pipeline.recipe import MODEL, Recipe
+from r1_mini.pipeline.store import fingerprint
+from r1_mini.system.files import write_json_atomic
+
+FILE = "columns.json"
+BASE, FORCED, RL = "base", "forced_worked", "rl"
+"""The keys of the default columns."""
+Pair = tuple[str, str]
+"""(before, after), the keys of two columns."""
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """One column: a checkpoint of a stage, forced to a voice or not."""
+
+    label: str
+    stage: str
+    voice: str | None = None
+    reference: str | None = None
+    """The stage from whose checkpoint the KL divergence is measured."""
+
+    @property
+    def folder(self) -> str:
+        """Its folder in that of the exam."""
+        return f"{self.stage}-{self.voice}" if self.voice else self.stage
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """The columns of an exam by their keys, and the pairs of them that are compared, the headline first."""
+
+    columns: dict[str, Sitting]
+    pairs: list[Pair] = field(default_factory=list)
+    start: str | None = None
+    """The columns of what RL started from, of the same forced to write its steps, and of what RL made of it. None if
+    the headline compares something else."""
+    forced: str | None = None
+    reinforced: str | None = None
+    seed: int | None = None
+    """The training seed; None if no run is known."""
+    setting: str = ""
+    """Hash of the recipe but for its name and seeds: runs with the same are seeds of one setting."""
+
+    @property
+    def final(self) -> str:
+        """The column that stands for the whole run: the last one that is not forced."""
+        return [key for key, sitting in self.columns.items() if sitting.voice is None][-1]
+
+    def write(self, folder: Path) -> None:
+        write_json_atomic(folder / FILE, asdict(self))
+
+    @staticmethod
+    def read(folder: Path) -> Lineup:
+        return TypeAdapter(Lineup).validate_json((folder / FILE).read_bytes())
+
+
+def lineup_of(recipe: Recipe) -> Lineup:
+    """The columns and pairs that a recipe asks for, or the default ones."""
+    last = list(recipe.nodes)[-1]
+    columns = _given(recipe) or _default(recipe, last)
+    pairs = [(before, after) for before, after in recipe.evaluate.pairs] or pairs_of(columns)
+    before, after = (columns[key] for key in pairs[0])
+    path = _path(recipe, after.stage, before.stage)
+    by_rl = not before.voice and not after.voice and any(recipe.nodes[name].reinforces for name in path)
+    forced = [key for key, each in columns.items() if each.stage == before.stage and each.voice == "worked"]
+    stages = [stage.model_copy(update={"seed": None}) for stage in recipe.stages]
+    setting = recipe.model_copy(update={"name": "", "seed": 0, "stages": stages})
+    lineup = Lineup(columns, pairs, seed=recipe.seed_of(recipe.nodes[last]), setting=fingerprint(setting))
+    if not by_rl:
+        return lineup
+    return replace(lineup, start=pairs[0][0], forced=forced[0] if forced else None, reinforced=pairs[0][1])
+
+
+def pairs_of(columns: dict[str, Sitting]) -> list[Pair]:
+    """The default pairs: the first and the last column, the forced and the last, the first and each other one."""
+    first, *others = columns
+    if not others:
+        return []
+    middle, last = others[:-1], others[-1]
+    forced = [(key, last) for key in middle if columns[key].voice]
+    return [(first, last), *forced, *((first, key) for key in middle)]
+
+
+def _default(recipe: Recipe, last: str) -> dict[str, Sitting]:
+    reinforcing = [name for name, stage in recipe.nodes.items() if stage.reinforces]
+    start = (recipe.start_of(reinforcing[0]) or last) if reinforcing else last
+    label = "after SFT" if start != MODEL and recipe.nodes[start].kind == "sft" else "base"
+    columns = {BASE: Sitting(label, start), FORCED: Sitting(f"{label}, forced", start, "worked")}
+    return columns if last == start else {**columns, RL: Sitting("after RL", last, reference=start)}
+
+
+def _given(recipe: Recipe) -> dict[str, Sitting]:
+    """The columns that the recipe names, such as `base+worked`; those of its pairs belong to them."""
+    evaluate = recipe.evaluate
+    columns: dict[str, Sitting] = {}
+    for key in dict.fromkeys([*evaluate.columns, *(key for pair in evaluate.pairs for key in pair)]):
+        name, _, voice = key.partition("+")
+        stage = recipe.find(name)
+        first = next(iter(columns.values())).stage if columns else stage
+        reference = first if first != stage and _path(recipe, stage, first) else None
+        label = {"": name, "worked": f"{name}, forced"}.get(voice, f"{name}, {voice}")
+        columns[key] = Sitting(label, stage, voice or None, None if voice else reference)
+    return columns
+
+
+def _path(recipe: Recipe, stage: str, start: str) -> list[str]:
+    """The stages from `stage` back to the one that was trained from `start`; none if it does not come from there."""
+    path: list[str] = []
+    name: str | None = stage
+    while name is not None and name not in (MODEL, start):
+        path.append(name)
+        name = recipe.start_of(name)
+    return path if name == start else []
