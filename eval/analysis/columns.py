@@ -115,9 +115,7 @@ def columns_of_runs(runs: Sequence[Path], suite: str | None = None) -> Columns:
     if len(set(seeds)) < len(seeds):
         what = f"seed {max(seeds, key=seeds.count)} comes twice"
         raise UserError(what, where=", ".join(map(str, runs)), fix="drop one")
-    folders = {
-        key: [exam / sitting.folder for exam in exams] for key, sitting in lineups[0].columns.items()
-    }
+    folders = {key: [exam / sitting.folder for exam in exams] for key, sitting in lineups[0].columns.items()}
     columns = {key: column(lineups[0].columns[key].label, each, seeds) for key, each in folders.items()}
     return Columns(columns, lineups[0])
 
