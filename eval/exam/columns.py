@@ -75,7 +75,7 @@ def lineup_of(recipe: Recipe) -> Lineup:
     path = _path(recipe, after.stage, before.stage)
     by_rl = not before.voice and not after.voice and any(recipe.nodes[name].reinforces for name in path)
     forced = [key for key, each in columns.items() if each.stage == before.stage and each.voice == "worked"]
-    stages = [stage.model_copy(update={"seed": None}) for stage in recipe.stages]
+    stages = tuple(stage.model_copy(update={"seed": None}) for stage in recipe.stages)
     setting = recipe.model_copy(update={"name": "", "seed": 0, "stages": stages})
     lineup = Lineup(columns, pairs, seed=recipe.seed_of(recipe.nodes[last]), setting=fingerprint(setting))
     if not by_rl:

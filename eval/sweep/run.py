@@ -38,7 +38,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from eval.analysis.columns import BASE, RL, columns_of_runs
+from eval.analysis.columns import columns_of_runs
 from eval.exam.samples import at_axis
 from eval.sweep.spec import OBJECTIVES, Plan, Setting, Training, read, recipe_file
 from eval.sweep.summary import TRIALS, compare_sweep
@@ -292,7 +292,7 @@ def _score(run: Path, objective: str) -> float:
         columns = columns_of_runs([run])
     except UserError as error:
         raise RunFailed(str(error)) from None
-    value = float(OBJECTIVES[objective](at_axis(columns[RL if RL in columns else BASE].pooled, None)).mean())
+    value = float(OBJECTIVES[objective](at_axis(columns.final.pooled, None)).mean())
     if not math.isfinite(value):
         raise RunFailed(f"{objective} is {value}")
     return value

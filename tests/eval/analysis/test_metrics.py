@@ -65,14 +65,14 @@ def test_entropy_is_surprise_per_token_and_kl_the_mean_gap_to_the_reference_per_
         make_row("b", "1", 0, n_tokens=4, logp=-2.0, logp_reference=-1.5),
         make_row("b", "1", 1, n_tokens=4, logp=-2.0, logp_reference=-1.5),
     ]
-    measured = tabled(rows, "here")
+    measured = tabled(rows)
     assert metrics.entropy(measured) == pytest.approx(8 / 16)
     assert metrics.kl(measured) == pytest.approx((2.0 + 1.0 - 0.5 - 0.5) / 4)
 
 
 def test_kl_is_not_told_where_one_completion_was_not_measured():
     rows = [make_row("a", "1", 0, logp=-1.0, logp_reference=-3.0), make_row("a", "1", 1, logp=-1.0)]
-    assert metrics.kl(tabled(rows, "here")) is None
+    assert metrics.kl(tabled(rows)) is None
 
 
 def test_shares_of_form_cuts_and_voices():

@@ -2,6 +2,7 @@
 
 import pytest
 
+from eval.exam.columns import Lineup, lineup_of
 from eval.exam.exam import Exam
 from r1_mini.errors import UserError
 from r1_mini.pipeline.recipe import Recipe
@@ -70,3 +71,65 @@ def test_an_exam_that_cannot_be_held_is_refused_before_training(wrong, line):
         Exam(wrong)
     assert line in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+SFT = {"kind": "sft"}
+
+
+def columns(lineup):
+    return {key: (each.label, each.folder, each.reference) for key, each in lineup.columns.items()}
+
+
+def test_by_default_rl_is_compared_with_what_it_started_from_and_with_that_forced(tmp_path):
+    lineup = lineup_of(recipe(GRPO))
+    assert columns(lineup) == {
+        "base": ("base", "01-base", None),
+        "forced_worked": ("base, forced", "01-base-worked", None),
+        "rl": ("after RL", "02-grpo", "01-base"),
+    }
+    assert lineup.pairs == [("base", "rl"), ("forced_worked", "rl"), ("base", "forced_worked")]
+    assert (lineup.start, lineup.forced, lineup.reinforced) == ("base", "forced_worked", "rl")
+    lineup.write(tmp_path)
+    assert Lineup.read(tmp_path) == lineup
+
+
+def test_rl_after_sft_is_compared_with_the_model_after_sft():
+    lineup = lineup_of(recipe(SFT, GRPO))
+    assert columns(lineup)["base"] == ("after SFT", "02-sft", None)
+    assert columns(lineup)["forced_worked"] == ("after SFT, forced", "02-sft-worked", None)
+
+
+def test_without_rl_the_last_checkpoint_is_examined_free_and_forced():
+    lineup = lineup_of(recipe(SFT))
+    assert list(columns(lineup)) == ["base", "forced_worked"] and lineup.reinforced is None
+    assert lineup.final == "base" and columns(lineup)["base"][1] == "02-sft"
+
+
+def test_a_recipe_of_five_stages_names_its_columns_and_pairs():
+    stages = {
+        "base": BASE,
+        "cold": {**SFT, "from": "base"},
+        "rl1": {**GRPO, "from": "cold"},
+        "sft2": {**SFT, "from": "base"},
+        "rl2": {**GRPO, "from": "sft2"},
+    }
+    asked = {"columns": ["base", "base+worked", "rl1", "rl2"], "pairs": [["base", "rl1"], ["rl1", "rl2"]]}
+    whole = {"name": "x", "problems": [{"family": "sum"}], "stages": stages, "evaluate": asked}
+    lineup = lineup_of(Recipe.model_validate(whole))
+    assert columns(lineup) == {
+        "base": ("base", "base", None),
+        "base+worked": ("base, forced", "base-worked", None),
+        "rl1": ("rl1", "rl1", "base"),
+        "rl2": ("rl2", "rl2", "base"),
+    }
+    assert lineup.pairs == [("base", "rl1"), ("rl1", "rl2")]
+    assert (lineup.start, lineup.forced, lineup.reinforced) == ("base", "base+worked", "rl1")
+    only_pairs = lineup_of(Recipe.model_validate({**whole, "evaluate": {"pairs": [["sft2", "rl1"]]}}))
+    assert list(only_pairs.columns) == ["sft2", "rl1"]
+    assert only_pairs.reinforced is None and only_pairs.columns["rl1"].reference is None  # rl1 is not made from sft2
+
+
+def test_runs_that_differ_in_name_and_seeds_are_of_one_setting():
+    one, other = recipe({**GRPO, "seed": 4}), recipe({**GRPO, "seed": 5}).model_copy(update={"name": "y", "seed": 3})
+    assert lineup_of(one).setting == lineup_of(other).setting != lineup_of(recipe(SFT)).setting
+    assert (lineup_of(one).seed, lineup_of(other).seed) == (4, 5)

@@ -1,8 +1,8 @@
-"""Samples written as they come: whole, the same every time, continued where they were cut off."""
+"""Exams: whole, the same every time, also after an interruption, and never sampled twice."""
 
+import io
 import json
 import math
-import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,14 +10,15 @@ import torch
 from rich.console import Console
 
 from eval.analysis import metrics
-from eval.exam import run as harness
-from eval.exam.run import Candidate, examine, is_finished
+from eval.exam import run
+from eval.exam.run import Candidate, examine
 from eval.exam.samples import load_samples
 from eval.exam.suite import load_suite
 from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import save_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
+from r1_mini.pipeline.store import Store
 
 QUIET = Console(quiet=True)
 
@@ -37,20 +38,35 @@ def suite(**changes):
     return load_suite("smoke", **{"limit": 20, "max_tokens": 12, "samples": 4, "rows": 12, **changes})
 
 
-def sit(checkpoint, folder, voice=None, **changes):
-    return examine(Candidate("model", checkpoint, voice), *suite(**changes), folder, QUIET)
+def sit(checkpoint, folder, voice=None, console=QUIET, reference=None, **changes):
+    candidate = Candidate("model", checkpoint, voice, reference)
+    return examine(candidate, *suite(**changes), folder, Store(folder.parent), console)
+
+
+def stop_after(monkeypatch, chunks):
+    """Interrupt the exam in the middle of its chunk number `chunks`; returns the list of what is sampled."""
+    whole, sampled = run.generate, []
+
+    def generate(*arguments, **more):
+        if len(sampled) == chunks:
+            raise KeyboardInterrupt
+        sampled.append(arguments[2])
+        return whole(*arguments, **more)
+
+    monkeypatch.setattr(run, "generate", generate)
+    return sampled
 
 
 def test_an_exam_leaves_one_row_per_completion_and_one_greedy_row_per_problem(checkpoint, tmp_path):
-    sit(checkpoint, tmp_path)
-    samples, greedy = (load_samples(tmp_path / f"{part}.jsonl") for part in ("samples", "greedy"))
+    sit(checkpoint, tmp_path / "exam")
+    samples, greedy = (load_samples(tmp_path / "exam" / f"{part}.jsonl") for part in ("samples", "greedy"))
     assert samples.correct_PN.shape == (20, 4) and greedy.correct_PN.shape == (20, 1)
-    assert greedy.settings["temperature"] == 0 and is_finished(tmp_path)
-    assert not list(tmp_path.glob(".chunk-*"))
+    assert greedy.settings["temperature"] == 0
+    assert {path.name for path in (tmp_path / "exam").iterdir()} == {"samples.jsonl", "greedy.jsonl", "node.json"}
 
 
 def test_samples_tell_how_likely_the_checkpoint_and_the_one_it_started_from_find_them(checkpoint, tmp_path):
-    other = tmp_path / "other"
+    other = tmp_path / "model"
     tokenizer = make_tokenizer()
     shape = {"hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": 32}
     surer = make_model(tokenizer, **shape, seed=1)
@@ -58,7 +74,7 @@ def test_samples_tell_how_likely_the_checkpoint_and_the_one_it_started_from_find
     save_checkpoint(surer, tokenizer, other)
     measured = {}
     for name, reference in (("itself", checkpoint), ("other", other)):
-        examine(Candidate(name, checkpoint, reference=reference), *suite(), tmp_path / name, QUIET)
+        sit(checkpoint, tmp_path / name, reference=reference)
         measured[name] = load_samples(tmp_path / name / "samples.jsonl")
     assert metrics.kl(measured["itself"]) == pytest.approx(0, abs=1e-3)
     assert metrics.kl(measured["other"]) > 0.01
@@ -70,75 +86,73 @@ def test_samples_tell_how_likely_the_checkpoint_and_the_one_it_started_from_find
 def test_two_exams_with_the_same_seed_are_the_same_bytes_and_another_seed_is_not(checkpoint, tmp_path):
     files = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        sit(checkpoint, tmp_path / name, seed=seed)
-        files.append((tmp_path / name / "samples.jsonl").read_bytes())
+        sit(checkpoint, tmp_path / name / "exam", seed=seed)
+        files.append((tmp_path / name / "exam" / "samples.jsonl").read_bytes())
     assert files[0] == files[1] != files[2]
 
 
-@pytest.mark.parametrize("cut", ["a line", "a chunk", "between", "chunk waiting"])
-def test_an_exam_that_was_cut_off_goes_on_and_ends_in_the_same_bytes(checkpoint, tmp_path, cut):
-    sit(checkpoint, tmp_path / "whole")
-    expected = (tmp_path / "whole" / "samples.jsonl").read_bytes()
-    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
-    lines = expected.splitlines(keepends=True)
-    kept = {"a line": [*lines[:14], lines[14][:50]], "a chunk": lines[:24], "between": lines[:14]}.get(cut, lines[:12])
-    (tmp_path / "cut" / "samples.jsonl").write_bytes(b"".join(kept))
-    (tmp_path / "cut" / "greedy.jsonl").unlink()
-    if cut == "chunk waiting":  # drawn by another process before the cut
-        (tmp_path / "cut" / ".chunk-samples-000002").write_bytes(b"".join(lines[24:36]))
-    note = json.loads((tmp_path / "cut" / "exam.json").read_text())
-    (tmp_path / "cut" / "exam.json").write_text(json.dumps({k: v for k, v in note.items() if k != "sha256"}))
-    sit(checkpoint, tmp_path / "cut")
+@pytest.mark.parametrize("chunks", [0, 3, 8])  # of 7 with samples and 2 with greedy answers
+def test_an_interrupted_exam_samples_what_is_missing_and_ends_in_the_same_bytes(
+    checkpoint, tmp_path, monkeypatch, chunks
+):
+    sit(checkpoint, tmp_path / "one" / "whole")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_after(patched, chunks)
+        sit(checkpoint, tmp_path / "two" / "cut")
+    for part in (tmp_path / "two" / ".work-cut").rglob("0-*.jsonl"):
+        part.write_bytes(part.read_bytes()[:-10])  # the last line, by a process that was killed
+    sampled = stop_after(monkeypatch, 99)
+    sit(checkpoint, tmp_path / "two" / "cut")
+    damaged = (chunks > 0) + (chunks > 7)  # the chunks whose last line is gone
+    assert len(sampled) == 9 - chunks + damaged
     for part in ("samples.jsonl", "greedy.jsonl"):
-        assert (tmp_path / "cut" / part).read_bytes() == (tmp_path / "whole" / part).read_bytes()
+        assert (tmp_path / "two" / "cut" / part).read_bytes() == (tmp_path / "one" / "whole" / part).read_bytes()
 
 
-def test_a_finished_exam_is_not_drawn_again(checkpoint, tmp_path, monkeypatch):
-    seconds = sit(checkpoint, tmp_path)
-    monkeypatch.setattr(harness, "load_checkpoint", None)
-    assert sit(checkpoint, tmp_path) == seconds
+def test_an_interrupted_exam_may_go_on_with_other_rows(checkpoint, tmp_path, monkeypatch):
+    sit(checkpoint, tmp_path / "one" / "whole")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stop_after(patched, 3)
+        sit(checkpoint, tmp_path / "two" / "cut")
+    sit(checkpoint, tmp_path / "two" / "cut", rows=20)
+    whole, cut = ((tmp_path / name / "samples.jsonl").read_bytes() for name in ("one/whole", "two/cut"))
+    assert cut == whole
 
 
-def test_a_whole_exam_of_the_same_checkpoint_beside_is_copied_and_no_other(checkpoint, tmp_path, monkeypatch):
-    sit(checkpoint, tmp_path / "other", seed=1)
-    sit(checkpoint, tmp_path / "same")
-    (tmp_path / "damaged").mkdir()
-    shutil.copytree(tmp_path / "same", tmp_path / "damaged", dirs_exist_ok=True)
-    (tmp_path / "damaged" / "samples.jsonl").write_text("", encoding="utf-8")
-    beside = [tmp_path / name for name in ("missing", "damaged", "other", "same")]
-    monkeypatch.setattr(harness, "load_checkpoint", lambda *_: pytest.fail("drawn again"))
-    examine(Candidate("model", checkpoint), *suite(), tmp_path / "new", QUIET, beside=beside)
-    for name in ("samples.jsonl", "greedy.jsonl", "exam.json"):
-        assert (tmp_path / "new" / name).read_bytes() == (tmp_path / "same" / name).read_bytes()
+def test_a_finished_exam_is_not_sampled_again_whatever_its_rows_and_also_in_another_folder(
+    checkpoint, tmp_path, monkeypatch
+):
+    note = sit(checkpoint, tmp_path / "exam")
+    monkeypatch.setattr(run, "load_checkpoint", None)
+    assert sit(checkpoint, tmp_path / "exam", rows=7) == note
+    assert sit(checkpoint, tmp_path / "other", rows=1024) == note
+    for name in ("samples.jsonl", "greedy.jsonl"):
+        assert (tmp_path / "other" / name).read_bytes() == (tmp_path / "exam" / name).read_bytes()
 
 
 @pytest.mark.parametrize(
     "changes,key", [({"seed": 5}, "suite.seed"), ({"limit": 10}, "number"), ({"voice": "worked"}, "voice")]
 )
-def test_samples_of_another_exam_are_not_overwritten(checkpoint, tmp_path, changes, key):
-    sit(checkpoint, tmp_path)
-    before = (tmp_path / "samples.jsonl").read_bytes()
-    with pytest.raises(UserError, match=f"holds the samples of another exam: {key} is"):
-        sit(checkpoint, tmp_path, **changes)
-    assert (tmp_path / "samples.jsonl").read_bytes() == before
-
-
-def test_a_folder_in_use_by_another_process_is_refused(checkpoint, tmp_path):
-    with harness.locked(tmp_path), pytest.raises(UserError, match="is running in this folder"):
-        sit(checkpoint, tmp_path)
+def test_samples_of_another_exam_are_moved_aside_and_not_lost(checkpoint, tmp_path, changes, key):
+    sit(checkpoint, tmp_path / "exam")
+    before, out = (tmp_path / "exam" / "samples.jsonl").read_bytes(), io.StringIO()
+    sit(checkpoint, tmp_path / "exam", console=Console(file=out), **changes)
+    (aside,) = tmp_path.glob("exam.*")
+    assert (aside / "samples.jsonl").read_bytes() == before != (tmp_path / "exam" / "samples.jsonl").read_bytes()
+    assert f"exam: moved to {aside.name}, because {key} is" in out.getvalue()
 
 
 def test_a_forced_voice_begins_every_completion_and_does_not_end_at_once(checkpoint, tmp_path):
-    sit(checkpoint, tmp_path, voice="worked")
-    rows = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    sit(checkpoint, tmp_path / "exam", voice="worked")
+    rows = [json.loads(line) for line in (tmp_path / "exam" / "samples.jsonl").read_text().splitlines()]
     assert all(row["completion"].startswith("<think>") for row in rows)
     assert not any(row["completion"].startswith("<think></think>") for row in rows)
 
 
 def test_more_samples_than_fit_a_chunk_are_the_same_samples(checkpoint, tmp_path):
-    sit(checkpoint, tmp_path / "small", samples=30)
-    sit(checkpoint, tmp_path / "large", samples=30, rows=1024)
-    small, large = (load_samples(tmp_path / name / "samples.jsonl") for name in ("small", "large"))
+    sit(checkpoint, tmp_path / "small" / "exam", samples=30)
+    sit(checkpoint, tmp_path / "large" / "exam", samples=30, rows=1024)
+    small, large = (load_samples(tmp_path / name / "exam" / "samples.jsonl") for name in ("small", "large"))
     assert [q.key for q in small.questions] == [q.key for q in large.questions]
     assert (small.answer_PN == large.answer_PN).all() and (small.tokens_PN == large.tokens_PN).all()
 
@@ -171,7 +185,7 @@ def test_thinking_that_the_prompt_begins_is_part_of_the_text(checkpoint):
 
 def test_more_tokens_than_the_model_has_room_for_are_refused_with_the_number_that_fits(checkpoint, tmp_path):
     with pytest.raises(UserError, match=r"the context length of the model is 1024; allow at most 10\d\d"):
-        sit(checkpoint, tmp_path, max_tokens=1020)
+        sit(checkpoint, tmp_path / "exam", max_tokens=1020)
 
 
 def test_a_problem_that_the_tokenizer_of_a_checkpoint_cannot_write_is_refused_with_the_fix(checkpoint, tmp_path):
@@ -180,21 +194,8 @@ def test_a_problem_that_the_tokenizer_of_a_checkpoint_cannot_write_is_refused_wi
     suite.write_text(f"samples: 1\nmax_tokens: 9\nproblems: [{{jsonl: {tmp_path / 'q.jsonl'}, number: 2}}]\n")
     loaded = load_suite(str(suite))
     with pytest.raises(UserError, match=r"^problems: q has 'ù', which the model's tokenizer cannot write; leave such"):
-        examine(Candidate("model", checkpoint), *loaded, tmp_path / "exam", QUIET)
+        examine(Candidate("model", checkpoint), *loaded, tmp_path / "exam", Store(tmp_path), QUIET)
     assert not (tmp_path / "exam" / "samples.jsonl").exists()
-
-
-def test_files_that_are_not_of_an_exam_stay(checkpoint, tmp_path):
-    (tmp_path / "train.jsonl").write_text("precious")
-    sit(checkpoint, tmp_path)
-    assert (tmp_path / "train.jsonl").read_text() == "precious"
-    (tmp_path / "exam.json").unlink()
-    with pytest.raises(UserError, match=r"samples, but no exam\.json"):
-        sit(checkpoint, tmp_path)
-    assert (tmp_path / "samples.jsonl").exists()
-    (tmp_path / "exam.json").write_text("{")
-    with pytest.raises(UserError, match=r"exam.json: damaged"):
-        sit(checkpoint, tmp_path)
 
 
 def _letters():

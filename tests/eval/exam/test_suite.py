@@ -95,12 +95,12 @@ def test_a_suite_can_be_a_file_of_the_user(tmp_path):
             "no further test problem of depth 2",
         ),
         ("problems: [{family: sum, terms: 2, number: 5}]", "no problem of depth 2 or more"),
-        ("problems: []", "the suite asks nothing"),
+        ("problems: []", "fewer than two problems without an axis"),
         ("problems: [{family: sum, terms: 3, number: 5, axis: far}]", "fewer than two problems without an axis"),
         ("problems: [{family: sum, terms: 3, number: 5, surface: odd}]", "problems.0.surface"),
         ("problems: [{family: sum, terms: 3, number: 5}]\ntemperature: 0", "2 samples at temperature 0 are all alike"),
         ("problems: [{family: sum, terms: 3, number: 5}]\ntop_q: 1", "top_q"),
-        ("name: mine", "a suite has the name of its file; remove `name`"),
+        ("name: mine", "name: unknown key"),
         ("problems: [", "not valid YAML"),
     ],
 )
@@ -116,7 +116,7 @@ def test_a_suite_that_cannot_be_held_is_one_clear_line(tmp_path, text, line):
     "name,changes,line",
     [
         ("arithmetik", {}, "did you mean 'arithmetic'?"),
-        ("own", {}, "suite 'own' asks a recipe's problems, and there are none"),
+        ("own", {}, "suite 'own' has the problems of a recipe, and there is none"),
         ("arithmetic", {"families": ["sums"]}, "the suite has no family 'sums'; did you mean 'sum'?"),
         ("nowhere/mine.yaml", {}, "cannot be read"),
     ],
