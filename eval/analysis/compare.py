@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from eval.analysis import metrics, stats
 from eval.analysis.columns import Column, Columns
 from eval.analysis.gain import Part, Sharpened, gain_parts, sharpened_or_new
-from eval.analysis.stats import Interval, Record
+from eval.analysis.stats import Interval
 from eval.exam.columns import Pair
 from eval.exam.samples import Samples, axes_of
 
@@ -52,7 +52,7 @@ class Cell(Accuracy):
 
 
 @dataclass(frozen=True)
-class SeedScore(Record):
+class SeedScore:
     """pass@1 of one training run."""
 
     seed: int | None
@@ -60,7 +60,7 @@ class SeedScore(Record):
 
 
 @dataclass(frozen=True)
-class Score(Record):
+class Score:
     """Every figure of one column, on the problems without an axis; `cells` and `axes` cover all problems."""
 
     seeds: list[SeedScore]
@@ -100,7 +100,7 @@ class Difference(Interval):
 
 
 @dataclass(frozen=True)
-class Gain(Record):
+class Gain:
     """The parts of a difference in pass@1."""
 
     before: str
@@ -109,7 +109,7 @@ class Gain(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison(Record):
+class Comparison:
     """The summary of an exam: the scores of each column, and the differences between pairs of columns."""
 
     title: str = ""
@@ -132,11 +132,6 @@ class Comparison(Record):
     gain: Gain | None = None
     """What the first difference is made of."""
     sharpened: Sharpened | None = None
-    start: str | None = None
-    """The columns of what RL started from, of the same forced to write its steps, and of what RL made of it. None if
-    the first difference is between something else."""
-    forced: str | None = None
-    reinforced: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """What summary.json holds: all of this, and its headline once more, by column."""
@@ -171,9 +166,6 @@ def summarize(columns: Columns) -> Comparison:
         names={name: column.label for name, column in columns.items()},
         scores={name: score(column) for name, column in columns.items()},
         comparisons=differences({name: column.scores(metrics.pass_at_1) for name, column in proper.items()}, pairs),
-        start=columns.lineup.start,
-        forced=columns.lineup.forced,
-        reinforced=columns.lineup.reinforced,
         **headline,
     )
 
@@ -275,7 +267,7 @@ def _accuracy(samples: Sequence[Samples]) -> Accuracy:
 
 
 def _headline(comparison: Comparison) -> dict[str, Any]:
-    """The short figures: each column's score, and what RL gained."""
+    """The short figures: each column's score and the first difference."""
     short: dict[str, Any] = {
         name: {
             "pass_at_1": score.pass_at_1,
@@ -284,8 +276,7 @@ def _headline(comparison: Comparison) -> dict[str, Any]:
         }
         for name, score in comparison.scores.items()
     }
-    if comparison.reinforced:
-        gained = comparison.comparisons[0]
+    for gained in comparison.comparisons[:1]:
         kept = ("estimate", "low", "high", "p_value")
         short["paired_difference"] = {key: getattr(gained, key) for key in kept}
         short["verdict"] = gained.verdict

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.analysis.metrics import pass_at_k
-from eval.analysis.stats import LEVEL, RESAMPLES, Interval, Record, bootstrap_means, interval_of
+from eval.analysis.stats import LEVEL, RESAMPLES, Interval, bootstrap_means, interval_of
 from eval.exam.samples import NONE, SOUND, UNCHECKED, Samples
 
 PARTS = (
@@ -39,7 +39,7 @@ class Part(Interval):
 
 
 @dataclass(frozen=True)
-class SolvedAnew(Record):
+class SolvedAnew:
     """A problem that only `after` solves, in `right` of `n` completions."""
 
     key: str
@@ -51,7 +51,7 @@ class SolvedAnew(Record):
 
 
 @dataclass(frozen=True)
-class Sharpened(Record):
+class Sharpened:
     """Whether `after` only says more surely what `before` could say too, or solves what `before` never did."""
 
     before: str

@@ -5,10 +5,10 @@ of several training seeds, the seed and the problem. Suffixes: S seeds, P proble
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,21 +22,8 @@ Verdict = Literal["shown", "not shown"]
 Array = NDArray[np.float64]
 
 
-class Record(Mapping[str, Any]):
-    """Attributes that can be read by key too, for the readers of a comparison that still do."""
-
-    def __iter__(self) -> Iterator[str]:
-        return (each.name for each in fields(self))  # type: ignore[arg-type]
-
-    def __len__(self) -> int:
-        return len(list(iter(self)))
-
-    def __getitem__(self, key: str) -> Any:
-        return getattr(self, key)
-
-
 @dataclass(frozen=True)
-class Interval(Record):
+class Interval:
     """An estimate and the ends of its 95 % confidence interval."""
 
     estimate: float

@@ -5,7 +5,7 @@ By default a run has three: what RL started from, the same forced to write its s
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -43,11 +43,6 @@ class Lineup:
 
     columns: dict[str, Sitting]
     pairs: list[Pair] = field(default_factory=list)
-    start: str | None = None
-    """The columns of what RL started from, of the same forced to write its steps, and of what RL made of it. None if
-    the headline compares something else."""
-    forced: str | None = None
-    reinforced: str | None = None
     seed: int | None = None
     """The training seed; None if no run is known."""
     setting: str = ""
@@ -71,16 +66,9 @@ def lineup_of(recipe: Recipe) -> Lineup:
     last = list(recipe.nodes)[-1]
     columns = _given(recipe) or _default(recipe, last)
     pairs = [(before, after) for before, after in recipe.evaluate.pairs] or pairs_of(columns)
-    before, after = (columns[key] for key in pairs[0])
-    path = _path(recipe, after.stage, before.stage)
-    by_rl = not before.voice and not after.voice and any(recipe.nodes[name].reinforces for name in path)
-    forced = [key for key, each in columns.items() if each.stage == before.stage and each.voice == "worked"]
     stages = tuple(stage.model_copy(update={"seed": None}) for stage in recipe.stages)
     setting = recipe.model_copy(update={"name": "", "seed": 0, "stages": stages})
-    lineup = Lineup(columns, pairs, seed=recipe.seed_of(recipe.nodes[last]), setting=fingerprint(setting))
-    if not by_rl:
-        return lineup
-    return replace(lineup, start=pairs[0][0], forced=forced[0] if forced else None, reinforced=pairs[0][1])
+    return Lineup(columns, pairs, recipe.seed_of(recipe.nodes[last]), fingerprint(setting))
 
 
 def pairs_of(columns: dict[str, Sitting]) -> list[Pair]:
@@ -109,17 +97,15 @@ def _given(recipe: Recipe) -> dict[str, Sitting]:
         name, _, voice = key.partition("+")
         stage = recipe.find(name)
         first = next(iter(columns.values())).stage if columns else stage
-        reference = first if first != stage and _path(recipe, stage, first) else None
+        reference = first if first != stage and _comes_from(recipe, stage, first) else None
         label = {"": name, "worked": f"{name}, forced"}.get(voice, f"{name}, {voice}")
         columns[key] = Sitting(label, stage, voice or None, None if voice else reference)
     return columns
 
 
-def _path(recipe: Recipe, stage: str, start: str) -> list[str]:
-    """The stages from `stage` back to the one that was trained from `start`; none if it does not come from there."""
-    path: list[str] = []
+def _comes_from(recipe: Recipe, stage: str, start: str) -> bool:
+    """Whether a stage was trained from `start`, with others in between or not."""
     name: str | None = stage
-    while name is not None and name not in (MODEL, start):
-        path.append(name)
+    while name not in (None, MODEL, start):
         name = recipe.start_of(name)
-    return path if name == start else []
+    return name == start

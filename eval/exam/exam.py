@@ -117,7 +117,7 @@ class Exam:
             phases[kind] = phases.get(kind, 0.0) + value
         rounded = {name: round(value, 2) for name, value in {**phases, "exam": spent}.items()}
         run.update_manifest(seconds={**rounded, "total": round(sum(rounded.values()), 2)})
-        if not self.lineup.reinforced and not self.recipe.evaluate.columns:
+        if not any(stage.reinforces for stage in self.recipe.stages) and not self.recipe.evaluate.columns:
             console.print(f"no stage of reinforcement, so nothing to compare; the samples: {folder}")
         elif self.publish is not None:
             self.publish(run.path, console)

@@ -88,7 +88,7 @@ def write_run(folder: Path, seed: int, base: str, forced: str, rl: str, setting:
     exam = folder / "eval" / "arithmetic"
     for sitting, marks in zip(columns.values(), (base, forced, rl), strict=True):
         write_exam(exam / sitting.folder, make_rows({key: marks for key in "abcd"}))
-    Lineup(columns, pairs_of(columns), BASE, FORCED, RL, seed, setting).write(exam)
+    Lineup(columns, pairs_of(columns), seed, setting).write(exam)
     settings = {"name": "x", "seed": seed, "stages": [{"kind": "base"}, {"kind": "grpo"}], **recipe}
     (folder / "recipe.yaml").write_text(json.dumps({**settings, "evaluate": {"suite": "arithmetic"}}), encoding="utf-8")
     (folder / "manifest.json").write_text(json.dumps({"stages": {}, "seconds": {"total": 9.0}}), encoding="utf-8")

@@ -84,7 +84,7 @@ def test_the_headline_leaves_out_the_axes_and_reports_them_apart(tmp_path):
     folders = [write_exam(tmp_path / name, rows) for name in "xy"]
     score = summarize(columns_of(folders)).scores["x"]
     assert (score.pass_at_1, score.axes["far"].estimate) == (1.0, 0.0)
-    assert [(cell.axis, cell.depth, cell.estimate) for cell in score["cells"]] == [
+    assert [(cell.axis, cell.depth, cell.estimate) for cell in score.cells] == [
         (None, 2, 1.0),
         ("far", 7, 0.0),
     ]

@@ -88,7 +88,6 @@ def test_by_default_rl_is_compared_with_what_it_started_from_and_with_that_force
         "rl": ("after RL", "02-grpo", "01-base"),
     }
     assert lineup.pairs == [("base", "rl"), ("forced_worked", "rl"), ("base", "forced_worked")]
-    assert (lineup.start, lineup.forced, lineup.reinforced) == ("base", "forced_worked", "rl")
     lineup.write(tmp_path)
     assert Lineup.read(tmp_path) == lineup
 
@@ -101,7 +100,7 @@ def test_rl_after_sft_is_compared_with_the_model_after_sft():
 
 def test_without_rl_the_last_checkpoint_is_examined_free_and_forced():
     lineup = lineup_of(recipe(SFT))
-    assert list(columns(lineup)) == ["base", "forced_worked"] and lineup.reinforced is None
+    assert list(columns(lineup)) == ["base", "forced_worked"]
     assert lineup.final == "base" and columns(lineup)["base"][1] == "02-sft"
 
 
@@ -123,10 +122,9 @@ def test_a_recipe_of_five_stages_names_its_columns_and_pairs():
         "rl2": ("rl2", "rl2", "base"),
     }
     assert lineup.pairs == [("base", "rl1"), ("rl1", "rl2")]
-    assert (lineup.start, lineup.forced, lineup.reinforced) == ("base", "base+worked", "rl1")
     only_pairs = lineup_of(Recipe.model_validate({**whole, "evaluate": {"pairs": [["sft2", "rl1"]]}}))
     assert list(only_pairs.columns) == ["sft2", "rl1"]
-    assert only_pairs.reinforced is None and only_pairs.columns["rl1"].reference is None  # rl1 is not made from sft2
+    assert only_pairs.columns["rl1"].reference is None  # rl1 is not made from sft2
 
 
 def test_runs_that_differ_in_name_and_seeds_are_of_one_setting():

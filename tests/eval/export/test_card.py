@@ -8,8 +8,8 @@ import pytest
 import yaml
 from rich.console import Console
 
+from eval.commands import compare
 from eval.export.card import card, push
-from eval.report.publish import compare
 from r1_mini.errors import UserError
 from tests.eval.conftest import write_run
 
