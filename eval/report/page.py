@@ -40,7 +40,6 @@ def render_exam(
     return _html(
         "exam.html.jinja",
         summary=summary,
-        colors=plots.colors(columns),
         plots=plots,
         training=list(plots.training(curves)),
         manifest=manifest,

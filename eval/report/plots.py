@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
@@ -22,9 +22,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from eval.analysis.compare import Comparison
+from eval.analysis.compare import Comparison, Score
 from eval.exam.samples import VOICES
-from eval.report.words import CHAINS, Sweep, chains_of, signed
+from eval.report.words import CHAINS, Sweep, chains_of, percent, signed
 
 PALETTE = ("#85857d", "#bf7d12", "#0d9373", "#3d86cc", "#a663c4", "#cf6232", "#8f8420", "#d4558c")
 """Colors of columns and settings, by position; each has a contrast of 3 or more on the light and on the dark page."""
@@ -67,9 +67,9 @@ class Line:
     marker: str = ""
 
 
-def colors(names: Iterable[str]) -> dict[str, str]:
-    """Name -> color, by position."""
-    return dict(zip(names, cycle(PALETTE), strict=False))
+def columns(summary: Comparison) -> list[tuple[str, str, Score]]:
+    """(label, color, score) of each column."""
+    return list(zip(summary.names.values(), cycle(PALETTE), summary.scores.values(), strict=False))
 
 
 @STYLE
@@ -83,7 +83,7 @@ def lines(
     log: int = 0,
     zoom: bool = False,
 ) -> Markup:
-    """Curves over whole numbers or the x values `ticks`; the x axis is logarithmic to the base `log` if that is not 0.
+    """Curves, with `ticks` at these x values if they are given, and a logarithmic x axis if `log`, its base, is not 0.
 
     The y axis begins at 0, and that of a `share` ends at 100 %; with `zoom` it fits the curves.
     """
@@ -101,7 +101,8 @@ def lines(
         axes.set_xticks(list(ticks), map(_plain, ticks.values()))
         axes.set_xticks([], minor=True)
     elif not log:
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        whole = all(np.all(np.mod(line.x, 1) == 0) for line in drawn)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
     if not zoom:
         axes.set_ylim(*(-0.02, 1.02) if share else (0.0, None))
     return _svg(axes, title)
@@ -110,9 +111,9 @@ def lines(
 def at_k(summary: Comparison, field: str, title: str) -> Markup:
     """pass@k or maj@k against k, with its interval, one line per column."""
     drawn, ticks = [], {}
-    for (column, color), score in zip(colors(summary.scores).items(), summary.scores.values(), strict=True):
+    for label, color, score in columns(summary):
         k, mean, low, high = zip(*((point.k, *point.ends) for point in getattr(score, field)), strict=True)
-        drawn.append(Line(summary.names[column], color, k, mean, (low, high), marker="o"))
+        drawn.append(Line(label, color, k, mean, (low, high), marker="o"))
         ticks = {number: str(number) for number in k}
     return lines(title, "k, samples per problem", drawn, share=True, ticks=ticks, log=2, zoom=True)
 
@@ -120,18 +121,16 @@ def at_k(summary: Comparison, field: str, title: str) -> Markup:
 @STYLE
 def gain_parts(summary: Comparison) -> Markup:
     """A waterfall from one column's pass@1 to the other's: each part of the gain with its interval."""
-    gain, color = summary.gain, colors(summary.scores)
-    assert gain is not None
-    before, after = gain.before, gain.after
-    start, end = (summary.scores[column].pass_at_1 for column in (before, after))
-    names = [summary.names[before], *(part.name for part in gain.parts), summary.names[after]]
+    assert summary.gain is not None
+    parts, found = summary.gain.parts, dict(zip(summary.names, columns(summary), strict=True))
+    (before, old_color, old), (after, new_color, new) = found[summary.gain.before], found[summary.gain.after]
+    names = [before, *(part.name for part in parts), after]
     axes = _bar_axes("pass@1", names, width=5.2)
-    edge = [start, end]
-    for place, column, value in ((0, before, start), (len(names) - 1, after, end)):
-        axes.barh(place, value, color=color[column], height=0.62)
-        _note(axes, value, place, f"{100 * value:.1f}%")
-    reached = start
-    for place, part in enumerate(gain.parts, start=1):
+    edge, reached = [old.pass_at_1, new.pass_at_1], old.pass_at_1
+    for place, color, value in ((0, old_color, old.pass_at_1), (len(names) - 1, new_color, new.pass_at_1)):
+        axes.barh(place, value, color=color, height=0.62)
+        _note(axes, value, place, percent(value))
+    for place, part in enumerate(parts, start=1):
         tint = BLUE if part.estimate >= 0 else RED
         low, high = reached + part.low, reached + part.high
         axes.barh(place, part.estimate, left=reached, color=tint, alpha=0.45, height=0.62)
@@ -165,12 +164,12 @@ def chain_truth(summary: Comparison) -> Markup:
 
 def first_wrong_step(summary: Comparison) -> Markup | None:
     """Where the first wrong step of a chain is, as shares of the chains that have one; None if no chain has one."""
-    found = [{int(step): share for step, share in score.first_wrong_step.items()} for score in summary.scores.values()]
-    steps = range(1, min(MOST_STEPS, max((step for shares in found for step in shares), default=0)) + 1)
+    deepest = max((int(step) for score in summary.scores.values() for step in score.first_wrong_step), default=0)
+    steps = range(1, min(MOST_STEPS, deepest) + 1)
     drawn = [
-        Line(summary.names[column], color, steps, [shares.get(step, 0.0) for step in steps], marker="o")
-        for (column, color), shares in zip(colors(summary.scores).items(), found, strict=True)
-        if shares
+        Line(label, color, steps, [score.first_wrong_step.get(str(step), 0.0) for step in steps], marker="o")
+        for label, color, score in columns(summary)
+        if score.first_wrong_step
     ]
     ticks = {step: str(step) for step in steps}
     return lines("Where the first wrong step is", "first wrong step", drawn, share=True, ticks=ticks) if drawn else None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import zip_longest
 from typing import Any
 
-from eval.analysis.compare import Comparison, Difference, SeedScore
+from eval.analysis.compare import Comparison, Difference
 from eval.analysis.stats import Interval
 from eval.exam.samples import VOICES
 
@@ -89,13 +91,13 @@ SWEEP: tuple[Figure, ...] = (
 
 
 def cell(score: Any, figure: Figure) -> str:
-    """A figure of a score as text, `-` where it was not measured."""
+    """A figure of a score as text, `-` where there is none."""
     value = score
     for step in figure[1].split("."):
         if isinstance(value, Sequence):
             value = value[int(step)]
         else:
-            value = value[step] if isinstance(value, Mapping) else getattr(value, step)
+            value = value.get(step) if isinstance(value, Mapping) else getattr(value, step, None)
     return "-" if value is None else figure[2](value)
 
 
@@ -116,13 +118,10 @@ def table(summary: Comparison) -> list[list[tuple[str, list[str]]]]:
     ]
     runs = max(len(score.seeds) for score in scores)
     if runs > 1:
-        rows.append([(f"run {run + 1}", [_run(score.seeds, run) for score in scores]) for run in range(runs)])
+        texts = [[f"{in_hundred(seed.pass_at_1)} (seed {seed.seed})" for seed in score.seeds] for score in scores]
+        by_run = zip_longest(*texts, fillvalue="-")
+        rows.append([(f"run {number}", list(cells)) for number, cells in enumerate(by_run, start=1)])
     return rows
-
-
-def _run(seeds: Sequence[SeedScore], run: int) -> str:
-    """pass@1 of one training run, with its seed."""
-    return f"{in_hundred(seeds[run].pass_at_1)} (seed {seeds[run].seed})" if run < len(seeds) else "-"
 
 
 def chains_of(summary: Comparison) -> list[str]:
@@ -280,41 +279,22 @@ def sweep_sentences(summary: Sweep) -> list[str]:
     ]
 
 
-def sweep_headings(summary: Sweep) -> list[str]:
-    """The headings of `sweep_rows`."""
-    score, k = summary["objective"].replace("_at_", "@"), summary["n_samples"]
-    figures = [label.format(k=k) for label, _, _ in SWEEP]
-    return ["setting", score, "seeds", "interquartile mean", "difference", "improves", "verdict", *figures]
+def sweep_table(summary: Sweep) -> list[list[str]]:
+    """Headings, then a row for each setting, the best first, and for what training started from."""
+    one, sign = (in_hundred, signed) if summary["is_share"] else (_ONE, "{:+.1f}".format)
 
+    def interval(write: Callable[[float], str], value: Mapping[str, float]) -> str:
+        return f"{write(value['estimate'])} [{write(value['low'])}, {write(value['high'])}]"
 
-def sweep_rows(summary: Sweep) -> list[list[str]]:
-    """A row for each setting, the best first, then for what training started from."""
-    share = summary["is_share"]
-    one, sign = (in_hundred, signed) if share else (_ONE, "{:+.1f}".format)
-
-    def ends(interval: Mapping[str, float], write: Callable[[float], str] = one) -> str:
-        return f"{write(interval['estimate'])} [{write(interval['low'])}, {write(interval['high'])}]"
-
-    rows = []
-    for setting in summary["settings"]:
-        against = setting["against_default"]
-        rows.append(
-            [
-                setting["name"],
-                ends(setting["score"]),
-                "  ".join(one(each["score"]) for each in setting["seeds"]),
-                ends(setting["interquartile_mean"]),
-                ends(against["difference"], sign) if against else "",
-                f"{against['improvement']['estimate']:.2f}" if against else "",
-                against["word"] if against else "the default",
-                *(cell(setting, figure) for figure in SWEEP),
-            ]
-        )
-    starts = summary["starts"]
-    return rows + [[each["name"], ends(each["score"]), *[""] * 5, *(cell(each, f) for f in SWEEP)] for each in starts]
-
-
-def importances(summary: Sweep) -> str:
-    """Which keys matter; empty where that is not known."""
-    shares = ", ".join(f"{key} {100 * share:.0f}%" for key, share in summary["importances"].items())
-    return f"What tells the best quarter of the trainings from the rest (PED-ANOVA): {shares}." if shares else ""
+    figures: list[Figure] = [
+        ("setting", "name", lambda name: f"{name} (default)" if name == summary["default"] else name),
+        (summary["objective"].replace("_at_", "@"), "score", partial(interval, one)),
+        ("seeds", "seeds", lambda seeds: "  ".join(one(each["score"]) for each in seeds)),
+        ("interquartile mean", "interquartile_mean", partial(interval, one)),
+        ("difference", "against_default.difference", partial(interval, sign)),
+        ("improves", "against_default.improvement.estimate", "{:.2f}".format),
+        ("verdict", "against_default.word", str),
+        *SWEEP,
+    ]
+    rows = [[cell(each, figure) for figure in figures] for each in [*summary["settings"], *summary["starts"]]]
+    return [[label.format(k=summary["n_samples"]) for label, _, _ in figures], *rows]

@@ -249,12 +249,13 @@ def show(summary: Mapping[str, Any], console: Console) -> None:
     """Print the table and the verdict."""
     summary, names = words.shortened(summary)
     console.print(f"{summary['sweep']}: {words.sweep_exam(summary)}; percent [95% interval]", highlight=False)
+    headings, *rows = words.sweep_table(summary)
     table = Table(box=box.SIMPLE_HEAD)
     places = (0, 1, 4, 6)  # what 80 columns have space for; the page has all
     for place in places:
-        heading = Text(words.sweep_headings(summary)[place])
+        heading = Text(headings[place])
         table.add_column(heading, justify="right" if place else "left", no_wrap=bool(place))
-    for cells in words.sweep_rows(summary):
+    for cells in rows:
         table.add_row(*(Text(cells[place]) for place in places))
     console.print(table)
     ranked = [f"{short}: {name}" for name, short in names.items() if short != name]

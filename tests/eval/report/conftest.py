@@ -12,43 +12,28 @@ from eval.analysis.compare import Comparison
 from eval.exam.samples import Samples, tabled
 from r1_mini.completion import grade
 from r1_mini.problems import families
+from tests.eval import conftest as exams
 
 NAMES = {"base": "base", "forced_worked": "base, forced", "rl": "after RL"}
-SETTINGS = {"suite": "arithmetic", "split": "test", "temperature": 1.0, "top_p": 1.0, "max_tokens": 160, "seed": 1}
 PARTS = ("stops in time", "gives a number", "chooses to reason", "reasons without a slip", "guesses better")
 
 
 def make_row(number: int, index: int, completion: str, **changes: Any) -> dict[str, Any]:
     """Problem `number` asks `number+1+1`, the problems in turn of depths 2 to 5; its answer is number + 2."""
-    question, answer = f"{number}+1+1", str(number + 2)
-    finish = changes.get("finish", "stop")
-    graded = grade(families.solve(question), completion, finish)
-    return {
-        "key": f"p{number:04}",
-        "family": "sum" if number % 3 else "expression",
-        "axis": None,
-        "difficulty": {"depth": 2 + number % 4, "digits": 1},
-        "question": question,
-        "answer": answer,
-        "judge": "number",
-        "formula": question,
-        "prompt": f"User: {question}\nAssistant:",
-        "completion": completion,
-        "n_tokens": 20,
-        "logp": -10.0,
-        "logp_reference": None,
-        "finish": finish,
-        "parsed": graded.answer,
-        "correct": graded.correct,
-        "well_formed": graded.well_formed,
-        "voice": graded.voice,
-        "chain": graded.chain,
-        "first_wrong": graded.first_wrong,
-        "sample_index": index,
-        "model": "model",
-        **SETTINGS,
-        **changes,
-    }
+    question = f"{number}+1+1"
+    graded = grade(families.solve(question), completion, "stop")
+    return (
+        exams.make_row(
+            f"p{number:04}",
+            "1",
+            index,
+            2 + number % 4,
+            **{"family": "sum" if number % 3 else "expression", "question": question, "answer": str(number + 2)},
+            **{"formula": question, "completion": completion, "n_tokens": 20, "parsed": graded.answer},
+            **{name: getattr(graded, name) for name in ("correct", "well_formed", "voice", "chain", "first_wrong")},
+        )
+        | changes
+    )
 
 
 def direct(number: int) -> str:
@@ -205,8 +190,8 @@ def summary() -> dict[str, Any]:
     return make_summary()
 
 
-@pytest.fixture
-def exams() -> Callable[..., dict[str, Samples]]:
+@pytest.fixture(name="exams")
+def exams_fixture() -> Callable[..., dict[str, Samples]]:
     return make_samples
 
 

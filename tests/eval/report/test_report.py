@@ -138,16 +138,13 @@ def test_ids_are_unique_and_every_reference_has_its_id(render, exams):
 
 
 def luminance(color):
-    channels = (int(color[place : place + 2], 16) / 255 for place in (1, 3, 5))
-    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return np.dot([0.2126, 0.7152, 0.0722], [((c / 255 + 0.055) / 1.055) ** 2.4 for c in bytes.fromhex(color[1:])])
 
 
-@pytest.mark.parametrize("color", [*plots.PALETTE, plots.RED])
-def test_every_color_reads_on_the_light_and_on_the_dark_page(render, exams, color):
-    for ground in re.findall(r"--page: (#\w{6})", render(exams(1))):
-        low, high = sorted((luminance(color), luminance(ground)))
-        assert (high + 0.05) / (low + 0.05) >= 3  # WCAG 2.1, for graphics
+def test_every_color_reads_on_the_light_and_on_the_dark_page(render, exams):
+    light, dark = map(luminance, re.findall(r"--page: (#\w{6})", render(exams(1))))
+    for color in map(luminance, [*plots.PALETTE, plots.RED]):
+        assert (light + 0.05) / (color + 0.05) >= 3 and (color + 0.05) / (dark + 0.05) >= 3  # WCAG 2.1, for graphics
 
 
 def test_any_columns_will_do_and_what_does_not_apply_is_left_out(render, exams, summary, manifest):
