@@ -63,7 +63,7 @@ def explain(error: ValidationError, where: str, overrides: Mapping[str, str] | N
     elif "error" in context:  # a ValueError, whose text says what to do
         what, fix = str(context["error"]), ""
     else:
-        message = re.sub(r"^(Input|String|Tuple|List|Dictionary) should", "should", first["msg"])
+        message = re.sub(r"^(Input|String|Tuple|List|Dictionary|Value) should", "should", first["msg"])
         message = re.sub("a valid dictionary.*", "keys and values", message).replace("a valid tuple", "a list")
         what, fix = f"{message}, got {shown(first['input'])}", "change it"
     key = ".".join(location)
