@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +29,16 @@ def load_checkpoint(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model (evaluation mode, on `device`) and tokenizer; UserError if the folder does not hold both.
 
-    `prompt` is how the tokenizer asks; `options` are those of `from_pretrained`; fp32 if they do not say otherwise.
+    `prompt` is the style of its prompts; `options` are those of `from_pretrained`. The dtype is fp32 by default.
     """
-    try:
+    with _readable(folder):
         model, info = AutoModelForCausalLM.from_pretrained(
             folder, **{"dtype": torch.float32, "local_files_only": True, "output_loading_info": True, **options}
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except _UNREADABLE as error:
-        raise _unreadable(error, folder) from error
-    if info["missing_keys"]:  # transformers would fill them with random numbers
-        raise UserError(f"lacks weights, {min(info['missing_keys'])} for one", where=str(folder), fix=_FIX)
-    _check(model.config, tokenizer, model.get_input_embeddings().num_embeddings, folder)
+        if info["missing_keys"]:  # transformers would fill them with random numbers
+            raise ValueError(f"it lacks weights, for example {min(info['missing_keys'])}")
+        _check(model.config, tokenizer, model.get_input_embeddings().num_embeddings)
     give_template(tokenizer, prompt, str(folder))
     return model.to(device).eval(), tokenizer
 
@@ -46,46 +46,43 @@ def load_checkpoint(
 def load_shape(
     folder: Path, prompt: PromptStyle = "auto"
 ) -> tuple[PretrainedConfig, GenerationConfig, PreTrainedTokenizerBase]:
-    """Configuration, settings for generation and tokenizer of a checkpoint, whose weights stay on the disk.
-
-    UserError if the folder does not hold them.
-    """
-    try:
+    """Configuration, generation settings and tokenizer of a checkpoint, without its weights; UserError as above."""
+    with _readable(folder):
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         generation = GenerationConfig.from_model_config(config)
         if (folder / "generation_config.json").is_file():
             generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    except _UNREADABLE as error:
-        raise _unreadable(error, folder) from error
-    _check(config, tokenizer, config.get_text_config(decoder=True).vocab_size, folder)
+        _check(config, tokenizer, config.get_text_config(decoder=True).vocab_size)
     give_template(tokenizer, prompt, str(folder))
     return config, generation, tokenizer
 
 
-_FIX = "give a folder that a stage has written, such as runs/tiny-r1-zero/02-grpo"
-_UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError)
+@contextlib.contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """UserError for whatever transformers, tokenizers and safetensors raise on files that they cannot use."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
+        fix = "give a folder that a stage has written, such as runs/tiny-r1-zero/02-grpo"
+        raise UserError(f"cannot be loaded ({reason})", where=str(folder), fix=fix) from error
 
 
-def _unreadable(error: Exception, folder: Path) -> UserError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
-    return UserError(f"cannot be loaded ({reason})", where=str(folder), fix=_FIX)
-
-
-def _check(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, embeddings: int, folder: Path) -> None:
-    """UserError for what is no causal language model with its tokenizer."""
+def _check(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, embeddings: int) -> None:
+    """ValueError if this is not a causal language model with its tokenizer."""
     kinds = config.architectures or []
     if kinds and not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
-        raise UserError(f"{kinds[0]} is not a causal language model", where=str(folder), fix=_FIX)
+        raise ValueError(f"{kinds[0]} is not a causal language model")
     if len(tokenizer) > embeddings:
-        raise UserError("the tokenizer has more tokens than the model", where=str(folder), fix=_FIX)
+        raise ValueError("the tokenizer has more tokens than the model")
 
 
 def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """As `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` read it.
+    """Save what `AutoModelForCausalLM` and `AutoTokenizer.from_pretrained` load.
 
-    Of a model with an adapter the adapter is saved in `adapter`, and the model with it merged in, from the weights on
-    the disk that the adapter was trained on.
+    For a LoRA model, save the adapter to `adapter/` and the merged model next to it. Merging reloads the base weights
+    from disk.
     """
     if is_peft_model(model):
         from peft import AutoPeftModelForCausalLM

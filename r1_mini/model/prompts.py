@@ -86,17 +86,15 @@ def prompts_for(tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem])
 
 def require_known(tokenizer: PreTrainedTokenizerBase, problems: Iterable[Problem]) -> None:
     """UserError if a question or an answer has a character that the tokenizer lacks: the model would not see it."""
-    if tokenizer.unk_token_id is None:
-        return
+    unknown = tokenizer.unk_token_id
+
+    def lacks(text: str) -> bool:
+        return unknown is not None and unknown in tokenizer(text, add_special_tokens=False)["input_ids"]
+
     for problem in problems:
-        if (
-            tokenizer.unk_token_id
-            in tokenizer(text := problem.question + problem.answer, add_special_tokens=False)["input_ids"]
-        ):
-            lacking = next(
-                (c for c in text if tokenizer.unk_token_id in tokenizer(c, add_special_tokens=False)["input_ids"]), text
-            )
-            what = f"{problem.family} has {lacking!r}, which the model's tokenizer cannot write"
+        if lacks(text := problem.question + problem.answer):
+            character = next(filter(lacks, text), text)
+            what = f"{problem.family} has {character!r}, which the model's tokenizer cannot write"
             raise UserError(what, where="problems", fix="leave such rows out, or start from another `model`")
 
 

@@ -55,9 +55,10 @@ class _RowsLayer(DynamicLayer):
 
 
 def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Zeros, for places that are masked: a mask multiplies with zero, and the NaN of old memory would stay NaN.
+    """Zeros, since masked places are multiplied by zero, and a NaN of old memory would stay NaN.
 
-    A CPU gets a mapping of memory, which the system clears and gives page by page when it is first used.
+    On a CPU an anonymous memory map, which takes memory page by page as it is used: a cache for 1,024 completions of
+    128 tokens of the default model would take 360 MB at once.
     """
     if like.device.type != "cpu":
         return like.new_zeros(shape)
@@ -65,7 +66,7 @@ def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 class RolloutCache(Cache):
-    """A cache for models whose layers all attend to everything: `rows` rows with `room` tokens each.
+    """A cache of `rows` rows with `room` tokens each, for models in which every layer attends to all tokens.
 
     On a CPU memory is taken as it is used, on a GPU all of it at once. UserError for a model of another kind.
     """

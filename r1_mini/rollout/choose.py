@@ -1,4 +1,4 @@
-"""Drawing a token: random numbers that a hash gives, and the inverse of the cumulative distribution."""
+"""Sampling a token: random numbers from a hash, and the inverse of the cumulative distribution."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _shift_right(z: Tensor, bits: int) -> Tensor:
 def choose(
     logits_RV: Tensor, row_N: Tensor, uniform_N: Tensor, temperature: float, top_p: float
 ) -> tuple[Tensor, Tensor]:
-    """A token for each of N completions, drawn from row `row_N` of the logits, and its log-probability. (N,), (N,)
+    """A token for each of N completions, sampled from row `row_N` of the logits, and its log-probability. (N,), (N,)
 
     The log-probability is that of softmax(logits / temperature), before `top_p` cuts. temperature 0 takes the most
     likely token; its log-probability is that at temperature 1.

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import PlainValidator, SerializeAsAny
 
 from r1_mini.config.base import wrong
-from r1_mini.errors import nearest, shown
+from r1_mini.errors import nearest
 from r1_mini.train.base import BaseStage
 from r1_mini.train.grpo import GrpoStage
 from r1_mini.train.rejection import RejectionStage
@@ -28,9 +28,7 @@ def stage_of(entry: Any) -> Any:
     """The settings of the stage that an entry of `stages:` describes."""
     if isinstance(entry, StageSettings):
         return entry
-    if not isinstance(entry, Mapping):
-        raise wrong(f"should be keys and values, got {shown(entry)}", "write {kind: grpo}")
-    kind = entry.get("kind")
+    kind = entry.get("kind") if isinstance(entry, Mapping) else None
     if kind not in STAGES:
         raise wrong("missing" if kind is None else f"no stage is called '{kind}'", nearest(str(kind), STAGES), "kind")
     return STAGES[kind].model_validate(entry)

@@ -28,14 +28,14 @@ def group_advantages(rewards_PG: Tensor, scale: Scale = "none", baseline: Baseli
     """
     from_group = rewards_PG - rewards_PG.mean(dim=1, keepdim=True)
     from_batch = rewards_PG - rewards_PG.mean()
-    if baseline == "batch":
-        return from_batch
-    advantages = from_group
+    advantages = from_group if baseline == "group" else from_batch
     if scale == "group":
-        advantages = from_group / (_std(from_group, dim=1) + 1e-4)
+        advantages = advantages / (_std(from_group, dim=1) + 1e-4)
     elif scale == "batch":
-        advantages = from_group / (_std(from_batch.flatten(), dim=0) + 1e-4)
-    return advantages.masked_fill(zero_variance(rewards_PG)[:, None], 0.0)
+        advantages = advantages / (_std(from_batch.flatten(), dim=0) + 1e-4)
+    if baseline == "group":
+        advantages = advantages.masked_fill(zero_variance(rewards_PG)[:, None], 0.0)
+    return advantages
 
 
 def zero_variance(rewards_PG: Tensor) -> Tensor:

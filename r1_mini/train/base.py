@@ -16,8 +16,8 @@ from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.model.prompts import prompt_for
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.train.corpus import Voices, Wording, corpus
-from r1_mini.train.sft import TEXT_STAGE, text_work, train_on_texts
-from r1_mini.train.stage import Job, StageSettings, Work
+from r1_mini.train.sft import TEXT_STAGE, train_on_texts
+from r1_mini.train.stage import Job, StageSettings
 from r1_mini.train.trainer import arguments
 
 
@@ -72,9 +72,6 @@ class BaseStage(StageSettings):
         if self.optimizer == "muon":
             optimizer = MuonAdamW(model, lr=config.learning_rate, weight_decay=config.weight_decay)
         train_on_texts("base", texts, model, tokenizer, config, job, optimizer=optimizer)
-
-    def work(self, processes: int = 1, sharded: bool = False) -> Work:
-        return text_work(self.fields, processes)
 
     def texts(self, sources: tuple[Source, ...], number: int, seed: int) -> Iterator[tuple[str, str]]:
         """The (prompt, completion) pairs of training, in order: the early mixture, then the last."""

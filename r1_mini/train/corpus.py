@@ -1,4 +1,7 @@
-"""The text that the base model is trained on: worked arithmetic in several voices."""
+"""The text that a base model reads: worked arithmetic in several voices.
+
+Not here: the problems and their solutions (`problems/`), the training on them (`sft.py`).
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,9 @@ from r1_mini.problems.problem import Problem, is_held_out
 
 _NUMBER = re.compile(r"\d+")
 WINDOW = 64
-"""Batches that are sorted together, by the length of the prompt: padding is little, the order of batches is random,
-and the voices stay mixed within a batch. Sorted by the whole length, short answers would stand alone in batches, where
-a token weighs more, and the model would learn a larger share of them than the corpus has."""
+"""Batches that are sorted together, by the length of the prompt: little padding, a random order of batches, and mixed
+voices within a batch. Sorted by the whole length, short answers would fill batches of their own, where a token weighs
+more, and the model would learn a larger share of them than the corpus has."""
 
 
 Wording = Literal["list", "restate"]
@@ -73,15 +76,15 @@ def completion(problem: Problem, voice: str, wording: str, rng: random.Random) -
 
 
 def with_retraction(lines: Sequence[str], rng: random.Random) -> tuple[str, ...]:
-    """The chain with one step first done wrong, taken back with `wait`, and redone."""
+    """The steps, one of which is first wrong, then taken back with `wait`, and done again."""
     index = rng.randrange(len(lines))
     return (*lines[:index], _spoiled(lines[index], rng), "wait", *lines[index:])
 
 
 def _spoiled(line: str, rng: random.Random) -> str:
-    """The step with one digit of its result changed: of the first number, where the line restates the expression.
+    """The step with one digit of its result changed; where the line restates the expression, of its first number.
 
-    A restated line that would be a held-out problem of two or more operations is not written.
+    A line that would state a held-out problem of two or more operations is not written.
     """
     number = _NUMBER.search(line, line.rfind("=") + 1)
     assert number is not None

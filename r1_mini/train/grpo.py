@@ -35,16 +35,16 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 from datasets import Dataset
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 from trl import GRPOConfig
 
 from r1_mini.completion import Finish, grade
-from r1_mini.config.base import Families, Strict, wrong
+from r1_mini.config.base import Families, Strict
 from r1_mini.data.mix import draw
 from r1_mini.model.prompts import encode, prompts_for, require_context, stop_tokens
 from r1_mini.problems.problem import Problem
@@ -101,13 +101,6 @@ class GrpoStage(TuningStage):
     """Most completions in progress at once; the others wait. Bounds the memory of the sampler's cache."""
     dev: DevExam | None = None
     """Examine while training, such as `{every: 25, families: [sum]}`, and keep the best checkpoint, not the last."""
-
-    @model_validator(mode="after")
-    def _batch_baseline_is_not_scaled(self) -> Self:
-        if self.baseline == "batch" and self.trainer.get("scale_rewards", "none") != "none":
-            fix = "leave scale_rewards out"
-            raise wrong("a batch as baseline is not divided by a spread", fix, "trainer.scale_rewards")
-        return self
 
     def work(self, processes: int = 1, sharded: bool = False) -> Work:
         fields = self.fields

@@ -28,7 +28,7 @@ Forward = Callable[[Tensor, Tensor], Any]
 
 
 class Rows:
-    """The distinct rows of a batch of prompts and completions, by length, cut into parts; samples are often alike.
+    """The distinct rows of a batch of prompts and completions, sorted by length and cut into parts.
 
     `ids_BS` are prompts, padded on the left, then completions of at most `keep` tokens, padded on the right; `real_BS`
     is False on padding. U distinct rows begin at place 0, so that no mask is needed to keep padding out of sight.

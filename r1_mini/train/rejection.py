@@ -76,7 +76,7 @@ class RejectionStage(TuningStage):
             rounds=self.rounds,
             rollouts=self.rounds,
             prompts=self.rounds * self.prompts,
-            sampling=SamplingParams(self.samples, self.max_tokens, rows=self.rows),
+            sampling=self._sampling(),
             in_flight=min(max(self.rows, self.samples), completions),
         )
 
@@ -88,47 +88,47 @@ class RejectionStage(TuningStage):
             sampled = list(islice(problems, self.prompts))
             folder = job.work / f"round-{number:03d}"
             if not processes.on_main((folder / "done").exists):
-                _round(self, job, number, sampled, start)
+                self._round(job, number, sampled, start)
             start = folder / "done"
         processes.on_main(lambda: shutil.copytree(start, job.out, dirs_exist_ok=True))
 
+    def _round(self, job: Job, number: int, problems: Sequence[Problem], start: Path) -> None:
+        """One round, in a folder of its own; its checkpoint is the folder `done` there."""
+        folder, log, title = job.work / f"round-{number:03d}", job.work / "metrics.jsonl", f"round {number + 1}"
+        processes.on_main(lambda: folder.mkdir(exist_ok=True))
+        model, tokenizer = load(job, self.trainer, start)
+        params = self._sampling(job.seed * 1_000_003 + number)
+        with progress_bar(job.console) as bar:
+            task = bar.add_task(title, total=len(problems) * self.samples, note="sampling")
+            groups = generate(model, tokenizer, problems, params, progress=partial(bar.advance, task))
+        kept, measured = kept_and_measured(groups, tokenizer, self.distinct)
+        if not kept:
+            what = f"none of {len(problems) * self.samples:,} completions is right in round {number + 1}"
+            raise UserError(what, where="rejection", fix="train the base longer, or ask easier problems")
+        random.Random(f"kept {job.seed} {number}").shuffle(kept)
+        config = SFTConfig(**arguments(self.DEFAULTS, self.trainer, folder, job.seed))
+        trainer = text_trainer(model, tokenizer, config, Dataset.from_list(kept), adapter(self.peft))
+        rounds = read_jsonl(log) if log.exists() else []
+        before = max((record["step"] for record in rounds if record["round"] < number), default=0)
 
-def _round(stage: RejectionStage, job: Job, number: int, problems: Sequence[Problem], start: Path) -> None:
-    """One round: its checkpoint is the folder `done` in the round's own."""
-    work, seed, console = job.work, job.seed, job.console
-    folder = work / f"round-{number:03d}"
-    processes.on_main(lambda: folder.mkdir(exist_ok=True))
-    model, tokenizer = load(job, stage.trainer, start)
-    title = f"round {number + 1}"
-    params = SamplingParams(stage.samples, stage.max_tokens, seed=seed * 1_000_003 + number, rows=stage.rows)
-    with progress_bar(console) as bar:
-        task = bar.add_task(title, total=len(problems) * stage.samples, note="sampling")
-        progress = partial(bar.advance, task)
-        groups = generate(model, tokenizer, problems, params, progress=progress)
-    kept, extra = kept_and_measured(groups, tokenizer, stage.distinct)
-    if not kept:
-        what = f"none of {len(problems) * stage.samples:,} completions is right in round {number + 1}"
-        raise UserError(what, where="rejection", fix="train the base longer, or ask easier problems")
-    random.Random(f"kept {seed} {number}").shuffle(kept)
-    config = SFTConfig(**arguments(stage.DEFAULTS, stage.trainer, folder, seed))
-    trainer = text_trainer(model, tokenizer, config, Dataset.from_list(kept), adapter(stage.peft))
-    before = _steps_before(work / "metrics.jsonl", number)
-    last = last_checkpoint(folder, console)
-    metrics = open_metrics(work / "metrics.jsonl", last, before)
+        def record(logs: Mapping[str, Any], step: int) -> dict[str, Any]:
+            """The entropy in the first record of a round is that of what was sampled, not that of the trainer."""
+            trained = {ours: logs[name] for name, ours in LOGGED.items() if name in logs and ours != "entropy"}
+            return {"step": before + step, "round": number, **(measured if step == 1 else {}), **trained}
 
-    def record(logs: Mapping[str, Any], step: int) -> dict[str, Any]:
-        measured = extra if step == 1 else {}
-        named = {ours: logs[theirs] for theirs, ours in _LOGGED.items() if theirs in logs}
-        return {"step": before + step, "round": number, **measured, **named}
+        last = last_checkpoint(folder, job.console)
+        reporter = Reporter(title, open_metrics(log, last, before), job.console, record, note)
+        train(trainer, reporter, folder, last)
+        save(trainer, tokenizer, folder / "result")
 
-    train(trainer, Reporter(title, metrics, console, record, note), folder, last)
-    save(trainer, tokenizer, folder / "result")
+        def done() -> None:
+            (folder / "trainer.json").replace(job.work / "trainer.json")
+            take_place(folder / "result", folder / "done")
 
-    def done() -> None:
-        (folder / "trainer.json").replace(work / "trainer.json")
-        take_place(folder / "result", folder / "done")
+        processes.on_main(done)
 
-    processes.on_main(done)
+    def _sampling(self, seed: int = 0) -> SamplingParams:
+        return SamplingParams(self.samples, self.max_tokens, seed=seed, rows=self.rows)
 
 
 def kept_and_measured(
@@ -149,12 +149,3 @@ def kept_and_measured(
     metrics = rollout_metrics([sample.graded for sample in samples], lengths)
     entropy = -math.fsum(sample.logp for sample in samples) / sum(lengths)
     return kept, {**metrics, "length": sum(lengths) / len(lengths), "entropy": entropy, "kept": len(kept)}
-
-
-def _steps_before(metrics: Path, number: int) -> int:
-    """The last step of the rounds before this one."""
-    records = read_jsonl(metrics) if metrics.exists() else []
-    return max((record["step"] for record in records if record["round"] < number), default=0)
-
-
-_LOGGED = {theirs: ours for theirs, ours in LOGGED.items() if ours != "entropy"}  # that of what was sampled is told

@@ -21,7 +21,7 @@ from r1_mini.model.prompts import prompt_for
 from r1_mini.train.callbacks import Reporter, progress_bar
 from r1_mini.train.corpus import Voices, Wording, corpus, tokenized
 from r1_mini.train.packing import pack
-from r1_mini.train.stage import EVERY_STAGE, Job, TuningStage, Work
+from r1_mini.train.stage import EVERY_STAGE, Job, TuningStage
 from r1_mini.train.trainer import adapter, arguments, last_checkpoint, load, open_metrics, save, train
 
 TEXT_STAGE: dict[str, Any] = {
@@ -57,9 +57,6 @@ class SftStage(TuningStage):
         config = SFTConfig(**arguments(self.DEFAULTS, self.trainer, job.work, job.seed))
         texts = self.texts(job.problems, tokenizer, job.seed)
         train_on_texts("sft", texts, model, tokenizer, config, job, peft_config=adapter(self.peft))
-
-    def work(self, processes: int = 1, sharded: bool = False) -> Work:
-        return text_work(self.fields, processes)
 
     def texts(
         self, sources: tuple[Source, ...], tokenizer: PreTrainedTokenizerBase, seed: int
@@ -97,13 +94,6 @@ def text_trainer(
         data_collator=partial(pack, pad=tokenizer.pad_token_id),
         optimizers=(optimizer, None),
     )
-
-
-def text_work(fields: Mapping[str, Any], processes: int) -> Work:
-    """The work of next-token training with these fields of an SFTConfig."""
-    batch, accumulation = fields["per_device_train_batch_size"], fields["gradient_accumulation_steps"]
-    steps = fields["max_steps"]
-    return Work(steps, batch, accumulation, texts=steps * batch * accumulation * processes)
 
 
 def train_on_texts(

@@ -66,34 +66,24 @@ class Job:
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage computes, known from its settings and the number of processes; the planner reads it too."""
+    """What a stage computes, known from its settings and the number of processes; the planner reads it too.
 
-    steps: int
-    """Optimizer steps; at most so many, of each round, in a `rejection` stage."""
-    micro_batch: int
-    """Texts that one process passes through the model at once."""
-    accumulation: int
-    """Micro-batches of an optimizer step."""
-    texts: int
-    """Texts that training reads in all, each time counted; at most so many, of each round, in a `rejection` stage."""
-    rounds: int = 1
-    """How often it samples and then trains, from the last result; 1 for all kinds but `rejection`."""
-    rollouts: int = 0
-    """How often it samples in all."""
-    prompts: int = 0
-    """Prompts that it samples from in all."""
-    micro_steps_per_rollout: int = 1
-    """Micro-batches that are trained on one rollout."""
-    sampling: SamplingParams | None = None
-    """How it samples; None if it does not."""
-    in_flight: int = 0
-    """Most completions that a process samples at once."""
-    own_sampler: bool = True
-    """False where TRL samples, with `generate` or vLLM."""
-    in_backward: bool = False
-    """True if log-probabilities are computed part by part in the backward pass, see `logps.score_in_backward`."""
-    reference: bool = False
-    """True if a copy of the starting model is kept for a KL term."""
+    In a `rejection` stage `steps` and `texts` are those of a round, if every completion is right.
+    """
+
+    steps: int  # optimizer steps
+    micro_batch: int  # texts that one process passes through the model at once
+    accumulation: int  # micro-batches of an optimizer step
+    texts: int  # texts that training reads in all, each time counted
+    rounds: int = 1  # how often it samples and then trains from the last result; 1 for all kinds but `rejection`
+    rollouts: int = 0  # how often it samples in all
+    prompts: int = 0  # prompts that it samples from in all
+    micro_steps_per_rollout: int = 1  # micro-batches that are trained on one rollout
+    sampling: SamplingParams | None = None  # None if it does not sample
+    in_flight: int = 0  # most completions that a process samples at once
+    own_sampler: bool = True  # False where TRL samples, with `generate` or vLLM
+    in_backward: bool = False  # log-probabilities come part by part in the backward pass: logps.score_in_backward
+    reference: bool = False  # a copy of the starting model is kept for a KL term
 
 
 class StageSettings(Strict):
@@ -146,8 +136,14 @@ class StageSettings(Strict):
         raise NotImplementedError
 
     def work(self, processes: int = 1, sharded: bool = False) -> Work:
-        """What `train` computes on so many processes. `sharded`: each process holds only a part of the weights."""
-        raise NotImplementedError
+        """What `train` computes on so many processes; here, for next-token training.
+
+        `sharded`: each process holds only a part of the weights.
+        """
+        fields = self.fields
+        batch, accumulation = fields["per_device_train_batch_size"], fields["gradient_accumulation_steps"]
+        steps = fields["max_steps"]
+        return Work(steps, batch, accumulation, texts=steps * batch * accumulation * processes)
 
 
 class TuningStage(StageSettings):

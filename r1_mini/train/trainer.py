@@ -32,15 +32,8 @@ from r1_mini.train.stage import Job
 
 def arguments(defaults: Mapping[str, Any], fields: Mapping[str, Any], work: Path, seed: int) -> dict[str, Any]:
     """The fields for the TRL config of a stage: the defaults of its kind, overridden by the recipe's fields."""
-    use_cpu = not torch.cuda.is_available()
-    return {
-        **defaults,
-        **fields,
-        "output_dir": str(work),
-        "seed": seed,
-        "data_seed": seed,
-        "use_cpu": use_cpu,
-    }
+    ours = {"output_dir": str(work), "seed": seed, "data_seed": seed, "use_cpu": not torch.cuda.is_available()}
+    return {**defaults, **fields, **ours}
 
 
 def load(
@@ -81,9 +74,8 @@ def shape_of(config: PretrainedConfig, dtype: torch.dtype, peft: Mapping[str, An
         try:
             return get_peft_model(model, adapter(peft))
         except (ValueError, TypeError) as error:
-            reason = str(error).splitlines()[0][:150]
             fix = "name modules of the model, or set target_modules: all-linear"
-            raise UserError(reason, where="peft", fix=fix) from None
+            raise UserError(str(error).splitlines()[0][:150], where="peft", fix=fix) from None
 
 
 def train(trainer: Trainer, reporter: Reporter, work: Path, last: Path | None) -> None:
@@ -122,17 +114,16 @@ def last_checkpoint(work: Path, console: Console) -> Path | None:
 
     A damaged one is moved aside, and that is said: training goes on from the one before it.
     """
-    return processes.on_main(lambda: _last_intact(work, console))
 
+    def newest() -> Path | None:
+        for folder in sorted(work.glob("checkpoint-*"), key=step_of, reverse=True):
+            if not (damage := _damage(folder)):
+                return folder
+            aside = folder.rename(work / f"damaged-{folder.name}-{time.time_ns()}")
+            console.print(f"{folder.name} is damaged ({damage}); moved to {aside}, going on from the one before")
+        return None
 
-def _last_intact(work: Path, console: Console) -> Path | None:
-    for folder in sorted(work.glob("checkpoint-*"), key=step_of, reverse=True):
-        if not (damage := _damage(folder)):
-            return folder
-        aside = work / f"damaged-{folder.name}-{time.time_ns()}"
-        folder.rename(aside)
-        console.print(f"{folder.name} is damaged ({damage}); moved to {aside}, going on from the one before")
-    return None
+    return processes.on_main(newest)
 
 
 def _damage(checkpoint: Path) -> str | None:
