@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import subprocess
 import sys
 import time
@@ -25,21 +24,17 @@ Work = Callable[..., None]
 
 @pytest.fixture
 def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Work], None]:
-    """Puts a function in the place of the real pipeline, and in the place of the exam."""
-    exam = types.SimpleNamespace(Exam=lambda recipe: len)
-    monkeypatch.setitem(sys.modules, "eval.exam.exam", exam)  # type: ignore[arg-type]
+    """Puts a function in the place of the real run."""
     monkeypatch.chdir(tmp_path)
 
     def put(work: Work) -> None:
-        module = types.SimpleNamespace(run=work)
-        monkeypatch.setitem(sys.modules, "r1_mini.pipeline.run", module)  # type: ignore[arg-type]
-        monkeypatch.setattr(r1_mini, "pipeline", module, raising=False)
+        monkeypatch.setitem(sys.modules, "eval.commands", types.SimpleNamespace(run=work))  # type: ignore[arg-type]
 
     return put
 
 
 def failing(error: BaseException) -> Work:
-    def work(recipe: Any, out: Path, console: Any, examine: Any) -> None:
+    def work(recipe: Any, out: Path, console: Any) -> None:
         out.mkdir(parents=True)
         raise error
 
@@ -65,12 +60,12 @@ def test_help_needs_none_of_the_heavy_libraries() -> None:
     assert time.monotonic() - started < 5  # 0.3 s on an idle machine
 
 
-def test_run_hands_the_recipe_the_folder_and_the_exam_to_the_pipeline(recipe_file: Write, pipeline: Any) -> None:
+def test_run_hands_the_recipe_and_the_folder_over(recipe_file: Write, pipeline: Any) -> None:
     calls = []
-    pipeline(lambda recipe, out, console, examine: calls.append((recipe.name, recipe.seed, out, examine)))
+    pipeline(lambda recipe, out, console: calls.append((recipe.name, recipe.seed, out)))
     assert cli.main(["run", str(recipe_file()), "seed=3", "name=other"]) == 0
     assert cli.main(["run", str(recipe_file()), "--out", "elsewhere", "seed=4"]) == 0
-    assert calls == [("other", 3, Path("runs/other"), len), ("tiny", 4, Path("elsewhere"), len)]
+    assert calls == [("other", 3, Path("runs/other")), ("tiny", 4, Path("elsewhere"))]
 
 
 def test_sample_hands_its_options_to_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,22 +89,14 @@ def test_sample_hands_its_options_to_ask(tmp_path: Path, monkeypatch: pytest.Mon
         (["run"], "error: Missing argument 'RECIPE'; see r1-mini --help\n"),
         (["rum"], "error: No such command 'rum'. Did you mean 'run'?; see r1-mini --help\n"),
         (["run", "x.yaml", "--ouf", "y"], "error: No such option: --ouf"),
-        (
-            ["run", "no.yaml"],
-            "error: no.yaml: no such file, and no packaged recipe of that name; see the documentation (`r1-mini recipes` lists all)\n",
-        ),
-        (
-            ["sample", "no"],
-            "error: no: no such folder; give the folder of a checkpoint, such as runs/tiny-r1-zero/02-grpo\n",
-        ),
+        (["run", "no.yaml"], "error: no.yaml: no such file, and no packaged recipe of that name; see the documentation (`r1-mini recipes` lists all)\n"),
+        (["eval", "limit=3"], "error: eval: no checkpoint is named; give a folder, or the id of a model on the Hub\n"),
+        (["sample", "no"], "error: no: no such folder; give the folder of a checkpoint, such as runs/tiny-r1-zero/02-grpo\n"),
         (["sample", ".", "1+1"], "error: .: not a checkpoint; give a folder with config.json and model.safetensors\n"),
-        (
-            ["sample", ".", "--voice", "loud"],
-            "error: Invalid value for '--voice'",
-        ),
+        (["sample", ".", "--voice", "loud"], "error: Invalid value for '--voice'"),
         (["sample", ".", "--seed", "-1"], "error: Invalid value for '--seed'"),
     ],
-)
+)  # fmt: skip
 def test_a_users_mistake_is_one_line_and_exit_code_2(
     arguments: list[str], line: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,9 +113,8 @@ def test_a_wrong_recipe_is_refused_before_a_run_folder_is_made(
 ) -> None:
     pipeline(failing(AssertionError("not to be called")))
     assert cli.main(["run", str(recipe_file()), "grpo.trainer.num_generations=1"]) == 2
-    assert capsys.readouterr().err == (
-        "error: override 'grpo.trainer.num_generations=1': stages.1.trainer: GRPO requires at least 2 generations per prompt to calculate the advantages. You provided 1, which is less than the minimum required; see trl.GRPOConfig\n"
-    )
+    line = "error: override 'grpo.trainer.num_generations=1': stages.1.trainer: GRPO requires at least 2 generations"
+    assert capsys.readouterr().err.startswith(line)
     assert not Path("runs").exists()
 
 
@@ -179,28 +165,16 @@ def test_a_disk_that_cannot_be_written_is_one_line_and_exit_code_2(
 
 
 def test_a_full_disk_is_recognized_behind_a_librarys_own_error() -> None:
-    try:
-        try:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        except OSError as cause:
-            raise RuntimeError("[enforce fail at inline_container.cc:672]") from cause
-    except RuntimeError as error:
-        assert str(disk_error(error)) == "the disk is full; free some space and run the same command again"
-    assert (
-        disk_error(RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"))
-        is not None
-    )
+    error = RuntimeError("[enforce fail at inline_container.cc:672]")
+    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert str(disk_error(error)) == "the disk is full; free some space and run the same command again"
+    assert disk_error(RuntimeError("I/O error: No space left on device (os error 28)")) is not None
     assert disk_error(FileNotFoundError(errno.ENOENT, "x", "a")) is None
-    assert disk_error(RuntimeError("x")) is None
 
 
-def test_python_dash_m_is_the_same_command(tmp_path: Path) -> None:
-    path = os.pathsep.join(
-        [str(Path(r1_mini.__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    )
+def test_python_dash_m_is_the_same_command() -> None:
     command = [sys.executable, "-m", "r1_mini", "run", "no.yaml"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False
-    )
+    root = Path(r1_mini.__file__).parents[1]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: no.yaml: no such file, and no packaged")
