@@ -211,7 +211,7 @@ def test_ctrl_c_ends_the_trials_and_the_same_command_goes_on(tmp_path):
     command = [sys.executable, "-m", "r1_mini", "sweep", "sweep.yaml", "--out", "out"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("out/trials/*/.work-01-base/checkpoint-*")):
+    while not list(tmp_path.glob("out/trials/*/.work-01-base/**/checkpoint-*")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
