@@ -53,28 +53,13 @@ def compare_sweep(folder: Path, out: Path | None, console: Console) -> None:
 
 
 def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[plots.Rows]]]:
-    """The summary of a sweep, and each setting's metrics of the stages after the base, seed by seed.
-
-    Settings are compared over the seeds that all of them have finished. UserError if there is nothing to compare, or a
-    run lies on another machine.
-    """
+    """The summary of a sweep, and each setting's metrics of the stages after the base, seed by seed."""
     sweep = Sweep.model_validate(read_mapping(folder / "sweep.yaml"))
     trainings = read_trainings(folder)
-    finished: dict[str, dict[int, Training]] = {}
-    for training in trainings:
-        if training.state == "COMPLETE":
-            finished.setdefault(training.setting.name, {})[training.seed] = training
     default = sweep.default or (trainings[0].setting.name if trainings else "")
-    shared = sorted(set.intersection(*map(set, finished.values()))) if finished else []
-    runs = {name: [folder / seeds[seed].folder for seed in shared] for name, seeds in finished.items()}
-    away = [run.name for each in runs.values() for run in each if not run.is_dir()]
-    if default not in finished or not shared or away:
-        what = f"no seed is finished for all settings and the default, '{default}'"
-        if away:
-            what = f"{len(away)} finished trials are not here, such as {away[0]}: they ran on another machine"
-        fix = f"copy their folders into {folder / 'trials'}" if away else "run the sweep on"
-        raise UserError(what, where=str(folder), fix=fix)
-
+    finished = comparable(folder, trainings, default)
+    shared = list(finished[default])
+    runs = {name: [folder / training.folder for training in seeds.values()] for name, seeds in finished.items()}
     columns = {name: columns_of_runs(each) for name, each in runs.items()}
     last = together({name: each.final for name, each in columns.items()})
     proper = {name: column.at(None) for name, column in last.items()}
@@ -136,6 +121,29 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[plots.Rows]]
         "failures": [asdict(each) | {"setting": each.setting.name} for each in trainings if each.state == "FAIL"],
     }
     return summary, {name: [plots.of_rollouts(stage_metrics(run)) for run in each] for name, each in runs.items()}
+
+
+def comparable(folder: Path, trainings: Sequence[Training], default: str) -> dict[str, dict[int, Training]]:
+    """Setting -> seed -> training, for the seeds that every finished setting has.
+
+    UserError if there is no such seed, the default has not finished, or a run lies on another machine.
+    """
+    done: dict[str, dict[int, Training]] = {}
+    for training in trainings:
+        if training.state == "COMPLETE":
+            done.setdefault(training.setting.name, {})[training.seed] = training
+    shared = sorted(set.intersection(*map(set, done.values()))) if default in done else []
+    finished = {name: {seed: seeds[seed] for seed in shared} for name, seeds in done.items()}
+    away = [
+        each.folder for seeds in finished.values() for each in seeds.values() if not (folder / each.folder).is_dir()
+    ]
+    what, fix = f"no seed is finished for all settings and the default, '{default}'", "run the sweep on"
+    if away:
+        what = f"{len(away)} finished trials are not here, such as {away[0]}: they ran on another machine"
+        fix = f"copy their folders into {folder / 'trials'}"
+    if away or not shared:
+        raise UserError(what, where=str(folder), fix=fix)
+    return finished
 
 
 def read_trainings(folder: Path) -> list[Training]:
