@@ -26,7 +26,6 @@ from eval.analysis import metrics, stats
 from eval.analysis.columns import Column, Columns, columns_of_runs, together
 from eval.analysis.compare import differences, interval, score
 from eval.analysis.stats import Interval
-from eval.exam.columns import BASE, FORCED, RL
 from eval.report import page, plots, words
 from eval.sweep.spec import OBJECTIVES, Range, Setting, Sweep, Training, recipe_file
 from r1_mini.config.yaml_file import read_mapping
@@ -91,7 +90,7 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[plots.Rows]]
             "score": asdict(interval(scores[name], first.n, is_share)),
             "interquartile_mean": asdict(interquartile_mean(by_cell[name])),
             "against_default": against.get(name),
-            "cells_before": _figures(columns[name][BASE])["cells"] if RL in columns[name] else [],
+            "cells_before": _figures(start)["cells"] if (start := _start(columns[name])) else [],
             "seconds": [seeds[seed].seconds for seed in shared],
             **_figures(last[name]),
         }
@@ -153,15 +152,23 @@ def read_trainings(folder: Path) -> list[Training]:
     return [Training(**{**entry, "setting": Setting(**entry["setting"])}) for entry in entries]
 
 
+def _start(columns: Columns) -> Column | None:
+    """What a run's final checkpoint was trained from: the first column, if that is another."""
+    first = next(iter(columns))
+    return columns[first] if first != columns.lineup.final else None
+
+
 def _starts(columns: Mapping[str, Columns], default: str) -> dict[str, Column]:
-    """What RL started from: the default's base, free and forced; and the forced model of settings without RL."""
-    starts = {}
-    if RL in columns[default]:
-        bases = [each[BASE].scores(metrics.pass_at_1) for each in columns.values() if RL in each]
+    """What the default was trained from, free and forced, and the forced model of settings that stop at their base."""
+    own, starts = columns[default], dict[str, Column]()
+    if _start(own):
+        bases = [start.scores(metrics.pass_at_1) for each in columns.values() if (start := _start(each))]
         of = "" if all(np.array_equal(base, bases[0]) for base in bases) else f" of {default}"
-        starts = {f"{columns[default][key].label}{of}": columns[default][key] for key in (BASE, FORCED)}
-    stopped = {name: each for name, each in columns.items() if RL not in each and FORCED in each}
-    starts |= {f"{name}, forced": each[FORCED] for name, each in stopped.items()}
+        starts = {f"{column.label}{of}": column for key, column in own.items() if key != own.lineup.final}
+    for name, each in columns.items():
+        if not _start(each):
+            forced = [column for key, column in each.items() if each.lineup.columns[key].voice]
+            starts |= {f"{name}, forced": column for column in forced}
     return {label: column.at(None) for label, column in starts.items()}
 
 
