@@ -61,11 +61,11 @@ def push(run: Path, repo: str, private: bool, console: Console) -> None:
     from huggingface_hub.errors import HFValidationError, HTTPError
 
     text = card(run)
-    checkpoint = sorted(path.parent for path in run.glob("[0-9][0-9]-*/stage.json"))[-1]
+    checkpoint = sorted(path.parent for path in run.glob("[0-9][0-9]-*/config.json"))[-1]
     api = HfApi()
     try:
         api.create_repo(repo, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repo, folder_path=checkpoint, ignore_patterns=["stage.json"])
+        api.upload_folder(repo_id=repo, folder_path=checkpoint, ignore_patterns=["stage.json", "node.json"])
         api.upload_file(repo_id=repo, path_or_fileobj=text.encode(), path_in_repo="README.md")
     except (OSError, HTTPError, HFValidationError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:150]

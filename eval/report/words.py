@@ -9,6 +9,7 @@ from typing import Any
 
 from eval.analysis.compare import Comparison, Difference
 from eval.analysis.stats import Interval
+from eval.exam.columns import BASE, FORCED
 from eval.exam.samples import VOICES
 
 Sweep = Mapping[str, Any]
@@ -218,7 +219,7 @@ def sentences(summary: Comparison) -> Iterator[str]:
 
 def is_forced(column: str, free: str) -> bool:
     """Whether a column is another one that was forced to write its steps."""
-    return column == f"{free}+worked" or (free, column) == ("base", "forced_worked")
+    return column == f"{free}+worked" or (free, column) == (BASE, FORCED)
 
 
 def _movement(difference: Difference) -> str:

@@ -26,7 +26,7 @@ def run(tmp_path):
     compare([folder], None, None, QUIET)
     for stage in ("01-base", "02-grpo"):
         (folder / stage).mkdir()
-        (folder / stage / "stage.json").touch()
+        (folder / stage / "config.json").touch()
     return folder
 
 
