@@ -91,7 +91,7 @@ def bench(
     """Time each size with each profile, and each checkpoint; print the table, write every timing to the file `out`.
 
     Without a size all are timed, without a profile both, with nothing but checkpoints these alone. `prompts` and
-    `samples`: another batch than the sizes' own. RuntimeError if a side dies; its words are in the log beside `out`.
+    `samples`: another batch than the sizes' own. RuntimeError if a side dies; the log next to `out` has its output.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     log = out.with_name(f"{out.name}.log")

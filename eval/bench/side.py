@@ -255,7 +255,7 @@ def _steps(
 def _reward(case: Case, problems: Sequence[Problem], widths: Sequence[int], clock: Clock) -> Callable[..., list[float]]:
     """A checkpoint's accuracy. Of random weights 0 or 1 by a hash of the completion; constant in the first groups.
 
-    The clock is told the lengths of the batch. `widths`: tokens of each prompt.
+    The clock gets the lengths of the batch. `widths`: tokens of each prompt.
     """
     constant = round(case.zero_variance * case.prompts)
 

@@ -35,7 +35,7 @@ from r1_mini.system.files import write_json_atomic, write_text_atomic
 
 TRIALS = "trials.json"
 FEWEST_TRAININGS = 8
-"""Trainings without which nothing is said of the importance of keys."""
+"""With fewer trainings than this, the importance of keys is unknown."""
 Array = NDArray[np.float64]
 
 

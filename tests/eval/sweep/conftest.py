@@ -39,13 +39,13 @@ shutil.copytree(f"{TEMPLATES}/{rate}-{seed}", out, dirs_exist_ok=True)
 
 
 def fake(path, pause=0.02):
-    """The command that a sweep beside `templates` runs instead of `r1-mini`."""
+    """The command that a sweep next to `templates` runs instead of `r1-mini`."""
     return (sys.executable, "-c", f"TEMPLATES, PAUSE = {str(path.parent / 'templates')!r}, {pause}\n{FAKE}")
 
 
 @pytest.fixture
 def sweep_file(tmp_path: Path):
-    """Writes a sweep beside a recipe; the keyword arguments are its text."""
+    """Writes a sweep next to a recipe; the keyword arguments are its text."""
 
     def write(**keys: str) -> Path:
         (tmp_path / "recipe.yaml").write_text(TINY, encoding="utf-8")

@@ -125,7 +125,7 @@ def test_a_search_tries_as_many_settings_as_it_says_each_with_every_seed(grid, m
     assert results(study).items() <= SCORES.items()
 
 
-def test_a_trial_is_told_the_variables_of_its_worker(grid, monkeypatch):
+def test_a_trial_gets_the_variables_of_its_worker(grid, monkeypatch):
     script = "import os, sys; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['HOME']); sys.exit(1)"
     monkeypatch.setattr(run, "COMMAND", (sys.executable, "-c", script))
     study = study_of(grid)

@@ -39,12 +39,12 @@ def test_a_key_with_a_condition_is_set_only_where_it_holds(sweep_file):
 
 def test_random_settings_are_within_the_range_and_the_same_for_the_same_seed(sweep_file):
     space = f"{{{RATE}: {{low: 1.0e-4, high: 1.0e-2, log: true}}}}"
-    drawn = settings(path := sweep_file(space=space, sampler="random", trials="200"))
-    rates = [each[RATE] for each in drawn]
+    sampled = settings(path := sweep_file(space=space, sampler="random", trials="200"))
+    rates = [each[RATE] for each in sampled]
     assert len(rates) == 200 and all(1e-4 <= rate <= 1e-2 for rate in rates)
     assert 70 <= sum(rate < 1e-3 for rate in rates) <= 130  # evenly by the logarithm: half of them, +- 4 errors
-    assert settings(path) == drawn
-    assert settings(sweep_file(space=space, sampler="random", trials="200", sampler_seed="1")) != drawn
+    assert settings(path) == sampled
+    assert settings(sweep_file(space=space, sampler="random", trials="200", sampler_seed="1")) != sampled
 
 
 def test_choices_may_be_whole_pieces_of_a_recipe(sweep_file):

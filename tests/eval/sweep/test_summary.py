@@ -94,7 +94,7 @@ def test_a_setting_that_stops_at_its_base_is_shown_forced_too(finished):
     assert "learning_rate=0.2, forced" in page.render_sweep(summary, curves)
 
 
-def test_trials_that_ran_on_another_machine_are_asked_for(finished):
+def test_trials_that_ran_on_another_machine_are_named(finished):
     shutil.rmtree(next(path for path in finished.glob("trials/learning_rate=0.3-*-seed1") if path.is_dir()))
     with pytest.raises(UserError, match=r"1 finished trials are not here, .*they ran on another machine; copy their"):
         summarize(finished)
