@@ -50,7 +50,7 @@ def evaluate(
     for path in checkpoints:
         named[_name(path, voice, named)] = find_checkpoint(path)
     folder = out or Path("runs") / "eval" / suite.name
-    store = Store(folder.parent)
+    store = Store(out or Path("runs"))
     for name, path in named.items():
         examine(Candidate(name, path, voice), suite, problems, folder / name, store, console)
     if processes.is_main():

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from transformers import BertConfig, BertForMaskedLM
 
 from r1_mini.cli import main
@@ -79,7 +78,7 @@ def test_an_exam_killed_half_way_goes_on_and_ends_in_the_same_bytes(smoke, tmp_p
     asked = ("eval", smoke[0] / "02-grpo", "--suite", "smoke", "samples=400", "--out")
     assert start(*asked, tmp_path / "whole").returncode == 0
     process = subprocess.Popen(command(*asked, tmp_path / "cut"), stdout=subprocess.DEVNULL, env=ONE_THREAD)
-    samples = tmp_path / "cut" / "run.02-grpo" / "samples.jsonl"
+    samples = tmp_path / "cut" / ".work-run.02-grpo" / ".resume" / "samples" / "0-0.jsonl"
     deadline = time.monotonic() + 60
     while not (samples.exists() and samples.stat().st_size):
         assert process.poll() is None and time.monotonic() < deadline
@@ -150,16 +149,9 @@ def break_vocabulary(folder):
 
 
 def make_not_causal(folder):
-    torch.manual_seed(0)
-    shape = {
-        "vocab_size": 40,
-        "hidden_size": 8,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 1,
-        "intermediate_size": 8,
-    }
+    shape = {"num_hidden_layers": 1, "num_attention_heads": 1, "hidden_size": 8, "intermediate_size": 8}
     (folder / "model.safetensors").unlink()
-    BertForMaskedLM(BertConfig(**shape)).save_pretrained(folder)
+    BertForMaskedLM(BertConfig(vocab_size=40, **shape)).save_pretrained(folder)
 
 
 def cut_weights(folder):
@@ -180,15 +172,12 @@ def test_a_checkpoint_that_cannot_be_examined_is_one_line(smoke, tmp_path, damag
 @pytest.mark.parametrize(
     "arguments,line",
     [
-        (("--suite", "arithmetik"), "--suite: no suite is called 'arithmetik'; did you mean 'arithmetic'?"),
-        (("--suite", "smoke", "families=[product]"), "the suite has no family 'product'"),
-        (("--suite", "smoke", "temperature=0"), "4 samples at temperature 0 are all alike; set samples to 1"),
-        (
-            ("--suite", "smoke", "split=train"),
-            "override 'split=train': split: should be 'dev' or 'test', got \"train\"",
-        ),
-        (("--suite", "smoke", "sampels=3"), "no key is called 'sampels'; did you mean 'samples'?"),
-        (("--suite", "smoke", "--voice", "loud"), "Invalid value for '--voice'"),
+        (["--suite", "arithmetik"], "--suite: no suite is called 'arithmetik'; did you mean 'arithmetic'?"),
+        (["--suite", "smoke", "families=[product]"], "the suite has no family 'product'"),
+        (["--suite", "smoke", "temperature=0"], "4 samples at temperature 0 are all alike; set samples to 1"),
+        (["--suite", "smoke", "split=train"], "'split=train': split: should be 'dev' or 'test', got \"train\""),
+        (["--suite", "smoke", "sampels=3"], "no key is called 'sampels'; did you mean 'samples'?"),
+        (["--suite", "smoke", "--voice", "loud"], "Invalid value for '--voice'"),
     ],
 )
 def test_a_wrong_option_is_one_line(smoke, tmp_path, arguments, line):
@@ -198,19 +187,18 @@ def test_a_wrong_option_is_one_line(smoke, tmp_path, arguments, line):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_edited_samples_file_is_refused_and_kept(examined, smoke, tmp_path):
+def test_an_edited_samples_file_is_refused_by_compare_and_moved_aside_by_eval(examined, smoke, tmp_path):
     edited = tmp_path / "exam"
     shutil.copytree(examined[0], edited)
     path = edited / "run.02-grpo" / "samples.jsonl"
-    path.write_text(path.read_text().replace('"correct": false', '"correct": true', 1))
-    text = path.read_text()
-    for arguments in (
-        ("compare", edited),
-        ("eval", smoke[0] / "01-base", smoke[0] / "02-grpo", *QUICK, "--out", edited),
-    ):
-        done = call(*arguments)
-        assert done.returncode == 2 and "has been changed since it was written" in done.stderr, done.stderr
-        assert path.read_text() == text
+    text = path.read_text().replace('"correct": false', '"correct": true', 1)
+    path.write_text(text)
+    done = call("compare", edited)
+    assert done.returncode == 2 and "has been changed since it was written" in done.stderr, done.stderr
+    done = call("eval", smoke[0] / "01-base", smoke[0] / "02-grpo", *QUICK, "--out", edited)
+    assert done.returncode == 0 and "its files are not those that were written" in done.stdout, done.stderr
+    assert path.read_bytes() == (examined[0] / "run.02-grpo" / "samples.jsonl").read_bytes()
+    assert [aside.read_text() for aside in edited.glob("run.02-grpo.*/samples.jsonl")] == [text]
 
 
 def test_export_writes_tasks_for_the_other_harness(smoke, tmp_path):

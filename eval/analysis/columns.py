@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.exam.columns import FILE, Lineup, Pair, Sitting, pairs_of
+from eval.exam.columns import Lineup, Sitting, pairs_of
 from eval.exam.samples import Samples, at_axis, load_samples, pooled, require_same_exam
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError
@@ -68,11 +68,6 @@ class Columns(Mapping[str, Column]):
 
     def __len__(self) -> int:
         return len(self.columns)
-
-    @property
-    def pairs(self) -> Sequence[Pair]:
-        """(before, after) of every difference, the headline first."""
-        return self.lineup.pairs
 
     @property
     def final(self) -> Column:
@@ -142,22 +137,14 @@ def is_run(path: Path) -> bool:
 
 
 def _exam_folder(run: Path, suite: str | None) -> Path:
-    name = suite or Path(str(read_mapping(run / "recipe.yaml")["evaluate"]["suite"])).stem
-    folder = run / "eval" / name
-    if not (folder / FILE).is_file():
-        there = ", ".join(sorted(path.name for path in (run / "eval").glob("*"))) or "none"
-        raise UserError(f"no exam of suite {name} here (there: {there})", where=str(run), fix="run the recipe again")
-    return folder
+    return run / "eval" / (suite or Path(str(read_mapping(run / "recipe.yaml")["evaluate"]["suite"])).stem)
 
 
 def _expanded(path: Path) -> Iterable[Path]:
     """The run or the exam itself, or the exams that the folder holds, in the order in which they were named."""
     if is_run(path) or (path / "samples.jsonl").is_file():
         return [path]
-    if (path / FILE).is_file():
-        return [path / sitting.folder for sitting in Lineup.read(path).columns.values()]
-    what = "no run and no exam" if path.exists() else "no such folder"
-    raise UserError(what, where=str(path), fix="give a run folder, or the folder that r1-mini eval wrote")
+    return [path / sitting.folder for sitting in Lineup.read(path).columns.values()]
 
 
 def _unused(name: str, taken: Mapping[str, Column]) -> str:

@@ -285,28 +285,24 @@ def _headline(comparison: Comparison) -> dict[str, Any]:
 
 def as_csv(comparison: Comparison) -> str:
     """One row per column and figure: `candidate,figure,estimate,low,high`."""
-    rows: list[tuple[Any, ...]] = []
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["candidate", "figure", "estimate", "low", "high"])
     for name, score in comparison.scores.items():
         label = comparison.names[name]
-        rows += [(label, f"pass@{point.k}", *point.ends) for point in score.pass_at_k]
-        rows += [(label, f"maj@{point.k}", *point.ends) for point in score.maj_at_k]
-        if score.greedy:
-            rows.append((label, "greedy", *score.greedy.ends))
-        for figure in ("mean_tokens", "tokens_right", "tokens_wrong", "entropy", "kl", "well_formed", "truncated"):
-            rows.append((label, figure, getattr(score, figure), None, None))
-        rows += [(label, f"voice {voice}", share, None, None) for voice, share in score.voices.items()]
-        rows += [(label, f"chain {chain}", share, None, None) for chain, share in score.chains.items()]
+        intervals: list[tuple[str, Interval]] = [(f"pass@{point.k}", point) for point in score.pass_at_k]
+        intervals += [(f"maj@{point.k}", point) for point in score.maj_at_k]
+        intervals += [("greedy", score.greedy)] if score.greedy else []
+        writer.writerows((label, figure, *found.ends) for figure, found in intervals)
+        names = ("mean_tokens", "tokens_right", "tokens_wrong", "entropy", "kl", "well_formed", "truncated")
+        plain = {figure: getattr(score, figure) for figure in names}
+        plain |= {f"voice {voice}": share for voice, share in score.voices.items()}
+        plain |= {f"chain {chain}": share for chain, share in score.chains.items()}
+        writer.writerows((label, figure, value, None, None) for figure, value in plain.items())
         for cell in score.cells:
             depth = f"depth {cell.depth}" if cell.depth else None
-            rows.append((label, " ".join(filter(None, (cell.family, depth, cell.axis))), *cell.ends))
+            writer.writerow((label, " ".join(filter(None, (cell.family, depth, cell.axis))), *cell.ends))
     for found in comparison.comparisons:
         pair = f"{comparison.names[found.after]} - {comparison.names[found.before]}"
-        rows.append((pair, "difference in pass@1", *found.ends))
-    return csv_of(["candidate", "figure", "estimate", "low", "high"], rows)
-
-
-def csv_of(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A table as CSV text; None is an empty field."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([head, *rows])
+        writer.writerow((pair, "difference in pass@1", *found.ends))
     return out.getvalue()

@@ -1,7 +1,7 @@
 """Samples to numbers: pure functions of a checkpoint's tables, one number per problem, (P,).
 
 A score is averaged over the samples of a problem first and over problems second, so each problem counts alike. The
-intervals around the means are made in eval/analysis/stats.py. A new metric is a new function here.
+intervals around the means come from stats.py. A new metric is a new function here.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ Floats = NDArray[np.float64]
 
 
 def _mean(table_PN: NDArray) -> Floats:
-    mean: Floats = table_PN.mean(axis=1)
-    return mean
+    return np.asarray(table_PN.mean(axis=1))
 
 
 def pass_at_1(samples: Samples) -> Floats:
@@ -34,13 +33,9 @@ def powers(n: int) -> list[int]:
 
 
 def pass_at_k(samples: Samples, k: int) -> Floats:
-    """Chance that at least one of k completions, drawn without replacement, is correct (Chen et al. 2021, 2107.03374).
-
-    ValueError if there are fewer than k completions.
-    """
+    """Chance that one of k completions, drawn without replacement, is correct (Chen et al. 2021, 2107.03374)."""
     n = samples.n
-    if not 1 <= k <= n:
-        raise ValueError(f"pass@{k} needs {k} completions per problem, there are {n}; set k to at most {n}")
+    assert 1 <= k <= n
     by_count = np.array([1 - comb(n - correct, k) / comb(n, k) for correct in range(n + 1)])
     chances: Floats = by_count[samples.correct_PN.sum(axis=1)]
     return chances
@@ -50,12 +45,9 @@ def maj_at_k(samples: Samples, k: int) -> Floats:
     """Chance that the most frequent answer among k completions, drawn without replacement, is correct.
 
     Self-consistency (Wang et al. 2022, 2203.11171). A tie counts as the share of the tied answers that is correct.
-    Completions without an answer do not vote; if none votes, the vote is wrong. ValueError as in `pass_at_k`.
+    Completions without an answer do not vote; if none votes, the vote is wrong.
     """
-    if not 1 <= k <= samples.n:
-        raise ValueError(
-            f"maj@{k} needs {k} completions per problem, there are {samples.n}; set k to at most {samples.n}"
-        )
+    assert 1 <= k <= samples.n
     chances = np.zeros(len(samples.questions))
     for problem, (answers, correct) in enumerate(zip(samples.answer_PN, samples.correct_PN, strict=True)):
         if not correct.any():
@@ -94,7 +86,7 @@ def tokens(samples: Samples) -> Floats:
 
 
 def entropy(samples: Samples) -> float:
-    """Nats per token: mean surprise -log p of the tokens drawn, an unbiased estimate of the policy's entropy."""
+    """Nats per token: mean -log p of the sampled tokens, an unbiased estimate of the policy's entropy."""
     return float(-samples.logp_PN.sum(dtype=float) / samples.tokens_PN.sum())
 
 

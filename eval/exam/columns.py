@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from r1_mini.errors import UserError
 from r1_mini.pipeline.recipe import MODEL, Recipe
 from r1_mini.pipeline.store import fingerprint
 from r1_mini.system.files import write_json_atomic
@@ -58,6 +59,11 @@ class Lineup:
 
     @staticmethod
     def read(folder: Path) -> Lineup:
+        """The lineup of the exams in a folder; UserError if none was finished there."""
+        if not (folder / FILE).is_file():
+            what = "no exam" if folder.exists() else "no such folder"
+            fix = "give a run, or a folder that r1-mini eval wrote; or run the recipe to its end"
+            raise UserError(what, where=str(folder), fix=fix)
         return TypeAdapter(Lineup).validate_json((folder / FILE).read_bytes())
 
 

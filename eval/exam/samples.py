@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,35 +31,16 @@ EXAM = ("suite", "split", "temperature", "top_p", "max_tokens", "seed")
 def row(one: ExamProblem, sample: Sample, index: int, suite: Suite, params: SamplingParams) -> dict[str, Any]:
     """What samples.jsonl holds of one completion: the problem, the text, how it was graded, how it was sampled."""
     problem, graded = one.problem, sample.graded
+    logp, reference = (None if each is None else round(each, 4) for each in (sample.logp, sample.logp_reference))
     return {
-        "key": problem.key,
-        "family": problem.family,
-        "axis": one.axis,
-        "difficulty": dict(problem.difficulty),
-        "split": suite.split,
-        "question": problem.question,
-        "answer": problem.answer,
-        "judge": problem.judge,
-        "formula": problem.formula,
-        "prompt": sample.prompt,
-        "completion": sample.text,
-        "n_tokens": sample.n_tokens,
-        "logp": round(sample.logp, 4),
-        "logp_reference": None if sample.logp_reference is None else round(sample.logp_reference, 4),
-        "finish": sample.finish,
-        "parsed": graded.answer,
-        "correct": graded.correct,
-        "well_formed": graded.well_formed,
-        "voice": graded.voice,
-        "chain": graded.chain,
-        "first_wrong": graded.first_wrong,
-        "rewards": {name: rule(graded, problem) for name, rule in RULES.items()},
-        "sample_index": index,
-        "suite": suite.name,
-        "seed": params.seed,
-        "temperature": params.temperature,
-        "top_p": params.top_p,
-        "max_tokens": params.max_tokens,
+        **{name: getattr(problem, name) for name in ("key", "family", "question", "answer", "judge", "formula")},
+        **{"axis": one.axis, "difficulty": dict(problem.difficulty), "sample_index": index},
+        **{"prompt": sample.prompt, "completion": sample.text, "finish": sample.finish, "n_tokens": sample.n_tokens},
+        **{"logp": logp, "logp_reference": reference, "parsed": graded.answer},
+        **{name: getattr(graded, name) for name in ("correct", "well_formed", "voice", "chain", "first_wrong")},
+        **{"rewards": {name: rule(graded, problem) for name, rule in RULES.items()}},
+        **{"suite": suite.name, "split": suite.split},
+        **{name: getattr(params, name) for name in ("temperature", "top_p", "max_tokens", "seed")},
     }
 
 
@@ -83,14 +64,14 @@ class Samples:
     settings: Mapping[str, Any]  # the fields of `EXAM`
     first: tuple[Mapping[str, Any], ...]  # the row of each problem's sample 0, for reading
     correct_PN: NDArray[np.bool_]
-    tokens_PN: NDArray[np.int32]
+    tokens_PN: NDArray[np.int64]
     stopped_PN: NDArray[np.bool_]
     parsed_PN: NDArray[np.bool_]  # stopped, and the answer tags contain an answer
     formed_PN: NDArray[np.bool_]
-    voice_PN: NDArray[np.int8]  # index into VOICES
-    chain_PN: NDArray[np.int8]  # index into CHAINS
-    first_wrong_PN: NDArray[np.int16]  # 0: no wrong step
-    answer_PN: NDArray[np.int16]  # equal numbers are equal answers of a problem; -1 is no answer
+    voice_PN: NDArray[np.int64]  # index into VOICES
+    chain_PN: NDArray[np.int64]  # index into CHAINS
+    first_wrong_PN: NDArray[np.int64]  # 0: no wrong step
+    answer_PN: NDArray[np.int64]  # equal numbers are equal answers of a problem; -1 is no answer
     logp_PN: NDArray[np.float32]  # nats, by the model itself
     reference_PN: NDArray[np.float32]  # nats, by the model that training started from; NaN if it was not computed
 
@@ -107,20 +88,7 @@ class Samples:
         return replace(self, questions=questions, first=tuple(self.first[place] for place in places), **tables)
 
 
-TABLES = {
-    "correct_PN": bool,
-    "tokens_PN": np.int32,
-    "stopped_PN": bool,
-    "parsed_PN": bool,
-    "formed_PN": bool,
-    "voice_PN": np.int8,
-    "chain_PN": np.int8,
-    "first_wrong_PN": np.int16,
-    "answer_PN": np.int16,
-    "logp_PN": np.float32,
-    "reference_PN": np.float32,
-}
-"""The arrays of `Samples` and their types."""
+TABLES = [each.name for each in fields(Samples) if each.name.endswith("_PN")]
 
 
 def load_samples(path: Path) -> Samples:
@@ -135,41 +103,28 @@ def tabled(rows: Iterable[Mapping[str, Any]]) -> Samples:
     first: dict[str, Mapping[str, Any]] = {}
     codes: defaultdict[str, dict[Any, int]] = defaultdict(dict)  # of the answers of each problem
     cells = []
-    settings: dict[str, Any] = {}
     for entry in rows:
-        key, index = entry["key"], entry["sample_index"]
+        key, index, stopped = entry["key"], entry["sample_index"], entry["finish"] == "stop"
         if key not in questions:
-            about = (entry[name] for name in ("family", "axis", "difficulty", "question", "answer"))
-            family, axis, difficulty, question, answer = about
-            questions[key] = Question(key, family, axis, difficulty["depth"], question, answer)
-            settings = settings or {name: entry[name] for name in EXAM}
+            family, axis, difficulty, *texts = (entry[name] for name in _QUESTION)
+            questions[key] = Question(key, family, axis, difficulty["depth"], *texts)
         if index == 0:
             first[key] = entry
-        stopped = entry["finish"] == "stop"
         value = VALUES[entry["judge"]](entry["parsed"]) if stopped and entry["parsed"] is not None else None
-        cells.append(
-            (
-                key,
-                index,
-                entry["correct"],
-                entry["n_tokens"],
-                stopped,
-                value is not None,
-                entry["well_formed"],
-                VOICES.index(entry["voice"]),
-                CHAINS.index(entry["chain"]),
-                entry["first_wrong"] or 0,
-                -1 if value is None else codes[key].setdefault(value, len(codes[key])),
-                entry["logp"],
-                entry["logp_reference"],
-            )
-        )
+        answer = -1 if value is None else codes[key].setdefault(value, len(codes[key]))
+        voice, chain = VOICES.index(entry["voice"]), CHAINS.index(entry["chain"])
+        graded = (entry["correct"], entry["n_tokens"], stopped, value is not None, entry["well_formed"], voice, chain)
+        cells.append((key, index, *graded, entry["first_wrong"] or 0, answer, entry["logp"], entry["logp_reference"]))
     frame = pd.DataFrame(cells, columns=["key", "sample", *TABLES])
-    frame["reference_PN"] = frame["reference_PN"].astype(float)  # None is NaN
+    frame = frame.astype({"logp_PN": np.float32, "reference_PN": np.float32})  # None is NaN
     wide = {name: frame.pivot(index="key", columns="sample", values=name).loc[list(questions)] for name in TABLES}
     assert not wide["tokens_PN"].isna().to_numpy().any(), "problems have not equally many samples"
-    tables = {name: wide[name].to_numpy(dtype=kind) for name, kind in TABLES.items()}
+    settings = {name: entry[name] for name in EXAM}
+    tables: dict[str, Any] = {name: each.to_numpy() for name, each in wide.items()}
     return Samples(tuple(questions.values()), settings, tuple(first[key] for key in questions), **tables)
+
+
+_QUESTION = ("family", "axis", "difficulty", "question", "answer")
 
 
 def pooled(several: Sequence[Samples]) -> Samples:

@@ -145,13 +145,15 @@ def load_suite(
                 raise UserError(f"the suite has no family '{family}'", where=where, fix=nearest(family, known))
         kept = tuple(entry for entry in suite.problems if entry.spec.name in families)
         suite = suite.model_copy(update={"problems": kept})
+    what = "fewer than two problems without an axis, so there is no headline"
     try:
         problems = _problems(suite)[:limit]
     except ValueError as error:
-        raise UserError(str(error), where=str(path), fix="ask for fewer, or widen the axes") from None
+        problems, what = [], str(error)
     if sum(each.axis is None for each in problems) < 2:
-        what = "fewer than two problems without an axis, so there is no headline"
-        raise UserError(what, where=str(path), fix="add `problems` without `axis`")
+        raise UserError(
+            what, where=str(path), fix="ask for other `problems`, with wider axes, fewer, or without `axis`"
+        )
     return suite, problems
 
 
@@ -172,16 +174,18 @@ def _own_problems(
 ) -> list[dict[str, Any]]:
     """Entries that share `OWN_NUMBER` problems evenly among the sources of a recipe; a table has as many as it has."""
     if not sources:
-        what = f"suite '{OWN}' has the problems of a recipe, and there is none"
-        raise UserError(what, where=where, fix="name another suite")
+        raise UserError(
+            f"suite '{OWN}' has the problems of a recipe, and there is none", where=where, fix="name another"
+        )
     split, min_depth = suite.get("split", "test"), suite.get("min_depth", 2)
     share = -(-min(OWN_NUMBER, limit or OWN_NUMBER) // len(sources))
-    entries = []
-    for source in sources:
+
+    def number(source: Source) -> int:  # at least one, so that it is the source that says that it has none
         listed = source.listed(split)
-        there = share if listed is None else sum((p.difficulty["depth"] or min_depth) >= min_depth for p in listed)
-        entries.append({**source.model_dump(), "number": max(1, min(share, there))})  # the source says if it has none
-    return entries
+        deep = share if listed is None else sum((p.difficulty["depth"] or min_depth) >= min_depth for p in listed)
+        return max(1, min(share, deep))
+
+    return [{**source.model_dump(), "number": number(source)} for source in sources]
 
 
 def _problems(suite: Suite) -> list[ExamProblem]:

@@ -120,10 +120,8 @@ def test_what_cannot_be_compared_is_one_clear_line(tmp_path, what):
     one, two = (exam(tmp_path, name, {"a": "10", "b": "11"}) for name in ("one", "two"))
     paths, line = [one, two], ""
     if what == "temperature":
-        paths, line = (
-            [one, exam(tmp_path, "cold", {"a": "10", "b": "11"}, temperature=0.5)],
-            "`temperature`: 1.0 and 0.5",
-        )
+        paths = [one, exam(tmp_path, "cold", {"a": "10", "b": "11"}, temperature=0.5)]
+        line = "`temperature`: 1.0 and 0.5"
     if what == "seeds":
         paths = [write_run(tmp_path / name, seed, "10", "10", "10", setting=name[0]) for name, seed in (("p0", 0), ("p1", 1), ("q0", 0))]  # fmt: skip
         line = "they differ in `seed`: [0, 1] and [0]"
@@ -131,9 +129,8 @@ def test_what_cannot_be_compared_is_one_clear_line(tmp_path, what):
         paths = [write_run(tmp_path / name, 0, "10", "10", "10") for name in "pq"]
         line = "seed 0 comes twice"
     if what == "empty":
-        paths, line = [one, tmp_path], ""
         (tmp_path / "none").mkdir()
-        paths, line = [one, tmp_path / "none"], "no run and no exam"
+        paths, line = [one, tmp_path / "none"], "none: no exam; give a run"
     if what == "edited":
         text = (two / "samples.jsonl").read_text()
         (two / "samples.jsonl").write_text(text.replace('"correct": false', '"correct": true'))
