@@ -1,7 +1,7 @@
 """Muon on the matrices, AdamW on the rest, as one optimizer with one learning rate.
 
-torch.optim.Muon takes one matrix at a time and in bfloat16, which costs 29 ms a step for the tiny model on two cores
-without bfloat16 units; orthogonalizing matrices of one shape together in their own precision costs 4 ms.
+torch.optim.Muon takes one matrix at a time, in bfloat16: 29 ms a step for the tiny model on two cores without bfloat16
+units. Orthogonalizing all matrices of one shape together, in their own precision, takes 4 ms.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024, coefficients o
 
 
 def orthogonalized(matrices_NRC: Tensor, steps: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix of each, roughly: singular values of 0.7..1.2. (N, R, C), R <= C."""
+    """About the nearest semi-orthogonal matrix of each (singular values of 0.7 to 1.2), (N, R, C) with R <= C."""
     a, b, c = _NEWTON_SCHULZ
     x: Tensor = matrices_NRC / (matrices_NRC.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
@@ -48,15 +48,8 @@ class MuonAdamW(torch.optim.Optimizer):
         hidden = [p for p in model.parameters() if p.ndim == 2 and id(p) not in ends]
         rest = [p for p in model.parameters() if p.ndim != 2 or id(p) in ends]
         groups = [{"params": hidden, "muon": True}, {"params": rest, "muon": False}]
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "betas": betas,
-            "eps": eps,
-            "weight_decay": weight_decay,
-            "steps": 0,
-        }
-        super().__init__(groups, defaults)
+        defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(groups, defaults | {"steps": 0})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]

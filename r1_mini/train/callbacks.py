@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState
 
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import save_checkpoint
@@ -51,19 +51,12 @@ class Reporter(TrainerCallback):
         self.last = 0.0
         self.extra: dict[str, Any] = {}  # fields that another callback adds to the next record
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.progress.update(self.bar, total=state.max_steps, completed=state.global_step)
         self.progress.start()
         self.last = time.perf_counter()
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if not logs or "loss" not in logs:  # the summary that the trainer logs at its end
             return
         now, step = time.perf_counter(), state.global_step
@@ -76,7 +69,7 @@ class Reporter(TrainerCallback):
         self.metrics.append(record)
         self.progress.update(self.bar, completed=step, note=self.note(record))
 
-    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.progress.stop()
 
 
@@ -94,13 +87,7 @@ class BestOnDev(TrainerCallback):
         self.best, self.main_process = work / "best", main_process
 
     def on_step_end(
-        self,
-        args: Any,
-        state: TrainerState,
-        control: TrainerControl,
-        model: Any = None,
-        processing_class: Any = None,
-        **kwargs: Any,
+        self, args: Any, state: TrainerState, control: Any, model: Any = None, processing_class: Any = None, **more: Any
     ) -> None:
         if state.global_step % self.every and state.global_step < state.max_steps:
             return

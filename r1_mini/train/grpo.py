@@ -114,6 +114,8 @@ class GrpoStage(TuningStage):
         rollouts = math.ceil(steps * accumulation / served)
         own_sampler = not sharded and samples_as_asked(fields)
         local = micro_batches * micro_batch
+        longest, temperature, top_p = fields["max_completion_length"], fields["temperature"], fields["top_p"]
+        sampling = SamplingParams(group, longest, temperature, top_p, rows=self.rows)
         return Work(
             steps,
             micro_batch,
@@ -122,13 +124,7 @@ class GrpoStage(TuningStage):
             rollouts=rollouts,
             prompts=rollouts * micro_batches * at_once // group,
             micro_steps_per_rollout=served,
-            sampling=SamplingParams(
-                group,
-                fields["max_completion_length"],
-                fields["temperature"],
-                fields["top_p"],
-                rows=self.rows,
-            ),
+            sampling=sampling,
             in_flight=min(max(self.rows, group), local) if own_sampler else local,
             own_sampler=own_sampler,
             in_backward=processes == 1 and own_sampler and accumulation % served == 0 and only_advantages_count(fields),
@@ -178,15 +174,9 @@ class GrpoStage(TuningStage):
 
 def samples_as_asked(fields: Mapping[str, Any]) -> bool:
     """Whether our sampler can sample with these fields of a GRPOConfig; where it cannot, TRL's own generation does."""
-    return not (
-        fields["use_vllm"]
-        or fields["use_transformers_continuous_batching"]
-        or fields["top_k"]
-        or fields["min_p"]
-        or fields["repetition_penalty"] != 1.0
-        or fields["generation_kwargs"]
-        or fields["cache_implementation"]
-    )
+    engines = ("use_vllm", "use_transformers_continuous_batching", "cache_implementation")
+    others = (*engines, "top_k", "min_p", "generation_kwargs")
+    return not any(fields[name] for name in others) and bool(fields["repetition_penalty"] == 1.0)
 
 
 class Trainer(FrugalTrainer):

@@ -1,0 +1,65 @@
+"""Kinds of stages: how one is added, and the work that they announce."""
+
+from typing import ClassVar, Literal
+
+import pytest
+from trl import GRPOConfig
+
+from r1_mini.train import STAGES, stage_of
+from r1_mini.train.stage import TuningStage
+
+
+def test_a_new_kind_is_one_class_and_one_line(monkeypatch):
+    class Echo(TuningStage):
+        VERSION = 1
+        CONFIG = "SFTConfig"
+        DEFAULTS: ClassVar = {"max_steps": 3}
+        reinforces = False
+        kind: Literal["echo"]
+
+    monkeypatch.setitem(STAGES, "echo", Echo)
+    stage = stage_of({"kind": "echo", "trainer": {"per_device_train_batch_size": 5}, "from": "base"})
+    assert (stage.start, stage.split) == ("base", "base")
+    assert stage.work(processes=2).texts == 3 * 5 * 2
+
+
+@pytest.mark.parametrize(
+    ("trainer", "rollouts", "prompts", "served"),
+    [
+        ({}, 10, 10 * 4, 1),
+        ({"gradient_accumulation_steps": 2}, 10, 10 * 8, 2),
+        ({"num_iterations": 2}, 5, 5 * 4, 2),  # each rollout serves two steps
+        ({"steps_per_generation": 3}, 4, 4 * 12, 3),  # 10 steps take 3.3 rollouts of three micro-batches
+        ({"generation_batch_size": 64, "gradient_accumulation_steps": 3}, 15, 15 * 8, 2),
+    ],
+)
+def test_the_work_of_grpo_is_that_of_trls_arithmetic(tmp_path, trainer, rollouts, prompts, served):
+    fields = {"max_steps": 10, "per_device_train_batch_size": 32, "num_generations": 8, **trainer}
+    work = stage_of({"kind": "grpo", "trainer": fields}).work()
+    assert (work.rollouts, work.prompts, work.micro_steps_per_rollout) == (rollouts, prompts, served)
+    config = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **fields)
+    assert served == config.steps_per_generation * config.num_iterations
+    assert work.prompts == work.rollouts * config.generation_batch_size // config.num_generations
+    aligned = config.gradient_accumulation_steps % served == 0
+    assert work.in_backward is aligned
+
+
+@pytest.mark.parametrize(
+    ("trainer", "own", "in_backward", "reference"),
+    [
+        ({}, True, True, False),
+        ({"beta": 0.1}, True, False, True),
+        ({"entropy_coef": 0.1}, True, False, False),
+        ({"top_k": 5}, False, False, False),
+    ],
+)
+def test_which_sampler_which_pass_and_which_models_a_grpo_stage_needs(trainer, own, in_backward, reference):
+    work = stage_of({"kind": "grpo", "trainer": trainer, "rows": 100}).work()
+    assert (work.own_sampler, work.in_backward, work.reference) == (own, in_backward, reference)
+    assert work.in_flight == (100 if own else 512)
+
+
+def test_the_work_of_a_round_of_expert_iteration_by_hand():
+    work = stage_of({"kind": "rejection", "rounds": 3, "prompts": 100, "samples": 8}).work(processes=2)
+    assert (work.rounds, work.prompts, work.texts, work.steps) == (3, 300, 800, 2)  # 800 texts, 2 x 256 a step
+    assert (work.sampling.n, work.sampling.max_tokens, work.in_flight) == (8, 128, 800)
