@@ -10,6 +10,7 @@ from rich.console import Console
 
 from eval.analysis.columns import is_run
 from eval.analysis.compare import Comparison
+from eval.exam.columns import FORCED
 from eval.report import words
 from r1_mini.config.yaml_file import dump, read_mapping
 from r1_mini.errors import UserError
@@ -23,7 +24,8 @@ def card(run: Path) -> str:
         raise UserError("no summary.json", where=str(run), fix="run the recipe to its end")
     summary, recipe = Comparison.read(run / "summary.json"), read_mapping(run / "recipe.yaml")
     stages = [stage["kind"] for stage in recipe["stages"]]
-    metric = {"type": "pass@1", "value": round(100 * list(summary.scores.values())[-1].pass_at_1, 1)}
+    final = [key for key in summary.scores if "+" not in key and key != FORCED][-1]  # a forced voice is not the model's
+    metric = {"type": "pass@1", "value": round(100 * summary.scores[final].pass_at_1, 1)}
     result = {
         "task": {"type": "text-generation"},
         "dataset": {"type": "r1-mini", "name": f"{summary.suite} ({summary.split})"},
