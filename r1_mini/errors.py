@@ -1,4 +1,4 @@
-"""What a user is told: one line that says what is wrong, where, and how to put it right."""
+"""Errors for the user: one line that says what is wrong, where, and the fix."""
 
 from __future__ import annotations
 
@@ -47,15 +47,14 @@ _DISK = {
 def disk_error(error: BaseException) -> UserError | None:
     """A full, read-only or forbidden disk as a UserError; None if `error` and its causes are something else.
 
-    torch and safetensors wrap the system's error in their own, so the chain of causes and the text are read too.
+    torch and safetensors wrap the system's error in their own, so the causes and their texts are read too.
     """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in _DISK:
-            what, fix = _DISK[cause.errno]
-            return UserError(what, where=str(cause.filename or ""), fix=fix)
-        if "No space left on device" in str(cause) or "os error 28" in str(cause) or "file write failed" in str(cause):
-            what, fix = _DISK[errno.ENOSPC]
-            return UserError(what, fix=fix)
+        text, code = str(cause), cause.errno if isinstance(cause, OSError) else None
+        if any(sign in text for sign in ("No space left on device", "os error 28", "file write failed")):
+            code = errno.ENOSPC
+        if code in _DISK:
+            return UserError(_DISK[code][0], where=str(getattr(cause, "filename", None) or ""), fix=_DISK[code][1])
         cause = cause.__cause__ or cause.__context__
     return None

@@ -226,8 +226,8 @@ def test_what_cannot_be_loaded_or_adapted_is_refused_before_anything_is_trained(
     path = tmp_path / "recipe.yaml"
     for value, line in (
         ("'{dtype: bfloat16}'", "should be keys and values"),
-        ("{dtype: bf16}", "no dtype is called \"bf16\"; did you mean 'bfloat16'"),
-        ("{torch_dtype: bfloat16}", "'torch_dtype' is called 'dtype' now; rename it"),
+        ("{dtype: bf16}", "'bf16' is not a choice; did you mean 'bfloat16'"),
+        ("{torch_dtype: bfloat16}", "'torch_dtype' is not a choice; did you mean 'dtype'"),
     ):
         with pytest.raises(UserError, match=line):
             load(path, [f"grpo.trainer.model_init_kwargs={value}"])

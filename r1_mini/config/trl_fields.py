@@ -133,14 +133,16 @@ def _check_value(key: str, value: Any, hint: Any, default: Any, choices: Iterabl
     if key == "scale_rewards" and isinstance(value, bool):  # TRL takes both, its annotation does not say so
         return "group" if value else "none"
     if key == "report_to":
-        _check_trackers(value)
-    if key == "model_init_kwargs" and isinstance(value, Mapping):  # transformers would ignore or misread these
-        if "torch_dtype" in value:
-            raise wrong("'torch_dtype' is called 'dtype' now", "rename it", key)
-        if (dtype := value.get("dtype", "auto")) not in DTYPES:
-            raise wrong(f"no dtype is called {shown(dtype)}", nearest(str(dtype), DTYPES), key)
-    if choices and isinstance(value, str) and value not in choices:
-        raise wrong(f"'{value}' is not a choice", nearest(value, choices), key)
+        from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+        choices = ("none", "all", *INTEGRATION_TO_CALLBACK)
+    chosen = [value] if not isinstance(value, list) else value
+    if key == "model_init_kwargs" and isinstance(value, Mapping):  # transformers looks at it only when it loads
+        old_name = "torch_dtype" in value
+        choices, chosen = (("dtype",), ["torch_dtype"]) if old_name else (DTYPES, [value.get("dtype", "auto")])
+    for choice in chosen if choices else ():
+        if isinstance(choice, str) and choice not in choices:
+            raise wrong(f"'{choice}' is not a choice", nearest(choice, choices), key)
     try:
         adapter = TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True))
         checked = adapter.validate_python(value)
@@ -156,25 +158,15 @@ def _check_value(key: str, value: Any, hint: Any, default: Any, choices: Iterabl
     return checked
 
 
-def _check_trackers(value: Any) -> None:
-    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
-
-    known = ("none", "all", *INTEGRATION_TO_CALLBACK)
-    for name in [value] if isinstance(value, str) else value or ():
-        if name not in known:
-            raise wrong(f"no tracker is called '{name}'", nearest(str(name), known), "report_to")
-
-
 def check_peft(values: Mapping[str, Any]) -> dict[str, Any]:
     """The `peft:` section of a stage: fields of peft.LoraConfig; an error if peft refuses them or is missing."""
     try:
         from peft import LoraConfig
-    except ImportError:
-        raise wrong("needs the package peft", "pip install 'r1-mini[peft]', or leave it out") from None
-    try:
+
         LoraConfig(**values)
-    except (TypeError, ValueError) as error:
-        raise wrong(str(error).partition("\n")[0], "see peft.LoraConfig") from None
+    except (ImportError, TypeError, ValueError) as error:
+        fix = "pip install 'r1-mini[peft]'" if isinstance(error, ImportError) else "see peft.LoraConfig"
+        raise wrong(str(error).partition("\n")[0], fix) from None
     return dict(values)
 
 
@@ -183,17 +175,18 @@ def require_machine(values: Mapping[str, Any], where: str) -> None:
     import torch
 
     trackers = values.get("report_to") or ()
-    needed = [("use_vllm", "vllm", "trl[vllm]")] if values.get("use_vllm") else []
-    for tracker in [trackers] if isinstance(trackers, str) else trackers:
-        needed += [("report_to", tracker, f"r1-mini[{tracker}]")] if tracker in TRACKERS else []
-    for key, package, extra in needed:
-        if importlib.util.find_spec(package) is None:
-            fix = f"pip install '{extra}', or leave it out"
-            raise UserError(f"needs the package {package}", where=f"{where}.{key}", fix=fix)
+    trackers = [trackers] if isinstance(trackers, str) else trackers
+    needed = [("report_to", tracker, f"r1-mini[{tracker}]") for tracker in trackers if tracker in TRACKERS]
+    needed += [("use_vllm", "vllm", "trl[vllm]")] if values.get("use_vllm") else []
+    lacks = [
+        (f".{key}", f"needs the package {package}", f"pip install '{extra}', or leave it out")
+        for key, package, extra in needed
+        if importlib.util.find_spec(package) is None
+    ]
     if "WORLD_SIZE" not in os.environ and torch.cuda.device_count() > 1:  # TRL refuses torch's DataParallel
-        what = f"{torch.cuda.device_count()} GPUs are visible, and one process works with one"
         fix = "put CUDA_VISIBLE_DEVICES=0 in front of the command, or use accelerate launch"
-        raise UserError(what, where=where, fix=fix)
+        lacks.append(("", f"{torch.cuda.device_count()} GPUs are visible, and one process works with one", fix))
     if values.get("tf32") and not (torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8):
-        what = "needs a GPU of NVIDIA's Ampere generation or later"
-        raise UserError(what, where=f"{where}.tf32", fix="set it to null")
+        lacks.append((".tf32", "needs a GPU of NVIDIA's Ampere generation or later", "set it to null"))
+    for key, what, fix in lacks:
+        raise UserError(what, where=where + key, fix=fix)
