@@ -21,7 +21,7 @@ from r1_mini.errors import UserError
 from r1_mini.model.prompts import prompts_for
 from r1_mini.model.tokenizer import WORDS
 
-UTILS = '''"""lm-evaluation-harness judges a completion as r1_mini does, which has to be installed beside it."""
+UTILS = '''"""lm-evaluation-harness judges a completion as r1_mini does, which must be installed too."""
 
 from eval.export.lm_eval import judged
 
@@ -32,7 +32,9 @@ def process_results(doc, results):
 TOKEN = re.compile("|".join([*map(re.escape, WORDS), r"[\s\S]"]))
 
 
-def export(suite: Suite, asked: Sequence[ExamProblem], tokenizer: PreTrainedTokenizerBase, folder: Path) -> list[str]:
+def export(
+    suite: Suite, problems: Sequence[ExamProblem], tokenizer: PreTrainedTokenizerBase, folder: Path
+) -> list[str]:
     """Write the tasks into a new folder; returns their names, in order of appearance.
 
     UserError if the folder holds something, or if the tokenizer cannot write a problem.
@@ -40,8 +42,8 @@ def export(suite: Suite, asked: Sequence[ExamProblem], tokenizer: PreTrainedToke
     if folder.exists() and any(folder.iterdir()):
         raise UserError("is there already and not empty", where=str(folder), fix="name another folder, or remove it")
     tasks: dict[str, list[dict[str, Any]]] = {}
-    prompts = prompts_for(tokenizer, [one.problem for one in asked])
-    for one, prompt in zip(asked, prompts, strict=True):
+    prompts = prompts_for(tokenizer, [one.problem for one in problems])
+    for one, prompt in zip(problems, prompts, strict=True):
         fields = {key: getattr(one.problem, key) for key in ("key", "question", "answer", "judge", "family")}
         document = {**fields, "prompt": prompt, "depth": one.depth, "axis": one.axis}
         tasks.setdefault(_name(suite.name, one.problem.family, one.axis or ""), []).append(document)

@@ -31,7 +31,7 @@ PALETTE = ("#85857d", "#bf7d12", "#0d9373", "#3d86cc", "#a663c4", "#cf6232", "#8
 GRAY, AMBER, GREEN, BLUE = PALETTE[:4]
 RED = "#c9423a"
 OF_CHAIN = {"right": GREEN, "wrong": AMBER, "without": GRAY, "unchecked": BLUE}
-MOST_STEPS = 12  # first wrong steps after it are not drawn
+MOST_STEPS = 12  # first wrong steps after it are not shown
 STYLE = matplotlib.rc_context(
     dict.fromkeys(("axes.edgecolor", "grid.color", "xtick.color", "ytick.color"), "#80808050")
     | dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), "black")
@@ -46,7 +46,7 @@ TRAINING = (
     ("dev accuracy: pass@1 on problems that no stage trains on", {"dev_pass_at_1": "dev"}, True),
     ("Completion length in tokens", {"length": "all", "length_right": "right", "length_wrong": "wrong"}, False),
     ("Share of each voice", {f"voice_{voice}": voice for voice in VOICES}, True),
-    ("Share of zero-variance groups", {"without_signal": "zero-variance"}, True),
+    ("Share of zero-variance groups", {"zero_variance": "zero-variance"}, True),
     ("Entropy per token in nats", {"entropy": "entropy"}, False),
     ("Next-token loss", {"loss": "loss"}, False),
 )
@@ -76,7 +76,7 @@ def columns(summary: Comparison) -> list[tuple[str, str, Score]]:
 def lines(
     title: str,
     x_label: str,
-    drawn: Sequence[Line],
+    series: Sequence[Line],
     *,
     share: bool = False,
     ticks: Mapping[int, str] | None = None,
@@ -88,7 +88,7 @@ def lines(
     The y axis begins at 0, and that of a `share` ends at 100 %; with `zoom` it fits the curves.
     """
     axes = _axes(x_label, y_share=share)
-    for line in drawn:
+    for line in series:
         if line.band is not None:
             axes.fill_between(line.x, *line.band, color=line.color, alpha=0.18, linewidth=0)
         if line.raw is not None:
@@ -101,7 +101,7 @@ def lines(
         axes.set_xticks(list(ticks), map(_plain, ticks.values()))
         axes.set_xticks([], minor=True)
     elif not log:
-        whole = all(np.all(np.mod(line.x, 1) == 0) for line in drawn)
+        whole = all(np.all(np.mod(line.x, 1) == 0) for line in series)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
     if not zoom:
         axes.set_ylim(*(-0.02, 1.02) if share else (0.0, None))
@@ -110,12 +110,12 @@ def lines(
 
 def at_k(summary: Comparison, field: str, title: str) -> Markup:
     """pass@k or maj@k against k, with its interval, one line per column."""
-    drawn, ticks = [], {}
+    series, ticks = [], {}
     for label, color, score in columns(summary):
         k, mean, low, high = zip(*((point.k, *point.ends) for point in getattr(score, field)), strict=True)
-        drawn.append(Line(label, color, k, mean, (low, high), marker="o"))
+        series.append(Line(label, color, k, mean, (low, high), marker="o"))
         ticks = {number: str(number) for number in k}
-    return lines(title, "k, samples per problem", drawn, share=True, ticks=ticks, log=2, zoom=True)
+    return lines(title, "k, samples per problem", series, share=True, ticks=ticks, log=2, zoom=True)
 
 
 @STYLE
@@ -166,13 +166,15 @@ def first_wrong_step(summary: Comparison) -> Markup | None:
     """Where the first wrong step of a chain is, as shares of the chains that have one; None if no chain has one."""
     deepest = max((int(step) for score in summary.scores.values() for step in score.first_wrong_step), default=0)
     steps = range(1, min(MOST_STEPS, deepest) + 1)
-    drawn = [
+    series = [
         Line(label, color, steps, [score.first_wrong_step.get(str(step), 0.0) for step in steps], marker="o")
         for label, color, score in columns(summary)
         if score.first_wrong_step
     ]
     ticks = {step: str(step) for step in steps}
-    return lines("Where the first wrong step is", "first wrong step", drawn, share=True, ticks=ticks) if drawn else None
+    return (
+        lines("Where the first wrong step is", "first wrong step", series, share=True, ticks=ticks) if series else None
+    )
 
 
 def training(curves: Mapping[str, Rows]) -> Iterator[tuple[str, Markup]]:
@@ -182,17 +184,17 @@ def training(curves: Mapping[str, Rows]) -> Iterator[tuple[str, Markup]]:
     """
     for stage, rows in curves.items():
         for title, labels, share in TRAINING[:-1] if of_rollouts({stage: rows}) else (TRAINING[1], TRAINING[-1]):
-            drawn = []
+            series = []
             for (field, label), color in zip(labels.items(), (GREEN, BLUE, AMBER, GRAY), strict=False):
                 steps, values = _series(rows, field)
                 there = np.isfinite(values)
                 if 2 * there.sum() >= max(1, len(values)):  # a short stage may have logged nothing
-                    drawn.append(Line(label, color, steps, smooth(values, max(1, len(values) // 20)), raw=values))
+                    series.append(Line(label, color, steps, smooth(values, max(1, len(values) // 20)), raw=values))
                 elif there.any():
-                    drawn.append(Line(label, color, steps[there], values[there], marker="o"))
-            if drawn:
+                    series.append(Line(label, color, steps[there], values[there], marker="o"))
+            if series:
                 caption = f"{title}, over the steps of {stage}"
-                yield caption, lines(caption, "step", drawn, share=share)
+                yield caption, lines(caption, "step", series, share=share)
 
 
 def of_rollouts(curves: Mapping[str, Rows]) -> list[Mapping[str, Any]]:
@@ -235,43 +237,43 @@ def sweep_depths(summary: Sweep) -> Markup:
     """
     settings = summary["settings"][: len(PALETTE) - 1]
     starts = [_by_depth(setting["cells_before"]) for setting in settings]
-    drawn: list[Line] = []
+    series: list[Line] = []
     for place, (color, setting) in enumerate(zip(PALETTE[1:], settings, strict=False)):
         depths, shares = _by_depth(setting["cells"])
-        drawn.append(Line(setting["name"], color, depths, shares, marker="o"))
+        series.append(Line(setting["name"], color, depths, shares, marker="o"))
         if starts[place] not in starts[:place]:
             shared = starts.count(starts[place]) > 1
-            drawn.append(Line("", GRAY if shared else color, *starts[place], style="--"))
+            series.append(Line("", GRAY if shared else color, *starts[place], style="--"))
     ticks = {depth: str(depth or "?") for depth in depths}
-    return lines("Accuracy by number of operations", "operations", drawn, share=True, ticks=ticks)
+    return lines("Accuracy by number of operations", "operations", series, share=True, ticks=ticks)
 
 
 def sweep_slice(summary: Sweep, key: str) -> Markup:
     """The score of every training against its value of one key of the space, whatever the other keys are."""
     settings = [each for each in summary["settings"] if key in each["changes"]]
     kind, names = summary["space"][key], list(dict.fromkeys(str(each["changes"][key]) for each in settings))
-    drawn = []
+    series = []
     for setting in settings:
         value, scores = setting["changes"][key], [each["score"] for each in setting["seeds"]]
         color = GREEN if setting["name"] == summary["default"] else BLUE
         x = [names.index(str(value)) if kind["choices"] else value] * len(scores)
-        drawn.append(Line("", color, x, scores, style="none", marker="o"))
+        series.append(Line("", color, x, scores, style="none", marker="o"))
     ticks = dict(enumerate(names)) if kind["choices"] else None
     label, log, share = key.rsplit(".", 1)[-1], 10 * kind["log"], summary["is_share"]
-    return lines(f"Score by {key}", label, drawn, share=share, ticks=ticks, log=log, zoom=True)
+    return lines(f"Score by {key}", label, series, share=share, ticks=ticks, log=log, zoom=True)
 
 
 def sweep_learning(curves: Mapping[str, Sequence[Rows]], field: str, title: str) -> Markup | None:
     """A metric against the step for each setting: the mean over seeds, smoothed, and a band from lowest to highest."""
-    drawn = []
+    series = []
     for color, (name, seeds) in zip(PALETTE[1:], curves.items(), strict=False):
-        series = [_series([row for row in rows if row.get(field) is not None], field) for rows in seeds]
-        length = min((len(values) for _, values in series), default=0)
+        logged = [_series([row for row in rows if row.get(field) is not None], field) for rows in seeds]
+        length = min((len(values) for _, values in logged), default=0)
         if length:
-            values_SK = np.stack([smooth(values, max(1, len(values) // 20))[:length] for _, values in series])
+            values_SK = np.stack([smooth(values, max(1, len(values) // 20))[:length] for _, values in logged])
             band = (values_SK.min(axis=0), values_SK.max(axis=0))
-            drawn.append(Line(name, color, series[0][0][:length], values_SK.mean(axis=0), band))
-    return lines(title, "step", drawn, share=field == "accuracy") if drawn else None
+            series.append(Line(name, color, logged[0][0][:length], values_SK.mean(axis=0), band))
+    return lines(title, "step", series, share=field == "accuracy") if series else None
 
 
 def _series(rows: Rows, field: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -266,7 +266,7 @@ def sample_groups(prompts: Sequence[str], trainer: Trainer) -> dict[str, list[An
 _RENAMED = {
     "completions/mean_length": "length",
     "completions/clipped_ratio": "truncated",
-    "frac_reward_zero_std": "without_signal",
+    "frac_reward_zero_std": "zero_variance",
     "nll": "entropy",  # mean -log p of the sampled tokens: an unbiased estimate, over all completions
     "clip_ratio/region_mean": "clipped",
 }

@@ -32,10 +32,10 @@ def run(tmp_path):
 
 def test_a_card_has_the_table_the_verdict_and_the_recipe(run):
     front, text = card(run).removeprefix("---\n").split("---\n", 1)
-    told = yaml.safe_load(front)
-    assert told["tags"] == ["r1-mini", "trl", "base", "grpo"]
-    assert told["model-index"][0]["results"][0]["metrics"] == [{"type": "pass@1", "value": 75.0}]
-    assert "base_model" not in told
+    header = yaml.safe_load(front)
+    assert header["tags"] == ["r1-mini", "trl", "base", "grpo"]
+    assert header["model-index"][0]["results"][0]["metrics"] == [{"type": "pass@1", "value": 75.0}]
+    assert "base_model" not in header
     assert "| pass@1 | 50.0 [" in text and "| 75.0 [" in text
     assert re.search(r"pass@1 \w+ from 50.0% \(base\) to 75.0% \(after RL\)", text)
     assert "Seed 3; total 9 s, on A Processor." in text

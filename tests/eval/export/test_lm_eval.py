@@ -57,12 +57,12 @@ def rows(path: Path) -> list[dict]:
 
 
 def test_every_problem_stands_in_the_file_of_its_family_and_axis(folder, suite, tokenizer):
-    _, asked = suite
+    _, problems = suite
     files = [rows(folder / f"{name}.jsonl") for name in TASKS]
     assert [len(file) for file in files] == [40, 20]
-    assert {row["key"] for file in files for row in file} == {one.problem.key for one in asked}
+    assert {row["key"] for file in files for row in file} == {one.problem.key for one in problems}
     assert [{row["axis"] for row in file} for file in files] == [{None}, {"more operands"}]
-    first = next(one for one in asked if one.axis)
+    first = next(one for one in problems if one.axis)
     assert files[1][0] == {
         "key": first.problem.key,
         "question": first.problem.question,
@@ -82,8 +82,12 @@ def test_a_task_decodes_greedily_with_our_budget_and_stops_only_at_the_end_of_te
     assert settings["task"] == TASKS[1]
     assert settings["dataset_kwargs"]["data_files"]["test"] == str(folder.resolve() / f"{TASKS[1]}.jsonl")
     assert (settings["doc_to_text"], settings["output_type"]) == ("prompt", "generate_until")
-    made = settings["generation_kwargs"]
-    assert made == {"until": ["<eos>"], "do_sample": False, "max_gen_toks": 64, "repetition_penalty": 1.0}
+    assert settings["generation_kwargs"] == {
+        "until": ["<eos>"],
+        "do_sample": False,
+        "max_gen_toks": 64,
+        "repetition_penalty": 1.0,
+    }
     assert {path.stem for path in folder.glob("*.yaml")} == {*TASKS, "_r1_mini_a_bridge"}
     assert yaml.safe_load((folder / "_r1_mini_a_bridge.yaml").read_text())["task"] == TASKS
 
@@ -129,10 +133,10 @@ def test_texts_of_another_tokenizer_are_not_counted(suite, tmp_path):
     assert rows(tmp_path / "new" / f"{TASKS[0]}.jsonl")[0]["prompt"].startswith("A conversation between")
 
 
-def save_memorizer(asked, tokenizer, folder):
+def save_memorizer(problems, tokenizer, folder):
     """A checkpoint that has learned half of the problems by heart, and never to end some of them."""
     texts = []
-    for place, one in enumerate(asked[: len(asked) // 2]):
+    for place, one in enumerate(problems[: len(problems) // 2]):
         text = write(one.problem.steps, one.problem.answer)
         ends = place % 5 != 0
         texts.append(prompt_for(tokenizer, one.problem.question) + text + ("<eos>" if ends else "\n" * 60))
@@ -154,13 +158,13 @@ def save_memorizer(asked, tokenizer, folder):
 )
 def test_the_command_of_the_harness_agrees_problem_by_problem(suite, folder, tokenizer, tmp_path):
     checkpoint, out = tmp_path / "checkpoint", tmp_path / "out"
-    settings, asked = suite
-    save_memorizer(asked, tokenizer, checkpoint)
+    settings, problems = suite
+    save_memorizer(problems, tokenizer, checkpoint)
     model, loaded = load_checkpoint(checkpoint)
     params = SamplingParams(1, settings.max_tokens, temperature=0.0)
-    made = generate(model, loaded, [one.problem for one in asked], params)
+    samples = generate(model, loaded, [one.problem for one in problems], params)
     ours, cut_off = {}, 0
-    for one, (text,) in zip(asked, made, strict=True):
+    for one, (text,) in zip(problems, samples, strict=True):
         ours[one.problem.key] = (text.text, text.graded.correct)
         cut_off += text.finish == "length" and is_correct(read(text.text, "stop"), one.problem.answer)
     accuracy = sum(right for _, right in ours.values()) / len(ours)
@@ -178,7 +182,7 @@ def test_the_command_of_the_harness_agrees_problem_by_problem(suite, folder, tok
     logged = [row for path in out.rglob("samples_*.jsonl") for row in rows(path)]
     theirs = {row["doc"]["key"]: (row["resps"][0][0], row["exact_match"] == 1.0) for row in logged}
     assert {row["arguments"]["gen_args_0"]["arg_0"] for row in logged} == {
-        prompt_for(loaded, one.problem.question) for one in asked
+        prompt_for(loaded, one.problem.question) for one in problems
     }
     assert theirs == ours
     (results,) = out.rglob("results_*.json")

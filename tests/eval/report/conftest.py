@@ -65,7 +65,7 @@ def make_samples(
     Problems from number `n_inside` on lie outside of training.
     """
     inside = n_problems if n_inside is None else n_inside
-    made = {}
+    found = {}
     for column, write in WRITERS.items():
         text = write if completion is None or column != "rl" else lambda _: completion
         rows = (
@@ -73,8 +73,8 @@ def make_samples(
             for n in range(n_problems)
             for i in range(2)
         )
-        made[column] = tabled(rows)
-    return made
+        found[column] = tabled(rows)
+    return found
 
 
 def about(estimate: float, **more: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def changed(summary, estimate, verdict, at=0):
     return summary
 
 
-def said(summary, about=""):
+def sentences(summary, about=""):
     """The sentences with this text."""
     return [sentence for sentence in words.sentences(compared(summary)) if about in sentence]
 
@@ -35,18 +35,18 @@ def text(exams, manifest):
 
 def test_headline_says_which_way_it_went(summary):
     ends = "from 40.0% (base) to 91.0% (after RL): +51.0 points (95% interval +49.0 to +53.0)"
-    assert said(summary)[0] == f"Shown: pass@1 rose {ends}."
-    assert said(changed(summary, -0.1, "not shown"))[0].startswith("Not shown: pass@1 fell from 40.0% (base)")
-    assert said(changed(summary, 0.01, "not shown"))[0].endswith("this exam cannot tell the difference from luck.")
+    assert sentences(summary)[0] == f"Shown: pass@1 rose {ends}."
+    assert sentences(changed(summary, -0.1, "not shown"))[0].startswith("Not shown: pass@1 fell from 40.0% (base)")
+    assert sentences(changed(summary, 0.01, "not shown"))[0].endswith("this exam cannot tell the difference from luck.")
     alone = summary | {"comparisons": [], "gain": None, "sharpened": None}
-    assert said(alone) == ["pass@1: base 40.0%; base, forced 62.0%; after RL 91.0%."]
+    assert sentences(alone) == ["pass@1: base 40.0%; base, forced 62.0%; after RL 91.0%."]
 
 
 def test_detectable_difference_and_correction_stand_beside_the_verdict(summary):
-    assert "is 1.2 points" in said(summary)[1]
-    assert said(summary)[2] == "Verdicts are on p-values corrected for 2 comparisons (Holm)."
+    assert "is 1.2 points" in sentences(summary)[1]
+    assert sentences(summary)[2] == "Verdicts are on p-values corrected for 2 comparisons (Holm)."
     del summary["comparisons"][1]
-    assert said(summary, "Holm") == []
+    assert sentences(summary, "Holm") == []
 
 
 @pytest.mark.parametrize(
@@ -54,19 +54,19 @@ def test_detectable_difference_and_correction_stand_beside_the_verdict(summary):
 )
 def test_part_of_the_gain_that_the_base_already_had(summary, forced, part):
     summary["scores"]["forced_worked"]["pass_at_1"] = forced
-    (sentence,) = said(summary, "base alone reaches")
+    (sentence,) = sentences(summary, "base alone reaches")
     assert f"{100 * forced:.1f}%, {part}; from there to after RL it rose by +29.0 points" in sentence
     assert sentence.endswith("Shown: the gain is more than a choice of voice.")
-    (sentence,) = said(changed(summary, 0.01, "not shown", at=1), "alone reaches")
+    (sentence,) = sentences(changed(summary, 0.01, "not shown", at=1), "alone reaches")
     assert "it changed by +1.0" in sentence and sentence.endswith("Not shown: the gain may be only a choice of voice.")
-    (sentence,) = said(changed(summary, -0.1, "not shown", at=1), "alone reaches")
+    (sentence,) = sentences(changed(summary, -0.1, "not shown", at=1), "alone reaches")
     assert "it fell by -10.0 points" in sentence
 
 
 def test_the_forced_column_is_compared_only_where_there_is_one(summary, text):
     assert "Pure reasoning gain: part of it is the choice of voice. Forced to write its steps" in text(summary)
     del summary["comparisons"][1]
-    assert said(summary, "alone reaches") == []
+    assert sentences(summary, "alone reaches") == []
     assert "Pure reasoning gain" not in text(summary)
 
 
@@ -75,31 +75,31 @@ def test_columns_of_any_stage_are_compared_like_the_default_ones(summary):
     text = json.dumps(summary)
     for before, after in zip(old, new, strict=True):
         text = text.replace(f'"{before}"', f'"{after}"')
-    assert len(said(json.loads(text), "alone reaches 62.0%, 43% of the gain")) == 1
+    assert len(sentences(json.loads(text), "alone reaches 62.0%, 43% of the gain")) == 1
 
 
 def test_parts_of_the_gain_have_their_signs(summary):
     parts = "stops in time +2.0, gives a number +0.0, chooses to reason +22.0, reasons without a slip +28.0"
-    assert said(summary, f"in points: {parts}, guesses better -1.0.")
+    assert sentences(summary, f"in points: {parts}, guesses better -1.0.")
     assert words.signed(-0.0001) == "+0.0"
 
 
 def test_sharpened_or_new(summary):
-    (sentence,) = said(summary, "sharpened")
+    (sentence,) = sentences(summary, "sharpened")
     assert sentence.startswith("Not only sharpened, as far as 16 samples tell: base stays below after RL at every k.")
     assert "Forced to write its steps, it reaches 100.0% at pass@16." in sentence
     assert "solves 12 that base solved in none of 16 samples, and 3 the other way round" in sentence
     assert "a rate of up to 17.1%" in sentence
     summary["sharpened"]["crossing"] = 8
-    assert said(summary, "Sharpened: with 8 samples per problem, base solves as many problems as after RL.")
-    assert said(changed(summary, 0.01, "not shown"), "harpened") == []
+    assert sentences(summary, "Sharpened: with 8 samples per problem, base solves as many problems as after RL.")
+    assert sentences(changed(summary, 0.01, "not shown"), "harpened") == []
 
 
 def test_several_training_runs_are_not_called_one(summary, text):
     assert "Other seeds: the figures are of one training run (seed 0)." in text(summary)
     runs = [{"seed": seed, "pass_at_1": 0.90 + seed / 100} for seed in range(3)]
     summary["scores"]["rl"]["seeds"] = runs
-    assert said(summary, "From the worst to the best of 3 training runs: after RL 90.0% to 92.0%.")
+    assert sentences(summary, "From the worst to the best of 3 training runs: after RL 90.0% to 92.0%.")
     limits = text(summary | {"seed": None})
     assert "one training run" not in limits and "each column is 1 to 3 training runs" in limits
     assert "base, forced: training 0; after RL: training 0, 1, 2; sampling 1" in limits
