@@ -116,7 +116,7 @@ def recipe_of(folder, tmp_path, peft=""):
 def test_a_base_model_that_has_a_chat_template_is_trained_and_examined_by_the_papers_prompt(folder, tmp_path):
     recipe = recipe_of(folder, tmp_path).model_copy(update={"prompt": "base"})
     out = ran(recipe, tmp_path / "run")
-    for name in ("00-model", "02-grpo"):
+    for name in ("01-sft", "02-grpo"):
         rows = read_jsonl(out / "eval" / "own" / name / "samples.jsonl")
         assert all(row["prompt"] == f"{R1_SYSTEM} User: {row['question']}. Assistant:" for row in rows)
     _, tokenizer = load_checkpoint(out / "02-grpo")
@@ -145,8 +145,12 @@ def test_a_foreign_model_goes_through_sft_grpo_and_exam_and_loads_with_plain_tra
     rows = read_jsonl(out / "02-grpo" / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert all(row["logp_gap_max"] < 1e-3 for row in rows if "logp_gap_max" in row)
-    assert {path.name for path in (out / "eval" / "own").iterdir()} == {"00-model", "00-model-worked", "02-grpo"}
-    assert (out / "report.html").is_file()
+    assert {path.name for path in (out / "eval" / "own").iterdir()} == {
+        "01-sft",
+        "01-sft-worked",
+        "02-grpo",
+        "columns.json",
+    }
 
 
 @pytest.mark.slow
@@ -212,12 +216,9 @@ def test_a_prompt_longer_than_the_window_is_refused_before_anything_is_trained(f
 def test_a_rollout_longer_than_the_window_is_refused(folder, tmp_path):
     recipe_of(folder, tmp_path)
     recipe = load(tmp_path / "recipe.yaml", ["sft.trainer.max_steps=1", "grpo.trainer.max_completion_length=1000"])
-    with pytest.raises(
-        UserError,
-        match=r"^grpo.trainer.max_completion_length: a prompt of .* context length of the model is 1024; allow",
-    ):
+    line = r"trainer.max_completion_length: a prompt of .* context length of the model is 1024; allow at most \d+"
+    with pytest.raises(UserError, match=line):
         ran(recipe, tmp_path / "run")
-    assert (tmp_path / "run" / "01-sft" / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("folder", ["qwen"], indirect=True)
@@ -244,7 +245,7 @@ def test_an_exam_says_if_checkpoints_are_asked_by_different_prompts(folder, tmp_
     save_checkpoint(model, tokenizer, other)
     exam = ["--suite", "smoke", "limit=4", "samples=1", "max_tokens=4"]
     assert cli.main(["eval", str(folder), str(other), *exam, "--out", str(tmp_path / "a")]) == 0
-    assert "note: base is asked by another prompt than qwen" in capsys.readouterr().out
+    assert "note: base has another prompt than qwen" in capsys.readouterr().out
     assert cli.main(["eval", str(folder), str(other), *exam, "prompt=base", "--out", str(tmp_path / "b")]) == 0
     assert "another prompt" not in capsys.readouterr().out
 
