@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,7 @@ def load_checkpoint(
             folder, **{"dtype": torch.float32, "local_files_only": True, "output_loading_info": True, **options}
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        if info["missing_keys"]:  # transformers would fill them with random numbers
-            raise ValueError(f"it lacks weights, for example {min(info['missing_keys'])}")
-        _check(model.config, tokenizer, model.get_input_embeddings().num_embeddings)
+        _check(model.config, tokenizer, model.get_input_embeddings().num_embeddings, info["missing_keys"])
     give_template(tokenizer, prompt, str(folder))
     return model.to(device).eval(), tokenizer
 
@@ -69,13 +67,20 @@ def _readable(folder: Path) -> Iterator[None]:
         raise UserError(f"cannot be loaded ({reason})", where=str(folder), fix=fix) from error
 
 
-def _check(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, embeddings: int) -> None:
-    """ValueError if this is not a causal language model with its tokenizer."""
+def _check(
+    config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, embeddings: int, missing: Collection[str] = ()
+) -> None:
+    """ValueError if this is not a whole causal language model with its tokenizer."""
     kinds = config.architectures or []
-    if kinds and not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
-        raise ValueError(f"{kinds[0]} is not a causal language model")
-    if len(tokenizer) > embeddings:
-        raise ValueError("the tokenizer has more tokens than the model")
+    if missing:  # transformers would fill them with random numbers
+        reason = f"it lacks weights, for example {min(missing)}"
+    elif kinds and not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
+        reason = f"{kinds[0]} is not a causal language model"
+    elif len(tokenizer) > embeddings:
+        reason = "the tokenizer has more tokens than the model"
+    else:
+        return
+    raise ValueError(reason)
 
 
 def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
