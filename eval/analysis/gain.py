@@ -2,7 +2,7 @@
 
 A completion is right if it stops, gives a number, and either reasons without a slip, or slips and is right all the
 same, or answers at once and guesses right. So pass@1 = stops x numbers x (reasons x (sound + lucky) + (1 - reasons) x
-guesses), each a share of those that came so far, within problems of one kind and depth.
+guesses), each a share of those that got so far, among problems of one family and depth.
 """
 
 from __future__ import annotations
@@ -82,25 +82,25 @@ def gain_parts(before: Samples, after: Samples) -> list[Part]:
     counts_PK = np.concatenate([_funnel(before), _funnel(after)], axis=1)  # K = 2 sides x parts
     columns = np.concatenate([member_PC, *(counts_PK * member_PC[:, [c]] for c in range(len(cells)))], axis=1)
     point = _shapley(columns.mean(axis=0, keepdims=True), len(cells))[0]
-    draws_RJ = _shapley(bootstrap_means(columns, RESAMPLES // 5), len(cells))
-    intervals = [interval_of(draws, float(value)) for draws, value in zip(draws_RJ.T, point, strict=True)]
+    parts_RJ = _shapley(bootstrap_means(columns, RESAMPLES // 5), len(cells))
+    intervals = [interval_of(means, float(value)) for means, value in zip(parts_RJ.T, point, strict=True)]
     return [Part(*each.ends, name) for each, name in zip(intervals, PARTS, strict=True)]
 
 
 def _funnel(samples: Samples) -> Floats:
-    """Of each problem's completions the shares that stop, give a number, reason, do so soundly, are right although
-    the chain is not, guess right; (P, 6)."""
+    """Shares of each problem's completions that stop, give a number, reason, are right by a sound chain, are right by
+    an unsound one, are right without a chain; (P, 6)."""
     number = samples.stopped_PN & samples.parsed_PN
     reasons = number & (samples.chain_PN != NONE)
     right = samples.correct_PN
-    sound = reasons & ((samples.chain_PN == SOUND) | (samples.chain_PN == UNCHECKED))  # as far as anybody can tell
+    sound = reasons & ((samples.chain_PN == SOUND) | (samples.chain_PN == UNCHECKED))  # as far as can be checked
     guesses = number & ~reasons
     counts = (samples.stopped_PN, number, reasons, sound & right, reasons & ~sound & right, guesses & right)
     return np.stack([count.mean(axis=1) for count in counts], axis=1)
 
 
 def _shapley(means_RK: Floats, n_cells: int) -> Floats:
-    """Means of the columns that `gain_parts` lays out, to the parts, (R, 6)."""
+    """The parts, (R, 6), from the means of the columns in the order of `gain_parts`."""
     weights_RC = means_RK[:, :n_cells]
     counts = means_RK[:, n_cells:].reshape(len(means_RK), n_cells, 2, len(PARTS))
     sides = [_factors(counts[:, :, side], weights_RC) for side in (0, 1)]
@@ -131,12 +131,12 @@ def _share(value: Callable[[tuple[int, ...]], Floats], factor: int) -> Floats:
 
 
 def _factors(counts_RCJ: Floats, weights_RC: Floats) -> Floats:
-    """The conditional shares of the parts, (R, C, 6); NaN where nothing came so far."""
+    """The conditional shares of the parts, (R, C, 6); NaN where no completion got so far."""
     stop, number, reason, sound, lucky, guess = np.moveaxis(counts_RCJ, 2, 0)
-    at_once = np.where(number - reason > 1e-9, number - reason, 0.0)  # not what rounding leaves when all reason
-    came = (weights_RC, stop, number, reason, reason, at_once)
+    direct = np.where(number - reason > 1e-9, number - reason, 0.0)  # not what rounding leaves when all reason
+    reached = (weights_RC, stop, number, reason, reason, direct)
     with np.errstate(divide="ignore", invalid="ignore"):
-        shares = [part / of for part, of in zip((stop, number, reason, sound, lucky, guess), came, strict=True)]
+        shares = [part / of for part, of in zip((stop, number, reason, sound, lucky, guess), reached, strict=True)]
     factors = np.stack(shares, axis=2)
     return np.where(np.isfinite(factors), factors, np.nan)
 

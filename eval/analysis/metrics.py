@@ -33,7 +33,7 @@ def powers(n: int) -> list[int]:
 
 
 def pass_at_k(samples: Samples, k: int) -> Floats:
-    """Chance that one of k completions, drawn without replacement, is correct (Chen et al. 2021, 2107.03374)."""
+    """Chance that one of k completions, sampled without replacement, is correct (Chen et al. 2021, 2107.03374)."""
     n = samples.n
     assert 1 <= k <= n
     by_count = np.array([1 - comb(n - correct, k) / comb(n, k) for correct in range(n + 1)])
@@ -42,7 +42,7 @@ def pass_at_k(samples: Samples, k: int) -> Floats:
 
 
 def maj_at_k(samples: Samples, k: int) -> Floats:
-    """Chance that the most frequent answer among k completions, drawn without replacement, is correct.
+    """Chance that the most frequent answer among k completions, sampled without replacement, is correct.
 
     Self-consistency (Wang et al. 2022, 2203.11171). A tie counts as the share of the tied answers that is correct.
     Completions without an answer do not vote; if none votes, the vote is wrong.
@@ -61,14 +61,14 @@ def maj_at_k(samples: Samples, k: int) -> Floats:
 
 @lru_cache(maxsize=65_536)
 def _majority(right: int, others: tuple[int, ...], silent: int, k: int) -> float:
-    """Chance that `right` equal votes win among k drawn from them, from the `others` and from `silent` abstentions.
+    """Chance that `right` equal votes win among k sampled from them, from the `others` and from `silent` abstentions.
 
-    Exact: for each number x of right votes drawn, the ways to draw the rest so that no other answer has more than x,
+    Exact: for each number x of sampled right votes, the ways to sample the rest so that no other answer has more,
     counted by how many others have as many (a tie of t + 1 counts 1 / (t + 1)).
     """
     total = 0.0
     for x in range(1, min(right, k) + 1):
-        ways: dict[tuple[int, int], int] = {(k - x, 0): 1}  # (completions still to draw, ties so far)
+        ways: dict[tuple[int, int], int] = {(k - x, 0): 1}  # (completions still to sample, ties so far)
         for votes in others:
             grown: dict[tuple[int, int], int] = {}
             for (left, ties), count in ways.items():

@@ -50,7 +50,8 @@ def clustered_proportion(means_P: ArrayLike, n_samples: int) -> Interval:
 
     Wilson's on the effective number of samples p (1 - p) / SE^2, with SE the standard error of the mean over problems
     (Dean & Pagano 2015). With one sample per problem it is Wilson's own; where all samples agree it counts problems, so
-    100 % correct still has a lower end. Problems count as drawn at random: balance over depths makes it a little wide.
+    100 % correct still has a lower end. Problems count as a random sample; an exam is balanced over depths, so the
+    interval is a little wide.
     """
     means = np.asarray(means_P, dtype=float)
     p = float(means.mean())
@@ -62,9 +63,9 @@ def clustered_proportion(means_P: ArrayLike, n_samples: int) -> Interval:
 
 
 def bootstrap_means(values_PK: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> Array:
-    """Means of K columns over P problems drawn with replacement, (R, K); the columns of a row share the problems drawn.
+    """Means of K columns over P problems sampled with replacement, (R, K); the columns of a row share their problems.
 
-    P draws are one multinomial draw over the distinct rows of `values_PK`, of which an exam with few samples has few.
+    A resample is one multinomial sample over the distinct rows of `values_PK`; an exam with few samples has few.
     """
     values = np.asarray(values_PK, dtype=float)
     rows, counts = np.unique(values, axis=0, return_counts=True)
@@ -78,9 +79,9 @@ def bootstrap_means(values_PK: ArrayLike, resamples: int = RESAMPLES, seed: int 
     return means
 
 
-def interval_of(draws_R: ArrayLike, estimate: float) -> Interval:
-    """Percentile interval of a bootstrap from its draws, (R,): the r-th smallest is the r / (R + 1) quantile."""
-    low, high = np.quantile(np.asarray(draws_R), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="weibull")
+def interval_of(means_R: ArrayLike, estimate: float) -> Interval:
+    """Percentile interval from the means of R resamples, (R,): the r-th smallest is the r / (R + 1) quantile."""
+    low, high = np.quantile(np.asarray(means_R), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="weibull")
     return Interval(estimate, float(low), float(high))
 
 
@@ -88,8 +89,8 @@ def paired_difference(before_P: ArrayLike, after_P: ArrayLike, seed: int = 0, re
     """Mean of after - before over the same problems, (P,) each; percentile interval of a bootstrap over problems."""
     difference = _difference(before_P, after_P)
     assert difference.ndim == 1
-    draws = bootstrap_means(difference[:, None], resamples, seed)
-    return interval_of(draws[:, 0], float(difference.mean()))
+    resampled = bootstrap_means(difference[:, None], resamples, seed)
+    return interval_of(resampled[:, 0], float(difference.mean()))
 
 
 def permutation_p(before_P: ArrayLike, after_P: ArrayLike) -> float:
@@ -114,7 +115,7 @@ def permutation_p(before_P: ArrayLike, after_P: ArrayLike) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for being several, in their order (Holm 1979): below a, at most a share a of families errs."""
+    """p-values adjusted for multiple tests, in their order (Holm 1979): controls the family-wise error rate."""
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p)
     adjusted = np.empty_like(p)
@@ -130,12 +131,12 @@ def hierarchical(
 ) -> Interval:
     """Interval of the mean over all training seeds and all problems, from S seeds examined on the same P, (S, P).
 
-    For scores, cut to `within` = (0, 1), or for differences. A bootstrap over seeds and problems (cf. Saravanan et al.
-    2020; Agarwal et al. 2021, 2108.13264) that draws seeds from a distribution, as 3 seeds resampled vary too little.
-    Of one seed it is the bootstrap over problems, and speaks of this seed only.
+    For scores, clipped to `within` = (0, 1), or differences. A bootstrap over seeds and problems (cf. Saravanan et al.
+    2020; Agarwal et al. 2021, 2108.13264). Seeds come from a normal distribution, as 3 seeds resampled vary too little.
+    With one seed it is the bootstrap over problems, and says nothing about other seeds.
     """
     estimate = float(np.mean(np.asarray(means_SP, dtype=float)))
-    interval = interval_of(_draws(means_SP, seed, resamples), estimate)
+    interval = interval_of(_resampled_means(means_SP, seed, resamples), estimate)
     low, high = np.clip((interval.low, interval.high), *within)
     return Interval(estimate, float(low), float(high))
 
@@ -143,18 +144,18 @@ def hierarchical(
 def seeds_p(difference_SP: ArrayLike, seed: int = 0, resamples: int = RESAMPLES) -> float:
     """Two-sided p-value of no difference over all seeds and problems, from after - before, (S, P).
 
-    Twice the share of the draws of `hierarchical` beyond zero. The observed mean counts as one more (Phipson & Smyth
-    2010), so the smallest value is 2 / (R + 1).
+    Twice the share of the resamples of `hierarchical` beyond zero. The observed mean counts as another (Phipson &
+    Smyth 2010), so the smallest value is 2 / (R + 1).
     """
-    draws = _draws(difference_SP, seed, resamples)
-    beyond = min(np.count_nonzero(draws <= 0), np.count_nonzero(draws >= 0))
-    return min(1.0, 2 * (1 + beyond) / (1 + draws.size))
+    resampled = _resampled_means(difference_SP, seed, resamples)
+    beyond = min(np.count_nonzero(resampled <= 0), np.count_nonzero(resampled >= 0))
+    return min(1.0, 2 * (1 + beyond) / (1 + resampled.size))
 
 
 def detectable(before: ArrayLike, after: ArrayLike, power: float = 0.8) -> float:
     """Smallest true difference that an exam like this one would show with chance `power`; (P,) each, or (S, P) each.
 
-    (t_.975 + t_power) * SE, where differences vary over problems and seeds as they did here; of one seed t is normal.
+    (t_.975 + t_power) * SE, where differences vary over problems and seeds as they did here; with one seed t is normal.
     """
     of_seeds, of_problems, freedom = _variances(np.atleast_2d(_difference(before, after)))
     t = stdtrit(freedom, [(1 + LEVEL) / 2, power])
@@ -164,7 +165,7 @@ def detectable(before: ArrayLike, after: ArrayLike, power: float = 0.8) -> float
 def verdict(gain: Interval, p_value: float) -> Verdict:
     """Whether the exam shows a gain: the interval lies above zero and the test, `holm`'s if one of several, agrees.
 
-    The test guards the small exam, where a bootstrap over a handful of problems is too sure of itself.
+    The test protects small exams, where a bootstrap over a handful of problems gives too narrow intervals.
     """
     return "shown" if gain.low > 0 and p_value < 1 - LEVEL else "not shown"
 
@@ -191,30 +192,30 @@ def _whole_steps(difference_P: Array) -> NDArray[np.int64]:
     return steps
 
 
-def _draws(means_SP: ArrayLike, seed: int, resamples: int) -> Array:
-    """Draws of the mean over all seeds and problems, (R,): problems resampled, seeds normal, the sum of Student's t."""
+def _resampled_means(means_SP: ArrayLike, seed: int, resamples: int) -> Array:
+    """Resampled means over all seeds and problems, (R,): problems resampled, seeds normal, the sum Student's t."""
     means = np.asarray(means_SP, dtype=float)
     problems_P = means.mean(axis=0)
-    draws: Array = bootstrap_means(problems_P[:, None], resamples, seed)[:, 0]
+    resampled: Array = bootstrap_means(problems_P[:, None], resamples, seed)[:, 0]
     if len(means) == 1:
-        return draws
+        return resampled
     of_seeds, of_problems, freedom = _variances(means)
     if of_seeds == 0:
-        return draws
-    rng = np.random.default_rng((seed, 1))  # not the stream that drew the problems
+        return resampled
+    rng = np.random.default_rng((seed, 1))  # not the stream that sampled the problems
     seeds = math.sqrt(of_seeds) * rng.standard_normal(resamples)
     without_noise = math.sqrt(of_problems / (problems_P.var(ddof=1) / problems_P.size or 1.0))
     student = np.sqrt(freedom / rng.chisquare(freedom, resamples))
-    draws = means.mean() + student * (seeds + without_noise * (draws - means.mean()))
-    return draws
+    resampled = means.mean() + student * (seeds + without_noise * (resampled - means.mean()))
+    return resampled
 
 
 def _variances(means_SP: Array) -> tuple[float, float, float]:
-    """Variance of the mean of (S, P) from drawing seeds and from drawing problems, and degrees of freedom of their sum.
+    """Variance of the mean of (S, P) due to the seeds, due to the problems, and degrees of freedom of their sum.
 
-    Two-way random effects: the noise of sampling, and of how seeds differ in what they find hard, is in the spread of
-    the seeds' means already, so it is taken out of the spread of the problems' means. The seeds' share of the sum has
-    S - 1 degrees of freedom, the rest no end of them, and the reciprocals are averaged by share. Between Satterthwaite
+    Two-way random effects: sampling noise, and how seeds differ in what they find hard, are in the variance of the
+    seeds' means already, so they are subtracted from that of the problems' means. The seeds' share of the sum has
+    S - 1 degrees of freedom, the rest infinitely many; their reciprocals are averaged by share. Between Satterthwaite
     (1946), who averages by squared share, and Cochran (1964), who averages quantiles: see docs/COVERAGE.md.
     """
     n_seeds, n_problems = means_SP.shape
