@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from eval.analysis.columns import columns_of, is_run
-from eval.exam.columns import Lineup, Sitting, pairs_of
+from eval.exam.columns import Lineup
 from eval.exam.exam import Exam
 from eval.exam.run import Candidate, examine
 from eval.exam.suite import ExamProblem, Suite, load_suite
@@ -54,8 +54,7 @@ def evaluate(
     for name, path in named.items():
         examine(Candidate(name, path, voice), suite, problems, folder / name, store, console)
     if processes.is_main():
-        columns = {name: Sitting(name, name) for name in named}
-        Lineup(columns, pairs_of(columns)).write(folder)
+        Lineup.of(named).write(folder)
         _say_if_prompts_differ([folder / name for name in named], console)
         publish(columns_of([folder]), folder, console)
 

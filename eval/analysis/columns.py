@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.exam.columns import Lineup, Sitting, pairs_of
+from eval.exam.columns import Lineup
 from eval.exam.samples import Samples, at_axis, load_samples, pooled, require_same_exam
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError
@@ -83,7 +83,7 @@ def columns_of(paths: Sequence[Path], suite: str | None = None) -> Columns:
     """
     expanded = [inner for path in paths for inner in _expanded(path)]
     settings: dict[str, list[Path]] = {}
-    for path in expanded:
+    for path in dict.fromkeys(expanded):
         setting = Lineup.read(_exam_folder(path, suite)).setting if is_run(path) else str(path)
         settings.setdefault(setting, []).append(path)
     if len(settings) == 1 and is_run(expanded[0]):
@@ -98,8 +98,7 @@ def columns_of(paths: Sequence[Path], suite: str | None = None) -> Columns:
 
 def together(columns: Mapping[str, Column]) -> Columns:
     """Columns of any candidates; each is compared with the first."""
-    sittings = {name: Sitting(name, name) for name in columns}
-    return Columns(columns, Lineup(sittings, pairs_of(sittings)))
+    return Columns(columns, Lineup.of(columns))
 
 
 def columns_of_runs(runs: Sequence[Path], suite: str | None = None) -> Columns:

@@ -5,6 +5,7 @@ By default a run has three: what RL started from, the same forced to write its s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -53,6 +54,12 @@ class Lineup:
     def final(self) -> str:
         """The column that stands for the whole run: the last one that is not forced."""
         return [key for key, sitting in self.columns.items() if sitting.voice is None][-1]
+
+    @staticmethod
+    def of(names: Iterable[str]) -> Lineup:
+        """Any candidates, whose folders have these names; each is compared with the first."""
+        first, *others = names
+        return Lineup({name: Sitting(name, name) for name in (first, *others)}, [(first, other) for other in others])
 
     def write(self, folder: Path) -> None:
         write_json_atomic(folder / FILE, asdict(self))

@@ -122,13 +122,13 @@ def _sample_missing(
 
     The chunks are the same whoever samples them, as the last digits of a log-probability depend on the batch.
     """
-    there = _there(parts)
+    written = _written(parts)
     missing = [
         (chosen, numbers)
         for chosen, numbers in _chunks(problems, params)
-        if any((each.problem.key, number) not in there for each in chosen for number in numbers)
+        if any((each.problem.key, number) not in written for each in chosen for number in numbers)
     ]
-    total, done, correct = len(problems) * params.n, len(there), sum(place.correct for place in there.values())
+    total, done, correct = len(problems) * params.n, len(written), sum(place.correct for place in written.values())
     file_of_this_process = parts / f"{processes.rank()}-{len(list(parts.glob('*')))}.jsonl"
     processes.wait()  # all have read before the first one writes
     with file_of_this_process.open("x", encoding="utf-8") as file, progress_bar(console) as progress:
@@ -138,7 +138,7 @@ def _sample_missing(
             file.writelines(f"{json.dumps(each, ensure_ascii=False)}\n" for each in rows)
             file.flush()
             done, correct = done + len(rows), correct + sum(each["correct"] for each in rows)
-            by_all = len(there) + (done - len(there)) * processes.count()
+            by_all = len(written) + (done - len(written)) * processes.count()
             progress.update(bar, completed=min(total, by_all), note=f"{100 * correct / done:.1f}% right")
     processes.wait()
 
@@ -153,27 +153,27 @@ def _chunks(problems: Sequence[ExamProblem], params: SamplingParams) -> list[tup
     ]
 
 
-def _there(parts: Path) -> dict[Key, Place]:
-    """Where each completion is that was written, also by a process that was killed: its last line may be cut."""
-    there = {}
+def _written(parts: Path) -> dict[Key, Place]:
+    """Where each completion is; a process that was killed may have left half a line at the end of its file."""
+    written = {}
     for path in sorted(parts.glob("*")):
         with path.open("rb") as file:
             offset = 0
             for line in file:
                 if line.endswith(b"\n"):
                     entry = json.loads(line)
-                    there[entry["key"], entry["sample_index"]] = Place(path, offset, entry["correct"])
+                    written[entry["key"], entry["sample_index"]] = Place(path, offset, entry["correct"])
                 offset += len(line)
-    return there
+    return written
 
 
 def _join(parts: Path, problems: Sequence[ExamProblem], n: int, target: Path) -> None:
     """Write the completions to one file, in order; a line at a time, as an exam may be larger than memory."""
-    there = _there(parts)
+    written = _written(parts)
     with contextlib.ExitStack() as stack, target.open("wb") as out:
         files = {path: stack.enter_context(path.open("rb")) for path in parts.glob("*")}
         for problem in problems:
             for number in range(n):
-                place = there[problem.problem.key, number]
+                place = written[problem.problem.key, number]
                 files[place.path].seek(place.offset)
                 out.write(files[place.path].readline())

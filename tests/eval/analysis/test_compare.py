@@ -7,7 +7,7 @@ import pytest
 
 from eval.analysis.columns import columns_of
 from eval.analysis.compare import SeedScore, as_csv, summarize
-from eval.exam.columns import Lineup, Sitting
+from eval.exam.columns import Lineup
 from r1_mini.errors import UserError
 from tests.eval.conftest import make_rows, write_exam, write_run
 
@@ -66,6 +66,7 @@ def test_several_comparisons_are_corrected_together(tmp_path):
     marks = [{str(n): mark for n in range(6)} for mark in ("00", "11", "11")]
     folders = [exam(tmp_path, name, each) for name, each in zip("abc", marks, strict=True)]
     found = summarize(columns_of(folders)).comparisons
+    assert [(c.before, c.after) for c in found] == [("a", "b"), ("a", "c")]
     assert [c.p_value for c in found] == [pytest.approx(2 / 64)] * 2  # all six gained: 2 of 2^6 choices of signs
     assert [c.p_adjusted for c in found] == [pytest.approx(4 / 64)] * 2
     assert [c.verdict for c in found] == ["not shown"] * 2
@@ -75,7 +76,7 @@ def test_several_comparisons_are_corrected_together(tmp_path):
 def test_a_folder_of_exams_is_its_exams_in_the_order_of_its_columns(tmp_path):
     for name in ("a", "b"):
         exam(tmp_path / "all", name, {"k": "10", "l": "01"})
-    Lineup({name: Sitting(name, name) for name in "ba"}).write(tmp_path / "all")
+    Lineup.of("ba").write(tmp_path / "all")
     assert list(columns_of([tmp_path / "all"])) == ["b", "a"]
 
 
