@@ -94,7 +94,7 @@ def plan(
         from r1_mini.pipeline import run as pipeline
         from r1_mini.pipeline.recipe import load
         from r1_mini.plan import plan as planning
-        from r1_mini.plan.memory import Share
+        from r1_mini.plan.stages import Share
         from r1_mini.plan.table import show
         from r1_mini.system import environment
         from r1_mini.system.files import write_json_atomic
@@ -111,7 +111,7 @@ def plan(
     show(plan, console)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        write_json_atomic(json_file, planning.as_json(plan))
+        write_json_atomic(json_file, plan.as_json())
     if not plan.fits:
         raise typer.Exit(1)
 

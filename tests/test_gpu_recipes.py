@@ -18,8 +18,8 @@ from eval.exam.exam import Exam
 from r1_mini import cli
 from r1_mini.model.prompts import R1_SYSTEM
 from r1_mini.pipeline.recipe import load
-from r1_mini.plan.memory import Share
 from r1_mini.plan.plan import plan
+from r1_mini.plan.stages import Share
 from r1_mini.system.environment import gpu_of
 from r1_mini.system.files import read_jsonl
 
@@ -112,7 +112,7 @@ def test_the_memory_that_a_recipe_states_is_what_is_planned_and_fits_its_card(na
     card = int(re.search(r"^# memory:.* cards? of (\d+) GB", text, re.M)[1])
     assert made.needed < 0.9 * card * 10**9
     fatal = ("take more than the memory", "has room for", "has no EOS")
-    assert not [r.text for r in made.remarks if r.is_warning and any(word in r.text for word in fatal)]
+    assert not [r.text for r in made.remarks if r.kind == "warning" and any(word in r.text for word in fatal)]
 
 
 @pytest.mark.parametrize("name", LAUNCHED)

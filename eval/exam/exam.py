@@ -15,12 +15,12 @@ from eval.exam.columns import lineup_of
 from eval.exam.run import Candidate, examine, graded
 from eval.exam.samples import row
 from eval.exam.suite import ExamProblem, Suite, load_suite
+from r1_mini import plan as planning
 from r1_mini.completion import grade, write
 from r1_mini.model.prompts import encode, prompts_for, require_context
 from r1_mini.pipeline.recipe import Recipe
 from r1_mini.pipeline.start import start_of
 from r1_mini.pipeline.store import RunFolder, Store
-from r1_mini.plan import exam as planning
 from r1_mini.problems.problem import Problem
 from r1_mini.rollout.cache import RolloutCache
 from r1_mini.rollout.generate import Sample
@@ -135,12 +135,8 @@ def _planned(suite: Suite, questions: Sequence[ExamProblem]) -> planning.Exam:
         suite=suite.name,
         split=suite.split,
         questions=tuple(each.problem.question for each in questions),
-        samples=suite.samples,
+        sampling=suite.sampling(),
         greedy=suite.greedy_sampling() is not None,
-        max_tokens=suite.max_tokens,
-        temperature=suite.temperature,
-        top_p=suite.top_p,
-        rows=suite.rows,
         dtype=suite.dtype,
         line=sum(lines) // len(lines),
     )

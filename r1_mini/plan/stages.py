@@ -1,319 +1,193 @@
-"""What each stage of a recipe and its exam would do: steps, tokens, disk, and the phases of its memory."""
+"""What each stage of a recipe and its exam would do: counts, tokens, disk, and the memory of a process by phase.
+
+A phase is the moment of some work at which most memory is in use. docs/MEMORY.md has the formulas and their sources.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from random import Random
+from statistics import mean
+from typing import Literal
 
-from r1_mini.completion import FORCED
-from r1_mini.data.source import Source
+import torch
+
+from r1_mini.data.mix import draw
 from r1_mini.model.prompts import encode, prompt_for
-from r1_mini.plan.dry_run import DryModel, Size
-from r1_mini.plan.exam import Exam
-from r1_mini.plan.lengths import Lengths, drawn_lengths, some_problems
-from r1_mini.plan.memory import (
-    COPIES,
-    FLOAT,
-    KEPT,
-    Phase,
-    Sampling,
-    Training,
-    Update,
-    phase,
-    sampling,
-    training,
-    update,
-    weights_of,
-)
-from r1_mini.plan.prompts import Shown, shown, shown_prompts
-from r1_mini.plan.setting import Part, Setting
-from r1_mini.rollout.likelihood import LOGITS, TOKENS
-from r1_mini.train.base import BaseStage
-from r1_mini.train.corpus import WINDOW, tokenized
-from r1_mini.train.grpo import GrpoStage, samples_as_asked
+from r1_mini.pipeline.recipe import Recipe
+from r1_mini.pipeline.start import Start
+from r1_mini.plan import Exam
+from r1_mini.plan.dry_run import DryModel
+from r1_mini.plan.prompts import Prompt, first_prompts
+from r1_mini.rollout.engine import PREFILL_TOKENS, SamplingParams
+from r1_mini.train.corpus import completion as solution_of
 from r1_mini.train.logps import PART, PART_ELSEWHERE
-from r1_mini.train.packing import pack
-from r1_mini.train.rejection import RejectionStage
-from r1_mini.train.sft import SftStage
-from r1_mini.train.stage import StageSettings
+from r1_mini.train.stage import StageSettings, Work
 
-_REFERENCE = 8
-"""Bytes of a reference to an object, and of one of Arrow's integers."""
-_LIST = 56
-"""Bytes of an empty list."""
+PROBLEMS = 200
+"""How many problems are sampled for the lengths of prompts and worked solutions."""
 
 
-def text_part(name: str, stage: BaseStage | SftStage, setting: Setting) -> Part:
-    """The base and the SFT stage: their corpus, packed batches, the optimizer."""
-    fields = stage.fields
-    sources, seed = setting.recipe.problems_of(stage), setting.recipe.seed_of(stage)
-    dry, tokenizer = setting.dry(stage), setting.start.tokenizer
-    batch = fields["per_device_train_batch_size"]
-    per_step = batch * fields["gradient_accumulation_steps"] * setting.share.processes
-    examples = fields["max_steps"] * per_step
-    if isinstance(stage, BaseStage):
-        texts = stage.texts(sources, examples, seed)
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How processes share the work, as accelerate's configuration says."""
+
+    processes: int = 1
+    sharding: Literal["none", "fsdp", "zero2", "zero3"] = "none"
+
+    def of(self, what: Literal["weights", "gradients", "optimizer"], size: int) -> int:
+        """What one process holds of it."""
+        divided = {"none": (), "zero2": ("gradients", "optimizer")}.get(self.sharding, (what,))
+        return -(-size // self.processes) if what in divided else size
+
+    @property
+    def gathers(self) -> bool:
+        """Whether weights are sharded, and gathered to compute with them."""
+        return self.sharding in ("fsdp", "zero3") and self.processes > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One stage, or the exam. Lengths are in tokens, sizes in bytes."""
+
+    name: str
+    parameters: int
+    """Numbers in the model, without an adapter."""
+    phases: Mapping[str, dict[str, int]]
+    """Phase -> what is in memory -> its size."""
+    counts: Mapping[str, int]
+    disk: int
+    """What stays on the disk."""
+    prompts: Sequence[Prompt]
+    """The first prompts, or the first texts that it learns from."""
+    longest_prompt: int
+    longest_completion: int | None = None
+    """None if nothing is sampled."""
+    solutions: Sequence[int] = ()
+    """Lengths of worked solutions with the stop token; empty for problems without steps."""
+    disk_meanwhile: int = 0
+    """What is on the disk besides while it runs."""
+    untried: str = ""
+    """An optimizer that the dry run could not run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What the parts of a plan share."""
+
+    recipe: Recipe
+    start: Start
+    share: Share
+    is_cpu: bool
+    held: Mapping[str, int]
+    """Memory that is never freed: the framework, and vLLM from the stage on that starts it."""
+
+    def prompts(self, questions: Sequence[str]) -> list[list[int]]:
+        """Token ids of the prompt of each question."""
+        return encode(self.start.tokenizer, [prompt_for(self.start.tokenizer, question) for question in questions])
+
+
+def stage_part(name: str, stage: StageSettings, setting: Setting, dev: Exam | None) -> Part:
+    """A stage, by the work that it announces. `dev`: its exam while it trains."""
+    fields, share, start, recipe = stage.fields, setting.share, setting.start, setting.recipe
+    work = stage.work(share.processes, share.gathers)
+    problems = list(islice(draw(recipe.problems_of(stage), stage.split, recipe.seed_of(stage)), PROBLEMS))
+    prompts = setting.prompts([problem.question for problem in problems])
+    wording = next((each.wording for each in recipe.stages if hasattr(each, "wording")), "list")
+    texts = [solution_of(each, "worked", wording, Random(0)) for each in problems if each.steps]
+    solutions = [[*ids, start.tokenizer.eos_token_id] for ids in (encode(start.tokenizer, texts) if texts else [])]
+    lengths, solved = [len(ids) for ids in prompts], [len(ids) for ids in solutions]
+
+    dtype = (stage.trainer.get("model_init_kwargs") or {}).get("dtype", "float32")
+    dtype = start.saved if dtype == "auto" else getattr(torch, dtype)
+    checkpointing = bool(fields["gradient_checkpointing"] or fields.get("activation_checkpointing"))
+    bf16 = bool(fields["bf16"] or fields["fp16"])
+    dry = DryModel(start.config, dtype, getattr(stage, "peft", None), checkpointing=checkpointing, bf16=bf16)
+    optim = fields["optim"] if getattr(stage, "optimizer", "adamw") == "adamw" else "muon"
+    optim = str(getattr(optim, "value", optim))
+    states, temporaries, tried = dry.optimizer(optim)
+    again = work.batching == "in backward" or work.accumulation > 1
+    activations = dry.update(*largest_pass(work, lengths, solved, setting.is_cpu), again=again)
+    ddp = dry.gradients if share.sharding == "none" and share.processes > 1 else 0  # buckets of gradients
+    weights, gradients = share.of("weights", dry.weights), share.of("gradients", dry.gradients)
+    held = {**setting.held, "weights": weights, "reference": work.reference * weights}
+    training = {"optimizer": share.of("optimizer", states), "copies of processes": share.gathers * dry.gathered() + ddp}
+    step = held | training | {"gradients": gradients}
+    phases = {"update": step | {"activations": activations}, "optimizer": step | {"temporaries": temporaries}}
+
+    counts = {"steps, at most" if work.rounds > 1 else "steps": work.rounds * work.steps}
+    made, limit = math.ceil(work.steps / fields["save_steps"]), fields["save_total_limit"]
+    meanwhile = (made if limit is None else min(made, limit + 1)) * (dry.weights + states)
+    if work.rounds > 1:  # the checkpoints of each round stay
+        meanwhile = work.rounds * (meanwhile + dry.weights)
+    if work.sampling is None:
+        counts |= {"texts": work.texts, "tokens, about": round(work.texts * (mean(lengths) + mean(solved)))}
     else:
-        texts = stage.texts(sources, tokenizer, seed)
-    window = tokenized(texts, tokenizer, min(examples, WINDOW * batch), batch, seed)
-    rows = window.to_list()
-    packed = [pack(rows[i : i + batch], tokenizer.pad_token_id)["input_ids"].shape for i in range(0, len(rows), batch)]
-    height, width = max(packed, key=math.prod)
-    mean = sum(len(row["input_ids"]) for row in rows) / len(rows)
-    arrow, lists = corpus_bytes(examples, mean)
-    trained = training(dry, optimizer_of(stage), setting.share)
-    passes = update(
-        dry,
-        Update(
-            height,
-            width,
-            masked=True,
-            again=fields["gradient_accumulation_steps"] > 1,
-            narrow=False,
-            bf16=_half(fields),
-            checkpointing=_checkpoints_activations(fields),
-        ),
-        setting.cpu,
-    )
-    corpus = {"corpus": arrow if setting.cpu else Size()}
-    made = {"corpus": arrow + lists if setting.cpu else Size()}
-    phases = [
-        phase("corpus", setting.standing, {"weights": weights_of(dry)}, made),
-        *_step_phases(setting, trained, passes, corpus),
-    ]
-    saved, meanwhile = _checkpoints(fields, dry, trained, fields["max_steps"])
-    counts = {"steps": fields["max_steps"], "examples": examples, "tokens, about": round(mean * examples)}
-    return Part(
-        name,
-        phases,
-        counts,
-        saved,
-        meanwhile,
-        [shown(tokenizer, row["input_ids"]) for row in rows[:3]],
-        drawn_lengths(tokenizer, some_problems(sources, "base", seed), stage.wording),
-    )
-
-
-def corpus_bytes(examples: int, tokens: float) -> tuple[Size, Size]:
-    """Examples of so many tokens in the mean, `input_ids` and `labels`: in Arrow, and before that in Python's lists."""
-    values = round(2 * examples * tokens * _REFERENCE)
-    lists = values + 2 * examples * (_LIST + _REFERENCE)
-    return Size(values), Size(lists, lists)
-
-
-def grpo_part(name: str, stage: GrpoStage, setting: Setting, dev: Exam | None) -> Part:
-    """The GRPO stage: rollouts, the update by parts of tokens, examinations on dev."""
-    fields = stage.fields
-    sources, seed = setting.recipe.problems_of(stage), setting.recipe.seed_of(stage)
-    dry, processes = setting.dry(stage), setting.share.processes
-    per_step, group = fields["per_device_train_batch_size"], fields["num_generations"]
-    accumulated = fields["gradient_accumulation_steps"]
-    batch, served = _rollout(fields, processes)
-    generations = math.ceil(fields["max_steps"] * accumulated / served)
-    lengths = _lengths(setting, sources, seed)
-    prompt, completion = max(lengths.prompts), fields["max_completion_length"]
-    width, local = prompt + completion, batch // processes
-    offers = not setting.share.gathers and samples_as_asked(fields)
-    waits = (
-        processes == 1
-        and offers
-        and accumulated % served == 0
-        and fields["beta"] == 0
-        and not fields["entropy_coef"]
-        and fields["top_entropy_quantile"] == 1.0
-    )
-    part = PART["cpu"] if setting.cpu else PART_ELSEWHERE
-    rows = max(1, min(per_step, part // width)) if waits else per_step
-    passes = update(
-        dry,
-        Update(
-            rows,
-            width,
-            masked=processes > 1,  # TRL's own pass, padded
-            again=waits or accumulated > 1,
-            narrow=processes == 1,
-            bf16=_half(fields),
-            checkpointing=_checkpoints_activations(fields),
-        ),
-        setting.cpu,
-    )
-    trained = training(dry, optimizer_of(stage), setting.share)
-    reference = {
-        "reference": setting.share.of("weights", weights_of(dry)) if fields["beta"] and not dry.adapted else Size()
-    }
-    how = Sampling(
-        min(max(stage.rows, group), local) if offers else local,
-        prompt, completion, fields["temperature"], fields["top_p"],
-    )  # fmt: skip
-    drawing = {} if fields["use_vllm"] else sampling(dry, how, setting.cpu)
-    whole = setting.share.gathers and setting.share.sharding == "zero3" and fields["ds3_gather_for_generation"]
-    gathered = {COPIES: weights_of(dry)} if whole else {}
-    phases = [
-        *_step_phases(setting, trained, passes, reference),
-        phase("sampling", setting.standing, trained.standing, reference, drawing, gathered),
-    ]
-    saved, meanwhile = _checkpoints(fields, dry, trained, fields["max_steps"])
+        if work.rollouts > work.rounds:  # it samples while it trains
+            held |= training
+        if share.gathers and share.sharding == "zero3" and fields.get("ds3_gather_for_generation"):
+            held["copies of processes"] = dry.weights
+        own = {} if fields.get("use_vllm") else sampling(dry, work.sampling, work.in_flight, max(lengths))
+        phases["sampling"] = held | own
+        completions = work.prompts * work.sampling.n
+        counts |= {"rollouts": work.rollouts, "prompts": work.prompts, "completions": completions}
+        counts["tokens, at most"] = completions * work.sampling.max_tokens
     if dev is not None:
-        phases.append(
-            phase("exam on dev", setting.standing, trained.standing, reference, _exam_sampling(setting, dev, None))
-        )
-        meanwhile += saved
-    prompts = generations * batch // group
-    counts = {
-        "steps": fields["max_steps"],
-        "rollouts": generations,
-        "prompts": prompts,
-        "completions": prompts * group,
-        "tokens, at most": prompts * group * completion,
-    }
-    return Part(name, phases, counts, saved, meanwhile, _first_prompts(setting, sources, seed), lengths, completion)
-
-
-def _rollout(fields: Mapping[str, Any], processes: int) -> tuple[int, int]:
-    """Completions that are drawn at once, by all processes, and the micro-steps that they serve (trl.GRPOConfig)."""
-    per_step = fields["per_device_train_batch_size"] * processes
-    batch = fields["generation_batch_size"]
-    if batch is None:
-        batch = per_step * (fields["steps_per_generation"] or fields["gradient_accumulation_steps"])
-    return batch, batch // per_step * fields["num_iterations"]
-
-
-def rejection_part(name: str, stage: RejectionStage, setting: Setting) -> Part:
-    """Expert iteration: rounds of rollouts and of training on what was right."""
-    fields = stage.fields
-    sources, seed = setting.recipe.problems_of(stage), setting.recipe.seed_of(stage)
-    dry, lengths = setting.dry(stage), _lengths(setting, sources, seed)
-    completions = stage.prompts * stage.samples
-    prompt = max(lengths.prompts)
-    longest = min(stage.max_tokens, max(lengths.solutions, default=stage.max_tokens))
-    mean = sum(lengths.prompts) / len(lengths.prompts)
-    mean += sum(lengths.solutions) / len(lengths.solutions) if lengths.solutions else stage.max_tokens
-    batch = min(fields["per_device_train_batch_size"], completions)
-    accumulated = fields["gradient_accumulation_steps"]
-    passes = update(
-        dry,
-        Update(
-            math.ceil(batch * mean / (prompt + longest)),
-            prompt + longest,
-            masked=True,
-            again=accumulated > 1,
-            narrow=False,
-            bf16=_half(fields),
-            checkpointing=_checkpoints_activations(fields),
-        ),
-        setting.cpu,
+        phases["exam on dev"] = exam_part(dev, setting).phases["sampling"] | held
+        meanwhile += dry.weights
+    shown = prompts if stage.reinforces else [p + s for p, s in zip(prompts, solutions, strict=True)]
+    first, longest, untried = first_prompts(start.tokenizer, shown), max(lengths), "" if tried else optim
+    completion = work.sampling.max_tokens if work.sampling else None
+    return Part(
+        name, dry.parameters, phases, counts, dry.weights, first, longest, completion, solved, meanwhile, untried
     )
-    trained = training(dry, optimizer_of(stage), setting.share)
-    how = Sampling(min(max(stage.rows, stage.samples), completions), prompt, stage.max_tokens)
-    arrow, lists = corpus_bytes(completions, mean)
-    kept = {"corpus": arrow + lists if setting.cpu else Size()}
-    phases = [
-        phase("sampling", setting.standing, {"weights": weights_of(dry)}, sampling(dry, how, setting.cpu)),
-        *_step_phases(setting, trained, passes, kept),
-    ]
-    per_step = batch * accumulated * setting.share.processes
-    steps = math.ceil(fields["num_train_epochs"] * completions / per_step)
-    saved, meanwhile = _checkpoints(fields, dry, trained, steps)
-    counts = {
-        "rounds": stage.rounds,
-        "steps, at most": stage.rounds * steps,
-        "prompts": stage.rounds * stage.prompts,
-        "completions": stage.rounds * completions,
-        "tokens, at most": stage.rounds * completions * stage.max_tokens,
+
+
+def largest_pass(work: Work, prompts: Sequence[int], solutions: Sequence[int], is_cpu: bool) -> tuple[int, int]:
+    """Rows and width of the tokens whose activations are in memory at once.
+
+    The longest prompt and completion count where texts are padded or cut into passes of so many tokens; else the mean
+    lengths of prompts and worked solutions, or the longest completion where the problems have no solutions.
+    """
+    longest = work.sampling.max_tokens if work.sampling else max(solutions)
+    width = max(prompts) + longest
+    if work.batching == "in backward":
+        return max(1, min(work.micro_batch, (PART["cpu"] if is_cpu else PART_ELSEWHERE) // width)), width
+    if work.batching == "padded":
+        return work.micro_batch, width
+    tokens = work.micro_batch * (mean(prompts) + (min(longest, mean(solutions)) if solutions else longest))
+    width = max(prompts) + min(longest, max(solutions, default=longest))
+    return math.ceil(tokens / width), width
+
+
+def sampling(dry: DryModel, params: SamplingParams, rows: int, prompt: int) -> dict[str, int]:
+    """What sampling `rows` completions at once needs besides the weights; the longest prompt has `prompt` tokens."""
+    config = dry.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    channels = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    keys = rows * (prompt + params.max_tokens) * heads * channels * dry.dtype.itemsize  # of one layer
+    prefill = dry.forward(max(1, min(rows, PREFILL_TOKENS // prompt)), prompt)
+    return {
+        "keys and values": 2 * config.num_hidden_layers * keys,
+        "activations": max(prefill, dry.forward(rows, 1), keys),  # keys are copied when rows branch
+        "logits": dry.choice(rows, params.temperature, params.top_p),
     }
-    prompts = _first_prompts(setting, sources, seed)
-    return Part(name, phases, counts, saved, stage.rounds * (saved + meanwhile), prompts, lengths, stage.max_tokens)
 
 
 def exam_part(exam: Exam, setting: Setting) -> Part:
-    """The exam of the first and the last checkpoint: the first as it is and made to work, the last beside the first."""
-    dry, tokenizer = setting.of_exam, setting.start.tokenizer
-    compares = any(isinstance(stage, GrpoStage | RejectionStage) for stage in setting.recipe.stages)
-    weights, drawing = weights_of(dry), _exam_sampling(setting, exam, "worked")
-    phases = [phase("sampling", setting.standing, {"weights": weights}, drawing)]
-    prompts = [prompt_for(tokenizer, question) for question in sorted(exam.questions, key=len)]
-    lengths = Lengths(tuple(map(len, encode(tokenizer, prompts))), ())
-    if compares:
-        reference = {"weights": weights, "reference": weights}
-        phases[0] = phase("sampling", setting.standing, reference, drawing)
-        if exam.temperature == 1 and exam.top_p == 1:
-            width = max(lengths.prompts) + exam.max_tokens
-            most = min(TOKENS, max(1, LOGITS // dry.vocabulary))
-            rows = max(1, min(exam.rows, len(prompts) * exam.samples, most // width))
-            logits = FLOAT * rows * width * dry.vocabulary  # of the softmax, beside those of the model
-            copies = 1 + (dry.dtype.itemsize < FLOAT)
-            likelihood = {"activations": dry.forward(rows, width, masked=True), "logits": Size(copies * logits)}
-            phases.append(phase("likelihood by the first", setting.standing, reference, likelihood))
-    candidates = 2 + compares
-    completions = candidates * len(prompts) * (exam.samples + exam.greedy)
-    counts = {
-        "checkpoints": candidates,
-        "problems": len(prompts),
-        "completions": completions,
-        "tokens, at most": completions * exam.max_tokens,
-    }
-    disk = completions * exam.line
-    return Part(
-        f"exam {exam.suite}", phases, counts, disk, 0, shown_prompts(tokenizer, prompts), lengths, exam.max_tokens
-    )
-
-
-def _exam_sampling(setting: Setting, exam: Exam, voice: str | None) -> dict[str, Size]:
-    tokenizer = setting.start.tokenizer
-    prompts = encode(tokenizer, [prompt_for(tokenizer, question) for question in exam.questions])
-    prefix = len(tokenizer("".join(FORCED[voice][0]), add_special_tokens=False)["input_ids"])
-    rows = min(exam.rows, len(prompts) * exam.samples)
-    how = Sampling(rows, max(map(len, prompts)) + prefix, exam.max_tokens, exam.temperature, exam.top_p)
-    return sampling(setting.of_exam, how, setting.cpu)
-
-
-def _step_phases(
-    setting: Setting, trained: Training, passes: Mapping[str, Size], beside: Mapping[str, Size]
-) -> list[Phase]:
-    """The update and the optimizer's step, whose blocks are too large for the holes that activations leave."""
-    passes = {**passes, "gradients": trained.gradients}
-    step = {"gradients": trained.gradients, "temporaries": trained.temporaries}
-    if setting.cpu and trained.temporaries.all:
-        left = passes["activations"].heap + passes["logits"].heap
-        step[KEPT] = Size(left, left)
-    return [
-        phase("update", setting.standing, trained.standing, passes, beside),
-        phase("optimizer", setting.standing, trained.standing, step, beside),
-    ]
-
-
-def _checkpoints(fields: Mapping[str, Any], dry: DryModel, trained: Training, steps: int) -> tuple[int, int]:
-    """Bytes of the finished checkpoint, and of those for resuming: what is kept, and the next before one goes."""
-    weights = weights_of(dry).all
-    made, limit = math.ceil(steps / fields["save_steps"]), fields["save_total_limit"]
-    kept = min(made, made if limit is None else limit + 1)
-    return weights, kept * (weights + trained.states.all)
-
-
-def _lengths(setting: Setting, sources: Sequence[Source], seed: int) -> Lengths:
-    return drawn_lengths(setting.start.tokenizer, some_problems(sources, "train", seed), setting.wording)
-
-
-def _first_prompts(setting: Setting, sources: Sequence[Source], seed: int) -> list[Shown]:
-    tokenizer = setting.start.tokenizer
-    problems = islice(some_problems(sources, "train", seed), 3)
-    return shown_prompts(tokenizer, [prompt_for(tokenizer, problem.question) for problem in problems])
-
-
-def optimizer_of(stage: StageSettings) -> str:
-    """`muon`, or transformers' name of the stage's optimizer."""
-    if isinstance(stage, BaseStage) and stage.optimizer == "muon":
-        return "muon"
-    optim = stage.fields["optim"]
-    return str(getattr(optim, "value", optim))
-
-
-def _checkpoints_activations(fields: Mapping[str, Any]) -> bool:
-    """Both of transformers' names for it."""
-    return bool(fields["gradient_checkpointing"] or fields.get("activation_checkpointing"))
-
-
-def _half(fields: Mapping[str, Any]) -> bool:
-    return bool(fields["bf16"] or fields["fp16"])
+    """The exam of every column. The reinforced model is compared with its start, and both are in memory."""
+    dry, params = DryModel(setting.start.config, getattr(torch, exam.dtype)), exam.sampling
+    prompts, number = setting.prompts(exam.questions), len(exam.questions)
+    longest = max(map(len, prompts))
+    compares = any(stage.reinforces for stage in setting.recipe.stages)
+    phase = {**setting.held, "weights": dry.weights, "reference": compares * dry.weights}
+    phase |= sampling(dry, params, min(params.rows, number * params.n), longest)
+    columns = len(setting.recipe.evaluate.columns) or 2 + compares
+    completions = columns * number * (params.n + exam.greedy)
+    counts = {"checkpoints": columns, "problems": number, "completions": completions}
+    counts["tokens, at most"] = completions * params.max_tokens
+    name, disk, first = f"exam {exam.suite}", completions * exam.line, first_prompts(setting.start.tokenizer, prompts)
+    return Part(name, dry.parameters, {"sampling": phase}, counts, disk, first, longest, params.max_tokens)

@@ -116,6 +116,7 @@ class GrpoStage(TuningStage):
         local = micro_batches * micro_batch
         longest, temperature, top_p = fields["max_completion_length"], fields["temperature"], fields["top_p"]
         sampling = SamplingParams(group, longest, temperature, top_p, rows=self.rows)
+        fresh = own_sampler and accumulation % served == 0 and only_advantages_count(fields)
         return Work(
             steps,
             micro_batch,
@@ -127,7 +128,7 @@ class GrpoStage(TuningStage):
             sampling=sampling,
             in_flight=min(max(self.rows, group), local) if own_sampler else local,
             own_sampler=own_sampler,
-            in_backward=processes == 1 and own_sampler and accumulation % served == 0 and only_advantages_count(fields),
+            batching="padded" if processes > 1 else "in backward" if fresh else "by length",
             reference=fields["beta"] != 0 and self.peft is None,
         )
 

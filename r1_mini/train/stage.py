@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 from rich.console import Console
@@ -82,7 +82,9 @@ class Work:
     sampling: SamplingParams | None = None  # None if it does not sample
     in_flight: int = 0  # most completions that a process samples at once
     own_sampler: bool = True  # False where TRL samples, with `generate` or vLLM
-    in_backward: bool = False  # log-probabilities come part by part in the backward pass: logps.score_in_backward
+    batching: Literal["packed", "padded", "by length", "in backward"] = "packed"
+    """How texts pass through the model: `packed` into few rows, `padded` to the longest, `by length` in several passes
+    whose activations all wait for the backward pass, or in such passes one at a time, `in backward`."""
     reference: bool = False  # a copy of the starting model is kept for a KL term
 
 

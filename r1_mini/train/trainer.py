@@ -27,6 +27,7 @@ from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import Metrics, write_text_atomic
 from r1_mini.train.callbacks import Reporter
+from r1_mini.train.logps import narrow_tiles
 from r1_mini.train.stage import Job
 
 
@@ -86,7 +87,8 @@ def train(trainer: Trainer, reporter: Reporter, work: Path, last: Path | None) -
     if processes.is_main():
         write_text_atomic(work / "trainer.json", trainer.args.to_json_string())
     try:
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        with narrow_tiles(trainer.model.config.get_text_config(decoder=True).vocab_size):
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
         reporter.progress.stop()
         reporter.metrics.close()
