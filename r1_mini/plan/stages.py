@@ -149,18 +149,18 @@ def stage_part(name: str, stage: StageSettings, setting: Setting, dev: Exam | No
 def largest_pass(work: Work, prompts: Sequence[int], solutions: Sequence[int], is_cpu: bool) -> tuple[int, int]:
     """Rows and width of the tokens whose activations are in memory at once.
 
-    The longest prompt and completion count where texts are padded or cut into passes of so many tokens; else the mean
-    lengths of prompts and worked solutions, or the longest completion where the problems have no solutions.
+    Completions that are not padded are taken to be as long as the mean worked solution, or as long as they may be where
+    the problems have no solutions. All else is as long as the longest: texts to read come in batches of like lengths.
     """
     longest = work.sampling.max_tokens if work.sampling else max(solutions)
     width = max(prompts) + longest
     if work.batching == "in backward":
         return max(1, min(work.micro_batch, (PART["cpu"] if is_cpu else PART_ELSEWHERE) // width)), width
-    if work.batching == "padded":
+    if work.batching == "padded" or work.sampling is None:
         return work.micro_batch, width
-    tokens = work.micro_batch * (mean(prompts) + (min(longest, mean(solutions)) if solutions else longest))
+    text = mean(prompts) + (min(longest, mean(solutions)) if solutions else longest)
     width = max(prompts) + min(longest, max(solutions, default=longest))
-    return math.ceil(tokens / width), width
+    return math.ceil(work.micro_batch * text / width), width
 
 
 def sampling(dry: DryModel, params: SamplingParams, rows: int, prompt: int) -> dict[str, int]:
