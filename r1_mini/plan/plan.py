@@ -20,7 +20,7 @@ from r1_mini.plan.stages import Part, Setting, Share, exam_part, stage_part
 from r1_mini.system.environment import Device
 from r1_mini.train.stage import StageSettings
 
-MARGIN = 0.3
+MARGIN = 0.4
 """How much more than planned a run has taken on a CPU: docs/MEMORY.md."""
 
 

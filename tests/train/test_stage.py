@@ -41,7 +41,7 @@ def test_the_work_of_grpo_is_that_of_trls_arithmetic(tmp_path, trainer, rollouts
     assert served == config.steps_per_generation * config.num_iterations
     assert work.prompts == work.rollouts * config.generation_batch_size // config.num_generations
     aligned = config.gradient_accumulation_steps % served == 0
-    assert work.in_backward is aligned
+    assert (work.batching == "in backward") is aligned
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_the_work_of_grpo_is_that_of_trls_arithmetic(tmp_path, trainer, rollouts
 )
 def test_which_sampler_which_pass_and_which_models_a_grpo_stage_needs(trainer, own, in_backward, reference):
     work = stage_of({"kind": "grpo", "trainer": trainer, "rows": 100}).work()
-    assert (work.own_sampler, work.in_backward, work.reference) == (own, in_backward, reference)
+    assert (work.own_sampler, work.batching == "in backward", work.reference) == (own, in_backward, reference)
     assert work.in_flight == (100 if own else 512)
 
 
