@@ -53,7 +53,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 """dtype of the trained weights; `auto` keeps the checkpoint's dtype."""
 TRACKERS = ("tensorboard", "trackio", "wandb")
 """Trackers that are an extra of this package, under the name of their own package."""
-_POSITIVE = ("temperature", "top_p")
+_POSITIVE = ("max_steps", "temperature", "top_p")  # and whole numbers that TRL sets to more than 0
 _MACHINE = ("deepspeed", "fsdp", "fsdp_config", "tf32")  # checked by TRL against this machine, not only as settings
 
 
@@ -104,7 +104,7 @@ def check_trainer(
         if key not in fields:
             raise wrong(f"trl.{config_name} has no such field", nearest(key, fields.keys() - ours.keys()), key)
         hint, default, choices = fields[key]
-        checked[key] = _check_value(key, value, hint, defaults.get(key, default), choices)
+        checked[key] = _check_value(key, value, hint, default, choices)
     world = processes or int(os.environ.get("WORLD_SIZE", "1"))
     try:
         config = _build(config_name, {**defaults, **checked}, world)
@@ -151,8 +151,8 @@ def _check_value(key: str, value: Any, hint: Any, default: Any, choices: Iterabl
         raise wrong(f"should be {message}, got {shown(value)}", "change it", key) from None
     if isinstance(checked, enum.Enum):
         return value
-    if type(checked) in (int, float) and type(default) in (int, float) and default >= 0:
-        is_positive = key in _POSITIVE or (type(default) is int and default > 0)
+    is_positive = key in _POSITIVE or (type(default) is int and default > 0)
+    if type(checked) in (int, float) and (is_positive or (type(default) in (int, float) and default >= 0)):
         if checked < 0 or (checked == 0 and is_positive):
             raise wrong(f"should be {'greater than 0' if is_positive else '0 or more'}, got {value}", "change it", key)
     return checked
