@@ -152,9 +152,9 @@ def _check_value(key: str, value: Any, hint: Any, default: Any, choices: Iterabl
     if isinstance(checked, enum.Enum):
         return value
     is_positive = key in _POSITIVE or (type(default) is int and default > 0)
-    if type(checked) in (int, float) and (is_positive or (type(default) in (int, float) and default >= 0)):
-        if checked < 0 or (checked == 0 and is_positive):
-            raise wrong(f"should be {'greater than 0' if is_positive else '0 or more'}, got {value}", "change it", key)
+    has_bound = type(checked) in (int, float) and (is_positive or (type(default) in (int, float) and default >= 0))
+    if has_bound and (checked < 0 or (checked == 0 and is_positive)):
+        raise wrong(f"should be {'greater than 0' if is_positive else '0 or more'}, got {value}", "change it", key)
     return checked
 
 
