@@ -91,8 +91,8 @@ def plan(
     console = Console()
     with console.status("planning"):  # importing TRL takes seconds
         from eval.exam.exam import Exam
-        from r1_mini.pipeline import run as pipeline
         from r1_mini.pipeline.recipe import load
+        from r1_mini.pipeline.start import require_possible
         from r1_mini.plan import plan as planning
         from r1_mini.plan.stages import Share
         from r1_mini.plan.table import show
@@ -104,7 +104,7 @@ def plan(
         with silent():
             settings = load(packaged.find(recipe, "tiny", "gpu"), overrides or ())
             exam = Exam(settings)
-            pipeline.require_possible(settings)
+            require_possible(settings)
             device = environment.device() if gpu is None else environment.gpu_of(gpu)
             share = Share(processes, sharding)
             plan = planning.plan(settings, exam.planned(), exam.planned_on_dev(), device, share, framework)
@@ -137,7 +137,7 @@ def sample(
     prompt: Annotated[Literal["auto", "chat", "base"], _option("Chat template, or R1-Zero's prompt.")] = "auto",
 ) -> None:
     """Ask a checkpoint: prints its answer with each step marked right or wrong."""
-    from r1_mini.pipeline.store import find_checkpoint
+    from r1_mini.model.locate import find_checkpoint
     from r1_mini.rollout.ask import ask
 
     folder = find_checkpoint(checkpoint)

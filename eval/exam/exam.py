@@ -19,8 +19,9 @@ from r1_mini import plan as planning
 from r1_mini.completion import grade, write
 from r1_mini.model.prompts import encode, prompts_for, require_context
 from r1_mini.pipeline.recipe import Recipe
+from r1_mini.pipeline.run import RunFolder
 from r1_mini.pipeline.start import start_of
-from r1_mini.pipeline.store import RunFolder, Store
+from r1_mini.pipeline.store import Store
 from r1_mini.problems.problem import Problem
 from r1_mini.rollout.cache import RolloutCache
 from r1_mini.rollout.generate import Sample

@@ -67,7 +67,7 @@ def push(run: Path, repo: str, private: bool, console: Console) -> None:
     api = HfApi()
     try:
         api.create_repo(repo, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repo, folder_path=checkpoint, ignore_patterns=["stage.json", "node.json"])
+        api.upload_folder(repo_id=repo, folder_path=checkpoint, ignore_patterns=["node.json"])
         api.upload_file(repo_id=repo, path_or_fileobj=text.encode(), path_in_repo="README.md")
     except (OSError, HTTPError, HFValidationError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:150]

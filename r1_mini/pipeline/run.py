@@ -1,188 +1,183 @@
-"""Runs a recipe: its stages in order, then the exam. What is done is skipped, what was cut off resumes."""
+"""Runs a recipe: every stage of its graph, each after the one that it starts from, then the exam.
+
+A stage is a node of the store: one that is finished is used, an interrupted one resumes. Under `accelerate launch` all
+processes train, and the main one writes.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import math
-import os
+import json
+import shlex
 import shutil
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from filelock import FileLock, Timeout
 from rich.console import Console
 
-from r1_mini.config.trl_fields import require_machine
-from r1_mini.data.mix import draw
-from r1_mini.data.overlap import separated
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError
-from r1_mini.model.prompts import encode, prompts_for, require_context
-from r1_mini.pipeline.recipe import Recipe
-from r1_mini.pipeline.start import start_of
-from r1_mini.pipeline.store import Inputs, RunFolder, checkpoint_hash, find_checkpoint, fingerprint
+from r1_mini.model.locate import find_checkpoint
+from r1_mini.pipeline.recipe import MODEL, Recipe, dump
+from r1_mini.pipeline.start import require_machine, require_possible, training_problems
+from r1_mini.pipeline.store import Node, Store, checkpoint_hash, plain, read_note
 from r1_mini.problems.problem import Problem
 from r1_mini.system import distributed as processes
-from r1_mini.system import environment as machine
-from r1_mini.system.files import read_jsonl
+from r1_mini.system import environment
+from r1_mini.system.files import clear_leftovers, write_json_atomic, write_text_atomic
 from r1_mini.system.logs import quiet, silent
 from r1_mini.train.grpo import DevExam
-from r1_mini.train.stage import Job, StageSettings, TuningStage
+from r1_mini.train.stage import Job
 
 
 class Examiner(Protocol):
-    """The exam, as the command line hands it over."""
+    """The exam, which the command line hands over: r1_mini does not import eval."""
 
     def __call__(
         self, run: RunFolder, checkpoints: Mapping[str, Path], seconds: Mapping[str, float], console: Console
     ) -> None:
-        """The exam of a run's checkpoints, in order; `seconds` of each stage."""
+        """Examine a run's checkpoints. `seconds`: what each stage took."""
 
     def on_dev(self, settings: DevExam) -> Callable[[Any, Any], float]:
         """A function of model and tokenizer: pass@1 on dev, for use during training."""
 
     def problems(self) -> Sequence[Problem]:
-        """All that is asked, during training too."""
+        """Every problem that is examined, during training too; none of them is trained on."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run: recipe.yaml, manifest.json, log.txt, a folder for each stage, and eval/ with the exams."""
+
+    path: Path
+    recipe: Recipe
+    store: Store
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What manifest.json holds."""
+        path = self.path / "manifest.json"
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+    def update_manifest(self, **changes: Any) -> None:
+        """Set keys of manifest.json; a mapping is merged into the mapping that is there."""
+        old = self.manifest
+        merged = {key: {**old.get(key, {}), **new} if isinstance(new, dict) else new for key, new in changes.items()}
+        write_json_atomic(self.path / "manifest.json", {**old, **merged})
 
 
 def run(recipe: Recipe, out: Path, console: Console, examine: Examiner) -> None:
-    """Every stage of `recipe` into the run folder `out`, then the exam over its checkpoints.
+    """Train every stage of `recipe` into the run folder `out`, then examine its checkpoints.
 
-    UserError for what this machine lacks, before anything is trained.
-    Under `accelerate launch` all processes work, and the main one writes.
+    UserError for whatever is wrong, before anything is trained.
     """
-    _require_machine(recipe)
-    start = None if recipe.model is None else find_checkpoint(Path(recipe.model))
+    require_machine(recipe)
+    checkpoints = {} if recipe.model is None else {MODEL: find_checkpoint(Path(recipe.model))}
     with silent():
         require_possible(recipe)
-    sources = _sources(recipe, examine.problems(), console)
-    folder = RunFolder(out, recipe)
-    with contextlib.ExitStack() as held:
-        processes.on_main(lambda: held.enter_context(folder) and None)
-        held.enter_context(quiet(folder.path / "log.txt"))
-        checkpoints = {} if start is None else {"00-model": start}
-        seconds: dict[str, float] = {}
-        for number, (stage, drawn) in enumerate(zip(recipe.stages, sources, strict=True), start=1):
-            name = f"{number:02d}-{stage.kind}"
-            start, seconds[name] = _run_stage(folder, name, stage, drawn, start, console, examine)
-            checkpoints[name] = start
-            gc.collect()  # a trainer's model lies in a circle of references
+    problems = training_problems(recipe, examine.problems(), console)
+    seconds: dict[str, float] = {}
+    with opened(out, recipe) as folder, quiet(folder.path / "log.txt"):
+        for name in recipe.order():
+            start = checkpoints.get(str(recipe.start_of(name)))
+            checkpoints[name] = train_stage(folder, name, problems[name], start, console, examine)
+            seconds[name] = read_note(checkpoints[name])["seconds"]
+            gc.collect()  # a trainer and its model refer to each other in a circle
             torch.cuda.empty_cache()
         examine(folder, checkpoints, seconds, console)
         if processes.is_main():
-            peak = machine.peak() // 2**20
-            folder.update_manifest(peak_memory_mib=max(peak, folder.manifest.get("peak_memory_mib", 0)))
+            old, peaks = folder.manifest, {"peak_memory_mib": environment.peak() // 2**20}
             if torch.cuda.is_available():  # of the main process
-                peak = torch.cuda.max_memory_allocated() // 2**20
-                folder.update_manifest(peak_gpu_memory_mib=max(peak, folder.manifest.get("peak_gpu_memory_mib", 0)))
+                peaks["peak_gpu_memory_mib"] = torch.cuda.max_memory_allocated() // 2**20
+            folder.update_manifest(**{name: max(peak, old.get(name, 0)) for name, peak in peaks.items()})
 
 
-def _require_machine(recipe: Recipe) -> None:
-    """UserError for what a stage needs and this machine, or the way that it is launched, lacks."""
-    spread = "true" in (os.environ.get("ACCELERATE_USE_FSDP"), os.environ.get("ACCELERATE_USE_DEEPSPEED"))
-    for number, stage in enumerate(recipe.stages):
-        require_machine(stage.trainer, f"stages.{number}.trainer")
-        if spread and isinstance(stage, TuningStage) and stage.peft is not None:
-            what = "an adapter of weights that are spread over processes cannot be merged"
-            raise UserError(what, where=f"stages.{number}.peft", fix="launch with recipes/accelerate/ddp.yaml")
-
-
-def require_possible(recipe: Recipe) -> None:
-    """UserError for what no machine could do: an adapter that fits no module of the model, problems that its tokenizer
-    cannot write or that do not exist, questions of a table that are longer than its window."""
-    start = start_of(recipe)
-    for number, stage in enumerate(recipe.stages):
-        if isinstance(stage, TuningStage) and stage.peft is not None:
-            from r1_mini.train.trainer import shape_of
-
-            shape_of(start.config, torch.float32, stage.peft)
-        for source in recipe.problems_of(stage):
-            try:
-                first = list(islice(draw([source], stage.split, "possible"), _TRIED))
-            except ValueError as error:
-                raise UserError(str(error), where=f"stages.{number}.problems") from None
-            questions = prompts_for(start.tokenizer, source.listed(stage.split) or first)
-            sampling = stage.work().sampling
-            where = f"stages.{number}.{stage.LENGTH_KEY}"
-            require_context(
-                start.config, encode(start.tokenizer, questions), sampling.max_tokens if sampling else 0, where
-            )
-
-
-_TRIED = 100  # problems of a source: its every depth is among them
-
-
-def _sources(recipe: Recipe, asked: Sequence[Problem], console: Console) -> list[tuple[Source, ...]]:
-    """What each stage draws from, without what an exam asks. Says what was wrong with the data, each thing once.
-
-    Whatever a source cannot do is found out here, before anything is trained: UserError.
-    """
-    stages, lines = [], []
-    for stage in recipe.stages:
-        sources, overlaps = separated(recipe.problems_of(stage), asked)
-        stages.append(sources)
-        lines += [*(note for one in recipe.problems_of(stage) if one.content_hash() for note in one.notes()), *overlaps]
-    for line in dict.fromkeys(lines):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    return stages
-
-
-def _run_stage(
-    folder: RunFolder,
-    name: str,
-    stage: StageSettings,
-    sources: tuple[Source, ...],
-    start: Path | None,
-    console: Console,
-    examine: Examiner,
-) -> tuple[Path, float]:
-    """The stage's checkpoint folder and the seconds it took, now or when it was done."""
+def train_stage(
+    folder: RunFolder, name: str, problems: tuple[Source, ...], start: Path | None, console: Console, examine: Examiner
+) -> Path:
+    """The checkpoint of a stage: found in the store, or trained from the checkpoint `start` on `problems`."""
     recipe = folder.recipe
+    stage = recipe.nodes[name]
     seed = recipe.seed_of(stage)
-    said = {
-        "stage": stage.model_copy(update={"seed": None}),
-        "problems": recipe.problems_of(stage),
-        "data": [each.content_hash() for each in sources],
+    identity = {
+        "kind": stage.kind,
+        "version": stage.VERSION,
+        "settings": stage.model_dump(
+            mode="json", exclude_defaults=True, exclude={"kind", "name", "start", "seed", "problems"}
+        ),
         "seed": seed,
-        "start": checkpoint_hash(start) if start else None,
+        "problems": [plain(source) for source in recipe.problems_of(stage)],
+        "data": [source.content_hash() for source in problems],
+        "from": checkpoint_hash(start) if start else None,
         "prompt": recipe.prompt,
-        "source": machine.source(),
-        "versions": machine.versions(),
     }
-    done_by = {"threads": torch.get_num_threads(), "processes": processes.count()}
-    inputs = Inputs(fingerprint(said), fingerprint({**said, **done_by}))
-    work, found = processes.on_main(lambda: folder.begin_stage(name, inputs))
-    if found is not None:
-        here = processes.on_main(lambda: folder.adopt_stage(name, found))
-        console.print(f"{name:<10} done before, skipped")
-        return here, folder.seconds_of(name)
-
-    checkpoint = work / "finished"
-    processes.on_main(lambda: checkpoint.mkdir(exist_ok=True))
-    before = _seconds_spent(work / "metrics.jsonl")
-    begun = time.perf_counter()
-    inputs_ = {} if start is None else {"from": start}
-    dev = getattr(stage, "dev", None)
-    score = examine.on_dev(dev) if dev is not None else None
-    stage.train(Job(name, stage, inputs_, sources, recipe.prompt, seed, work, checkpoint, console, score))
-
-    def finish() -> Path:
-        for file in ("metrics.jsonl", "trainer.json"):
-            shutil.copy(work / file, checkpoint / file)
-        for logged in ("runs", "completions"):  # what TRL wrote for TensorBoard, and its tables of completions
-            if (work / logged).is_dir():
-                shutil.copytree(work / logged, checkpoint / logged, dirs_exist_ok=True)
-        return folder.finish_stage(name, inputs, checkpoint, before + time.perf_counter() - begun)
-
-    processes.wait()
-    return processes.on_main(finish), folder.seconds_of(name)
+    with folder.store.open(identity, folder.path / name, console) as node:
+        if node.finished:
+            console.print(f"{name:<10} done before, skipped")
+        else:
+            dev = getattr(stage, "dev", None)
+            score = None if dev is None else examine.on_dev(dev)
+            inputs = {"from": start} if start else {}
+            stage.train(
+                Job(name, stage, inputs, problems, recipe.prompt, seed, node.scratch, node.work, console, score)
+            )
+            processes.wait()
+            processes.on_main(lambda: _keep_logs(node))
+    if processes.is_main():
+        note = read_note(node.folder)
+        entry = {"kind": stage.kind, "from": recipe.start_of(name), "key": node.key}
+        folder.update_manifest(stages={name: {**entry, "seconds": note["seconds"], "sha256": note["files"]}})
+        if not node.finished:
+            folder.update_manifest(**_origin())
+    return node.folder
 
 
-def _seconds_spent(metrics: Path) -> float:
-    """What a stage that was cut off had taken, from its metrics; 0 if it had not begun."""
-    records: list[dict[str, Any]] = read_jsonl(metrics) if metrics.exists() else []
-    return math.fsum(record["seconds"] for record in records)
+def _keep_logs(node: Node) -> None:
+    """Put the metrics, the trainer's fields, and what TRL wrote for trackers next to the checkpoint."""
+    for name in ("metrics.jsonl", "trainer.json", "runs", "completions"):
+        source = node.scratch / name
+        if source.is_dir():
+            shutil.copytree(source, node.work / name, dirs_exist_ok=True)
+        elif source.exists():
+            shutil.copy(source, node.work / name)
+
+
+@contextmanager
+def opened(path: Path, recipe: Recipe) -> Iterator[RunFolder]:
+    """The run folder at `path`, new or opened again; for one process at a time. UserError if it is no run folder."""
+    folder = RunFolder(path, recipe, Store(path.resolve().parent))
+
+    def claim() -> None:
+        if path.exists() and not (path / "recipe.yaml").exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise UserError("not a run folder, and not empty", where=str(path), fix="choose another one with --out")
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            held.enter_context(FileLock(path / ".lock", timeout=0, preserve_lock_file=True))
+        except Timeout:
+            fix = "wait for it, or choose another folder with --out"
+            raise UserError("another process is running in this folder", where=str(path), fix=fix) from None
+        clear_leftovers(path)
+        write_text_atomic(path / "recipe.yaml", dump(recipe))
+        now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        old = {name: value for name, value in folder.manifest.items() if name != "stages"}
+        write_json_atomic(
+            path / "manifest.json", {"started": now, **_origin(), **old, "opened": now, "seed": recipe.seed}
+        )
+
+    with ExitStack() as held:
+        processes.on_main(claim)
+        yield folder
+
+
+def _origin() -> dict[str, Any]:
+    """What the work is done with: noted when a run begins, and when it has trained a stage."""
+    command = shlex.join(["r1-mini", *sys.argv[1:]])
+    versions, machine = environment.versions(), environment.machine()
+    return {"command": command, "commit": environment.commit(), "versions": versions, "machine": machine}

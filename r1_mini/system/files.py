@@ -22,12 +22,6 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_of_files(folder: Path) -> dict[str, str]:
-    """Path inside `folder` -> hash, of every file in it but stage.json, sorted."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / "stage.json")
-    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
-
-
 def write_text_atomic(path: Path, text: str) -> None:
     """Write to a temporary file, flush to the disk, rename: a reader sees the old text or the new one, never a half."""
     aside = path.parent / f"{ASIDE}{path.name}"

@@ -161,7 +161,7 @@ class GrpoStage(TuningStage):
             reward_funcs=[as_trl_reward(name, problems) for name in self.rewards],
         )
         last = last_checkpoint(job.work, job.console)
-        reporter = Reporter("grpo", open_metrics(job.work / "metrics.jsonl", last), job.console, _record, _note)
+        reporter = Reporter("grpo", open_metrics(job.out / "metrics.jsonl", last), job.console, _record, _note)
         if self.dev is None:
             train(trainer, reporter, job.work, last)
             save(trainer, tokenizer, job.out)

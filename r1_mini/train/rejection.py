@@ -94,7 +94,7 @@ class RejectionStage(TuningStage):
 
     def _round(self, job: Job, number: int, problems: Sequence[Problem], start: Path) -> None:
         """One round, in a folder of its own; its checkpoint is the folder `done` there."""
-        folder, log, title = job.work / f"round-{number:03d}", job.work / "metrics.jsonl", f"round {number + 1}"
+        folder, log, title = job.work / f"round-{number:03d}", job.out / "metrics.jsonl", f"round {number + 1}"
         processes.on_main(lambda: folder.mkdir(exist_ok=True))
         model, tokenizer = load(job, self.trainer, start)
         params = self._sampling(job.seed * 1_000_003 + number)

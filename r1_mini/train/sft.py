@@ -121,7 +121,7 @@ def train_on_texts(
         return {**named, "tokens": tokens[step * _per_step(config) - 1]}
 
     last = last_checkpoint(job.work, job.console)
-    metrics = open_metrics(job.work / "metrics.jsonl", last)
+    metrics = open_metrics(job.out / "metrics.jsonl", last)
     train(trainer, Reporter(title, metrics, job.console, record, note), job.work, last)
     save(trainer, tokenizer, job.out)
 

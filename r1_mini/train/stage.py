@@ -59,7 +59,7 @@ class Job:
     work: Path
     """Folder for what resuming needs; it survives a kill."""
     out: Path
-    """Empty folder for the finished checkpoint."""
+    """Folder for the finished checkpoint and its metrics.jsonl; it survives a kill too."""
     console: Console
     dev_score: Score | None = None
 

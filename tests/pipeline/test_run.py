@@ -1,5 +1,6 @@
 """The real command, from random weights to the report."""
 
+import importlib.metadata
 import json
 import math
 import os
@@ -15,6 +16,8 @@ import torch
 from r1_mini import cli
 from r1_mini.system.files import read_jsonl, sha256
 from tests.conftest import SMOKE, command, run
+
+ROOT = SMOKE.parents[2]
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +35,7 @@ def test_the_smoke_recipe_leaves_every_file_that_the_readme_names(smoke):
     for name in ("recipe.yaml", "manifest.json", "log.txt", "summary.json", "report.html"):
         assert (out / name).stat().st_size > 0, name
     for stage in ("01-base", "02-grpo"):
-        for name in ("model.safetensors", "config.json", "tokenizer.json", "metrics.jsonl", "stage.json"):
+        for name in ("model.safetensors", "config.json", "tokenizer.json", "metrics.jsonl", "node.json"):
             assert (out / stage / name).stat().st_size > 0, name
     assert set(samples(out)) == {"01-base", "01-base-worked", "02-grpo"}
     assert not [path for path in out.iterdir() if path.name.startswith((".work", ".aside"))]
@@ -96,29 +99,88 @@ def test_the_same_recipe_and_seed_give_the_same_bits_and_another_seed_others(smo
     assert weights(tmp_path / "other")["01-base"] != weights(out)["01-base"]
 
 
-@pytest.mark.parametrize("stage,step", [("01-base", 60), ("02-grpo", 6)])
-def test_a_run_killed_in_a_stage_and_started_again_ends_in_the_same_bits(smoke, tmp_path, stage, step):
-    out, _ = smoke
-    work = tmp_path / "run"
-    metrics = work / f".work-{stage}" / "metrics.jsonl"
-    lines = step // 10 if stage == "01-base" else step  # the base stage logs every tenth step
-    process = subprocess.Popen(command(work), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def kill_when(command_line, metrics, lines, **options):
+    """Start a run and kill it when its stage has logged so many lines."""
+    process = subprocess.Popen(command_line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
     deadline = time.monotonic() + 120
     while not (metrics.exists() and len(metrics.read_bytes().splitlines()) >= lines):
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
+
+
+@pytest.mark.parametrize("stage,lines", [("01-base", 6), ("02-grpo", 6)])  # the base stage logs every tenth step
+def test_a_run_killed_in_a_stage_and_started_again_ends_in_the_same_bits(smoke, tmp_path, stage, lines):
+    out, _ = smoke
+    work = tmp_path / "run"
+    kill_when(command(work), work / f".work-{stage}" / "metrics.jsonl", lines)
     assert not (work / stage).exists()
-    (work / f".work-{stage}" / "checkpoint-999").mkdir()  # a kill while a checkpoint was being written
+    (work / f".work-{stage}" / ".resume" / "checkpoint-999").mkdir()  # a kill while a checkpoint was being written
     done = run(work)
     assert done.returncode == 0, done.stderr
+    assert "checkpoint-999 is damaged" in done.stdout
     assert weights(work) == weights(out)
     assert samples(work) == samples(out)
     assert [row["step"] for row in read_jsonl(work / stage / "metrics.jsonl")] == [
         row["step"] for row in read_jsonl(out / stage / "metrics.jsonl")
     ]
+
+
+@pytest.mark.parametrize("damaged,kept", [("optimizer.pt", 2), ("model.safetensors", 3)])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_it_and_says_so(smoke, damaged, kept):
+    out, _ = smoke
+    work = out.parent / damaged
+    two = f"grpo.trainer.save_total_limit={kept}"
+    kill_when(command(work, two), work / ".work-02-grpo" / "metrics.jsonl", 10)
+    file = work / ".work-02-grpo" / ".resume" / "checkpoint-8" / damaged
+    file.write_bytes(file.read_bytes()[:-100])
+    done = run(work, two)
+    assert done.returncode == 0, done.stderr
+    assert "checkpoint-8 is damaged; training goes on from the one before it" in done.stdout
+    assert weights(work) == weights(out)
+
+
+@pytest.fixture
+def edited(tmp_path):
+    """The environment of a copy of the program with another comment in it, and with another version of numpy."""
+    for package in ("r1_mini", "eval"):
+        shutil.copytree(ROOT / package, tmp_path / "program" / package)
+    with (tmp_path / "program" / "r1_mini" / "plan" / "table.py").open("a") as file:
+        file.write("# a comment\n")
+    (tmp_path / "program" / "numpy-9.9.dist-info").mkdir()
+    (tmp_path / "program" / "numpy-9.9.dist-info" / "METADATA").write_text("Name: numpy\nVersion: 9.9\n")
+    return {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(tmp_path / "program")}}
+
+
+DIFFERENCE = f"was made with other code, numpy {importlib.metadata.version('numpy')} (now 9.9); it is used as it is"
+
+
+def test_after_an_edit_and_an_upgrade_a_finished_run_is_used_and_the_difference_is_said(smoke, tmp_path, edited):
+    out, _ = smoke
+    work = tmp_path / "runs" / "run"
+    shutil.copytree(out, work)  # alone, without the index beside it
+    before = {path: (path.stat().st_ino, path.stat().st_mtime) for path in sorted(work.glob("0*/*"))}
+    done = subprocess.run(command(work), capture_output=True, text=True, timeout=300, **edited)
+    assert done.returncode == 0, done.stderr
+    assert {path: (path.stat().st_ino, path.stat().st_mtime) for path in sorted(work.glob("0*/*"))} == before
+    assert done.stdout.count("done before, skipped") == 2
+    assert done.stdout.count(DIFFERENCE) == 1
+
+
+def test_after_an_edit_and_an_upgrade_an_interrupted_run_goes_on_from_its_checkpoint(smoke, tmp_path, edited):
+    out, _ = smoke
+    work = tmp_path / "run"
+    kill_when(command(work), work / ".work-02-grpo" / "metrics.jsonl", 6)
+    before = {path.name for path in (work / ".work-02-grpo" / ".resume").iterdir()}
+    assert "checkpoint-4" in before
+    first = read_jsonl(work / ".work-02-grpo" / "metrics.jsonl")[:4]
+    done = subprocess.run(command(work), capture_output=True, text=True, timeout=300, **edited)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(DIFFERENCE) == 1
+    assert read_jsonl(work / "02-grpo" / "metrics.jsonl")[:4] == first  # with their seconds: not trained again
+    assert weights(work) == weights(out)
 
 
 def test_interrupting_says_so_in_one_line_and_leaves_a_run_that_resumes(tmp_path):
@@ -241,7 +303,7 @@ def test_several_gpus_for_one_process_are_refused_before_anything_is_trained(tmp
 def test_an_adapter_of_weights_that_are_spread_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     assert cli.main(["run", str(SMOKE), "grpo.peft={r: 2}", "--out", str(tmp_path / "run")]) == 2
-    assert "stages.1.peft: an adapter of weights that are spread over processes" in capsys.readouterr().err
+    assert "stages.1.peft: an adapter of weights that are sharded over processes" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
