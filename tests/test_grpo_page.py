@@ -33,6 +33,7 @@ def page():
 def test_the_eight_words_are_headings_and_name_a_file_each():
     headings = re.findall(r"^## \d\. (\w+)\n\nIn the product: `(.*?)`", TEXT, re.M)
     assert tuple(word for word, _ in headings) == WORDS
+    assert all((Path(__file__).parent.parent / file).exists() for _, file in headings)
 
 
 def test_the_page_learns_from_rewards_alone(page):

@@ -86,9 +86,9 @@ def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, sh
             setting = replace(setting, held={**setting.held, "vLLM": vllm})
         parts.append(stage_part(name, stage, setting, dev.get(number)))
     parts.append(exam_part(exam, setting))
-    made = Plan(recipe.name, start.where, parts[0].parameters, device, share, parts)
+    whole = Plan(recipe.name, start.where, parts[0].parameters, device, share, parts)
     remarks = [remark for part in parts for remark in of_part(part, start)]
-    return replace(made, remarks=[*remarks, *of_tokenizer(start), *of_exam(exam), *of_memory(made)])
+    return replace(whole, remarks=[*remarks, *of_tokenizer(start), *of_exam(exam), *of_memory(whole)])
 
 
 def check_groups(name: str, stage: StageSettings, processes: int) -> None:
@@ -129,14 +129,14 @@ def of_exam(exam: Exam) -> Iterator[Remark]:
         yield Remark(f"exam {exam.suite}", text, "note")
 
 
-def of_memory(made: Plan) -> Iterator[Remark]:
+def of_memory(whole: Plan) -> Iterator[Remark]:
     """Logits that take more than there is, and a plan that fits only just."""
-    for part in made.parts:
-        if any(phase.get("logits", 0) > made.device.memory for phase in part.phases.values()):
+    for part in whole.parts:
+        if any(phase.get("logits", 0) > whole.device.memory for phase in part.phases.values()):
             yield Remark(part.name, "the logits of the sampling alone take more than the memory; lower `rows`")
-    if made.device.is_cpu:
+    if whole.device.is_cpu:
         text = f"on a CPU, libraries and the allocator add up to {MARGIN:.0%} to what is planned (docs/MEMORY.md)"
-        tight = made.fits and made.needed * (1 + MARGIN) > made.device.memory
+        tight = whole.fits and whole.needed * (1 + MARGIN) > whole.device.memory
         yield Remark("memory", text + ", and so much is not left" * tight, "warning" if tight else "note")
-    if made.fits and made.needed > made.device.free:
+    if whole.fits and whole.needed > whole.device.free:
         yield Remark("memory", "other programs have too much of it now")

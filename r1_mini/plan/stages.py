@@ -119,8 +119,8 @@ def stage_part(name: str, stage: StageSettings, setting: Setting, dev: Exam | No
     phases = {"update": step | {"activations": activations}, "optimizer": step | {"temporaries": temporaries}}
 
     counts = {"steps, at most" if work.rounds > 1 else "steps": work.rounds * work.steps}
-    made, limit = math.ceil(work.steps / fields["save_steps"]), fields["save_total_limit"]
-    meanwhile = (made if limit is None else min(made, limit + 1)) * (dry.weights + states)
+    saved, limit = math.ceil(work.steps / fields["save_steps"]), fields["save_total_limit"]
+    meanwhile = (saved if limit is None else min(saved, limit + 1)) * (dry.weights + states)
     if work.rounds > 1:  # the checkpoints of each round stay
         meanwhile = work.rounds * (meanwhile + dry.weights)
     if work.sampling is None:
