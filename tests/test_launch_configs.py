@@ -17,7 +17,7 @@ EXPECTED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", EXPECTED.keys() | CONFIGS.keys())
+@pytest.mark.parametrize("name", sorted(EXPECTED.keys() | CONFIGS.keys()))
 def test_accelerate_knows_every_key_and_divides_a_run_as_the_name_says(name):
     config = load_config_from_file(str(CONFIGS[name]))  # refuses unknown keys at the top
     for section in ("fsdp_config", "deepspeed_config"):

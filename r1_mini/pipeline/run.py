@@ -25,9 +25,9 @@ from rich.console import Console
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError
 from r1_mini.model.locate import find_checkpoint
-from r1_mini.pipeline.recipe import MODEL, Recipe, dump
+from r1_mini.pipeline.recipe import MODEL, Recipe, dump, load
 from r1_mini.pipeline.start import require_machine, require_possible, training_problems
-from r1_mini.pipeline.store import Node, Store, checkpoint_hash, plain, read_note
+from r1_mini.pipeline.store import Node, Store, checkpoint_hash, first_difference, plain, read_note
 from r1_mini.problems.problem import Problem
 from r1_mini.system import distributed as processes
 from r1_mini.system import environment
@@ -163,6 +163,7 @@ def opened(path: Path, recipe: Recipe) -> Iterator[RunFolder]:
         except Timeout:
             fix = "wait for it, or choose another folder with --out"
             raise UserError("another process is running in this folder", where=str(path), fix=fix) from None
+        _require_same(recipe, path)
         clear_leftovers(path)
         write_text_atomic(path / "recipe.yaml", dump(recipe))
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -174,6 +175,16 @@ def opened(path: Path, recipe: Recipe) -> Iterator[RunFolder]:
     with ExitStack() as held:
         processes.on_main(claim)
         yield folder
+
+
+def _require_same(recipe: Recipe, path: Path) -> None:
+    """UserError if the run in this folder trains something else; its exam may differ."""
+    if not (path / "recipe.yaml").exists():
+        return
+    there, now = (each.model_dump(mode="json", exclude={"evaluate"}) for each in (load(path / "recipe.yaml"), recipe))
+    if changed := first_difference(there, now):
+        what = "holds another run: {} is {} there and {} now".format(*changed)
+        raise UserError(what, where=str(path), fix="choose another folder with --out")
 
 
 def _origin() -> dict[str, Any]:
