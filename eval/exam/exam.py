@@ -21,7 +21,6 @@ from r1_mini.model.prompts import encode, prompts_for, require_context
 from r1_mini.pipeline.recipe import Recipe
 from r1_mini.pipeline.run import RunFolder
 from r1_mini.pipeline.start import start_of
-from r1_mini.pipeline.store import Store
 from r1_mini.problems.problem import Problem
 from r1_mini.rollout.cache import RolloutCache
 from r1_mini.rollout.generate import Sample
@@ -100,7 +99,7 @@ class Exam:
         self, run: RunFolder, checkpoints: Mapping[str, Path], seconds: Mapping[str, float], console: Console
     ) -> None:
         """Examine each column and publish the comparison; without a stage of reinforcement there is none."""
-        folder, store = run.path / "eval" / self.suite.name, Store(run.path.parent)
+        folder, store = run.path / "eval" / self.suite.name, run.store
         spent = 0.0
         for each in self.lineup.columns.values():
             reference = checkpoints[each.reference] if each.reference else None

@@ -86,7 +86,8 @@ def peak() -> int:
 
 def versions() -> dict[str, str | None]:
     """Installed versions of Python and of what the results depend on; None for a package that is not installed."""
-    installed = {each.name.replace("-", "_"): each.version for each in importlib.metadata.distributions()}
+    found = reversed([*importlib.metadata.distributions()])  # the first on the path is imported: it is set last
+    installed = {each.name.replace("-", "_"): each.version for each in found}
     return {"python": platform.python_version(), **{package: installed.get(package) for package in _PACKAGES}}
 
 
