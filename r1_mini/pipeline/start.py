@@ -76,6 +76,8 @@ def require_possible(recipe: Recipe) -> None:
     or that the tokenizer cannot write, prompts that leave no room in the model's context."""
     for place, (name, stage) in enumerate(recipe.nodes.items()):
         start = start_of(recipe, name)
+        if start.tokenizer.eos_token is None:
+            raise UserError("the tokenizer has no EOS token", where=start.where, fix="set eos_token in its settings")
         if isinstance(stage, TuningStage) and stage.peft is not None:
             shape_of(start.config, torch.float32, stage.peft)
         sampling = stage.work().sampling

@@ -10,8 +10,9 @@ import torch
 from rich.console import Console
 
 from r1_mini import cli
+from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
-from r1_mini.pipeline.recipe import load
+from r1_mini.pipeline.recipe import dump, load
 from r1_mini.pipeline.run import run
 from r1_mini.train import STAGES
 from r1_mini.train.stage import StageSettings, Work
@@ -77,7 +78,7 @@ def first_weight(checkpoint):
     return next(load_checkpoint(checkpoint, "cpu")[0].parameters()).detach()
 
 
-def test_each_stage_of_two_branches_runs_once_after_the_one_it_starts_from(recipe_file, tmp_path):
+def test_each_stage_of_two_branches_runs_once_after_the_one_it_starts_from(recipe_file, tmp_path, monkeypatch):
     out, printed, exam = tmp_path / "runs" / "a", io.StringIO(), NoExam()
     run(load(recipe_file), out, Console(file=printed, width=200), exam)
     names = list(exam.checkpoints)
@@ -94,11 +95,26 @@ def test_each_stage_of_two_branches_runs_once_after_the_one_it_starts_from(recip
         "base": None, "small": None, "half": "base", "right": "base", "rl": "half"
     }  # fmt: skip
 
-    run(load(recipe_file, ["right.factor=3.0"]), out, Console(file=printed, width=200), exam)
+    other = tmp_path / "runs" / "b"
+    run(load(recipe_file, ["right.factor=3.0"]), other, Console(file=printed, width=200), exam)
     assert STARTED[2:] == ["right"]
     assert printed.getvalue().count("done before, skipped") == 4
+    assert torch.equal(first_weight(other / "right"), 3 * first_weight(out / "base"))
+    assert torch.equal(first_weight(out / "right"), 2 * first_weight(out / "base"))
+
+    monkeypatch.setattr(ScaleStage, "VERSION", ScaleStage.VERSION + 1)
+    run(load(recipe_file), out, Console(file=printed, width=200), exam)
+    assert sorted(STARTED[3:]) == ["half", "right"]
     assert "right: moved to right." in printed.getvalue()
-    assert torch.equal(first_weight(out / "right"), 3 * first_weight(out / "base"))
+
+
+def test_a_folder_that_holds_another_run_is_refused_and_left_alone(recipe_file, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "recipe.yaml").write_text(dump(load(recipe_file)))
+    with pytest.raises(UserError, match=r"run: holds another run: seed is 0 there and 1 now; choose another folder"):
+        run(load(recipe_file, ["seed=1"]), out, Console(quiet=True), NoExam())
+    assert sorted(path.name for path in out.iterdir() if path.name != ".lock") == ["recipe.yaml"]
 
 
 def test_a_new_kind_of_stage_runs_through_plan_run_and_exam(recipe_file, tmp_path, capsys):
