@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
-from eval.analysis.columns import columns_of, is_run
+from eval.analysis.columns import Columns, columns_of, is_run, unused
 from eval.exam.columns import Lineup
 from eval.exam.exam import Exam
 from eval.exam.run import Candidate, examine
@@ -49,15 +48,16 @@ def evaluate(
     suite, problems = _suite(suite_name, checkpoints, overrides)
     named: dict[str, Path] = {}
     for path in checkpoints:
-        named[_name(path, voice, named)] = find_checkpoint(path)
+        named[unused(_name(path, voice, named), named)] = find_checkpoint(path)
     folder = out or Path("runs") / "eval" / suite.name
     store = Store(out or Path("runs"))
     for name, path in named.items():
         examine(Candidate(name, path, voice), suite, problems, folder / name, store, console)
     if processes.is_main():
         Lineup.of(named).write(folder)
-        _say_if_prompts_differ([folder / name for name in named], console)
-        publish(columns_of([folder]), folder, console)
+        columns = columns_of([folder])
+        _say_if_prompts_differ(columns, console)
+        publish(columns, folder, console)
 
 
 def compare(paths: Sequence[Path], suite: str | None, out: Path | None, console: Console) -> None:
@@ -91,12 +91,8 @@ def export(
 def _name(checkpoint: Path, voice: str | None, taken: dict[str, Path]) -> str:
     """A name for the samples of a checkpoint: for a stage with the run's name, such as `tiny-r1-zero.02-grpo`."""
     path = checkpoint.resolve()
-    ending = f"-{voice}" if voice else ""
-    in_run, alone = f"{path.parent.name}.{path.name}{ending}", f"{path.name}{ending}"
-    name = in_run if is_run(path.parent) or alone in taken else alone
-    while name in taken:
-        name += "'"
-    return name
+    alone = f"{path.name}-{voice}" if voice else path.name
+    return f"{path.parent.name}.{alone}" if is_run(path.parent) or alone in taken else alone
 
 
 def _suite(name: str, checkpoints: Sequence[Path], overrides: Sequence[str]) -> tuple[Suite, list[ExamProblem]]:
@@ -119,13 +115,11 @@ def _suite(name: str, checkpoints: Sequence[Path], overrides: Sequence[str]) -> 
     return load_suite(name, recipe_problems=recipe_problems, where="--suite", prompt=prompt, **changes)
 
 
-def _say_if_prompts_differ(exams: Sequence[Path], console: Console) -> None:
+def _say_if_prompts_differ(columns: Columns, console: Console) -> None:
     """One line if not all had the same prompt for the first problem: a difference may come from the prompt."""
-    prompts = []
-    for exam in exams:
-        with (exam / "samples.jsonl").open(encoding="utf-8") as file:
-            prompts.append(json.loads(next(file))["prompt"])
-    other = next((place for place, prompt in enumerate(prompts) if prompt != prompts[0]), None)
+    prompts = {name: column.samples[0].first[0]["prompt"] for name, column in columns.items()}
+    first, *others = prompts
+    other = next((name for name in others if prompts[name] != prompts[first]), None)
     if other is not None:
-        line = f"note: {exams[other].name} has another prompt than {exams[0].name}; prompt=base gives all the same"
+        line = f"note: {other} has another prompt than {first}; prompt=base gives all the same"
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,40 +39,33 @@ class Column:
 
     def scores(self, metric: Callable[[Samples], Floats]) -> Floats:
         """A metric of every seed and problem, (S, P)."""
-        return np.stack([np.asarray(metric(samples), dtype=float) for samples in self.samples])
+        return np.stack([metric(samples) for samples in self.samples])
 
 
-@dataclass(frozen=True)
-class Columns(Mapping[str, Column]):
+class Columns(dict[str, Column]):
     """Columns by their keys, all of one exam, and the lineup that says which pairs are compared."""
 
-    columns: Mapping[str, Column]
-    lineup: Lineup
-
-    def __post_init__(self) -> None:
+    def __init__(self, columns: Mapping[str, Column], lineup: Lineup | None = None) -> None:
+        """Without a lineup, each column is compared with the first. UserError if the exams or the seeds differ."""
+        super().__init__(columns)
+        self.lineup = lineup or Lineup.of(columns)
+        first, *others = self.values()
         require_same_exam(
-            {f"{column.label} (seed {seed})" if len(column.seeds) > 1 else column.label: samples
-             for column in self.columns.values() for seed, samples in zip(column.seeds, column.samples, strict=True)}
-        )  # fmt: skip
-        first, *others = self.columns.values()
+            {
+                f"{column.label} (seed {seed})" if len(column.seeds) > 1 else column.label: samples
+                for column in self.values()
+                for seed, samples in zip(column.seeds, column.samples, strict=True)
+            }
+        )
         for other in others:
             if other.seeds != first.seeds and len(other.seeds) + len(first.seeds) > 2:
                 what = f"they differ in `seed`: {list(first.seeds)} and {list(other.seeds)}"
                 raise UserError(what, where=f"{first.label} and {other.label}", fix="train both with the same seeds")
 
-    def __getitem__(self, key: str) -> Column:
-        return self.columns[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.columns)
-
-    def __len__(self) -> int:
-        return len(self.columns)
-
     @property
     def final(self) -> Column:
         """The column that stands for a run."""
-        return self.columns[self.lineup.final]
+        return self[self.lineup.final]
 
 
 def columns_of(paths: Sequence[Path], suite: str | None = None) -> Columns:
@@ -81,24 +74,19 @@ def columns_of(paths: Sequence[Path], suite: str | None = None) -> Columns:
     Runs of one recipe: its columns, over the seeds. Otherwise one column for each candidate; runs that differ in the
     seed alone are one. Raises UserError if a path is none of these, or if the exams are not the same.
     """
-    expanded = [inner for path in paths for inner in _expanded(path)]
     settings: dict[str, list[Path]] = {}
-    for path in dict.fromkeys(expanded):
+    for path in dict.fromkeys(inner for given in paths for inner in _expanded(given)):
         setting = Lineup.read(_exam_folder(path, suite)).setting if is_run(path) else str(path)
         settings.setdefault(setting, []).append(path)
-    if len(settings) == 1 and is_run(expanded[0]):
-        return columns_of_runs(expanded, suite)
+    groups = list(settings.values())
+    if len(groups) == 1 and is_run(groups[0][0]):
+        return columns_of_runs(groups[0], suite)
     columns: dict[str, Column] = {}
-    for alike in settings.values():
-        name = _unused(alike[0].name, columns)
-        found = columns_of_runs(alike, suite).final if is_run(alike[0]) else column(name, alike, [None])
+    for alike in groups:
+        name = unused(alike[0].name, columns)
+        found = columns_of_runs(alike, suite).final if is_run(alike[0]) else _column(name, alike, [None])
         columns[name] = replace(found, label=name)
-    return together(columns)
-
-
-def together(columns: Mapping[str, Column]) -> Columns:
-    """Columns of any candidates; each is compared with the first."""
-    return Columns(columns, Lineup.of(columns))
+    return Columns(columns)
 
 
 def columns_of_runs(runs: Sequence[Path], suite: str | None = None) -> Columns:
@@ -109,30 +97,35 @@ def columns_of_runs(runs: Sequence[Path], suite: str | None = None) -> Columns:
     if len(set(seeds)) < len(seeds):
         what = f"seed {max(seeds, key=seeds.count)} comes twice"
         raise UserError(what, where=", ".join(map(str, runs)), fix="drop one")
-    folders = {key: [exam / sitting.folder for exam in exams] for key, sitting in lineups[0].columns.items()}
-    columns = {key: column(lineups[0].columns[key].label, each, seeds) for key, each in folders.items()}
+    columns = {
+        key: _column(sitting.label, [exam / sitting.folder for exam in exams], seeds)
+        for key, sitting in lineups[0].columns.items()
+    }
     return Columns(columns, lineups[0])
 
 
-def column(label: str, folders: Sequence[Path], seeds: Sequence[int | None]) -> Column:
+def is_run(path: Path) -> bool:
+    """Whether the folder is that of a run."""
+    return (path / "recipe.yaml").is_file()
+
+
+def unused(name: str, taken: Container[str]) -> str:
+    """The name, with as many primes as make it a new one."""
+    while name in taken:
+        name += "'"
+    return name
+
+
+def _column(label: str, folders: Sequence[Path], seeds: Sequence[int | None]) -> Column:
     """The column of finished exams, one folder per seed."""
     for folder in folders:
         note = read_note(folder)
         if not is_intact(folder, note.get("key", "")):
             what = "has been changed since it was written" if note else "no finished exam"
             raise UserError(what, where=str(folder), fix="run the same r1-mini eval or run again")
-    greedy = [folder / "greedy.jsonl" for folder in folders]
-    return Column(
-        label,
-        tuple(seeds),
-        tuple(load_samples(folder / "samples.jsonl") for folder in folders),
-        tuple(map(load_samples, greedy)) if all(path.exists() for path in greedy) else (),
-    )
-
-
-def is_run(path: Path) -> bool:
-    """Whether the folder is that of a run."""
-    return (path / "recipe.yaml").is_file()
+    samples = tuple(load_samples(folder / "samples.jsonl") for folder in folders)
+    greedy = tuple(load_samples(path) for folder in folders if (path := folder / "greedy.jsonl").exists())
+    return Column(label, tuple(seeds), samples, greedy if len(greedy) == len(samples) else ())
 
 
 def _exam_folder(run: Path, suite: str | None) -> Path:
@@ -144,9 +137,3 @@ def _expanded(path: Path) -> Iterable[Path]:
     if is_run(path) or (path / "samples.jsonl").is_file():
         return [path]
     return [path / sitting.folder for sitting in Lineup.read(path).columns.values()]
-
-
-def _unused(name: str, taken: Mapping[str, Column]) -> str:
-    while name in taken:
-        name += "'"
-    return name

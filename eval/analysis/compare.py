@@ -6,8 +6,6 @@ names.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
@@ -135,7 +134,14 @@ class Comparison:
 
     def as_json(self) -> dict[str, Any]:
         """What summary.json holds: all of this, and its headline once more, by column."""
-        return {**asdict(self), **_headline(self)}
+        short: dict[str, Any] = {
+            name: {key: asdict(score)[key] for key in ("pass_at_1", "pass_at_1_interval", "mean_tokens")}
+            for name, score in self.scores.items()
+        }
+        for first in self.comparisons[:1]:
+            difference = {key: getattr(first, key) for key in ("estimate", "low", "high", "p_value")}
+            short |= {"paired_difference": difference, "verdict": first.verdict}
+        return {**asdict(self), **short}
 
     @staticmethod
     def read(path: Path) -> Comparison:
@@ -148,13 +154,11 @@ def summarize(columns: Columns) -> Comparison:
     proper = {name: column.at(None) for name, column in columns.items()}
     first = next(iter(proper.values())).samples[0]
     pairs = columns.lineup.pairs
-    headline: dict[str, Any] = {}
+    gain = sharpened = None
     if pairs:
         old, new = (proper[name] for name in pairs[0])
-        headline = {
-            "gain": Gain(*pairs[0], gain_parts(old.pooled, new.pooled)),
-            "sharpened": sharpened_or_new(old.samples, new.samples, pairs[0]),
-        }
+        gain = Gain(*pairs[0], gain_parts(old.pooled, new.pooled))
+        sharpened = sharpened_or_new(old.samples, new.samples, pairs[0])
     return Comparison(
         title=", ".join(column.label for column in columns.values()),
         suite=first.settings["suite"],
@@ -166,7 +170,8 @@ def summarize(columns: Columns) -> Comparison:
         names={name: column.label for name, column in columns.items()},
         scores={name: score(column) for name, column in columns.items()},
         comparisons=differences({name: column.scores(metrics.pass_at_1) for name, column in proper.items()}, pairs),
-        **headline,
+        gain=gain,
+        sharpened=sharpened,
     )
 
 
@@ -213,11 +218,11 @@ def score(column: Column) -> Score:
     proper = column.at(None)
     pooled = proper.pooled
     whole = _accuracy(proper.samples)
-    ks = metrics.powers(proper.samples[0].n)
+    n = proper.samples[0].n
+    ks = metrics.powers(n)
 
-    def curve(metric: Callable[[Samples, int], Floats]) -> list[CurvePoint]:
-        means = ((k, proper.scores(partial(_at_k, metric, k))) for k in ks)
-        return [CurvePoint(*interval(means_SP, proper.samples[0].n).ends, k) for k, means_SP in means]
+    def curve(metric: Callable[..., Floats]) -> list[CurvePoint]:
+        return [CurvePoint(*interval(proper.scores(partial(metric, k=k)), n).ends, k) for k in ks]
 
     return Score(
         seeds=[
@@ -244,10 +249,6 @@ def score(column: Column) -> Score:
     )
 
 
-def _at_k(metric: Callable[[Samples, int], Floats], k: int, samples: Samples) -> Floats:
-    return metric(samples, k)
-
-
 def _cells(column: Column) -> list[Cell]:
     """Accuracy of each family, axis and depth; the problems without an axis first."""
     kinds = [(question.axis, question.family, question.depth) for question in column.samples[0].questions]
@@ -266,43 +267,25 @@ def _accuracy(samples: Sequence[Samples]) -> Accuracy:
     return Accuracy(*interval(means_SP, samples[0].n).ends, means_SP.shape[1])
 
 
-def _headline(comparison: Comparison) -> dict[str, Any]:
-    """The short figures: each column's score and the first difference."""
-    short: dict[str, Any] = {
-        name: {
-            "pass_at_1": score.pass_at_1,
-            "pass_at_1_interval": asdict(score.pass_at_1_interval),
-            "mean_tokens": score.mean_tokens,
-        }
-        for name, score in comparison.scores.items()
-    }
-    for gained in comparison.comparisons[:1]:
-        kept = ("estimate", "low", "high", "p_value")
-        short["paired_difference"] = {key: getattr(gained, key) for key in kept}
-        short["verdict"] = gained.verdict
-    return short
-
-
 def as_csv(comparison: Comparison) -> str:
     """One row per column and figure: `candidate,figure,estimate,low,high`."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["candidate", "figure", "estimate", "low", "high"])
+    lines: list[tuple[Any, ...]] = []
     for name, score in comparison.scores.items():
-        label = comparison.names[name]
         intervals: list[tuple[str, Interval]] = [(f"pass@{point.k}", point) for point in score.pass_at_k]
         intervals += [(f"maj@{point.k}", point) for point in score.maj_at_k]
         intervals += [("greedy", score.greedy)] if score.greedy else []
-        writer.writerows((label, figure, *found.ends) for figure, found in intervals)
-        names = ("mean_tokens", "tokens_right", "tokens_wrong", "entropy", "kl", "well_formed", "truncated")
-        plain = {figure: getattr(score, figure) for figure in names}
+        fields = ("mean_tokens", "tokens_right", "tokens_wrong", "entropy", "kl", "well_formed", "truncated")
+        plain = {figure: getattr(score, figure) for figure in fields}
         plain |= {f"voice {voice}": share for voice, share in score.voices.items()}
         plain |= {f"chain {chain}": share for chain, share in score.chains.items()}
-        writer.writerows((label, figure, value, None, None) for figure, value in plain.items())
+        label = comparison.names[name]
+        lines += [(label, figure, *found.ends) for figure, found in intervals]
+        lines += [(label, figure, value, None, None) for figure, value in plain.items()]
         for cell in score.cells:
             depth = f"depth {cell.depth}" if cell.depth else None
-            writer.writerow((label, " ".join(filter(None, (cell.family, depth, cell.axis))), *cell.ends))
+            lines.append((label, " ".join(filter(None, (cell.family, depth, cell.axis))), *cell.ends))
     for found in comparison.comparisons:
         pair = f"{comparison.names[found.after]} - {comparison.names[found.before]}"
-        writer.writerow((pair, "difference in pass@1", *found.ends))
-    return out.getvalue()
+        lines.append((pair, "difference in pass@1", *found.ends))
+    table = pd.DataFrame(lines, columns=["candidate", "figure", "estimate", "low", "high"])
+    return str(table.to_csv(index=False, lineterminator="\n"))

@@ -8,7 +8,7 @@ guesses), each a share of those that got so far, among problems of one family an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -106,28 +106,22 @@ def _shapley(means_RK: Floats, n_cells: int) -> Floats:
     sides = [_factors(counts[:, :, side], weights_RC) for side in (0, 1)]
     old, new = (np.where(np.isnan(side), np.nan_to_num(other), side) for side, other in (sides, reversed(sides)))
 
-    def value(exchanged: tuple[int, ...]) -> Floats:
-        stops, numbers, reasons, sound, lucky, guesses = (
-            (new if factor in exchanged else old)[:, :, factor] for factor in range(len(PARTS))
-        )
-        total: Floats = (weights_RC * stops * numbers * (reasons * (sound + lucky) + (1 - reasons) * guesses)).sum(
-            axis=1
-        )
-        return total
+    def pass_at_1(exchanged: tuple[int, ...]) -> Floats:
+        """(R,), if these factors are those of the second side and the others those of the first."""
+        factors = [(new if factor in exchanged else old)[:, :, factor] for factor in range(len(PARTS))]
+        stops, numbers, reasons, sound, lucky, guesses = factors
+        value_RC = weights_RC * stops * numbers * (reasons * (sound + lucky) + (1 - reasons) * guesses)
+        return np.asarray(value_RC.sum(axis=1))
 
-    return np.stack([_share(value, factor) for factor in range(len(PARTS))], axis=1)
-
-
-def _share(value: Callable[[tuple[int, ...]], Floats], factor: int) -> Floats:
-    """The Shapley value of one factor of a game over `PARTS`."""
-    others = [other for other in range(len(PARTS)) if other != factor]
-    shares = [
-        (value((*coalition, factor)) - value(coalition)) / (len(PARTS) * math.comb(len(others), size))
-        for size in range(len(PARTS))
-        for coalition in combinations(others, size)
-    ]
-    total: Floats = np.sum(shares, axis=0)
-    return total
+    sizes = range(len(PARTS) + 1)
+    values = {chosen: pass_at_1(chosen) for size in sizes for chosen in combinations(range(len(PARTS)), size)}
+    parts_RJ = np.zeros((len(means_RK), len(PARTS)))
+    for chosen, value in values.items():
+        weight = len(PARTS) * math.comb(len(PARTS) - 1, len(chosen) - 1) if chosen else 1
+        for factor in chosen:
+            without = tuple(other for other in chosen if other != factor)
+            parts_RJ[:, factor] += (value - values[without]) / weight
+    return parts_RJ
 
 
 def _factors(counts_RCJ: Floats, weights_RC: Floats) -> Floats:

@@ -66,7 +66,7 @@ def examine(
     problems = sorted(problems, key=lambda each: len(each.problem.question))  # prompts of one length need no padding
     identity = {
         "exam": VERSION,
-        "suite": {"name": suite.name, **suite.model_dump(mode="json", exclude={"rows"})},
+        "suite": suite.model_dump(mode="json", exclude={"rows"}),
         "number": len(problems),
         "problems": fingerprint([(each.problem.question, each.problem.answer, each.axis) for each in problems]),
         "voice": candidate.voice,

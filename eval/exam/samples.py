@@ -106,8 +106,8 @@ def tabled(rows: Iterable[Mapping[str, Any]]) -> Samples:
     for entry in rows:
         key, index, stopped = entry["key"], entry["sample_index"], entry["finish"] == "stop"
         if key not in questions:
-            family, axis, difficulty, *texts = (entry[name] for name in _QUESTION)
-            questions[key] = Question(key, family, axis, difficulty["depth"], *texts)
+            depth, texts = entry["difficulty"]["depth"], (entry["question"], entry["answer"])
+            questions[key] = Question(key, entry["family"], entry["axis"], depth, *texts)
         if index == 0:
             first[key] = entry
         value = VALUES[entry["judge"]](entry["parsed"]) if stopped and entry["parsed"] is not None else None
@@ -124,31 +124,23 @@ def tabled(rows: Iterable[Mapping[str, Any]]) -> Samples:
     return Samples(tuple(questions.values()), settings, tuple(first[key] for key in questions), **tables)
 
 
-_QUESTION = ("family", "axis", "difficulty", "question", "answer")
-
-
 def pooled(several: Sequence[Samples]) -> Samples:
     """The completions of several checkpoints on the same problems as if they were those of one."""
-    if len(several) == 1:
-        return several[0]
-    tables: dict[str, Any] = {
-        name: np.concatenate([getattr(each, name) for each in several], axis=1) for name in TABLES
-    }
+    tables: Any = {name: np.concatenate([getattr(each, name) for each in several], axis=1) for name in TABLES}
     return replace(several[0], **tables)
 
 
 def require_same_exam(named: Mapping[str, Samples]) -> None:
     """Raise UserError, naming what differs, unless all have the same problems and were sampled alike."""
+
+    def exam(samples: Samples) -> dict[str, Any]:
+        problems = {f"problem {each.key}": astuple(each)[1:] for each in samples.questions}
+        return {**samples.settings, "samples": samples.n, **problems}
+
     (first, reference), *others = named.items()
+    ours = exam(reference)
     for name, samples in others:
-        ours, theirs = (
-            {
-                **side.settings,
-                "samples": side.n,
-                **{f"problem {each.key}": astuple(each)[1:] for each in side.questions},
-            }
-            for side in (reference, samples)
-        )
+        theirs = exam(samples)
         key = next((key for key in (*ours, *theirs) if ours.get(key) != theirs.get(key)), None)
         if key is not None:
             what = f"they differ in `{key}`: {shown(ours.get(key))} and {shown(theirs.get(key))}"

@@ -27,9 +27,13 @@ def publish(columns: Columns, folder: Path, console: Console, run: Path | None =
     curves, manifest = {}, {}
     if run is not None:
         curves, manifest = stage_metrics(run), json.loads((run / "manifest.json").read_text(encoding="utf-8"))
-        summary = replace(summary, **_origin(run, manifest))
-    samples = {name: column.samples[0] for name, column in columns.items()}
-    write(folder, summary.as_json(), as_csv(summary), page.render_exam(summary, samples, curves, manifest))
+        recipe = read_mapping(run / "recipe.yaml")
+        checkpoints = {
+            stage: {name: digest for name, digest in entry["sha256"].items() if name.endswith(".safetensors")}
+            for stage, entry in manifest.get("stages", {}).items()
+        }
+        origin = {"title": recipe["name"], "recipe": recipe["name"], "seed": recipe["seed"], "checkpoints": checkpoints}
+        summary = replace(summary, seconds=manifest.get("seconds"), **origin)
     show(
         f"{summary.suite}: {words.exam(summary)}",
         [words.UNITS, *summary.names.values()],
@@ -37,15 +41,18 @@ def publish(columns: Columns, folder: Path, console: Console, run: Path | None =
         words.sentences(summary),
         console,
     )
-    console.print(f"the page: {folder / 'report.html'}", soft_wrap=True)
+    samples = {name: column.samples[0] for name, column in columns.items()}
+    html = page.render_exam(summary, samples, curves, manifest)
+    write(folder, summary.as_json(), as_csv(summary), html, console)
 
 
-def write(folder: Path, summary: Mapping[str, Any], csv: str, html: str) -> None:
-    """The three files of a comparison."""
+def write(folder: Path, summary: Mapping[str, Any], csv: str, html: str, console: Console) -> None:
+    """Write the three files of a comparison, and print where the page is."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json_atomic(folder / "summary.json", summary)
     write_text_atomic(folder / "comparison.csv", csv)
     write_text_atomic(folder / "report.html", html)
+    console.print(f"the page: {folder / 'report.html'}", soft_wrap=True)
 
 
 def show(
@@ -67,18 +74,3 @@ def show(
     console.print(table)
     for sentence in sentences:
         console.print(sentence, highlight=False, markup=False)
-
-
-def _origin(run: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Where the samples of a run come from."""
-    recipe = read_mapping(run / "recipe.yaml")
-    return {
-        "title": recipe["name"],
-        "recipe": recipe["name"],
-        "seed": recipe["seed"],
-        "seconds": manifest.get("seconds"),
-        "checkpoints": {
-            stage: {name: digest for name, digest in entry["sha256"].items() if name.endswith(".safetensors")}
-            for stage, entry in manifest.get("stages", {}).items()
-        },
-    }

@@ -16,22 +16,19 @@ import numpy as np
 import optuna
 import pandas as pd
 from numpy.typing import NDArray
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from scipy.stats import trim_mean
 
 from eval.analysis import metrics, stats
-from eval.analysis.columns import Column, Columns, columns_of_runs, together
+from eval.analysis.columns import Column, Columns, columns_of_runs
 from eval.analysis.compare import differences, interval, score
 from eval.analysis.stats import Interval
 from eval.report import page, plots, words
+from eval.report.publish import show, write
 from eval.sweep.spec import OBJECTIVES, Range, Setting, Sweep, Training, recipe_file
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError
 from r1_mini.pipeline.store import stage_metrics
-from r1_mini.system.files import write_json_atomic, write_text_atomic
 
 TRIALS = "trials.json"
 FEWEST_TRAININGS = 8
@@ -42,13 +39,16 @@ Array = NDArray[np.float64]
 def compare_sweep(folder: Path, out: Path | None, console: Console) -> None:
     """Write summary.json, comparison.csv and report.html of a sweep, and print its table and verdicts."""
     summary, curves = summarize(folder)
-    target = out or folder
-    target.mkdir(parents=True, exist_ok=True)
-    write_json_atomic(target / "summary.json", summary)
-    write_text_atomic(target / "comparison.csv", as_csv(summary))
-    write_text_atomic(target / "report.html", page.render_sweep(summary, curves))
-    show(summary, console)
-    console.print(f"the page: {target / 'report.html'}", soft_wrap=True)
+    short, names = words.shortened(summary)
+    rows = [[cells[place] for place in (0, 1, 4, 6)] for cells in words.sweep_table(short)]  # fit into 80 columns
+    show(
+        f"{summary['sweep']}: {words.sweep_exam(summary)}; percent [95% interval]",
+        rows[0],
+        [rows[1:]],
+        [*(f"{rank}: {name}" for name, rank in names.items() if rank != name), *words.sweep_sentences(short)],
+        console,
+    )
+    write(out or folder, summary, as_csv(summary), page.render_sweep(summary, curves), console)
 
 
 def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[plots.Rows]]]:
@@ -60,7 +60,7 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[plots.Rows]]
     shared = list(finished[default])
     runs = {name: [folder / training.folder for training in seeds.values()] for name, seeds in finished.items()}
     columns = {name: columns_of_runs(each) for name, each in runs.items()}
-    last = together({name: each.final for name, each in columns.items()})
+    last = Columns({name: each.final for name, each in columns.items()})
     proper = {name: column.at(None) for name, column in last.items()}
     is_share, objective = sweep.objective != "mean_tokens", OBJECTIVES[sweep.objective]
     scores = {name: column.scores(objective) for name, column in proper.items()}
@@ -258,21 +258,3 @@ def as_csv(summary: Mapping[str, Any]) -> str:
     flat = [setting | own for setting, own in zip(summary["settings"], seeds, strict=True)]
     table = pd.json_normalize(flat, sep=" ").drop(columns=["overrides", "seeds", "cells", "cells_before", "seconds"])
     return str(table.to_csv(index=False, lineterminator="\n"))
-
-
-def show(summary: Mapping[str, Any], console: Console) -> None:
-    """Print the table and the verdict."""
-    summary, names = words.shortened(summary)
-    console.print(f"{summary['sweep']}: {words.sweep_exam(summary)}; percent [95% interval]", highlight=False)
-    headings, *rows = words.sweep_table(summary)
-    table = Table(box=box.SIMPLE_HEAD)
-    places = (0, 1, 4, 6)  # what 80 columns have space for; the page has all
-    for place in places:
-        heading = Text(headings[place])
-        table.add_column(heading, justify="right" if place else "left", no_wrap=bool(place))
-    for cells in rows:
-        table.add_row(*(Text(cells[place]) for place in places))
-    console.print(table)
-    ranked = [f"{short}: {name}" for name, short in names.items() if short != name]
-    for sentence in ranked + list(words.sweep_sentences(summary)):
-        console.print(sentence, highlight=False, markup=False)
