@@ -115,13 +115,13 @@ def _shapley(means_RK: Floats, n_cells: int) -> Floats:
 
     sizes = range(len(PARTS) + 1)
     values = {chosen: pass_at_1(chosen) for size in sizes for chosen in combinations(range(len(PARTS)), size)}
-    parts_RJ = np.zeros((len(means_RK), len(PARTS)))
+    shares: list[list[Floats]] = [[] for _ in PARTS]  # what each factor adds to each choice of others
     for chosen, value in values.items():
-        weight = len(PARTS) * math.comb(len(PARTS) - 1, len(chosen) - 1) if chosen else 1
         for factor in chosen:
-            without = tuple(other for other in chosen if other != factor)
-            parts_RJ[:, factor] += (value - values[without]) / weight
-    return parts_RJ
+            others = tuple(other for other in chosen if other != factor)
+            weight = len(PARTS) * math.comb(len(PARTS) - 1, len(others))
+            shares[factor].append((value - values[others]) / weight)
+    return np.stack([np.sum(added, axis=0) for added in shares], axis=1)
 
 
 def _factors(counts_RCJ: Floats, weights_RC: Floats) -> Floats:

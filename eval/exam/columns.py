@@ -77,7 +77,7 @@ class Lineup:
 def lineup_of(recipe: Recipe) -> Lineup:
     """The columns and pairs that a recipe asks for, or the default ones."""
     last = list(recipe.nodes)[-1]
-    columns = _given(recipe) or _default(recipe, last)
+    columns = _named(recipe) or _default(recipe, last)
     pairs = [(before, after) for before, after in recipe.evaluate.pairs] or pairs_of(columns)
     stages = tuple(stage.model_copy(update={"seed": None}) for stage in recipe.stages)
     setting = recipe.model_copy(update={"name": "", "seed": 0, "stages": stages})
@@ -102,7 +102,7 @@ def _default(recipe: Recipe, last: str) -> dict[str, Sitting]:
     return columns if last == start else {**columns, RL: Sitting("after RL", last, reference=start)}
 
 
-def _given(recipe: Recipe) -> dict[str, Sitting]:
+def _named(recipe: Recipe) -> dict[str, Sitting]:
     """The columns that the recipe names, such as `base+worked`; those of its pairs belong to them."""
     evaluate = recipe.evaluate
     columns: dict[str, Sitting] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,9 +28,6 @@ from r1_mini.rollout.generate import Sample
 from r1_mini.system import distributed as processes
 from r1_mini.train.grpo import DevExam
 
-Publish = Callable[[Path, Console], None]
-"""Compares what sat the exam of the run in a folder."""
-
 
 class Exam:
     """The exam at the end of a run, and the exams on dev during training.
@@ -38,18 +36,16 @@ class Exam:
     model that the recipe trains could not read them.
     """
 
-    def __init__(self, recipe: Recipe, publish: Publish | None = None) -> None:
+    def __init__(self, recipe: Recipe, publish: Callable[[Path, Console], None] | None = None) -> None:
+        """`publish` compares what sat the exam of the run in a folder."""
         self.recipe, self.publish, self.lineup = recipe, publish, lineup_of(recipe)
         self._start = start_of(recipe)
         settings = recipe.evaluate.model_dump(exclude={"columns", "pairs"})
         settings["prompt"] = None if recipe.prompt == "auto" else recipe.prompt
         self.suite, self.questions = load_suite(settings.pop("suite"), recipe_problems=recipe.problems, **settings)
         self._require_readable(self.suite, self.questions, "evaluate.max_tokens")
-        self._dev = {
-            number: self._dev_suite(dev)
-            for number, stage in enumerate(recipe.stages, start=1)
-            if (dev := getattr(stage, "dev", None)) is not None
-        }
+        dev = {number: getattr(stage, "dev", None) for number, stage in enumerate(recipe.stages, start=1)}
+        self._dev = {number: self._dev_suite(settings) for number, settings in dev.items() if settings is not None}
 
     def problems(self) -> list[Problem]:
         """Every problem that is examined, during training too."""
@@ -58,14 +54,8 @@ class Exam:
 
     def _dev_suite(self, settings: DevExam) -> tuple[Suite, list[ExamProblem]]:
         """A suite with problems of the dev split, whatever split the suite itself has."""
-        suite, questions = load_suite(
-            settings.suite,
-            recipe_problems=self.recipe.problems,
-            families=settings.families,
-            limit=settings.limit,
-            split="dev",
-            where="dev.suite",
-        )
+        sources, chosen = self.recipe.problems, settings.model_dump(include={"families", "limit"})
+        suite, questions = load_suite(settings.suite, recipe_problems=sources, split="dev", where="dev.suite", **chosen)
         self._require_readable(suite, questions, "dev.suite")
         return suite, questions
 
@@ -111,10 +101,9 @@ class Exam:
         if not processes.is_main():
             return
         self.lineup.write(folder)
-        phases: dict[str, float] = {}
+        phases: defaultdict[str, float] = defaultdict(float)
         for stage, value in seconds.items():
-            kind = self.recipe.nodes[stage].kind
-            phases[kind] = phases.get(kind, 0.0) + value
+            phases[self.recipe.nodes[stage].kind] += value
         rounded = {name: round(value, 2) for name, value in {**phases, "exam": spent}.items()}
         run.update_manifest(seconds={**rounded, "total": round(sum(rounded.values()), 2)})
         if not any(stage.reinforces for stage in self.recipe.stages) and not self.recipe.evaluate.columns:

@@ -52,10 +52,6 @@ class Place(NamedTuple):
     correct: bool
 
 
-Key = tuple[str, int]
-"""A problem's key, and the number of a completion."""
-
-
 def examine(
     candidate: Candidate, suite: Suite, problems: Sequence[ExamProblem], folder: Path, store: Store, console: Console
 ) -> dict[str, Any]:
@@ -66,7 +62,7 @@ def examine(
     problems = sorted(problems, key=lambda each: len(each.problem.question))  # prompts of one length need no padding
     identity = {
         "exam": VERSION,
-        "suite": suite.model_dump(mode="json", exclude={"rows"}),
+        "suite": {"name": suite.name, **suite.model_dump(mode="json", exclude={"rows"})},
         "number": len(problems),
         "problems": fingerprint([(each.problem.question, each.problem.answer, each.axis) for each in problems]),
         "voice": candidate.voice,
@@ -153,8 +149,8 @@ def _chunks(problems: Sequence[ExamProblem], params: SamplingParams) -> list[tup
     ]
 
 
-def _written(parts: Path) -> dict[Key, Place]:
-    """Where each completion is; a process that was killed may have left half a line at the end of its file."""
+def _written(parts: Path) -> dict[tuple[str, int], Place]:
+    """Where each completion is, by problem and number; a process that was killed may have left half a line."""
     written = {}
     for path in sorted(parts.glob("*")):
         with path.open("rb") as file:

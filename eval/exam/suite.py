@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_serializer, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_serializer, model_validator
 
 from r1_mini.config import yaml_file
 from r1_mini.config.base import Several, Strict, explain, wrong
@@ -79,8 +79,12 @@ class Suite(Strict):
     prompt: PromptStyle = "auto"
     """How a model is prompted: by its template, or as R1-Zero prompted base models."""
     seed: int = 0
-    name: str
-    """The name of its file; not a key of it."""
+    _name: str = PrivateAttr("")
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return self._name
 
     @model_validator(mode="after")
     def _greedy_samples_once(self) -> Self:
@@ -126,13 +130,14 @@ def load_suite(
     None replace the suite's own settings. Raises UserError if there is no such suite or there are too few problems.
     """
     path, values = _read(name, where)
-    values |= {key: value for key, value in changes.items() if value is not None} | {"name": path.stem}
+    values |= {key: value for key, value in changes.items() if value is not None}
     if name == OWN:
         values["problems"] = _own_problems(recipe_problems, values, limit, where)
     try:
         suite = Suite.model_validate(values)
     except ValidationError as error:
         raise explain(error, str(path)) from None
+    suite._name = path.stem
     if families is not None:
         known = {entry.spec.name for entry in suite.problems}
         for family in families:
