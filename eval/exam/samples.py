@@ -117,10 +117,10 @@ def tabled(rows: Iterable[Mapping[str, Any]]) -> Samples:
         cells.append((key, index, *graded, entry["first_wrong"] or 0, answer, entry["logp"], entry["logp_reference"]))
     frame = pd.DataFrame(cells, columns=["key", "sample", *TABLES])
     frame = frame.astype({"logp_PN": np.float32, "reference_PN": np.float32})  # None is NaN
-    wide = {name: frame.pivot(index="key", columns="sample", values=name).loc[list(questions)] for name in TABLES}
+    wide = frame.set_index(["key", "sample"]).unstack().loc[list(questions)]
     assert not wide["tokens_PN"].isna().to_numpy().any(), "problems have not equally many samples"
     settings = {name: entry[name] for name in EXAM}
-    tables: dict[str, Any] = {name: each.to_numpy() for name, each in wide.items()}
+    tables: dict[str, Any] = {name: wide[name].to_numpy() for name in TABLES}
     return Samples(tuple(questions.values()), settings, tuple(first[key] for key in questions), **tables)
 
 

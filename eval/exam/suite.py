@@ -140,9 +140,8 @@ def load_suite(
     suite._name = path.stem
     if families is not None:
         known = {entry.spec.name for entry in suite.problems}
-        for family in families:
-            if family not in known:
-                raise UserError(f"the suite has no family '{family}'", where=where, fix=nearest(family, known))
+        for family in sorted(set(families) - known):
+            raise UserError(f"the suite has no family '{family}'", where=where, fix=nearest(family, known))
         kept = tuple(entry for entry in suite.problems if entry.spec.name in families)
         suite = suite.model_copy(update={"problems": kept})
     what = "fewer than two problems without an axis, so there is no headline"
@@ -191,14 +190,13 @@ def _own_problems(
 def _problems(suite: Suite) -> list[ExamProblem]:
     """Every problem, entries mixed in proportion, so that the first N are a smaller exam of the same kind."""
     used: set[str] = set()
-    placed: list[tuple[float, int, ExamProblem]] = []
-    for index, entry in enumerate(suite.problems):
+    placed: list[tuple[float, ExamProblem]] = []
+    for entry in suite.problems:
         problems = entry.spec.exam(suite.split, entry.number, suite.seed, suite.min_depth, used)
         used.update(problem.key for problem in problems)
         for place, problem in enumerate(problems):
             question = SURFACES[entry.surface](problem.question)
-            placed.append(
-                ((place + 0.5) / len(problems), index, ExamProblem(replace(problem, question=question), entry.axis))
-            )
-    placed.sort(key=lambda item: item[:2])
-    return [problem for _, _, problem in placed]
+            one = ExamProblem(replace(problem, question=question), entry.axis)
+            placed.append(((place + 0.5) / len(problems), one))
+    placed.sort(key=lambda item: item[0])
+    return [one for _, one in placed]

@@ -87,7 +87,9 @@ def lines(
 
     The y axis begins at 0, and that of a `share` ends at 100 %; with `zoom` it fits the curves.
     """
-    axes = _axes(x_label, y_share=share)
+    axes = _axes(x_label, (4.8, 3.0))
+    if share:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     for line in series:
         if line.band is not None:
             axes.fill_between(line.x, *line.band, color=line.color, alpha=0.18, linewidth=0)
@@ -171,10 +173,10 @@ def first_wrong_step(summary: Comparison) -> Markup | None:
         for label, color, score in columns(summary)
         if score.first_wrong_step
     ]
+    if not series:
+        return None
     ticks = {step: str(step) for step in steps}
-    return (
-        lines("Where the first wrong step is", "first wrong step", series, share=True, ticks=ticks) if series else None
-    )
+    return lines("Where the first wrong step is", "first wrong step", series, share=True, ticks=ticks)
 
 
 def training(curves: Mapping[str, Rows]) -> Iterator[tuple[str, Markup]]:
@@ -288,19 +290,16 @@ def _by_depth(cells: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[float
     return [cell["depth"] for cell in same], [cell["estimate"] for cell in same]
 
 
-def _axes(
-    x_label: str, *, size: tuple[float, float] = (4.8, 3.0), x_share: bool = False, y_share: bool = False
-) -> Axes:
+def _axes(x_label: str, size: tuple[float, float]) -> Axes:
     axes = Figure(figsize=size, layout="constrained").add_subplot()
     axes.set_xlabel(x_label)
-    for axis in [axes.xaxis] * x_share + [axes.yaxis] * y_share:
-        axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     return axes
 
 
 def _bar_axes(x_label: str, names: Sequence[str], width: float, legend: float = 0.0) -> Axes:
     """Axes of shares with a named row for each horizontal bar, the first on top; `legend` is its height in inches."""
-    axes = _axes(x_label, size=(width, 0.34 * len(names) + 0.7 + legend), x_share=True)
+    axes = _axes(x_label, (width, 0.34 * len(names) + 0.7 + legend))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.grid(axis="y", visible=False)
     axes.set_yticks(range(len(names)), map(_plain, names))
     axes.set_ylim(len(names) - 0.5, -0.5)

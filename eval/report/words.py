@@ -174,7 +174,8 @@ def sentences(summary: Comparison) -> Iterator[str]:
     old, new = scores[first.before], scores[first.after]
     gain, found = summary.gain, summary.sharpened
     assert gain is not None and found is not None  # they belong to the first difference
-    forced = next((key for key in scores if is_forced(key, first.before)), "")
+    written_out = (f"{first.before}+worked", *([FORCED] if first.before == BASE else []))
+    forced = next((key for key in scores if key in written_out), "")
     more = next((one for one in others if (one.before, one.after) == (forced, first.after)), None)
 
     ends = f"from {percent(old.pass_at_1)} ({before}) to {percent(new.pass_at_1)} ({after}): {points(first)}"
@@ -215,11 +216,6 @@ def sentences(summary: Comparison) -> Iterator[str]:
             f"solved in none of {n} samples, and {found.n_lost:,} the other way round. None of {n} still allows a rate "
             f"of up to {percent(found.bound)} (95% bound), so these may be rare rather than new."
         )
-
-
-def is_forced(column: str, free: str) -> bool:
-    """Whether a column is another one that was forced to write its steps."""
-    return column == f"{free}+worked" or (free, column) == (BASE, FORCED)
 
 
 def _movement(difference: Difference) -> str:
