@@ -12,7 +12,7 @@ from rich.console import Console
 from eval.analysis.columns import Columns, columns_of, is_run, unused
 from eval.exam.columns import Lineup
 from eval.exam.exam import Exam
-from eval.exam.run import Candidate, examine
+from eval.exam.run import examine
 from eval.exam.suite import ExamProblem, Suite, load_suite
 from eval.export import lm_eval
 from eval.report.publish import publish
@@ -29,11 +29,11 @@ from r1_mini.system import distributed as processes
 
 def run(recipe: Recipe, folder: Path, console: Console) -> None:
     """Train what a recipe describes, examine it, and publish the comparison."""
-    pipeline.run(recipe, folder, console, examine=Exam(recipe, publish=_publish_run))
 
+    def compared(run: Path, console: Console) -> None:
+        publish(columns_of([run]), run, console, run)
 
-def _publish_run(folder: Path, console: Console) -> None:
-    publish(columns_of([folder]), folder, console, run=folder)
+    pipeline.run(recipe, folder, console, examine=Exam(recipe, compared))
 
 
 def evaluate(
@@ -48,11 +48,11 @@ def evaluate(
     suite, problems = _suite(suite_name, checkpoints, overrides)
     named: dict[str, Path] = {}
     for path in checkpoints:
-        named[unused(_name(path, voice, named), named)] = find_checkpoint(path)
+        named[_name(path, voice, named)] = find_checkpoint(path)
     folder = out or Path("runs") / "eval" / suite.name
     store = Store(out or Path("runs"))
     for name, path in named.items():
-        examine(Candidate(name, path, voice), suite, problems, folder / name, store, console)
+        examine(path, suite, problems, folder / name, store, console, voice)
     if processes.is_main():
         Lineup.of(named).write(folder)
         columns = columns_of([folder])
@@ -92,7 +92,7 @@ def _name(checkpoint: Path, voice: str | None, taken: dict[str, Path]) -> str:
     """A name for the samples of a checkpoint: for a stage with the run's name, such as `tiny-r1-zero.02-grpo`."""
     path = checkpoint.resolve()
     alone = f"{path.name}-{voice}" if voice else path.name
-    return f"{path.parent.name}.{alone}" if is_run(path.parent) or alone in taken else alone
+    return unused(f"{path.parent.name}.{alone}" if is_run(path.parent) or alone in taken else alone, taken)
 
 
 def _suite(name: str, checkpoints: Sequence[Path], overrides: Sequence[str]) -> tuple[Suite, list[ExamProblem]]:

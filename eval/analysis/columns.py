@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.exam.columns import Lineup
-from eval.exam.samples import Samples, at_axis, load_samples, pooled, require_same_exam
+from eval.exam.samples import Samples, load_samples, pooled, require_same_exam
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError
 from r1_mini.pipeline.store import is_intact, read_note
@@ -34,7 +34,7 @@ class Column:
 
     def at(self, axis: str | None) -> Column:
         """The column on one axis; None is the exam proper."""
-        samples, greedy = (tuple(at_axis(each, axis) for each in side) for side in (self.samples, self.greedy))
+        samples, greedy = (tuple(each.at(axis) for each in side) for side in (self.samples, self.greedy))
         return replace(self, samples=samples, greedy=greedy)
 
     def scores(self, metric: Callable[[Samples], Floats]) -> Floats:

@@ -22,7 +22,7 @@ from eval.analysis.columns import Column, Columns
 from eval.analysis.gain import Part, Sharpened, gain_parts, sharpened_or_new
 from eval.analysis.stats import Interval
 from eval.exam.columns import Pair
-from eval.exam.samples import Samples, axes_of
+from eval.exam.samples import Samples
 
 Floats = NDArray[np.float64]
 
@@ -243,9 +243,9 @@ def score(column: Column) -> Score:
         truncated=float(metrics.truncated(pooled).mean()),
         voices=metrics.voice_shares(pooled),
         chains=metrics.chain_truth(pooled),
-        first_wrong_step={str(step): share for step, share in metrics.first_wrong_steps(pooled).items()},
+        first_wrong_step=metrics.first_wrong_steps(pooled),
         cells=_cells(column),
-        axes={axis: _accuracy(column.at(axis).samples) for axis in axes_of(column.samples[0])},
+        axes={axis: _accuracy(column.at(axis).samples) for axis in column.samples[0].axes},
     )
 
 

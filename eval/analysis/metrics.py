@@ -133,7 +133,7 @@ def chain_truth(samples: Samples) -> dict[str, float]:
     return shares
 
 
-def first_wrong_steps(samples: Samples) -> dict[int, float]:
+def first_wrong_steps(samples: Samples) -> dict[str, float]:
     """Where chains go wrong: share of the chains with a wrong step whose first one is step 1, 2, …"""
     places = samples.first_wrong_PN[samples.first_wrong_PN > 0]
-    return {int(place): float((places == place).mean()) for place in np.unique(places)}
+    return {str(place): float((places == place).mean()) for place in np.unique(places)}

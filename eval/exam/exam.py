@@ -13,7 +13,7 @@ from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from eval.exam.columns import lineup_of
-from eval.exam.run import Candidate, examine, graded
+from eval.exam.run import examine, graded
 from eval.exam.samples import row
 from eval.exam.suite import ExamProblem, Suite, load_suite
 from r1_mini import plan as planning
@@ -90,11 +90,11 @@ class Exam:
     ) -> None:
         """Examine each column and publish the comparison; without a stage of reinforcement there is none."""
         folder, store = run.path / "eval" / self.suite.name, run.store
-        spent = 0.0
+        exam, spent = (self.suite, self.questions), 0.0
         for each in self.lineup.columns.values():
             reference = checkpoints[each.reference] if each.reference else None
-            candidate = Candidate(each.folder, checkpoints[each.stage], each.voice, reference)
-            note = examine(candidate, self.suite, self.questions, folder / each.folder, store, console)
+            checkpoint = checkpoints[each.stage]
+            note = examine(checkpoint, *exam, folder / each.folder, store, console, each.voice, reference)
             spent += note["seconds"]
             if processes.is_main():
                 run.update_manifest(samples={f"{self.suite.name}/{each.folder}": note["files"]})

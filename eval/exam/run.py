@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,17 +33,6 @@ VERSION = 1
 """Raise it when the same exam gives other samples than before."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """What sits an exam: a checkpoint, forced to a voice or not."""
-
-    name: str
-    checkpoint: Path
-    voice: str | None = None
-    reference: Path | None = None
-    """The checkpoint that its training started from: the KL divergence from it is measured."""
-
-
 class Place(NamedTuple):
     """Where a line of a file is, and whether its completion is correct."""
 
@@ -53,11 +42,19 @@ class Place(NamedTuple):
 
 
 def examine(
-    candidate: Candidate, suite: Suite, problems: Sequence[ExamProblem], folder: Path, store: Store, console: Console
+    checkpoint: Path,
+    suite: Suite,
+    problems: Sequence[ExamProblem],
+    folder: Path,
+    store: Store,
+    console: Console,
+    voice: str | None = None,
+    reference: Path | None = None,
 ) -> dict[str, Any]:
     """Fill `folder` with samples.jsonl, and with greedy.jsonl if the suite has greedy answers; return its node.json.
 
-    An exam that is finished, here or elsewhere in the store, is not sampled again.
+    The checkpoint may be forced to a voice; the KL divergence is measured from `reference`, the checkpoint that its
+    training started from. An exam that is finished, here or elsewhere in the store, is not sampled again.
     """
     problems = sorted(problems, key=lambda each: len(each.problem.question))  # prompts of one length need no padding
     identity = {
@@ -65,25 +62,22 @@ def examine(
         "suite": {"name": suite.name, **suite.model_dump(mode="json", exclude={"rows"})},
         "number": len(problems),
         "problems": fingerprint([(each.problem.question, each.problem.answer, each.axis) for each in problems]),
-        "voice": candidate.voice,
-        "checkpoint": checkpoint_hash(candidate.checkpoint),
-        "reference": checkpoint_hash(candidate.reference) if candidate.reference else None,
+        "voice": voice,
+        "checkpoint": checkpoint_hash(checkpoint),
+        "reference": checkpoint_hash(reference) if reference else None,
     }
     with store.open(identity, folder, console) as node:
         if not node.finished:
             dtype, device = getattr(torch, suite.dtype), processes.state().device
             load = partial(load_checkpoint, device=device, prompt=suite.prompt, dtype=dtype)
-            model, tokenizer = load(candidate.checkpoint)
+            model, tokenizer = load(checkpoint)
             require_known(tokenizer, (each.problem for each in problems))
-            reference = load(candidate.reference)[0] if candidate.reference else None
-            sample = partial(graded, model, tokenizer, suite, reference)
-            files = {"samples": suite.sampling(candidate.voice), "greedy": suite.greedy_sampling(candidate.voice)}
-            for name, params in files.items():
+            sample = partial(graded, model, tokenizer, suite, load(reference)[0] if reference else None)
+            for name, params in {"samples": suite.sampling(voice), "greedy": suite.greedy_sampling(voice)}.items():
                 if params is not None:
-                    title = candidate.name if name == "samples" else f"{candidate.name}, {name}"
                     parts = node.scratch / name
                     parts.mkdir(exist_ok=True)
-                    _sample_missing(sample, problems, params, parts, title, console)
+                    _sample_missing(sample, problems, params, parts, f"{folder.name}, {name}", console)
                     if processes.is_main():
                         _join(parts, problems, params.n, node.work / f"{name}.jsonl")
     return read_note(folder)

@@ -80,6 +80,15 @@ class Samples:
         """Completions per problem."""
         return int(self.correct_PN.shape[1])
 
+    @property
+    def axes(self) -> list[str]:
+        """The out-of-distribution axes, in order of appearance."""
+        return list(dict.fromkeys(question.axis for question in self.questions if question.axis is not None))
+
+    def at(self, axis: str | None) -> Samples:
+        """The exam on one out-of-distribution axis; None is the exam proper."""
+        return self.where(np.array([question.axis == axis for question in self.questions], dtype=bool))
+
     def where(self, keep_P: NDArray[np.bool_]) -> Samples:
         """The exam on some of the problems."""
         places = np.flatnonzero(keep_P)
@@ -145,13 +154,3 @@ def require_same_exam(named: Mapping[str, Samples]) -> None:
         if key is not None:
             what = f"they differ in `{key}`: {shown(ours.get(key))} and {shown(theirs.get(key))}"
             raise UserError(what, where=f"{first} and {name}", fix="examine both with the same settings")
-
-
-def at_axis(samples: Samples, axis: str | None) -> Samples:
-    """The exam on one out-of-distribution axis; None is the exam proper."""
-    return samples.where(np.array([question.axis == axis for question in samples.questions], dtype=bool))
-
-
-def axes_of(samples: Samples) -> Sequence[str]:
-    """The out-of-distribution axes, in order of appearance."""
-    return list(dict.fromkeys(question.axis for question in samples.questions if question.axis is not None))

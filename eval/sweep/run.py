@@ -39,7 +39,6 @@ from rich.table import Table
 from rich.text import Text
 
 from eval.analysis.columns import columns_of_runs
-from eval.exam.samples import at_axis
 from eval.sweep.spec import OBJECTIVES, Plan, Setting, Training, read, recipe_file
 from eval.sweep.summary import TRIALS, compare_sweep
 from r1_mini.config.yaml_file import dump as dump_yaml
@@ -292,7 +291,7 @@ def _score(run: Path, objective: str) -> float:
         columns = columns_of_runs([run])
     except UserError as error:
         raise RunFailed(str(error)) from None
-    value = float(OBJECTIVES[objective](at_axis(columns.final.pooled, None)).mean())
+    value = float(OBJECTIVES[objective](columns.final.at(None).pooled).mean())
     if not math.isfinite(value):
         raise RunFailed(f"{objective} is {value}")
     return value

@@ -100,4 +100,4 @@ def test_chain_truth_tells_luck_from_reasoning_and_adds_up_to_one():
 
 
 def test_the_first_wrong_step_is_counted_over_chains_that_have_one():
-    assert metrics.first_wrong_steps(make_samples("0l10")) == {1: pytest.approx(1 / 3), 2: pytest.approx(2 / 3)}
+    assert metrics.first_wrong_steps(make_samples("0l10")) == {"1": pytest.approx(1 / 3), "2": pytest.approx(2 / 3)}

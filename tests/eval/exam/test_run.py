@@ -11,7 +11,7 @@ from rich.console import Console
 
 from eval.analysis import metrics
 from eval.exam import run
-from eval.exam.run import Candidate, examine
+from eval.exam.run import examine
 from eval.exam.samples import load_samples
 from eval.exam.suite import load_suite
 from r1_mini.errors import UserError
@@ -39,8 +39,7 @@ def suite(**changes):
 
 
 def sit(checkpoint, folder, voice=None, console=QUIET, reference=None, **changes):
-    candidate = Candidate("model", checkpoint, voice, reference)
-    return examine(candidate, *suite(**changes), folder, Store(folder.parent), console)
+    return examine(checkpoint, *suite(**changes), folder, Store(folder.parent), console, voice, reference)
 
 
 def stop_after(monkeypatch, chunks):
@@ -194,7 +193,7 @@ def test_a_problem_that_the_tokenizer_of_a_checkpoint_cannot_write_is_refused_wi
     suite.write_text(f"samples: 1\nmax_tokens: 9\nproblems: [{{jsonl: {tmp_path / 'q.jsonl'}, number: 2}}]\n")
     loaded = load_suite(str(suite))
     with pytest.raises(UserError, match=r"^problems: q has 'ù', which the model's tokenizer cannot write; leave such"):
-        examine(Candidate("model", checkpoint), *loaded, tmp_path / "exam", Store(tmp_path), QUIET)
+        examine(checkpoint, *loaded, tmp_path / "exam", Store(tmp_path), QUIET)
     assert not (tmp_path / "exam" / "samples.jsonl").exists()
 
 

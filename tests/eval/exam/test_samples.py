@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from eval.exam.samples import at_axis, axes_of, load_samples, pooled, require_same_exam, tabled
+from eval.exam.samples import load_samples, pooled, require_same_exam, tabled
 from r1_mini.errors import UserError
 from tests.eval.conftest import make_row, make_rows, make_samples
 
@@ -32,8 +32,8 @@ def test_two_notations_of_a_number_are_one_answer():
 
 def test_an_axis_is_apart_from_the_exam_proper():
     samples = tabled(make_rows({"a": "1"}) + make_rows({"b": "0"}, axis="far"))
-    assert axes_of(samples) == ["far"]
-    assert [at_axis(samples, axis).correct_PN.tolist() for axis in (None, "far")] == [[[True]], [[False]]]
+    assert samples.axes == ["far"]
+    assert [samples.at(axis).correct_PN.tolist() for axis in (None, "far")] == [[[True]], [[False]]]
 
 
 def test_pooled_seeds_are_more_samples_of_the_same_problems():
