@@ -7,15 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from eval.analysis.stats import Floats
 from eval.exam.columns import Lineup
 from eval.exam.samples import Samples, load_samples, pooled, require_same_exam
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError
 from r1_mini.pipeline.store import is_intact, read_note
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

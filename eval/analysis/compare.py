@@ -14,17 +14,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from eval.analysis import metrics, stats
 from eval.analysis.columns import Column, Columns
 from eval.analysis.gain import Part, Sharpened, gain_parts, sharpened_or_new
-from eval.analysis.stats import Interval
+from eval.analysis.stats import Floats, Interval
 from eval.exam.columns import Pair
 from eval.exam.samples import Samples
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eval.analysis.metrics import pass_at_k
-from eval.analysis.stats import LEVEL, RESAMPLES, Interval, bootstrap_means, interval_of
+from eval.analysis.stats import LEVEL, RESAMPLES, Floats, Interval, bootstrap_means, interval_of
 from eval.exam.samples import NONE, SOUND, UNCHECKED, Samples
 
 PARTS = (
@@ -28,7 +27,6 @@ PARTS = (
     "guesses better",
 )
 _LISTED = 100
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -76,8 +74,7 @@ def gain_parts(before: Samples, after: Samples) -> list[Part]:
     each exchange changes (Shapley 1953). A share without completions to compute it from (no direct answers that could
     be right) is taken from the other side, so that it changes nothing.
     """
-    kinds = {(q.family, q.depth): None for q in before.questions}
-    cells = list(kinds)
+    cells = list(dict.fromkeys((q.family, q.depth) for q in before.questions))
     member_PC = np.array([[(q.family, q.depth) == cell for cell in cells] for q in before.questions], dtype=float)
     counts_PK = np.concatenate([_funnel(before), _funnel(after)], axis=1)  # K = 2 sides x parts
     columns = np.concatenate([member_PC, *(counts_PK * member_PC[:, [c]] for c in range(len(cells)))], axis=1)

@@ -13,9 +13,8 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.analysis.stats import Floats
 from eval.exam.samples import CHAINS, NONE, UNCHECKED, VOICES, Samples
-
-Floats = NDArray[np.float64]
 
 
 def _mean(table_PN: NDArray) -> Floats:

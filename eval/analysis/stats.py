@@ -19,7 +19,7 @@ RESAMPLES = 10_000
 SMALLEST_P = 1e-300  # near the smallest float; a p-value below it is reported as this
 FINEST = 2**17  # steps into which permutation_p divides the sum of all absolute differences, at most
 Verdict = Literal["shown", "not shown"]
-Array = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def clustered_proportion(means_P: ArrayLike, n_samples: int) -> Interval:
     return wilson(p * effective, effective)
 
 
-def bootstrap_means(values_PK: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> Array:
+def bootstrap_means(values_PK: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
     """Means of K columns over P problems sampled with replacement, (R, K); the columns of a row share their problems.
 
     A resample is one multinomial sample over the distinct rows of `values_PK`; an exam with few samples has few.
@@ -75,7 +75,7 @@ def bootstrap_means(values_PK: ArrayLike, resamples: int = RESAMPLES, seed: int 
         rng.multinomial(len(values), counts / len(values), size=min(at_once, resamples - done)) @ rows
         for done in range(0, resamples, at_once)
     ]
-    means: Array = np.concatenate(sums) / len(values)
+    means: Floats = np.concatenate(sums) / len(values)
     return means
 
 
@@ -170,15 +170,15 @@ def verdict(gain: Interval, p_value: float) -> Verdict:
     return "shown" if gain.low > 0 and p_value < 1 - LEVEL else "not shown"
 
 
-def _difference(before: ArrayLike, after: ArrayLike) -> Array:
+def _difference(before: ArrayLike, after: ArrayLike) -> Floats:
     """after - before, (P,) or (S, P)."""
     left, right = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
     assert left.shape == right.shape and left.size > 0
-    difference: Array = np.round(right - left, 12)  # so that np.unique sees 2/3 - 1/3 and 1/3 as one
+    difference: Floats = np.round(right - left, 12)  # so that np.unique sees 2/3 - 1/3 and 1/3 as one
     return difference
 
 
-def _whole_steps(difference_P: Array) -> NDArray[np.int64]:
+def _whole_steps(difference_P: Floats) -> NDArray[np.int64]:
     """Differences as multiples of one step, (P,) int.
 
     Exactly, if they are fractions with denominators up to 1,000 and make up at most FINEST steps; else rounded, to
@@ -192,11 +192,11 @@ def _whole_steps(difference_P: Array) -> NDArray[np.int64]:
     return steps
 
 
-def _resampled_means(means_SP: ArrayLike, seed: int, resamples: int) -> Array:
+def _resampled_means(means_SP: ArrayLike, seed: int, resamples: int) -> Floats:
     """Resampled means over all seeds and problems, (R,): problems resampled, seeds normal, the sum Student's t."""
     means = np.asarray(means_SP, dtype=float)
     problems_P = means.mean(axis=0)
-    resampled: Array = bootstrap_means(problems_P[:, None], resamples, seed)[:, 0]
+    resampled: Floats = bootstrap_means(problems_P[:, None], resamples, seed)[:, 0]
     if len(means) == 1:
         return resampled
     of_seeds, of_problems, freedom = _variances(means)
@@ -210,7 +210,7 @@ def _resampled_means(means_SP: ArrayLike, seed: int, resamples: int) -> Array:
     return resampled
 
 
-def _variances(means_SP: Array) -> tuple[float, float, float]:
+def _variances(means_SP: Floats) -> tuple[float, float, float]:
     """Variance of the mean of (S, P) due to the seeds, due to the problems, and degrees of freedom of their sum.
 
     Two-way random effects: sampling noise, and how seeds differ in what they find hard, are in the variance of the

@@ -89,7 +89,7 @@ def pairs_of(columns: dict[str, Sitting]) -> list[Pair]:
     first, *others = columns
     if not others:
         return []
-    middle, last = others[:-1], others[-1]
+    *middle, last = others
     forced = [(key, last) for key in middle if columns[key].voice]
     return [(first, last), *forced, *((first, key) for key in middle)]
 

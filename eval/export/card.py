@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import StrictUndefined, Template
 from rich.console import Console
 
 from eval.analysis.columns import is_run
@@ -25,11 +26,10 @@ def card(run: Path) -> str:
     summary, recipe = Comparison.read(run / "summary.json"), read_mapping(run / "recipe.yaml")
     stages = [stage["kind"] for stage in recipe["stages"]]
     final = [key for key in summary.scores if "+" not in key and key != FORCED][-1]  # a forced voice is not the model's
-    metric = {"type": "pass@1", "value": round(100 * summary.scores[final].pass_at_1, 1)}
     result = {
         "task": {"type": "text-generation"},
         "dataset": {"type": "r1-mini", "name": f"{summary.suite} ({summary.split})"},
-        "metrics": [metric],
+        "metrics": [{"type": "pass@1", "value": round(100 * summary.scores[final].pass_at_1, 1)}],
     }
     front = {
         "library_name": "transformers",
@@ -38,13 +38,9 @@ def card(run: Path) -> str:
         **({"base_model": recipe["model"]} if recipe.get("model") else {}),
         "model-index": [{"name": summary.title, "results": [result]}],
     }
-    environment = Environment(
-        loader=PackageLoader("eval.export", "."),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("card.md.jinja").render(
+    text = files("eval.export").joinpath("card.md.jinja").read_text("utf-8")
+    template = Template(text, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    written: str = template.render(
         front=dump(front),
         summary=summary,
         words=words,
@@ -52,6 +48,7 @@ def card(run: Path) -> str:
         recipe=(run / "recipe.yaml").read_text("utf-8"),
         manifest=json.loads((run / "manifest.json").read_text("utf-8")),
     )
+    return written
 
 
 def push(run: Path, repo: str, private: bool, console: Console) -> None:

@@ -34,16 +34,13 @@ def render_exam(
     manifest: Mapping[str, Any],
 ) -> str:
     """The page of one exam. `samples` has the columns of the summary, `curves` the metrics of each stage."""
-    columns = list(summary.scores)
-    changed = [columns.index(key) for each in summary.comparisons[:1] for key in (each.before, each.after)]
-    texts = transcripts.embedded([summary.names[key] for key in columns], [samples[key] for key in columns], changed)
     return _html(
         "exam.html.jinja",
         summary=summary,
         plots=plots,
         training=list(plots.training(curves)),
         manifest=manifest,
-        transcripts=Markup(texts),
+        transcripts=Markup(transcripts.embedded(summary, samples)),
         script=files("eval.report").joinpath("browser.js").read_text("utf-8"),
     )
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from eval.analysis.compare import Comparison
 from eval.exam.samples import Samples
 from r1_mini.completion import read
 from r1_mini.problems.steps import check_chain
@@ -23,12 +24,12 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u20
 _HTML = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
 
 
-def embedded(names: Sequence[str], samples: Sequence[Samples], changed: Sequence[int]) -> str:
-    """The transcripts as JSON, harmless inside `<script>` whatever the models wrote.
-
-    `names` and `samples` have an entry for each column; `changed` has the indices of two that are compared.
-    """
-    questions = samples[0].questions
+def embedded(summary: Comparison, samples: Mapping[str, Samples]) -> str:
+    """The transcripts of all columns as JSON, harmless inside `<script>` whatever the models wrote."""
+    keys = list(summary.scores)
+    changed = [keys.index(key) for each in summary.comparisons[:1] for key in (each.before, each.after)]
+    names, columns = [summary.names[key] for key in keys], [samples[key] for key in keys]
+    questions = columns[0].questions
     for most in MOST_TEXT:
         problems = [
             {
@@ -39,9 +40,9 @@ def embedded(names: Sequence[str], samples: Sequence[Samples], changed: Sequence
                 "depth": question.depth,
                 "chains": [transcript(row, most) for row in rows],
             }
-            for question, *rows in zip(questions, *(column.first for column in samples), strict=True)
+            for question, *rows in zip(questions, *(column.first for column in columns), strict=True)
         ]
-        data = {"columns": names, "changed": changed, "fixed": fixed(samples[0]), "problems": problems}
+        data = {"columns": names, "changed": changed, "fixed": fixed(columns[0]), "problems": problems}
         text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).translate(_HTML)
         if len(text.encode("utf-8", "backslashreplace")) <= MOST_PAGE:
             break

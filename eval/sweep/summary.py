@@ -22,7 +22,7 @@ from scipy.stats import trim_mean
 from eval.analysis import metrics, stats
 from eval.analysis.columns import Column, Columns, columns_of_runs
 from eval.analysis.compare import differences, interval, score
-from eval.analysis.stats import Interval
+from eval.analysis.stats import Floats, Interval
 from eval.report import page, plots, words
 from eval.report.publish import show, write
 from eval.sweep.spec import OBJECTIVES, Range, Setting, Sweep, Training, recipe_file
@@ -33,7 +33,6 @@ from r1_mini.pipeline.store import stage_metrics
 TRIALS = "trials.json"
 FEWEST_TRAININGS = 8
 """With fewer trainings than this, the importance of keys is unknown."""
-Array = NDArray[np.float64]
 
 
 def compare_sweep(folder: Path, out: Path | None, console: Console) -> None:
@@ -196,12 +195,12 @@ def word(gain: Interval, p_value: float, maximize: bool) -> str:
     return "better" if (gain.estimate > 0) == maximize else "worse"
 
 
-def of_cells(scores_SP: Array, kinds_P: NDArray[np.str_]) -> Array:
+def of_cells(scores_SP: Floats, kinds_P: NDArray[np.str_]) -> Floats:
     """Mean score of each seed in each cell, (S, C)."""
     return np.stack([scores_SP[:, kinds_P == kind].mean(axis=1) for kind in np.unique(kinds_P)], axis=1)
 
 
-def interquartile_mean(scores_SC: Array, seed: int = 0) -> Interval:
+def interquartile_mean(scores_SC: Floats, seed: int = 0) -> Interval:
     """Mean of the middle half of all scores, with the percentile interval of a bootstrap stratified by cell.
 
     Agarwal et al. 2021, 2108.13264, section 4.3 and appendix A: within each cell the seeds are resampled by themselves.
@@ -210,19 +209,19 @@ def interquartile_mean(scores_SC: Array, seed: int = 0) -> Interval:
     return stats.interval_of(means_R, float(trim_mean(scores_SC, 0.25, axis=None)))
 
 
-def improvement(new_SC: Array, old_SC: Array, seed: int = 0) -> Interval:
+def improvement(new_SC: Floats, old_SC: Floats, seed: int = 0) -> Interval:
     """Chance that a new score beats an old one in a random cell, ties counting half (2108.13264, eq. 1)."""
     chances_R = _beats(_resampled(new_SC, seed), _resampled(old_SC, seed + 1))
     return stats.interval_of(chances_R, float(_beats(new_SC, old_SC)))
 
 
-def _beats(new: Array, old: Array) -> Array:
+def _beats(new: Floats, old: Floats) -> Floats:
     """Share of the pairs of a new and an old seed, (..., S, C) each, in which the new is ahead; ties count half."""
     compared = np.sign(new[..., :, None, :] - old[..., None, :, :])
     return np.asarray((compared.mean(axis=(-3, -2, -1)) + 1) / 2)
 
 
-def _resampled(scores_SC: Array, seed: int, resamples: int = 2_000) -> Array:
+def _resampled(scores_SC: Floats, seed: int, resamples: int = 2_000) -> Floats:
     """Scores with the seeds of each cell sampled anew, (R, S, C)."""
     n_seeds, n_cells = scores_SC.shape
     seeds_RSC = np.random.default_rng(seed).integers(n_seeds, size=(resamples, n_seeds, n_cells))
