@@ -48,13 +48,11 @@ class Columns(dict[str, Column]):
         super().__init__(columns)
         self.lineup = lineup or Lineup.of(columns)
         first, *others = self.values()
-        require_same_exam(
-            {
-                f"{column.label} (seed {seed})" if len(column.seeds) > 1 else column.label: samples
-                for column in self.values()
-                for seed, samples in zip(column.seeds, column.samples, strict=True)
-            }
-        )
+        exams = {}
+        for column in self.values():
+            for seed, samples in zip(column.seeds, column.samples, strict=True):
+                exams[f"{column.label} (seed {seed})" if len(column.seeds) > 1 else column.label] = samples
+        require_same_exam(exams)
         for other in others:
             if other.seeds != first.seeds and len(other.seeds) + len(first.seeds) > 2:
                 what = f"they differ in `seed`: {list(first.seeds)} and {list(other.seeds)}"

@@ -151,20 +151,21 @@ def summarize(columns: Columns) -> Comparison:
     proper = {name: column.at(None) for name, column in columns.items()}
     first = next(iter(proper.values())).samples[0]
     pairs = columns.lineup.pairs
+    names = {name: column.label for name, column in columns.items()}
     gain = sharpened = None
     if pairs:
         old, new = (proper[name] for name in pairs[0])
         gain = Gain(*pairs[0], gain_parts(old.pooled, new.pooled))
         sharpened = sharpened_or_new(old.samples, new.samples, pairs[0])
     return Comparison(
-        title=", ".join(column.label for column in columns.values()),
+        title=", ".join(names.values()),
         suite=first.settings["suite"],
         families=sorted({question.family for question in first.questions}),
         split=first.settings["split"],
         n_problems=len(first.questions),
         n_samples=first.n,
         decoding={key: first.settings[key] for key in ("temperature", "top_p", "max_tokens", "seed")},
-        names={name: column.label for name, column in columns.items()},
+        names=names,
         scores={name: score(column) for name, column in columns.items()},
         comparisons=differences({name: column.scores(metrics.pass_at_1) for name, column in proper.items()}, pairs),
         gain=gain,

@@ -1,4 +1,4 @@
-"""The columns of an exam: which checkpoints sit it, forced to a voice or not, and which pairs are compared.
+"""The columns of an exam: which checkpoints are examined, forced to a voice or not, and which pairs are compared.
 
 By default a run has three: what RL started from, the same forced to write its steps, and the last checkpoint.
 """

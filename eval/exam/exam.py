@@ -1,4 +1,4 @@
-"""The exam of a run: what it asks is fixed before any training; afterwards the run's checkpoints sit it."""
+"""The exam of a run: its problems are sampled before any training; afterwards the checkpoints are examined."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ class Exam:
         return score
 
     def planned(self) -> planning.Exam:
-        """What `r1-mini plan` has to know of it."""
+        """What `r1-mini plan` needs to know of the exam."""
         return _planned(self.suite, self.questions)
 
     def planned_on_dev(self) -> dict[int, planning.Exam]:
-        """The same of the exams during training, by the number of their stage."""
+        """What it needs to know of the exams during training, by the number of their stage."""
         return {number: replace(_planned(*each), greedy=False) for number, each in self._dev.items()}
 
     def _require_readable(self, suite: Suite, questions: Sequence[ExamProblem], where: str) -> None:

@@ -1,4 +1,4 @@
-"""A checkpoint sits an exam: it answers each problem several times, and samples.jsonl has every answer, graded.
+"""Examine a checkpoint: it answers each problem several times, and samples.jsonl holds every answer, graded.
 
 A completion depends on the checkpoint, the seed, the problem and its number alone. So an exam that was interrupted only
 samples what is missing, and several processes share the work: each appends its completions to a file of its own. At the

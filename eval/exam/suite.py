@@ -75,7 +75,7 @@ class Suite(Strict):
     rows: int = Field(ROWS, ge=1, le=1_000_000)
     """Most completions in progress at once; bounds the memory of the sampler's cache and changes no completion."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of every checkpoint that is examined, however it was saved."""
+    """The dtype in which every checkpoint is examined, however it was saved."""
     prompt: PromptStyle = "auto"
     """How a model is prompted: by its template, or as R1-Zero prompted base models."""
     seed: int = 0

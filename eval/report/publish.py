@@ -1,4 +1,4 @@
-"""A comparison made public: summary.json, comparison.csv, report.html, and the table on the screen."""
+"""Publish a comparison: summary.json, comparison.csv, report.html, and the table on the screen."""
 
 from __future__ import annotations
 
