@@ -226,7 +226,7 @@ def test_what_cannot_be_loaded_or_adapted_is_refused_before_anything_is_trained(
     recipe_of(folder, tmp_path)
     path = tmp_path / "recipe.yaml"
     for value, line in (
-        ("'{dtype: bfloat16}'", "should be keys and values"),
+        ("'{dtype: bfloat16}'", "Expecting property name .* see trl.GRPOConfig"),
         ("{dtype: bf16}", "'bf16' is not a choice; did you mean 'bfloat16'"),
         ("{torch_dtype: bfloat16}", "'torch_dtype' is not a choice; did you mean 'dtype'"),
     ):

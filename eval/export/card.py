@@ -11,7 +11,7 @@ from rich.console import Console
 
 from eval.analysis.columns import is_run
 from eval.analysis.compare import Comparison
-from eval.exam.columns import FORCED
+from eval.exam.columns import Lineup
 from eval.report import words
 from r1_mini.config.yaml_file import dump, read_mapping
 from r1_mini.errors import UserError
@@ -25,11 +25,11 @@ def card(run: Path) -> str:
         raise UserError("no summary.json", where=str(run), fix="run the recipe to its end")
     summary, recipe = Comparison.read(run / "summary.json"), read_mapping(run / "recipe.yaml")
     stages = [stage["kind"] for stage in recipe["stages"]]
-    final = [key for key in summary.scores if "+" not in key and key != FORCED][-1]  # a forced voice is not the model's
+    lineup = Lineup.read(run / "eval" / summary.suite)
     result = {
         "task": {"type": "text-generation"},
         "dataset": {"type": "r1-mini", "name": f"{summary.suite} ({summary.split})"},
-        "metrics": [{"type": "pass@1", "value": round(100 * summary.scores[final].pass_at_1, 1)}],
+        "metrics": [{"type": "pass@1", "value": round(100 * summary.scores[lineup.final].pass_at_1, 1)}],
     }
     front = {
         "library_name": "transformers",
@@ -60,7 +60,8 @@ def push(run: Path, repo: str, private: bool, console: Console) -> None:
     from huggingface_hub.errors import HFValidationError, HTTPError
 
     text = card(run)
-    checkpoint = sorted(path.parent for path in run.glob("[0-9][0-9]-*/config.json"))[-1]
+    lineup = Lineup.read(run / "eval" / Comparison.read(run / "summary.json").suite)
+    checkpoint = run / lineup.columns[lineup.final].stage
     api = HfApi()
     try:
         api.create_repo(repo, private=private, exist_ok=True)
