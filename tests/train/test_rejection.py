@@ -92,9 +92,10 @@ def job(start, problems, work, out):
 
 def train(start, folder, **changes):
     work, out = folder / "work", folder / "out"
-    work.mkdir(parents=True, exist_ok=True)
+    for path in (work, out):
+        path.mkdir(parents=True, exist_ok=True)
     stage(**changes).train(job(start, SPECS, work, out))
-    return sha256(out / "model.safetensors"), read_jsonl(work / "metrics.jsonl")
+    return sha256(out / "model.safetensors"), read_jsonl(out / "metrics.jsonl")
 
 
 def test_rounds_follow_each_other_and_a_cut_one_goes_on_to_the_same_bits(start, tmp_path, monkeypatch, all_right):
