@@ -139,9 +139,10 @@ def sample(
     """Ask a checkpoint: prints its answer with each step marked right or wrong."""
     from r1_mini.model.locate import find_checkpoint
     from r1_mini.rollout.ask import ask
+    from r1_mini.rollout.engine import SamplingParams
 
-    folder = find_checkpoint(checkpoint)
-    ask(folder, question, temperature=temperature, seed=seed, max_tokens=max_tokens, voice=voice, prompt=prompt)
+    params = SamplingParams(1, max_tokens, temperature, seed=seed, voice=voice)
+    ask(find_checkpoint(checkpoint), question, params, prompt)
 
 
 @app.command(

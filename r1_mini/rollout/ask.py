@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint
+from r1_mini.model.prompts import PromptStyle
 from r1_mini.problems import families
 from r1_mini.problems.problem import Problem
 from r1_mini.rollout.engine import SamplingParams
@@ -20,25 +20,11 @@ from r1_mini.system.logs import silent
 _MARKS = {"right": ("✓", "green"), "wrong": ("✗", "red"), "retracted": ("↶", "yellow")}
 
 
-def ask(
-    checkpoint: Path,
-    question: str | None,
-    *,
-    temperature: float,
-    seed: int,
-    max_tokens: int,
-    voice: str | None,
-    prompt: Any,
-) -> None:
-    """Print the answer to `question`; without one, ask for questions until an empty line or the end of input.
-
-    `prompt` is a PromptStyle.
-    """
+def ask(checkpoint: Path, question: str | None, params: SamplingParams, prompt: PromptStyle) -> None:
+    """Print the answer to `question`; without one, ask for questions until an empty line or the end of input."""
     console = Console()
     with silent(), console.status("loading"):
         model, tokenizer = load_checkpoint(checkpoint, prompt=prompt)
-
-    params = SamplingParams(1, max_tokens, temperature, seed=seed, voice=voice)
 
     def answer(question: str) -> None:
         problem = problem_of(question)

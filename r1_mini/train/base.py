@@ -36,7 +36,6 @@ class BaseStage(StageSettings):
         "save_steps": 500,
         "logging_steps": 10,
     }
-    FIXED: ClassVar = {"num_train_epochs": "problems are sampled without end; set max_steps"}
     reinforces = False
     from_scratch = True
 
@@ -71,7 +70,7 @@ class BaseStage(StageSettings):
         optimizer = None
         if self.optimizer == "muon":
             optimizer = MuonAdamW(model, lr=config.learning_rate, weight_decay=config.weight_decay)
-        train_on_texts("base", texts, model, tokenizer, config, job, optimizer=optimizer)
+        train_on_texts(texts, model, tokenizer, config, job, optimizers=(optimizer, None))
 
     def texts(self, sources: tuple[Source, ...], number: int, seed: int) -> Iterator[tuple[str, str]]:
         """The (prompt, completion) pairs of training, in order: the early mixture, then the last."""

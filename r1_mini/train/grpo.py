@@ -88,7 +88,6 @@ class GrpoStage(TuningStage):
         "disable_dropout": True,  # the sampler has none, and both must be one policy
         "shuffle_dataset": False,  # the problems come in a random order already
     }
-    FIXED: ClassVar = {"num_train_epochs": "problems are sampled without end; set max_steps"}
     LENGTH_KEY = "trainer.max_completion_length"
     reinforces = True
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -94,39 +93,6 @@ def score_in_backward(
     return known_BT
 
 
-@dataclass(frozen=True)
-class LogpRequest:
-    """The log-probabilities that a loss needs, of B rows with T completion tokens each."""
-
-    ids_BS: Tensor
-    real_BS: Tensor
-    """False on padding."""
-    known_BT: Tensor
-    """Log-probabilities at sampling; rows without a gradient keep them."""
-    rows_B: tuple[Tensor, ...]
-    """Index of the rows that have a gradient."""
-
-    @property
-    def mask(self) -> Tensor:
-        """The completion tokens of the rows with a gradient."""
-        return self.real_BS[self.rows_B][:, -self.known_BT.shape[1] :]
-
-
-def score_rows(forward: Forward, request: LogpRequest) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and entropies, (B, T) each, computed for rows with a gradient; -log p estimates the others."""
-    known, rows = request.known_BT, request.rows_B
-    logps, entropies = score(forward, request.ids_BS[rows], request.real_BS[rows], known.shape[1])
-    return known.index_put(rows, logps.to(known.dtype)), (-known).index_put(rows, entropies.to(known.dtype))
-
-
-def score_fresh(forward: Forward, request: LogpRequest, report: Callable[[Tensor], None]) -> tuple[Tensor, Tensor]:
-    """As `score_rows`, for samples of the present weights: values are known, gradients come in the backward pass."""
-    known, rows = request.known_BT, request.rows_B
-    ids, real = request.ids_BS[rows], request.real_BS[rows]
-    logps = score_in_backward(forward, ids, real, known.shape[1], known[rows], report)
-    return known.index_put(rows, logps.to(known.dtype)), -known
-
-
 def only_advantages_count(fields: Mapping[str, Any]) -> bool:
     """Whether a completion of advantage zero has no gradient: the loss has no KL term and no entropy bonus or mask."""
     bonus = fields["entropy_coef"] or fields["use_adaptive_entropy"]
@@ -165,33 +131,34 @@ class FrugalTrainer(GRPOTrainer):
             return super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
             )
-        forward, batch = self._forward(model), self.in_loss
+        forward, batch, real_BS = self._forward(model), self.in_loss, attention_mask.bool()
         if batch is None:  # the policy before its update, or the reference model: every row
-            return *score(forward, input_ids, attention_mask.bool(), logits_to_keep), None
+            return *score(forward, input_ids, real_BS, logits_to_keep), None
         old_BT, sampled_BT = batch.get("old_per_token_logps"), batch.get("sampling_per_token_logps")
         own_BT = None if self.rollout_func is None else sampled_BT  # by our sampler, exact
-        request = self._request(input_ids, attention_mask.bool(), logits_to_keep, batch, old_BT, own_BT)
+        known_BT = old_BT if old_BT is not None else own_BT
+        if known_BT is None:
+            known_BT = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
+        rows = self._with_gradient(batch["advantages"])
+        some = (input_ids[rows], real_BS[rows], logits_to_keep)
+        mask = real_BS[rows][:, -logits_to_keep:]
         if old_BT is None and own_BT is not None and self._only_advantages_count:
             # Samples of the present weights: their log-probabilities are known, the gradient alone is missing.
-            report = partial(self._note_gap, sampled=own_BT[request.rows_B], mask=request.mask)
-            return *score_fresh(forward, request, report), None
-        logps, entropies = score_rows(forward, request)  # the rows that have a gradient
+            report = partial(self._note_gap, sampled=own_BT[rows], mask=mask)
+            logps = score_in_backward(forward, *some, known_BT[rows], report)
+            return known_BT.index_put(rows, logps.to(known_BT.dtype)), -known_BT, None
+        logps, entropies = score(forward, *some)
         if old_BT is None and sampled_BT is not None:
-            rows = request.rows_B
-            self._note_gap(logps[rows].detach(), sampled_BT[rows], request.mask)
-        return logps, entropies, None
+            self._note_gap(logps.detach(), sampled_BT[rows], mask)
+        # The other rows keep their log-probabilities; -log p estimates their entropy.
+        logps, entropies = logps.to(known_BT.dtype), entropies.to(known_BT.dtype)
+        return known_BT.index_put(rows, logps), (-known_BT).index_put(rows, entropies), None
 
-    def _request(
-        self, ids: Tensor, real: Tensor, keep: int, batch: Mapping[str, Any], old: Tensor | None, own: Tensor | None
-    ) -> LogpRequest:
-        known = old if old is not None else own
-        if known is None:
-            known = torch.zeros(len(ids), keep, device=ids.device)
-        counted_B = batch["advantages"] != 0
-        if not self._only_advantages_count:
-            counted_B = torch.ones_like(counted_B)
-        counted_B[0] |= not counted_B.any()  # without a row, the loss would have no graph to call backward on
-        return LogpRequest(ids, real, known, counted_B.nonzero(as_tuple=True))
+    def _with_gradient(self, advantages_B: Tensor) -> tuple[Tensor, ...]:
+        """Index of the rows that have a gradient; never empty, so that the loss has a graph to call backward on."""
+        counted_B = advantages_B != 0 if self._only_advantages_count else torch.ones_like(advantages_B).bool()
+        counted_B[0] |= not counted_B.any()
+        return counted_B.nonzero(as_tuple=True)
 
     @property
     def _only_advantages_count(self) -> bool:

@@ -107,7 +107,7 @@ class RejectionStage(TuningStage):
             raise UserError(what, where="rejection", fix="train the base longer, or ask easier problems")
         random.Random(f"kept {job.seed} {number}").shuffle(kept)
         config = SFTConfig(**arguments(self.DEFAULTS, self.trainer, folder, job.seed))
-        trainer = text_trainer(model, tokenizer, config, Dataset.from_list(kept), adapter(self.peft))
+        trainer = text_trainer(model, tokenizer, config, Dataset.from_list(kept), peft_config=adapter(self.peft))
         rounds = read_jsonl(log) if log.exists() else []
         before = max((record["step"] for record in rounds if record["round"] < number), default=0)
 

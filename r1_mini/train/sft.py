@@ -45,7 +45,6 @@ class SftStage(TuningStage):
         "learning_rate": 2e-5,
         "lr_scheduler_type": "cosine",
     }
-    FIXED: ClassVar = {"num_train_epochs": "problems are sampled without end; set max_steps"}
     reinforces = False
 
     kind: Literal["sft"]
@@ -56,7 +55,7 @@ class SftStage(TuningStage):
         model, tokenizer = load(job, self.trainer)
         config = SFTConfig(**arguments(self.DEFAULTS, self.trainer, job.work, job.seed))
         texts = self.texts(job.problems, tokenizer, job.seed)
-        train_on_texts("sft", texts, model, tokenizer, config, job, peft_config=adapter(self.peft))
+        train_on_texts(texts, model, tokenizer, config, job, peft_config=adapter(self.peft))
 
     def texts(
         self, sources: tuple[Source, ...], tokenizer: PreTrainedTokenizerBase, seed: int
@@ -81,55 +80,47 @@ def text_trainer(
     tokenizer: PreTrainedTokenizerBase,
     config: SFTConfig,
     examples: Dataset,
-    peft_config: Any = None,
-    optimizer: Any = None,
+    **options: Any,
 ) -> SFTTrainer:
-    """A trainer on `input_ids` and `labels`, free of padding; without an optimizer TRL makes its AdamW."""
+    """A trainer on `input_ids` and `labels`, free of padding; `options` are more arguments of SFTTrainer."""
     return SFTTrainer(
         model=model,
         args=config,
         train_dataset=examples,
         processing_class=tokenizer,
-        peft_config=peft_config,
         data_collator=partial(pack, pad=tokenizer.pad_token_id),
-        optimizers=(optimizer, None),
+        **options,
     )
 
 
 def train_on_texts(
-    title: str,
     texts: Iterator[tuple[str, str]],
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     config: SFTConfig,
     job: Job,
-    peft_config: Any = None,
-    optimizer: Any = None,
+    **options: Any,
 ) -> None:
-    """Train on (prompt, completion) pairs and save the result in `job.out`."""
-    rows, seed = int(config.max_steps) * _per_step(config), job.seed
+    """Train on (prompt, completion) pairs and save the result in `job.out`; `options` as in `text_trainer`."""
+    rows = job.settings.work(config.world_size).texts
+    per_step = rows // config.max_steps
     with progress_bar(job.console) as bar:
         task = bar.add_task("corpus", total=rows, note="")
-        examples = tokenized(
-            texts, tokenizer, rows, config.per_device_train_batch_size, seed, lambda count: bar.advance(task, count)
-        )
-    trainer = text_trainer(model, tokenizer, config, examples, peft_config, optimizer)
+        batch_size, advance = config.per_device_train_batch_size, partial(bar.advance, task)
+        examples = tokenized(texts, tokenizer, rows, batch_size, job.seed, advance)
+    trainer = text_trainer(model, tokenizer, config, examples, **options)
     tokens = list(accumulate(map(len, examples["input_ids"])))  # TRL would count those of packed rows wrongly
 
     def record(logs: Mapping[str, Any], step: int) -> dict[str, Any]:
         named = {ours: logs[theirs] for theirs, ours in LOGGED.items() if theirs in logs}
-        return {**named, "tokens": tokens[step * _per_step(config) - 1]}
+        return {**named, "tokens": tokens[step * per_step - 1]}
 
     last = last_checkpoint(job.work, job.console)
     metrics = open_metrics(job.out / "metrics.jsonl", last)
-    train(trainer, Reporter(title, metrics, job.console, record, note), job.work, last)
+    train(trainer, Reporter(job.settings.kind, metrics, job.console, record, note), job.work, last)
     save(trainer, tokenizer, job.out)
 
 
 def note(record: Mapping[str, Any]) -> str:
     """What the bar says of a step."""
     return f"loss {record['loss']:.3f}"
-
-
-def _per_step(config: SFTConfig) -> int:
-    return int(config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size)

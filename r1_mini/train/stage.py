@@ -97,7 +97,7 @@ class StageSettings(Strict):
     """The TRL config of `trainer`: SFTConfig or GRPOConfig."""
     DEFAULTS: ClassVar[Mapping[str, Any]]
     """Fields of that config that differ from TRL's defaults."""
-    FIXED: ClassVar[Mapping[str, str]] = {}
+    FIXED: ClassVar[Mapping[str, str]] = {"num_train_epochs": "problems are sampled without end; set max_steps"}
     """Fields of that config that the stage sets itself -> what a user can do instead."""
     reinforces: ClassVar[bool]
     """True if it learns from its own completions; else it reads worked solutions."""
