@@ -1,9 +1,9 @@
-"""Loading and saving a causal language model with its tokenizer."""
+"""Loading and saving a causal language model with its tokenizer, and the LoRA adapter that trains it."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +97,30 @@ def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
         model = with_adapter.merge_and_unload()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def adapter(peft: Mapping[str, Any] | None) -> Any:
+    """peft.LoraConfig of a stage's `peft`; None trains all weights."""
+    if peft is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(**{"task_type": "CAUSAL_LM", **peft})
+
+
+def shape_of(config: PretrainedConfig, dtype: torch.dtype, peft: Mapping[str, Any] | None) -> Any:
+    """A model of a configuration with a stage's adapter, all of it on meta: it takes no memory.
+
+    UserError if the adapter fits none of its modules.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        if peft is None:
+            return model
+        from peft import get_peft_model
+
+        try:
+            return get_peft_model(model, adapter(peft))
+        except (ValueError, TypeError) as error:
+            fix = "name modules of the model, or set target_modules: all-linear"
+            raise UserError(str(error).splitlines()[0][:150], where="peft", fix=fix) from None

@@ -18,7 +18,7 @@ from r1_mini.data.overlap import separated
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_config
-from r1_mini.model.checkpoint import load_shape
+from r1_mini.model.checkpoint import load_shape, shape_of
 from r1_mini.model.locate import find_checkpoint
 from r1_mini.model.prompts import encode, prompts_for, require_context
 from r1_mini.model.tokenizer import make_tokenizer
@@ -27,7 +27,6 @@ from r1_mini.pipeline.store import say
 from r1_mini.problems.problem import Problem
 from r1_mini.train.base import BaseStage
 from r1_mini.train.stage import TuningStage
-from r1_mini.train.trainer import shape_of
 
 TRIED = 100
 """Problems of a source that are sampled to check it; every depth is among them."""

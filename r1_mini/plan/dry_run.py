@@ -19,10 +19,10 @@ from transformers import PretrainedConfig, Trainer, TrainingArguments
 from trl.trainer.utils import add_fused_lm_head
 
 from r1_mini.errors import UserError
+from r1_mini.model.checkpoint import shape_of
 from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.rollout.choose import choose
 from r1_mini.train.logps import narrow_tiles
-from r1_mini.train.trainer import shape_of
 
 
 class Ledger(TorchDispatchMode):

@@ -15,6 +15,7 @@ from transformers import TrainerCallback, TrainerState
 
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import save_checkpoint
+from r1_mini.system import distributed as processes
 from r1_mini.system.files import Metrics, folder_atomic, write_json_atomic
 from r1_mini.train.stage import Score
 
@@ -82,9 +83,8 @@ class BestOnDev(TrainerCallback):
     Ties keep the earlier checkpoint. Scoring leaves torch's random state alone, so it does not change training.
     """
 
-    def __init__(self, every: int, score: Score, reporter: Reporter, work: Path, main_process: bool = True) -> None:
-        self.every, self.score, self.reporter = every, score, reporter
-        self.best, self.main_process = work / "best", main_process
+    def __init__(self, every: int, score: Score, reporter: Reporter, work: Path) -> None:
+        self.every, self.score, self.reporter, self.best = every, score, reporter, work / "best"
 
     def on_step_end(
         self, args: Any, state: TrainerState, control: Any, model: Any = None, processing_class: Any = None, **more: Any
@@ -94,7 +94,7 @@ class BestOnDev(TrainerCallback):
         value = self.score(model, processing_class)
         self.reporter.extra = {DEV_SCORE: value}
         note = self.best / "best.json"
-        if self.main_process and (not note.exists() or value > json.loads(note.read_text())[DEV_SCORE]):
+        if processes.is_main() and (not note.exists() or value > json.loads(note.read_text())[DEV_SCORE]):
             with folder_atomic(self.best) as folder:
                 save_checkpoint(model, processing_class, folder)
                 write_json_atomic(folder / note.name, {"step": state.global_step, DEV_SCORE: value})

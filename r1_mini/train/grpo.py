@@ -46,6 +46,7 @@ from trl import GRPOConfig
 from r1_mini.completion import Finish, grade
 from r1_mini.config.base import Families, Strict
 from r1_mini.data.mix import draw
+from r1_mini.model.checkpoint import adapter
 from r1_mini.model.prompts import encode, prompts_for, require_context, stop_tokens
 from r1_mini.problems.problem import Problem
 from r1_mini.rewards import Weights, as_trl_reward, rollout_metrics
@@ -55,7 +56,7 @@ from r1_mini.train.advantages import Baseline, group_advantages
 from r1_mini.train.callbacks import BestOnDev, Reporter
 from r1_mini.train.logps import FrugalTrainer, only_advantages_count
 from r1_mini.train.stage import EVERY_STAGE, Job, TuningStage, Work
-from r1_mini.train.trainer import adapter, arguments, last_checkpoint, load, open_metrics, save, train
+from r1_mini.train.trainer import arguments, last_checkpoint, load, open_metrics, save, train
 
 
 class DevExam(Strict):
@@ -166,7 +167,7 @@ class GrpoStage(TuningStage):
             save(trainer, tokenizer, job.out)
         else:
             assert job.dev_score is not None
-            exam = BestOnDev(self.dev.every, job.dev_score, reporter, job.work, trainer.accelerator.is_main_process)
+            exam = BestOnDev(self.dev.every, job.dev_score, reporter, job.work)
             trainer.add_callback(exam)
             train(trainer, reporter, job.work, last)
             processes.on_main(lambda: shutil.copytree(exam.best, job.out, dirs_exist_ok=True))

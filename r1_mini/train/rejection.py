@@ -22,6 +22,7 @@ from trl import SFTConfig
 
 from r1_mini.data.mix import draw
 from r1_mini.errors import UserError
+from r1_mini.model.checkpoint import adapter
 from r1_mini.model.prompts import encode
 from r1_mini.problems.problem import Problem
 from r1_mini.rewards import rollout_metrics
@@ -32,7 +33,7 @@ from r1_mini.system.files import read_jsonl, take_place
 from r1_mini.train.callbacks import Reporter, progress_bar
 from r1_mini.train.sft import LOGGED, TEXT_STAGE, note, text_trainer
 from r1_mini.train.stage import Job, TuningStage, Work
-from r1_mini.train.trainer import adapter, arguments, last_checkpoint, load, open_metrics, save, train
+from r1_mini.train.trainer import arguments, last_checkpoint, load, open_metrics, save, train
 
 
 class RejectionStage(TuningStage):

@@ -17,12 +17,13 @@ from trl import SFTConfig, SFTTrainer
 
 from r1_mini.completion import begun
 from r1_mini.data.source import Source
+from r1_mini.model.checkpoint import adapter
 from r1_mini.model.prompts import prompt_for
 from r1_mini.train.callbacks import Reporter, progress_bar
 from r1_mini.train.corpus import Voices, Wording, corpus, tokenized
 from r1_mini.train.packing import pack
 from r1_mini.train.stage import EVERY_STAGE, Job, TuningStage
-from r1_mini.train.trainer import adapter, arguments, last_checkpoint, load, open_metrics, save, train
+from r1_mini.train.trainer import arguments, last_checkpoint, load, open_metrics, save, train
 
 TEXT_STAGE: dict[str, Any] = {
     **EVERY_STAGE,

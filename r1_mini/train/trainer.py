@@ -13,8 +13,6 @@ import torch
 from rich.console import Console
 from safetensors import SafetensorError, safe_open
 from transformers import (
-    AutoModelForCausalLM,
-    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -22,7 +20,6 @@ from transformers import (
     Trainer,
 )
 
-from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import Metrics, write_text_atomic
@@ -50,33 +47,6 @@ def load(
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # as TRL does; padding is masked, EOS is not
     return model, tokenizer
-
-
-def adapter(peft: Mapping[str, Any] | None) -> Any:
-    """peft.LoraConfig of a stage's `peft`; None trains all weights."""
-    if peft is None:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(**{"task_type": "CAUSAL_LM", **peft})
-
-
-def shape_of(config: PretrainedConfig, dtype: torch.dtype, peft: Mapping[str, Any] | None) -> Any:
-    """A model of a configuration with a stage's adapter, all of it on meta: it takes no memory.
-
-    UserError if the adapter fits none of its modules.
-    """
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-        if peft is None:
-            return model
-        from peft import get_peft_model
-
-        try:
-            return get_peft_model(model, adapter(peft))
-        except (ValueError, TypeError) as error:
-            fix = "name modules of the model, or set target_modules: all-linear"
-            raise UserError(str(error).splitlines()[0][:150], where="peft", fix=fix) from None
 
 
 def train(trainer: Trainer, reporter: Reporter, work: Path, last: Path | None) -> None:
