@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import r1_mini
 from r1_mini import cli
 from r1_mini.errors import UserError, disk_error
+from r1_mini.rollout.engine import SamplingParams
 
 Write = Callable[..., Path]
 Work = Callable[..., None]
@@ -70,16 +71,15 @@ def test_run_hands_the_recipe_and_the_folder_over(recipe_file: Write, pipeline: 
 
 def test_sample_hands_its_options_to_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    module = types.SimpleNamespace(ask=lambda *args, **options: calls.append((args, options)))
-    monkeypatch.setitem(sys.modules, "r1_mini.rollout", types.ModuleType("r1_mini.rollout"))
+    module = types.SimpleNamespace(ask=lambda *args: calls.append(args))
     monkeypatch.setitem(sys.modules, "r1_mini.rollout.ask", module)  # type: ignore[arg-type]
     (tmp_path / "config.json").touch()
     (tmp_path / "model.safetensors").touch()
     assert cli.main(["sample", str(tmp_path), "12+7", "--seed", "5", "--voice", "worked", "--max-tokens", "9"]) == 0
     assert cli.main(["sample", str(tmp_path), "--temperature", "0"]) == 0
     assert calls == [
-        ((tmp_path, "12+7"), {"temperature": 1.0, "seed": 5, "max_tokens": 9, "voice": "worked", "prompt": "auto"}),
-        ((tmp_path, None), {"temperature": 0.0, "seed": 0, "max_tokens": 160, "voice": None, "prompt": "auto"}),
+        (tmp_path, "12+7", SamplingParams(1, 9, 1.0, seed=5, voice="worked"), "auto"),
+        (tmp_path, None, SamplingParams(1, 160, 0.0), "auto"),
     ]
 
 
