@@ -76,12 +76,9 @@ def read(completion: str, finish: Finish, prompt: str = "") -> Transcript:
         answer = completion[tags[-2].end() : tags[-1].start()]
     well_formed = False
     if order == TAGS and finish == "stop":
-        outside = (
-            completion[: tags[0].start()],
-            completion[tags[1].end() : tags[2].start()],
-            completion[tags[3].end() :],
-        )
-        well_formed = not any(map(str.strip, outside))
+        between = completion[tags[1].end() : tags[2].start()]
+        outside = completion[: tags[0].start()] + between + completion[tags[3].end() :]
+        well_formed = not outside.strip()
     return Transcript(thinking, answer, finish, well_formed)
 
 

@@ -10,8 +10,6 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from r1_mini.config.base import Strict, wrong
 
-LONGEST_CONTEXT = 1024
-
 
 class ModelSettings(Strict):
     """Shape of the from-scratch Llama; the defaults give about 0.35 M parameters."""
@@ -27,11 +25,9 @@ class ModelSettings(Strict):
     def _heads_fit(self) -> Self:
         if self.hidden_size % (2 * self.heads):
             step = 2 * self.heads
-            raise wrong(
-                f"{self.hidden_size} does not divide into {self.heads} heads of even width",
-                f"set a multiple of {step}, such as {max(1, round(self.hidden_size / step)) * step}",
-                "hidden_size",
-            )
+            what = f"{self.hidden_size} does not divide into {self.heads} heads of even width"
+            near = max(1, round(self.hidden_size / step)) * step
+            raise wrong(what, f"set a multiple of {step}, such as {near}", "hidden_size")
         return self
 
 
@@ -45,7 +41,7 @@ def make_config(tokenizer: PreTrainedTokenizerFast, **fields: Any) -> LlamaConfi
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.heads,
-        max_position_embeddings=LONGEST_CONTEXT,
+        max_position_embeddings=1024,
         tie_word_embeddings=False,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,

@@ -1,7 +1,7 @@
 """How every model is prompted: by the chat template of its tokenizer.
 
 Our own tokenizer has a template too (`User: 12+7`, a line break, `Assistant:`). A base model without a template, or one
-that is to be prompted as DeepSeek-R1-Zero was, is given R1-Zero's.
+that is to be prompted as DeepSeek-R1-Zero was, is given R1-Zero's. Not here: what an answer looks like (`completion.py`).
 """
 
 from __future__ import annotations
@@ -117,9 +117,7 @@ def require_context(config: PretrainedConfig, prompts: Iterable[Sequence[int]], 
     longest = max(map(len, prompts), default=0)
     if context and longest + max_tokens > context:
         what = f"a prompt of {longest} tokens and {max_tokens} more take {longest + max_tokens}"
-        fix = (
-            f"allow at most {context - longest}"
-            if longest < context
-            else "leave such questions out, or take another model"
-        )
+        fix = "leave such questions out, or take another model"
+        if longest < context:
+            fix = f"allow at most {context - longest}"
         raise UserError(f"{what}, the context length of the model is {context}", where=where, fix=fix)

@@ -54,10 +54,8 @@ def device() -> Device:
         free, memory = torch.cuda.mem_get_info(0)  # after this process has made its CUDA context
         return Device("cuda", torch.cuda.get_device_name(0), memory, free)
     memory, free = psutil.virtual_memory().total, psutil.virtual_memory().available
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
+    v1 = ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
+    for limit, used in (("memory.max", "memory.current"), v1):
         with contextlib.suppress(OSError, ValueError):  # a container's limit, cgroup v2 and v1; "max" is no limit
             most, now = (int((Path("/sys/fs/cgroup") / name).read_text(encoding="ascii")) for name in (limit, used))
             memory, free = min(memory, most), min(free, most - now)

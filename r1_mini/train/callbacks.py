@@ -22,14 +22,8 @@ from r1_mini.train.stage import Score
 
 def progress_bar(console: Console) -> Progress:
     """A bar with the count, the time left and a short note."""
-    columns = (
-        TextColumn("{task.description:<10}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    return Progress(*columns, console=console)
+    name, note = TextColumn("{task.description:<10}"), TextColumn("{task.fields[note]}")
+    return Progress(name, BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn(), note, console=console)
 
 
 class Reporter(TrainerCallback):

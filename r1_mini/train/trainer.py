@@ -1,4 +1,7 @@
-"""What all stages share: the fields of a trainer, loading, resuming from the last checkpoint, saving."""
+"""What all stages share: the fields of a trainer, loading, resuming from the last checkpoint, saving.
+
+Not here: what a stage trains on and its loss (a file for each kind), and which stages a run has (`pipeline/run.py`).
+"""
 
 from __future__ import annotations
 
