@@ -1,7 +1,9 @@
 """How every model is prompted: by the chat template of its tokenizer.
 
 Our own tokenizer has a template too (`User: 12+7`, a line break, `Assistant:`). A base model without a template, or one
-that is to be prompted as DeepSeek-R1-Zero was, is given R1-Zero's. Not here: what an answer looks like (`completion.py`).
+that is to be prompted as DeepSeek-R1-Zero was, is given R1-Zero's.
+
+Not here: how an answer is written and read (`completion.py`), and which tokens there are (`tokenizer.py`).
 """
 
 from __future__ import annotations
