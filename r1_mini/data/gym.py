@@ -71,11 +71,8 @@ class GymTask(Source):
                     family=self.name,
                     question=question,
                     answer=gold,
-                    steps=(),
-                    restated=(),
                     difficulty={"depth": 0},
                     key=key,
-                    inside=frozenset(),
                     judge="reasoning_gym",
                 )
         raise self.exhausted(f"no further {split} problem in {PATIENCE:,} samples")

@@ -142,11 +142,11 @@ class Table(Source):
     def listed(self, split: Split) -> Sequence[Problem] | None:
         if self.streamed:
             return None
-        return [problem for problem in _loaded(self).splits.get(split, ()) if not self._excludes(problem)]
+        return [problem for problem in self._read(split) if not self._excludes(problem)]
 
     def _stream(self, split: Split, rng: random.Random) -> Iterator[Problem]:
         """Every problem of the split once, in random order, then again in another."""
-        order = [] if self.streamed else list(_loaded(self).splits.get(split, ()))
+        order = [] if self.streamed else self._read(split)
         while True:
             rng.shuffle(order)
             count = 0
@@ -159,7 +159,7 @@ class Table(Source):
     def exam(self, split: Split, n: int, seed: int, min_depth: int = 1, used: Container[str] = ()) -> list[Problem]:
         problems: Iterable[Problem] = self._pass(split, seed)
         if not self.streamed:
-            problems = list(_loaded(self).splits.get(split, ()))
+            problems = self._read(split)
             random.Random(f"exam {split} {seed}").shuffle(problems)
         chosen: dict[str, Problem] = {}
         for problem in problems:
@@ -172,15 +172,19 @@ class Table(Source):
     def _data_hash(self) -> str:
         """Of a streamed set, the first problems stand for the whole."""
         digest = sha256()
-        splits = {"train": list(_first(self))} if self.streamed else _loaded(self).splits
-        for split, problems in splits.items():
-            for problem in problems:
+        splits: tuple[Split, ...] = ("train",) if self.streamed else ("train", "dev", "test")
+        for split in splits:
+            for problem in _first(self) if self.streamed else self._read(split):
                 fields = [split, problem.key, problem.question, problem.answer, problem.judge, problem.difficulty]
                 digest.update(json.dumps(fields).encode() + b"\n")
         return digest.hexdigest()
 
     def notes(self) -> Sequence[str]:
-        return () if self.streamed else _loaded(self).notes
+        return () if self.streamed else _loaded(self)[1]
+
+    def _read(self, split: Split) -> list[Problem]:
+        """Every problem of a split of a table that is not streamed, in the table's order."""
+        return list(_loaded(self)[0].get(split, ()))
 
     def rows(self, seed: int | None = None) -> tuple[Iterable[Row], Iterable[Row] | None]:
         """The rows that are split by the hash, and those of the test split that the set has itself, if any.
@@ -251,11 +255,8 @@ class Table(Source):
             family=self.name,
             question=question,
             answer=gold,
-            steps=(),
-            restated=(),
             difficulty={"depth": depth},
             key=key,
-            inside=frozenset(),
             judge=self.judge,
         )
 
@@ -320,15 +321,11 @@ class _Reader:
             raise UserError(what, where=self.table.name, fix=fix)
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    """A whole table, read."""
-
-    splits: Mapping[Split, Sequence[Problem]]
-    notes: Sequence[str]
+Loaded = tuple[Mapping[Split, Sequence[Problem]], Sequence[str]]
+"""The problems of each split, and the notes."""
 
 
-def _loaded(table: Table) -> _Loaded:
+def _loaded(table: Table) -> Loaded:
     """Read the table, once in a process for all entries that differ only in their weight and what they exclude."""
     plain = table.model_copy(update={"weight": 1.0})
     plain._excluded = frozenset()
@@ -336,7 +333,7 @@ def _loaded(table: Table) -> _Loaded:
 
 
 @lru_cache(maxsize=32)
-def _load(table: Table) -> _Loaded:
+def _load(table: Table) -> Loaded:
     teaches, own_test = table.rows()
     reader = _Reader(table)
     test: dict[str, Problem] = {}
@@ -361,7 +358,7 @@ def _load(table: Table) -> _Loaded:
         notes.append(f"{table.place}: {repeated} of {reader.rows:,} rows repeat a question and are left out")
     if shared:
         notes.append(f"{table.place}: {shared} training questions are also in its own test split and are left out")
-    return _Loaded(splits, notes)
+    return splits, notes
 
 
 @lru_cache(maxsize=32)

@@ -54,6 +54,17 @@ def boxed(text: str) -> str | None:
     return None
 
 
+def _inside_box(text: str) -> str:
+    inside = boxed(text)
+    return text if inside is None else inside
+
+
+def _unwrapped(text: str) -> str:
+    for _ in range(3):  # \textbf{\text{…}}
+        text = _WRAPPER.sub(r"\1", text)
+    return text
+
+
 @lru_cache(maxsize=1024)
 def amount(text: str) -> Fraction | None:
     r"""The exact value of an answer that names one number: `$1,234.50`, `18 dollars`, `72%` (72), `\boxed{18}`, `3/4`.
@@ -63,8 +74,7 @@ def amount(text: str) -> Fraction | None:
     """
     if len(text) > LONGEST_ANSWER:
         return None
-    inside = boxed(text)
-    text = _without_latex(text if inside is None else inside)
+    text = _without_latex(_inside_box(text))
     if _CALCULATES.search(text) or any(sign.isnumeric() and not sign.isascii() for sign in text):
         return None
     values: set[Fraction] = set()
@@ -105,8 +115,7 @@ def _without_latex(text: str) -> str:
     text = unicodedata.normalize("NFC", text).replace("\u2212", "-").replace("\u00a0", " ").replace("\u202f", " ")
     text = text.replace("{,}", ",").replace(r"\$", "$").replace(r"\%", "%")
     text = _FRACTION.sub(lambda match: f"{match[1] or match[3]}/{match[2] or match[4]}", text)
-    for _ in range(3):  # \textbf{\text{…}}
-        text = _WRAPPER.sub(r"\1", text)
+    text = _unwrapped(text)
     return _CURRENCY.sub(lambda match: match[1] or ("" if match[2] else " "), _SPACING.sub("", text)).lower()
 
 
@@ -129,11 +138,7 @@ def choice(text: str) -> str | None:
     """
     if len(text) > LONGEST_ANSWER:
         return None
-    inside = boxed(text)
-    text = text if inside is None else inside
-    for _ in range(3):
-        text = _WRAPPER.sub(r"\1", text)
-    text = text.replace("$", " ").replace(r"\(", " ").replace(r"\)", " ").strip()
+    text = _unwrapped(_inside_box(text)).replace("$", " ").replace(r"\(", " ").replace(r"\)", " ").strip()
     bare = text.strip("*_ ()[]{}.,:;\"'`\n\t")
     if len(bare) == 1:
         return bare.upper() if _OPTION.fullmatch(bare) else None
@@ -167,8 +172,7 @@ def formula(text: str) -> str | None:
     """
     if len(text) > LONGEST_ANSWER:
         return None
-    inside = boxed(text)
-    text = (text if inside is None else inside).replace(r"\$", "")  # dollars
+    text = _inside_box(text).replace(r"\$", "")  # dollars
     found = {next(filter(None, match.groups())).strip() for match in _MATH.finditer(text)}
     if len(found) > 1:
         return None

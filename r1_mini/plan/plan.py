@@ -7,19 +7,22 @@ from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from typing import Any
 
+from jinja2 import TemplateError
 from pydantic_core import PydanticCustomError
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from r1_mini.completion import TAGS
 from r1_mini.config.trl_fields import check_trainer
 from r1_mini.errors import UserError
+from r1_mini.model.prompts import stop_tokens
 from r1_mini.pipeline.recipe import Recipe
 from r1_mini.pipeline.start import Start, start_of
 from r1_mini.plan import Exam
-from r1_mini.plan.prompts import tokenizer_faults
 from r1_mini.plan.stages import Part, Setting, Share, exam_part, stage_part
 from r1_mini.system.environment import Device
 from r1_mini.train.stage import StageSettings
 
+_ANSWER = "<answer>2</answer>"
 MARGIN = 0.4
 """How much more than planned a run has taken on a CPU: docs/MEMORY.md."""
 
@@ -120,6 +123,30 @@ def of_tokenizer(start: Start) -> Iterator[Remark]:
     if split := [tag for tag in TAGS if len(start.tokenizer(tag, add_special_tokens=False)["input_ids"]) > 1]:
         text = f"{', '.join(split)}: more than one token each, as usual for a model that was not trained on them"
         yield Remark("tokenizer", text, "note")
+
+
+def tokenizer_faults(tokenizer: PreTrainedTokenizerBase, generation: GenerationConfig | None) -> Iterator[str]:
+    """What usually goes wrong in training with a tokenizer, a sentence each."""
+    eos, pad = tokenizer.eos_token, tokenizer.pad_token
+    if eos is None:
+        yield "the tokenizer has no EOS token: only the generation settings can end a completion"
+    if pad is None:
+        yield "the tokenizer has no pad token: TRL pads with EOS; set one if the model must learn EOS"
+    elif pad == eos:
+        yield f"the pad token is the EOS token {eos!r}: a loss that leaves out padding leaves out the end too"
+    if not tokenizer.chat_template:
+        return
+    turns = [{"role": "user", "content": "1+1"}, {"role": "assistant", "content": _ANSWER}]
+    try:
+        end = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(_ANSWER)[2]
+    except TemplateError:
+        yield "the chat template refuses an assistant's turn, so what ends one is unknown"
+        return
+    stops = stop_tokens(generation, tokenizer)
+    if not set(tokenizer(end, add_special_tokens=False)["input_ids"]) & set(stops):
+        names = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(stops))) or "none"
+        what = f"ends a turn with {end!r}" if end.strip() else "writes nothing at the end of a turn"
+        yield f"the chat template {what}, which has none of the tokens that end a completion ({names})"
 
 
 def of_exam(exam: Exam) -> Iterator[Remark]:

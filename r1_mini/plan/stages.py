@@ -14,6 +14,7 @@ from statistics import mean
 from typing import Literal
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from r1_mini.data.mix import draw
 from r1_mini.model.prompts import encode, prompt_for
@@ -21,7 +22,6 @@ from r1_mini.pipeline.recipe import Recipe
 from r1_mini.pipeline.start import Start
 from r1_mini.plan import Exam
 from r1_mini.plan.dry_run import DryModel
-from r1_mini.plan.prompts import Prompt, first_prompts
 from r1_mini.rollout.engine import PREFILL_TOKENS, SamplingParams
 from r1_mini.train.corpus import completion as solution_of
 from r1_mini.train.logps import PART, PART_ELSEWHERE
@@ -29,6 +29,20 @@ from r1_mini.train.stage import StageSettings, Work
 
 PROBLEMS = 200
 """How many problems are sampled for the lengths of prompts and worked solutions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A text and its tokens."""
+
+    text: str
+    ids: Sequence[int]
+    tokens: Sequence[str]
+
+
+def first_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]]) -> list[Prompt]:
+    """The first three, with tokens as the vocabulary writes them."""
+    return [Prompt(str(tokenizer.decode(ids)), ids, tokenizer.convert_ids_to_tokens(ids)) for ids in prompts[:3]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,19 +13,19 @@ _HASH_KEY = b"r1_mini split"
 _TENTHS: tuple[Split, ...] = ("base",) * 5 + ("train",) * 3 + ("dev", "test")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """A question and everything known about it. Texts of arithmetic are ASCII without spaces."""
 
     family: str
     question: str
     answer: str  # the right one, in the form of its judge; of numbers exact: "16", "-3", "7/2"
-    steps: tuple[str, ...]  # worked solution, list wording: "12+7=19", "19-3=16"
-    restated: tuple[str, ...]  # worked solution, restate wording: "19-3", "16"; empty where the family has none
+    steps: tuple[str, ...] = ()  # worked solution, list wording: "12+7=19", "19-3=16"
+    restated: tuple[str, ...] = ()  # worked solution, restate wording: "19-3", "16"; empty where the family has none
     difficulty: Mapping[str, int] = field(hash=False)  # "depth" (operations to do) and the family's other measures
     key: str  # canonical form: the same for every commuted or re-spaced form of the question
-    inside: frozenset[str]  # keys of the problems of two or more operations that are solved on the way to the answer
-    judge: str = "number"  # a name in judging.JUDGES
+    inside: frozenset[str] = frozenset()  # keys of the problems of two or more operations solved on the way
+    judge: str = "number"  # a key of JUDGES
     formula: str | None = None  # the expression that a worked solution reduces; None where steps cannot be checked
 
 

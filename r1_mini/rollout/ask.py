@@ -48,7 +48,7 @@ def problem_of(question: str) -> Problem:
         return families.solve(question)
     except ValueError as error:
         if any(character.isalpha() for character in question):
-            return Problem("free", question, "", (), (), {}, question, frozenset())
+            return Problem(family="free", question=question, answer="", difficulty={}, key=question)
         raise UserError(f"not a question ({error})", where=repr(question[:60]), fix="ask for example 12+7*3") from None
 
 

@@ -82,7 +82,7 @@ def test_the_corpus_is_right_in_every_voice_and_solves_nothing_held_out(entry: d
     problems = {problem.question: problem for problem in first(500, "base", 0, [entry])}
     taught: set[str] = set()
     voices = {"direct": 0.2, "worked": 0.4, "checked": 0.4}
-    for text, completion in islice(corpus(specs(entry), voices, wording, 0), 500):
+    for text, completion in islice(corpus(specs(entry), voices, wording, 0, "User: {}\nAssistant:".format), 500):
         problem = problems[text.removeprefix("User: ").removesuffix("\nAssistant:")]
         transcript = read(completion, "stop")
         assert JUDGES[problem.judge](transcript.answer, problem.answer)

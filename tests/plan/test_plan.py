@@ -21,9 +21,8 @@ from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.pipeline.recipe import load
 from r1_mini.plan import Exam
 from r1_mini.plan.dry_run import DryModel, Ledger
-from r1_mini.plan.plan import plan
-from r1_mini.plan.prompts import first_prompts, tokenizer_faults
-from r1_mini.plan.stages import Share, largest_pass, sampling
+from r1_mini.plan.plan import plan, tokenizer_faults
+from r1_mini.plan.stages import Share, first_prompts, largest_pass, sampling
 from r1_mini.rollout.cache import RolloutCache
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.system import environment

@@ -7,7 +7,7 @@ from r1_mini.problems.problem import Problem, is_held_out, may_teach, split_of
 
 
 def problem(key: str, inside: set[str]) -> Problem:
-    return Problem("sum", key, "0", (), (), {"depth": 1}, key, frozenset(inside))
+    return Problem(family="sum", question=key, answer="0", difficulty={"depth": 1}, key=key, inside=frozenset(inside))
 
 
 def first_of(split: str, prefix: str = "1+") -> str:

@@ -82,7 +82,6 @@ class Countdown(Family[CountdownAxes, Hunt]):
             question=_asked(sketch.numbers, target, sketch.wording),
             answer=render(sketch.solution),
             steps=steps,
-            restated=(),
             difficulty={"depth": len(sketch.numbers) - 1, "digits": len(str(max(sketch.numbers)))},
             key=self.key(sketch),
             inside=frozenset(self.inside(sketch)),
