@@ -45,15 +45,14 @@ def separated(sources: Sequence[Source], asked: Sequence[Problem]) -> tuple[tupl
         same = [problem for problem in listed if problem.key in keys]
         runs = _telling_runs(asked, listed)
         alike = [p for p in listed if p.key not in keys and not runs.isdisjoint(runs_of(p.question))]
-        if not same and not alike:
-            kept.append(source)
-            continue
-        kept.append(source.without(problem.key for problem in (*same, *alike)))
-        lines.append(
-            f"{source.name}: {len(same) + len(alike)} of {len(listed):,} training problems are asked in an exam and "
-            f"are left out ({len(same)} the same, {len(alike)} with {RUN} words in a row the same), "
-            f"such as {shown((same or alike)[0].question)}"
-        )
+        left_out = same + alike
+        kept.append(source.without(problem.key for problem in left_out) if left_out else source)
+        if left_out:
+            lines.append(
+                f"{source.name}: {len(left_out)} of {len(listed):,} training problems are asked in an exam and "
+                f"are left out ({len(same)} the same, {len(alike)} with {RUN} words in a row the same), "
+                f"such as {shown(left_out[0].question)}"
+            )
     return tuple(kept), lines
 
 
