@@ -13,6 +13,8 @@ TOKENS = 16_384
 """Most tokens in one forward pass."""
 LOGITS = 2**26
 """Most logits in memory at once, where one sequence has not more."""
+Text = tuple[tuple[int, ...], int]
+"""Tokens of a prompt and its completion, and the length of the prompt."""
 
 
 def log_likelihoods(
@@ -27,7 +29,7 @@ def log_likelihoods(
         for prompt, group in zip(prompts, groups, strict=True)
     ]
     distinct = sorted({pair for group in written for pair in group}, key=lambda pair: len(pair[0]))
-    known: dict[tuple[tuple[int, ...], int], float] = {}
+    known: dict[Text, float] = {}
     with torch.no_grad():
         for batch in _batches(distinct, model.get_input_embeddings().num_embeddings):
             width = len(batch[-1][0])
@@ -37,15 +39,12 @@ def log_likelihoods(
             mask = torch.arange(width, device=ids.device) < lengths[:, None]
             logits = model(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits[:, :-1].float()
             logps = logits.log_softmax(dim=-1).gather(-1, ids[:, 1:, None])[..., 0].double().cpu()
-            for row, pair in enumerate(batch):
-                sequence, begin = pair
-                known[pair] = float(logps[row, begin - 1 : len(sequence) - 1].sum())
+            for row, (sequence, begin) in enumerate(batch):
+                known[sequence, begin] = float(logps[row, begin - 1 : len(sequence) - 1].sum())
     return [[known[pair] for pair in group] for group in written]
 
 
-def _batches(
-    sequences: Sequence[tuple[tuple[int, ...], int]], vocabulary: int
-) -> Iterator[Sequence[tuple[tuple[int, ...], int]]]:
+def _batches(sequences: Sequence[Text], vocabulary: int) -> Iterator[Sequence[Text]]:
     """Runs of sequences of rising length that fit into one forward pass."""
     start = 0
     for end in range(1, len(sequences) + 1):
