@@ -2,7 +2,7 @@
 
 A completion depends on the checkpoint, the seed, the problem and its number alone. So an exam that was interrupted only
 samples what is missing, and several processes share the work: each appends its completions to a file of its own. At the
-end the main process joins these files, in the order of the problems.
+end the main process joins these files, in the order of the problems. Not here: which problems (`suite.py`), statistics.
 """
 
 from __future__ import annotations

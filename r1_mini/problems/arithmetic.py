@@ -3,6 +3,7 @@
 An expression is a `Tree`: an integer, or `(operator, left, right)` with one of `+ - * /`. Precedence is the standard
 one, equal operators group to the left, parentheses leave no trace in the tree. A fraction has no node of its own: it is
 a division that cannot be done any further, `("/", 7, 2)`. So `7/2+1` reduces in one step, to `9/2`.
+Not here: judging the steps of a completion (`steps.py`).
 """
 
 from __future__ import annotations

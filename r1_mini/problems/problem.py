@@ -1,4 +1,7 @@
-"""One problem with its answer and worked solution, and the split that its canonical key decides."""
+"""One problem with its answer and worked solution, and the split that its canonical key decides.
+
+Not here: how problems are sampled and solved (`families/`), and those that are not ours (`data/`).
+"""
 
 from __future__ import annotations
 

@@ -50,11 +50,7 @@ class Voices(Strict):
 
 
 def corpus(
-    sources: Sequence[Source],
-    voices: Mapping[str, float],
-    wording: str,
-    seed: int | str,
-    ask: Callable[[str], str],
+    sources: Sequence[Source], voices: Mapping[str, float], wording: str, seed: int | str, ask: Callable[[str], str]
 ) -> Iterator[tuple[str, str]]:
     """An endless stream of (prompt, completion) over the base split. The answer always follows from the chain.
 

@@ -77,11 +77,7 @@ LOGGED = {
 
 
 def text_trainer(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    config: SFTConfig,
-    examples: Dataset,
-    **options: Any,
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SFTConfig, examples: Dataset, **options: Any
 ) -> SFTTrainer:
     """A trainer on `input_ids` and `labels`, free of padding; `options` are more arguments of SFTTrainer."""
     return SFTTrainer(

@@ -1,4 +1,7 @@
-"""Sums: a chain of additions and subtractions, worked from the left. `45-29+7`"""
+"""Sums: a chain of additions and subtractions, worked from the left. `45-29+7`
+
+Not here: what every family offers (`base.py`), and values, keys and steps (`arithmetic.py`).
+"""
 
 from __future__ import annotations
 
