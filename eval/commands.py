@@ -1,7 +1,5 @@
 """What the commands `run`, `eval` and `compare` do with exams: examine, compare, publish."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

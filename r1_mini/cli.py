@@ -3,8 +3,6 @@
 0 done, 1 the work failed, 2 the user's input or disk is at fault (one line), 130 interrupted.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import traceback

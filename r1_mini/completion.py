@@ -4,8 +4,6 @@ A completion is hostile text: reading one never raises, takes linear time, and g
 like is in `model/prompts.py`, which answers are equal in `judges/`, which steps are right in `problems/steps.py`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Errors for the user: one line that says what is wrong, where, and the fix."""
 
-from __future__ import annotations
-
 import difflib
 import errno
 import json

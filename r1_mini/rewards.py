@@ -9,8 +9,6 @@ same (Spurious Rewards, 2506.10947). It sees a whole batch: what is right in it,
 Not here: advantages (`train/advantages.py`), and how a completion is read and judged (`completion.py`).
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, get_args

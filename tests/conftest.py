@@ -1,7 +1,5 @@
 """Shared by all tests: a recipe to start from, a finished smoke run, and GPU tests skipped where there is no GPU."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The command line: which function it calls with what, and how it ends."""
 
-from __future__ import annotations
-
 import errno
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What a GPU computes: skipped where there is none. What can be asked of the CPU too is asked of both."""
 
-from __future__ import annotations
-
 import json
 import math
 import subprocess

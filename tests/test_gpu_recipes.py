@@ -3,8 +3,6 @@
 Models and data sets of the Hub are folders of the same names here, made on the spot.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """docs/GRPO.md is a program: it runs, it learns, and its step is the product's."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

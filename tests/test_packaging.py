@@ -1,7 +1,5 @@
 """What a wheel holds, and the private names of libraries that it needs."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import shutil

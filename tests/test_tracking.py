@@ -1,7 +1,5 @@
 """What TensorBoard gets by TRL's `report_to` beside our own JSONL."""
 
-from __future__ import annotations
-
 import pytest
 
 from r1_mini.system.files import read_jsonl

@@ -1,7 +1,5 @@
 """What is compared, read from folders: a column is the samples of one candidate, of one training seed or several."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +28,7 @@ class Column:
         """The completions of all seeds as if they were those of one checkpoint."""
         return pooled(self.samples)
 
-    def at(self, axis: str | None) -> Column:
+    def at(self, axis: str | None) -> "Column":
         """The column on one axis; None is the exam proper."""
         samples, greedy = (tuple(each.at(axis) for each in side) for side in (self.samples, self.greedy))
         return replace(self, samples=samples, greedy=greedy)

@@ -4,8 +4,6 @@ The report, the model card and sweeps read these dataclasses. They become JSON o
 names.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -141,7 +139,7 @@ class Comparison:
         return {**asdict(self), **short}
 
     @staticmethod
-    def read(path: Path) -> Comparison:
+    def read(path: Path) -> "Comparison":
         """Read a summary.json."""
         return TypeAdapter(Comparison).validate_json(path.read_bytes())
 

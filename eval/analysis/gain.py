@@ -5,8 +5,6 @@ same, or answers at once and guesses right. So pass@1 = stops x numbers x (reaso
 guesses), each a share of those that got so far, among problems of one family and depth.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A score is averaged over the samples of a problem first and over problems second
 intervals around the means come from stats.py. A new metric is a new function here.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from functools import lru_cache
 from math import comb

@@ -4,8 +4,6 @@ Each side is a process of its own. The sides take turns, a step each, so that wh
 both: a gain is the median over pairs of neighboring steps.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import time

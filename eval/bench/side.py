@@ -4,8 +4,6 @@ Both sides of a pair have the same weights, prompts, reward and settings. A rand
 completions, so the chance of EOS is built into the weights, where every implementation of the model sees it.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import os

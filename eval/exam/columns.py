@@ -3,8 +3,6 @@
 By default a run has three: what RL started from, the same forced to write its steps, and the last checkpoint.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -56,7 +54,7 @@ class Lineup:
         return [key for key, sitting in self.columns.items() if sitting.voice is None][-1]
 
     @staticmethod
-    def of(names: Iterable[str]) -> Lineup:
+    def of(names: Iterable[str]) -> "Lineup":
         """Any candidates, whose folders have these names; each is compared with the first."""
         first, *others = names
         return Lineup({name: Sitting(name, name) for name in (first, *others)}, [(first, other) for other in others])
@@ -65,7 +63,7 @@ class Lineup:
         write_json_atomic(folder / FILE, asdict(self))
 
     @staticmethod
-    def read(folder: Path) -> Lineup:
+    def read(folder: Path) -> "Lineup":
         """The lineup of the exams in a folder; UserError if none was finished there."""
         if not (folder / FILE).is_file():
             what = "no exam" if folder.exists() else "no such folder"

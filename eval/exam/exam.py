@@ -1,7 +1,5 @@
 """The exam of a run: its problems are sampled before any training; afterwards the checkpoints are examined."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence

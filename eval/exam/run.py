@@ -5,8 +5,6 @@ samples what is missing, and several processes share the work: each appends its 
 end the main process joins these files, in the order of the problems. Not here: which problems (`suite.py`), statistics.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence

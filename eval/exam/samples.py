@@ -1,7 +1,5 @@
 """samples.jsonl: one object per completion and how it was graded; a whole file as arrays of problems by samples."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -85,11 +83,11 @@ class Samples:
         """The out-of-distribution axes, in order of appearance."""
         return list(dict.fromkeys(question.axis for question in self.questions if question.axis is not None))
 
-    def at(self, axis: str | None) -> Samples:
+    def at(self, axis: str | None) -> "Samples":
         """The exam on one out-of-distribution axis; None is the exam proper."""
         return self.where(np.array([question.axis == axis for question in self.questions], dtype=bool))
 
-    def where(self, keep_P: NDArray[np.bool_]) -> Samples:
+    def where(self, keep_P: NDArray[np.bool_]) -> "Samples":
         """The exam on some of the problems."""
         places = np.flatnonzero(keep_P)
         tables: dict[str, Any] = {name: getattr(self, name)[keep_P] for name in TABLES}

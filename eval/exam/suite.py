@@ -4,8 +4,6 @@ A suite is a YAML file: `problems` is a list of entries, each a family with its 
 outside of what models are trained on, the `axis` along which it does. Entries without `axis` are the exam proper.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files

@@ -1,7 +1,5 @@
 """A model card from a run's own numbers, and the run's last checkpoint on the Hub with it."""
 
-from __future__ import annotations
-
 import json
 from importlib.resources import files
 from pathlib import Path

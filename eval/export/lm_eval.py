@@ -4,8 +4,6 @@ The folder has a task (YAML) and its problems (JSONL) for each family and axis, 
 through which the harness calls `judged` below. docs/LM_EVAL.md says what differs from our own exam.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

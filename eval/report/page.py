@@ -3,8 +3,6 @@
 All text but our own drawings is escaped, and the page's policy forbids requests and every script but its own.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import shlex

@@ -4,8 +4,6 @@ One drawing serves light and dark pages: its ground is transparent, `PALETTE` re
 page sets the color and the font of all text.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import zlib

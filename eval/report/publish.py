@@ -1,7 +1,5 @@
 """Publish a comparison: summary.json, comparison.csv, report.html, and the table on the screen."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace

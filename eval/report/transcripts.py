@@ -4,8 +4,6 @@ Model text is hostile: it is bounded in length, and characters that are invisibl
 written as escapes. The script of the page then inserts it as text nodes only.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """A comparison in words: the sentences and tables that the terminal, the page and the model card share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest

@@ -5,8 +5,6 @@ trial whose process was killed is retried by Optuna (its heartbeat has stopped) 
 are known beforehand are queued, a trial for each seed; a search has one trial for each setting, its seeds in turn.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import itertools

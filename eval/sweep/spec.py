@@ -4,8 +4,6 @@ Settings are named one by one (`settings:`), or come from ranges over recipe key
 ones, or those that Optuna's TPE proposes.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ Two things vary by chance: the training seed and the problems. Suffixes: S seeds
 family and depth), R resamples.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """The base class of all settings (recipes, stages, suites, sweeps), and the wording of their errors."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar

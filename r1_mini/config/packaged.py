@@ -1,7 +1,5 @@
 """The recipes that come with this package, by name: `r1_zero`, or with their folder, `tiny/r1_zero`."""
 
-from __future__ import annotations
-
 import re
 from itertools import takewhile
 from pathlib import Path

@@ -4,8 +4,6 @@ A stage's TRL config is built once, on no device. What TRL takes without a word 
 fail only at the first loss, numbers that must be positive, and the fields that the pipeline sets itself.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import enum

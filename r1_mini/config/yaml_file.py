@@ -1,7 +1,5 @@
 """YAML 1.2 files (`1e-3` is a number, `no` is text, a key that comes twice is an error), and `key=value` overrides."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path

@@ -6,8 +6,6 @@ splits. A problem is a function of task, settings and seed: its `answer` is thos
 makes the rest again.
 """
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Container, Iterator

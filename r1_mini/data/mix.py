@@ -1,7 +1,5 @@
 """The sources by their keys, and the mixture of several: what a stage trains on."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any

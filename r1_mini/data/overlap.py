@@ -4,8 +4,6 @@ Within one source the split by key sees to that. Between sources, and between a 
 not: a test question may stand in another table, or in an own train split with a word changed.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain

@@ -5,8 +5,6 @@ likely; then problems of that depth are sampled until the split admits one. Deep
 because more is solved on their way, and would otherwise be rarer in training.
 """
 
-from __future__ import annotations
-
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence

@@ -11,8 +11,6 @@ else `test` is the tenth that `split_of` says. `dev` is always a tenth of what m
 `train`: no base stage can use it, since there is no worked text.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import random

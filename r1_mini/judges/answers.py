@@ -4,8 +4,6 @@ What was written is hostile: each reader is total, takes time linear in a text o
 the text leaves open what is meant, such as `18 or 20`.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from fractions import Fraction

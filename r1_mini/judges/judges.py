@@ -5,8 +5,6 @@ wrong. A new form is a function here and its lines in `JUDGES` and `VALUES`. Ver
 these promises, so they run in a process apart (`sandbox.py`).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Hashable
 from fractions import Fraction

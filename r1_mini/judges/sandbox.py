@@ -3,8 +3,6 @@
 The process is used again for the next question, and replaced when it has died.
 """
 
-from __future__ import annotations
-
 import atexit
 import importlib.util
 import json
@@ -58,7 +56,7 @@ class Sandbox:
                 self.stop()
                 return {"error": f"no reply: {error!r}"}
 
-    def _started(self) -> Connection[Any, Any]:
+    def _started(self) -> "Connection[Any, Any]":
         alive = self.process is not None and self.process.poll() is None
         if self._pipe is not None and alive and self._owner == os.getpid():
             return self._pipe  # a forked process must not share its parent's

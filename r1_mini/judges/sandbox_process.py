@@ -8,8 +8,6 @@ Through the pipe come questions, JSON of [function, argument, …], and go repli
 first reply says whether the package could be imported.
 """
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import importlib

@@ -1,7 +1,5 @@
 """A Llama with random weights, small enough for two CPU cores."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 import torch

@@ -1,7 +1,5 @@
 """Loading and saving a causal language model with its tokenizer, and the LoRA adapter that trains it."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path

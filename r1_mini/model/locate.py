@@ -1,7 +1,5 @@
 """Finds a model: a folder, or an id on the Hub."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -4,8 +4,6 @@ torch.optim.Muon takes one matrix at a time, in bfloat16: 29 ms a step for the t
 units. Orthogonalizing all matrices of one shape together, in their own precision, takes 4 ms.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any

@@ -6,8 +6,6 @@ that is to be prompted as DeepSeek-R1-Zero was, is given R1-Zero's.
 Not here: how an answer is written and read (`completion.py`), and which tokens there are (`tokenizer.py`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Literal

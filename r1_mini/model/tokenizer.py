@@ -1,7 +1,5 @@
 """The tokenizer of models trained from random weights: one token per printable ASCII character, one per tag."""
 
-from __future__ import annotations
-
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 

@@ -3,8 +3,6 @@
 All that a run depends on is here, and it is validated before anything is computed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path

@@ -4,8 +4,6 @@ A stage is a node of the store: one that is finished is used, an interrupted one
 processes train, and the main one writes.
 """
 
-from __future__ import annotations
-
 import gc
 import json
 import shlex
@@ -41,7 +39,7 @@ class Examiner(Protocol):
     """The exam, which the command line hands over: r1_mini does not import eval."""
 
     def __call__(
-        self, run: RunFolder, checkpoints: Mapping[str, Path], seconds: Mapping[str, float], console: Console
+        self, run: "RunFolder", checkpoints: Mapping[str, Path], seconds: Mapping[str, float], console: Console
     ) -> None:
         """Examine a run's checkpoints. `seconds`: what each stage took."""
 

@@ -1,7 +1,5 @@
 """What is checked before a run starts: what this machine lacks, and what no machine could do."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass

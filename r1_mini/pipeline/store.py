@@ -5,8 +5,6 @@ says where a key was finished, so that other runs take it from there. Source cod
 in the key: they are recorded in node.json, and a difference is printed. Editing the code never throws training away.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

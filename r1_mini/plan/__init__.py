@@ -1,7 +1,5 @@
 """What a recipe would do, said before anything runs: memory, tokens, disk, prompts, and what usually goes wrong."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from r1_mini.rollout.engine import SamplingParams

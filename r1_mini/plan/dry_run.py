@@ -4,8 +4,6 @@ So gradient checkpointing, autocast, tied weights, adapters and temporaries need
 torch.distributed._tools.mem_tracker counts the same, ten times slower, and fails on frozen weights.
 """
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any

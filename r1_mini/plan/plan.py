@@ -1,7 +1,5 @@
 """The plan of a recipe: every stage and the exam, remarks on what usually goes wrong, and whether it fits."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate

@@ -3,8 +3,6 @@
 A phase is the moment of some work at which most memory is in use. docs/MEMORY.md has the formulas and their sources.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

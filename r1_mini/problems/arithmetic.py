@@ -6,8 +6,6 @@ a division that cannot be done any further, `("/", 7, 2)`. So `7/2+1` reduces in
 Not here: judging the steps of a completion (`steps.py`).
 """
 
-from __future__ import annotations
-
 import re
 from collections import deque
 from collections.abc import Iterator
@@ -196,7 +194,7 @@ def divisors(value: int) -> tuple[int, ...]:
     return tuple(sorted({*small, *(value // a for a in small)}))
 
 
-def partial_products(tree: Tree) -> Tree | None:
+def partial_products(tree: Tree) -> "Tree | None":
     """A product of two numbers over the nonzero digits of the second, 37*24 as 37*20+37*4; None of any other tree."""
     if isinstance(tree, int) or tree[0] != "*" or not isinstance(tree[1], int) or not isinstance(tree[2], int):
         return None

@@ -3,8 +3,6 @@
 Not here: how problems are sampled and solved (`families/`), and those that are not ours (`data/`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b

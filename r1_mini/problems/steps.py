@@ -5,8 +5,6 @@ and `wait` takes back the step before it. The lines are hostile text: judging ne
 digits are bounded.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeGuard
@@ -78,7 +76,7 @@ def _lines(thinking: str) -> list[str]:
 
 class _Judgment(NamedTuple):
     reason: str  # "" if right
-    follows: Tree | None  # what stands afterwards if the line is believed; None if it does not fit the expression
+    follows: "Tree | None"  # what stands afterwards if the line is believed; None if it does not fit the expression
 
 
 def _judge(standing: Tree, text: str) -> _Judgment:
@@ -141,7 +139,7 @@ def _fault(operation: tuple[str, Tree, Tree], result: Tree) -> str:
     return "" if truth == result else f"{render(operation)} is {render(truth)}"
 
 
-def _substitute(tree: Tree, operation: Tree, result: Tree) -> Tree | None:
+def _substitute(tree: Tree, operation: Tree, result: Tree) -> "Tree | None":
     """The tree with the leftmost occurrence of an operation replaced by its result; None if it does not occur."""
     if tree == operation:
         return result

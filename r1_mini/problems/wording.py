@@ -1,7 +1,5 @@
 """When two questions are the same text: a canonical form for keys, and the words that overlap is looked for in."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

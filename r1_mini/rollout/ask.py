@@ -1,7 +1,5 @@
 """`r1-mini sample`: a question, the steps that a checkpoint writes, and whether each of them is right."""
 
-from __future__ import annotations
-
 import contextlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A key-value cache with a fixed number of rows, each with its own length, that can be copied and moved."""
 
-from __future__ import annotations
-
 import math
 from mmap import mmap
 from typing import Any

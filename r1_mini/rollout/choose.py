@@ -1,7 +1,5 @@
 """Sampling a token: random numbers from a hash, and the inverse of the cumulative distribution."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

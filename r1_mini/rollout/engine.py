@@ -8,8 +8,6 @@ else is in the batch.
 Not here: the key-value cache (`cache.py`) and how a token is chosen (`choose.py`); text and grades (`generate.py`).
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence

@@ -4,8 +4,6 @@ Not here: how tokens are sampled (`engine.py`), and what a completion is worth (
 itself, since TRL asks for token ids.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

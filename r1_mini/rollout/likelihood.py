@@ -1,7 +1,5 @@
 """Log-probabilities of completions under another model than the one that sampled them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import torch

@@ -3,8 +3,6 @@
 Ranks are read from the launcher's variables, because the command line needs them before torch is imported.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -29,7 +27,7 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def state() -> PartialState:
+def state() -> "PartialState":
     """Return accelerate's PartialState. The first call initializes the process group (gloo on a CPU)."""
     import torch
     from accelerate import PartialState

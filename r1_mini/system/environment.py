@@ -1,7 +1,5 @@
 """What a run depends on besides its recipe: the machine, the installed versions, the commit."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import importlib.metadata

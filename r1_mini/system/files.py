@@ -1,7 +1,5 @@
 """Files and folders that appear whole or not at all, and the metrics file, which survives a kill."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Where warnings and logs of libraries go: to the run's log file, so that the screen shows what a user can act on."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager

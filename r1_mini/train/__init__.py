@@ -1,7 +1,5 @@
 """Training: a file for each kind of stage, and what they share."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any
 

@@ -4,8 +4,6 @@ The trainer uses this function, not TRL's; a test shows that both agree. Not her
 (`rewards.py`), and the loss (`grpo.py`).
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 from torch import Tensor

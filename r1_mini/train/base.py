@@ -1,7 +1,5 @@
 """The base stage: next-token training of random weights on worked arithmetic."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import ClassVar, Literal, Self

@@ -1,7 +1,5 @@
 """What the trainers report: metrics of each step, a progress bar, and the best checkpoint on dev."""
 
-from __future__ import annotations
-
 import json
 import math
 import time

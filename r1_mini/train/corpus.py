@@ -3,8 +3,6 @@
 Not here: the problems and their solutions (`problems/`), the training on them (`sft.py`).
 """
 
-from __future__ import annotations
-
 import math
 import random
 import re

@@ -26,8 +26,6 @@ TRL's GRPOTrainer computes this loss; `tests/train/test_loss.py` computes it by 
 advantages and metrics. Not here: which log-probabilities are worth computing (`logps.py`).
 """
 
-from __future__ import annotations
-
 import math
 import os
 import shutil

@@ -3,8 +3,6 @@
 The numbers and gradients are TRL's; a test compares them for every loss type. `grpo.py` can be read without this file.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial

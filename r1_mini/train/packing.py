@@ -1,7 +1,5 @@
 """Texts of one batch packed into few rows, so that little is computed for padding; no gradient changes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import torch

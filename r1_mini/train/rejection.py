@@ -4,8 +4,6 @@ Each round is rejection-sampling fine-tuning, through TRL's SFTTrainer. Anthony 
 models STaR (2203.14465), ReST-EM (2312.06585) and the third stage of DeepSeek-R1 (2501.12948, section 2.3.3).
 """
 
-from __future__ import annotations
-
 import math
 import random
 import shutil

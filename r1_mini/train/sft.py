@@ -4,8 +4,6 @@ R1's cold start (2501.12948, section 2.3.1). The loss is the mean of -log p over
 are packed (`packing.py`), which changes no gradient. Not here: which texts (`corpus.py`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import accumulate

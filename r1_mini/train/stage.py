@@ -4,8 +4,6 @@ A kind of stage is one file in this folder: a subclass of `StageSettings` with i
 line in `STAGES` (`r1_mini/train/__init__.py`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +47,7 @@ class Job:
     """One stage of a run, ready to be trained."""
 
     name: str
-    settings: StageSettings
+    settings: "StageSettings"
     inputs: Mapping[str, Path]
     """`from` -> folder of the checkpoint that it starts from; empty for a stage that starts from random weights."""
     problems: tuple[Source, ...]

@@ -3,8 +3,6 @@
 Not here: what a stage trains on and its loss (a file for each kind), and which stages a run has (`pipeline/run.py`).
 """
 
-from __future__ import annotations
-
 import json
 import time
 import zipfile

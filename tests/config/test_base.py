@@ -1,7 +1,5 @@
 """Settings are strict, and what is wrong with them is one line with the key and the fix."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A recipe loads into what it says, or into one line that says what is wrong, where, and the fix."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

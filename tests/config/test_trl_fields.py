@@ -1,7 +1,5 @@
 """A stage's `trainer:` section is right, or refused in one line that names the field and the fix, before anything trains."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 import inspect

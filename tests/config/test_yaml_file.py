@@ -1,7 +1,5 @@
 """YAML means what its 1.2 standard says, and an override sets the value that its path names."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How a model is asked: ours by its short prompt, others by their template or by R1-Zero's."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """A finished node is found again, an interrupted one goes on, and nothing that was computed is ever deleted."""
 
-from __future__ import annotations
-
 import io
 import json
 import multiprocessing

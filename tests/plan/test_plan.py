@@ -1,7 +1,5 @@
 """The plan of a recipe: each part of memory by hand, what usually goes wrong, and how the command ends."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Files appear whole or not at all, and metrics survive a kill."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The families of problems, by name. A new family is one file here and one line in `FAMILIES`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from r1_mini.problems.families.base import Arithmetic, Family

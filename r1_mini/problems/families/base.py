@@ -1,7 +1,5 @@
 """What a family of problems offers, and the types that the families' settings share."""
 
-from __future__ import annotations
-
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator

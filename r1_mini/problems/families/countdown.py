@@ -3,8 +3,6 @@
 The task of TinyZero (Pan et al. 2025, github.com/Jiayi-Pan/TinyZero), which small models learned to search for.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -116,7 +114,7 @@ def _asked(numbers: Sequence[int], target: str, wording: str) -> str:
     return _SENTENCE.format(target=target, numbers=f"{', '.join(texts[:-1])} and {texts[-1]}")
 
 
-def _combined(rng: random.Random, axes: CountdownAxes, numbers: Sequence[int]) -> Tree | None:
+def _combined(rng: random.Random, axes: CountdownAxes, numbers: Sequence[int]) -> "Tree | None":
     """All numbers in one expression, two at a time, each result within the axes; None if it got stuck."""
     standing: list[tuple[int, Tree]] = [(number, number) for number in numbers]  # values, and how they were made
     while len(standing) > 1:
@@ -145,7 +143,7 @@ def _result(operator: str, a: int, b: int) -> int | None:
     return a + b if operator == "+" else a - b if operator == "-" else a * b
 
 
-def _searched(standing: Sequence[tuple[Fraction, Tree]], target: int) -> Tree | None:
+def _searched(standing: Sequence[tuple[Fraction, Tree]], target: int) -> "Tree | None":
     """An expression of everything that stands with this value, whole numbers or not; None if there is none."""
     if len(standing) == 1:
         return standing[0][1] if standing[0][0] == target else None

@@ -1,7 +1,5 @@
 """Expressions with standard precedence and parentheses, exact at every step. `45-29+(38-7)`"""
 
-from __future__ import annotations
-
 import random
 from itertools import accumulate
 from typing import Annotated, Self
@@ -41,7 +39,7 @@ class Expression(Arithmetic[ExpressionAxes]):
     def depths(self, axes: ExpressionAxes) -> range:
         return range(axes.depth[0], axes.depth[1] + 1)
 
-    def attempt(self, rng: random.Random, axes: ExpressionAxes, depth: int) -> Tree | None:
+    def attempt(self, rng: random.Random, axes: ExpressionAxes, depth: int) -> "Tree | None":
         return _grow(rng, axes, upto(rng, axes.largest), depth, axes.nesting, bare=axes.operators)
 
     def measure(self, tree: Tree) -> dict[str, int]:
@@ -51,7 +49,7 @@ class Expression(Arithmetic[ExpressionAxes]):
         return {"depth": operations(tree), "digits": digits, "nesting": _nesting(render(tree))}
 
 
-def _grow(rng: random.Random, axes: ExpressionAxes, value: int, depth: int, nesting: int, bare: str) -> Tree | None:
+def _grow(rng: random.Random, axes: ExpressionAxes, value: int, depth: int, nesting: int, bare: str) -> "Tree | None":
     """A tree of `depth` operations worth `value`, from the top down; None if it got stuck.
 
     `bare` are the operators that need no parentheses in this place; any other one costs a level of `nesting`.

@@ -1,7 +1,5 @@
 """Products of two numbers, worked by partial products. `37*24`: `37*20=740`, `37*4=148`, `740+148=888`"""
 
-from __future__ import annotations
-
 import random
 from typing import Annotated
 

@@ -3,8 +3,6 @@
 Not here: what every family offers (`base.py`), and values, keys and steps (`arithmetic.py`).
 """
 
-from __future__ import annotations
-
 import random
 from typing import Annotated, Literal, Self
 
@@ -41,7 +39,7 @@ class Sum(Arithmetic[SumAxes]):
     def depths(self, axes: SumAxes) -> range:
         return range(axes.terms[0] - 1, axes.terms[1])
 
-    def attempt(self, rng: random.Random, axes: SumAxes, depth: int) -> Tree | None:
+    def attempt(self, rng: random.Random, axes: SumAxes, depth: int) -> "Tree | None":
         """As every family; None if a step did not carry and has to."""
         longest = 10**axes.digits - 1
         bound = axes.largest

@@ -4,8 +4,6 @@ The stories stand in `stories.yaml`. Templates with names and numbers sampled an
 that play no part in the answer its GSM-NoOp (Mirzadeh et al. 2024, 2410.05229).
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """A synthetic exam for the page: samples with every kind of chain, and a summary with every field filled."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 
