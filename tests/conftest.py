@@ -1,11 +1,11 @@
 """Shared by all tests: a recipe to start from, a finished smoke run, and GPU tests skipped where there is no GPU."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.commands import r1_mini
 
 TINY = """
 name: tiny
@@ -22,13 +22,13 @@ SMOKE = Path(__file__).parents[1] / "recipes" / "tiny" / "smoke.yaml"
 SAVES = ("base.trainer.save_steps=40", "grpo.trainer.save_steps=4")
 
 
-def command(out, *overrides):
-    """The command that runs the smoke recipe into `out`."""
-    return [sys.executable, "-m", "r1_mini", "run", str(SMOKE), *SAVES, *overrides, "--out", str(out)]
+def arguments(out, *overrides):
+    """Those of the command that runs the smoke recipe into `out`."""
+    return ["run", str(SMOKE), *SAVES, *overrides, "--out", str(out)]
 
 
 def run(out, *overrides):
-    return subprocess.run(command(out, *overrides), capture_output=True, text=True, timeout=300)
+    return r1_mini(*arguments(out, *overrides))
 
 
 @pytest.fixture(scope="session")

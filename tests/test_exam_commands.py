@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from transformers import BertConfig, BertForMaskedLM
 
 from r1_mini.cli import main
 from r1_mini.system.files import read_jsonl, sha256
+from tests.commands import Started, r1_mini
 from tests.conftest import run
 
 pytestmark = pytest.mark.slow
@@ -25,20 +25,12 @@ CPU2 = Path(__file__).parents[1] / "recipes" / "accelerate" / "cpu2.yaml"
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "r1_mini", *map(str, arguments)]
-
-
 def call(*arguments):
     """The command in this process, as the console script calls it: starting another one takes seconds."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main([str(argument) for argument in arguments])
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
-
-
-def start(*arguments):
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120, env=ONE_THREAD)
 
 
 def hashes(folder):
@@ -76,23 +68,18 @@ def test_the_same_exam_again_is_the_same_files_and_draws_nothing(examined, smoke
 
 def test_an_exam_killed_half_way_goes_on_and_ends_in_the_same_bytes(smoke, tmp_path):
     asked = ("eval", smoke[0] / "02-grpo", "--suite", "smoke", "samples=400", "--out")
-    assert start(*asked, tmp_path / "whole").returncode == 0
-    process = subprocess.Popen(command(*asked, tmp_path / "cut"), stdout=subprocess.DEVNULL, env=ONE_THREAD)
+    assert r1_mini(*asked, tmp_path / "whole").returncode == 0
     samples = tmp_path / "cut" / ".work-run.02-grpo" / ".resume" / "samples" / "0-0.jsonl"
-    deadline = time.monotonic() + 60
-    while not (samples.exists() and samples.stat().st_size):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    started = Started(*asked, tmp_path / "cut").when(lambda: samples.exists() and samples.stat().st_size)
+    started.signal(signal.SIGKILL).done()
     assert sum(1 for _ in samples.open()) < 60 * 400
-    assert start(*asked, tmp_path / "cut").returncode == 0
+    assert r1_mini(*asked, tmp_path / "cut").returncode == 0
     assert hashes(tmp_path / "cut") == hashes(tmp_path / "whole")
 
 
 def test_two_processes_write_what_one_writes(smoke, tmp_path):
     asked = ("eval", smoke[0] / "02-grpo", "--suite", "smoke", "samples=100")
-    assert start(*asked, "--out", tmp_path / "one").returncode == 0
+    assert r1_mini(*asked, "--out", tmp_path / "one").returncode == 0
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CPU2), "-m", "r1_mini"]
     done = subprocess.run(
         [*launch, *map(str, asked), "--out", str(tmp_path / "two")],

@@ -27,7 +27,7 @@ from r1_mini.model.prompts import R1_SYSTEM, encode, prompt_for, stop_tokens
 from r1_mini.pipeline import run as pipeline
 from r1_mini.pipeline.recipe import load
 from r1_mini.system.files import read_jsonl, sha256
-from tests.conftest import command  # noqa: F401  (the folder is a package)
+from tests.conftest import run  # noqa: F401  (the folder is a package)
 
 QUIET = Console(quiet=True)
 SHAPE = {

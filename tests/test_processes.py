@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from r1_mini.system.files import read_jsonl
-from tests.conftest import command, run
+from tests.conftest import arguments, run
 
 HERE = Path(__file__).parent
 CONFIG = HERE.parent / "recipes" / "accelerate" / "cpu2.yaml"
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 def launched(out, *overrides):
     """The command that runs the smoke recipe into `out` with two processes."""
-    return [*LAUNCH, *command(out, *overrides)[1:]]
+    return [*LAUNCH, "-m", "r1_mini", *arguments(out, *overrides)]
 
 
 @pytest.mark.parametrize(("scale", "baseline"), [("none", "group"), ("group", "group"), ("none", "batch")])

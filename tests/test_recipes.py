@@ -1,7 +1,5 @@
 """Every recipe in the repository loads, and runs for a step of each stage up to the report."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ from eval.sweep.spec import read
 from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.pipeline.recipe import dump, load
 from r1_mini.system.files import read_jsonl
+from tests.commands import r1_mini
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 SWEEPS = sorted((FOLDER / "sweeps").glob("*.yaml"))
@@ -84,8 +83,7 @@ def test_a_recipe_runs_for_a_step_of_each_stage(path, tmp_path):
         short += ["base.trainer.max_steps=300", "rejection.rounds=1", "rejection.prompts=50"]
     else:
         short += ["base.trainer.max_steps=10"]
-    command = [sys.executable, "-m", "r1_mini", "run", str(path), *short, "--out", str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = r1_mini("run", str(path), *short, "--out", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "report.html").is_file() or len(kinds) == 1
 
@@ -111,8 +109,7 @@ evaluate: {suite: own, limit: 8, samples: 2, max_tokens: 24}
 def test_a_recipe_of_stories_and_countdowns_runs_from_random_weights_to_the_report(tmp_path):
     (tmp_path / "words.yaml").write_text(WORDS)
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "r1_mini", "run", str(tmp_path / "words.yaml"), "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = r1_mini("run", str(tmp_path / "words.yaml"), "--out", str(out))
     assert done.returncode == 0, done.stderr
     assert (out / "report.html").is_file()
     rows = read_jsonl(out / "eval" / "own" / "02-grpo" / "samples.jsonl")

@@ -3,8 +3,6 @@
 import json
 import random
 import re
-import subprocess
-import sys
 
 import pytest
 
@@ -13,6 +11,7 @@ from r1_mini.problems.arithmetic import evaluate, parse
 from r1_mini.problems.problem import split_of
 from r1_mini.problems.wording import canonical_text
 from r1_mini.system.files import read_jsonl
+from tests.commands import r1_mini
 
 RECIPE = """
 name: table
@@ -57,8 +56,7 @@ def test_a_run_trains_and_is_examined_on_a_table_and_leaves_out_what_is_asked(tm
     recipe.write_text(RECIPE.format(table=tmp_path / "table.jsonl", suite=tmp_path / "suite.yaml"))
     arguments = ["run", str(recipe), "--out", str(tmp_path / "run")]
 
-    command = [sys.executable, "-m", "r1_mini", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+    done = r1_mini(*arguments)
     assert done.returncode == 0, done.stderr
     assert re.search(
         r"^table: 3 of \d+ training problems are asked in an exam and are left out", done.stdout, re.MULTILINE
@@ -73,10 +71,9 @@ def test_a_run_trains_and_is_examined_on_a_table_and_leaves_out_what_is_asked(tm
     own = [*arguments, "evaluate.suite=own", "evaluate.limit=8"]
     assert main(own) == 0  # trained again, on what the other exam had asked too
     assert "skipped" not in capfd.readouterr().out
-    command = [sys.executable, "-m", "r1_mini", *own]  # a process of its own: a table is read once
     with (tmp_path / "table.jsonl").open("a") as table:
         table.write('{"question": "9*9*9", "answer": "729"}\n')
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+    done = r1_mini(*own)  # in a process of its own: a table is read once
     assert done.stdout.count("done before, skipped") == 1  # the base stage; the table of the other changed
     rows = read_jsonl(tmp_path / "run" / "eval" / "own" / "02-grpo" / "samples.jsonl")
     assert {split_of(row["key"]) for row in rows} == {"test"}

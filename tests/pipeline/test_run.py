@@ -15,7 +15,8 @@ import torch
 
 from r1_mini import cli
 from r1_mini.system.files import read_jsonl, sha256
-from tests.conftest import SMOKE, command, run
+from tests.commands import Started, r1_mini
+from tests.conftest import SMOKE, arguments, run
 
 ROOT = SMOKE.parents[2]
 
@@ -99,23 +100,21 @@ def test_the_same_recipe_and_seed_give_the_same_bits_and_another_seed_others(smo
     assert weights(tmp_path / "other")["01-base"] != weights(out)["01-base"]
 
 
-def kill_when(command_line, metrics, lines, **options):
+def has_logged(metrics, lines):
+    return metrics.exists() and len(metrics.read_bytes().splitlines()) >= lines
+
+
+def kill_when(asked, metrics, lines):
     """Start a run and kill it when its stage has logged so many lines."""
-    process = subprocess.Popen(command_line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
-    deadline = time.monotonic() + 120
-    while not (metrics.exists() and len(metrics.read_bytes().splitlines()) >= lines):
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
+    started = Started(*asked).when(lambda: has_logged(metrics, lines))
+    assert started.signal(signal.SIGKILL).done().returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("stage,lines", [("01-base", 6), ("02-grpo", 6)])  # the base stage logs every tenth step
 def test_a_run_killed_in_a_stage_and_started_again_ends_in_the_same_bits(smoke, tmp_path, stage, lines):
     out, _ = smoke
     work = tmp_path / "run"
-    kill_when(command(work), work / f".work-{stage}" / "metrics.jsonl", lines)
+    kill_when(arguments(work), work / f".work-{stage}" / "metrics.jsonl", lines)
     assert not (work / stage).exists()
     (work / f".work-{stage}" / ".resume" / "checkpoint-999").mkdir()  # a kill while a checkpoint was being written
     done = run(work)
@@ -133,7 +132,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_it_and_says_so(smoke,
     out, _ = smoke
     work = out.parent / damaged
     two = f"grpo.trainer.save_total_limit={kept}"
-    kill_when(command(work, two), work / ".work-02-grpo" / "metrics.jsonl", 10)
+    kill_when(arguments(work, two), work / ".work-02-grpo" / "metrics.jsonl", 10)
     file = work / ".work-02-grpo" / ".resume" / "checkpoint-8" / damaged
     file.write_bytes(file.read_bytes()[:-100])
     done = run(work, two)
@@ -162,7 +161,9 @@ def test_after_an_edit_and_an_upgrade_a_finished_run_is_used_and_the_difference_
     work = tmp_path / "runs" / "run"
     shutil.copytree(out, work)  # alone, without the index beside it
     before = {path: (path.stat().st_ino, path.stat().st_mtime) for path in sorted(work.glob("0*/*"))}
-    done = subprocess.run(command(work), capture_output=True, text=True, timeout=300, **edited)
+    done = subprocess.run(
+        [sys.executable, "-m", "r1_mini", *arguments(work)], capture_output=True, text=True, timeout=300, **edited
+    )
     assert done.returncode == 0, done.stderr
     assert {path: (path.stat().st_ino, path.stat().st_mtime) for path in sorted(work.glob("0*/*"))} == before
     assert done.stdout.count("done before, skipped") == 2
@@ -172,11 +173,13 @@ def test_after_an_edit_and_an_upgrade_a_finished_run_is_used_and_the_difference_
 def test_after_an_edit_and_an_upgrade_an_interrupted_run_goes_on_from_its_checkpoint(smoke, tmp_path, edited):
     out, _ = smoke
     work = tmp_path / "run"
-    kill_when(command(work), work / ".work-02-grpo" / "metrics.jsonl", 6)
+    kill_when(arguments(work), work / ".work-02-grpo" / "metrics.jsonl", 6)
     before = {path.name for path in (work / ".work-02-grpo" / ".resume").iterdir()}
     assert "checkpoint-4" in before
     first = read_jsonl(work / ".work-02-grpo" / "metrics.jsonl")[:4]
-    done = subprocess.run(command(work), capture_output=True, text=True, timeout=300, **edited)
+    done = subprocess.run(
+        [sys.executable, "-m", "r1_mini", *arguments(work)], capture_output=True, text=True, timeout=300, **edited
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(DIFFERENCE) == 1
     assert read_jsonl(work / "02-grpo" / "metrics.jsonl")[:4] == first  # with their seconds: not trained again
@@ -185,17 +188,11 @@ def test_after_an_edit_and_an_upgrade_an_interrupted_run_goes_on_from_its_checkp
 
 def test_interrupting_says_so_in_one_line_and_leaves_a_run_that_resumes(tmp_path):
     work = tmp_path / "run"
-    process = subprocess.Popen(command(work), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     metrics = work / ".work-01-base" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (metrics.exists() and metrics.stat().st_size):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert said.strip().splitlines()[-1].startswith("interrupted")
-    assert "Traceback" not in said
+    done = Started(*arguments(work)).when(lambda: has_logged(metrics, 1)).signal(signal.SIGINT).done(60)
+    assert done.returncode == 130
+    assert done.stderr.strip().splitlines()[-1].startswith("interrupted")
+    assert "Traceback" not in done.stderr
     assert run(work, "evaluate.limit=30").returncode == 0
 
 
@@ -229,8 +226,7 @@ def test_a_recipe_that_starts_from_a_folder_examines_that_model_as_the_base(smok
         "stages: [{kind: grpo, trainer: {max_steps: 10, per_device_train_batch_size: 128}}]\n"
         "evaluate: {suite: smoke}\n"
     )
-    asked = [sys.executable, "-m", "r1_mini", "run", str(recipe), "--out", str(tmp_path / "run")]
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=120)
+    done = r1_mini("run", str(recipe), "--out", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     before = json.loads((out / "summary.json").read_text())
@@ -244,8 +240,7 @@ def test_a_recipe_without_reinforcement_writes_samples_and_says_that_nothing_is_
         "name: only-base\nproblems: [{family: sum, terms: [2, 4], digits: 1, largest: 9}]\n"
         "stages: [{kind: base, trainer: {max_steps: 10}}]\nevaluate: {suite: smoke}\n"
     )
-    asked = [sys.executable, "-m", "r1_mini", "run", str(recipe), "--out", str(tmp_path / "run")]
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=120)
+    done = r1_mini("run", str(recipe), "--out", str(tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     assert "nothing to compare" in done.stdout
     assert set(samples(tmp_path / "run")) == {"01-base", "01-base-worked"}
@@ -263,8 +258,7 @@ def test_a_folder_that_is_no_checkpoint_is_one_line_with_the_fix(smoke, tmp_path
         weights_file.unlink()
     else:
         (broken / "config.json").write_text("{")
-    asked = [sys.executable, "-m", "r1_mini", "sample", str(broken), "4+3"]
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=60)
+    done = r1_mini("sample", str(broken), "4+3")
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
@@ -273,8 +267,7 @@ def test_a_folder_that_is_no_checkpoint_is_one_line_with_the_fix(smoke, tmp_path
 
 def test_an_answer_is_printed_with_each_step_judged(smoke):
     out, _ = smoke
-    asked = [sys.executable, "-m", "r1_mini", "sample", str(out / "02-grpo"), "4+3", "--temperature", "0"]
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=60)
+    done = r1_mini("sample", str(out / "02-grpo"), "4+3", "--temperature", "0")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "4+3"
     assert done.stderr == ""
@@ -283,8 +276,7 @@ def test_an_answer_is_printed_with_each_step_judged(smoke):
 
 def test_questions_are_asked_again_and_again_until_the_input_ends(smoke):
     out, _ = smoke
-    asked = [sys.executable, "-m", "r1_mini", "sample", str(out / "02-grpo")]
-    done = subprocess.run(asked, input="4+3\n4+\n2+2\n", capture_output=True, text=True, timeout=60)
+    done = r1_mini("sample", str(out / "02-grpo"), text="4+3\n4+\n2+2\n")
     assert done.returncode == 0
     assert "4+3" in done.stdout
     assert "2+2" in done.stdout
