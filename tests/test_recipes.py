@@ -32,15 +32,15 @@ def test_there_are_sweeps():
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_a_sweep_loads_and_trains_one_base_where_the_base_is_not_what_it_varies(path):
-    plan = read(path)
-    assert plan.sweep.name == path.stem
+    sweep, recipes = read(path)
+    assert sweep.name == path.stem
     if path.stem == "exposure":
         return
-    assert plan.sweep.seeds.key == "grpo.seed" or plan.sweep.set["base.seed"] == 0
-    bases = {repr(recipe.stages[0]) for recipe in plan.recipes.values() if len(recipe.stages) > 1}
+    assert sweep.seeds.key == "grpo.seed" or sweep.set["base.seed"] == 0
+    bases = {repr(recipe.stages[0]) for recipe in recipes.values() if len(recipe.stages) > 1}
     assert len(bases) == 1
-    for setting in plan.settings():
-        assert setting.name == "more base" or not any(key.startswith("base.") for key in setting.changes)
+    for name, setting in sweep.known().items():
+        assert name == "more base" or not any(key.startswith("base.") for key in setting)
 
 
 @pytest.mark.parametrize("name", ["r1_literal", "dr_grpo", "dapo", "gspo", "cispo", "reinforce", "expert_iteration"])
@@ -65,12 +65,12 @@ def test_the_base_trained_longer_differs_in_its_steps_alone():
 
 
 def test_a_curriculum_adds_an_operation_at_a_time_and_takes_as_many_steps_as_its_rivals():
-    plan = read(FOLDER / "sweeps" / "curriculum.yaml")
-    stages = plan.recipes["curriculum"].stages[1:]
+    sweep, recipes = read(FOLDER / "sweeps" / "curriculum.yaml")
+    stages = recipes["curriculum"].stages[1:]
     assert [stage.problems[0].axes.terms for stage in stages] == [(2, most) for most in range(7, 12)]
     steps = sum(stage.trainer["max_steps"] for stage in stages)
-    rivals = [setting.changes for setting in plan.settings() if setting.changes]
-    assert [changes["grpo.trainer.max_steps"] for changes in rivals] == [steps] * 2
+    rivals = [setting for setting in sweep.known().values() if "recipe" not in setting]
+    assert [setting["grpo.trainer.max_steps"] for setting in rivals] == [steps] * 2
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ def render_sweep(summary: words.Sweep, curves: Mapping[str, Sequence[plots.Rows]
         plots=plots,
         names={short: name for name, short in names.items() if short != name},
         learning={title: chart for title, chart in learning.items() if chart},
-        command=shlex.join(["r1-mini", "run", best["recipe"], *best["overrides"][:-1]]),  # without the seed
+        command=shlex.join(["r1-mini", "run", best["recipe"], *best["overrides"]]),
     )
 
 

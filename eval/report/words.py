@@ -79,10 +79,10 @@ COMPLETIONS: tuple[Figure, ...] = (
 )
 OPTIONAL = ("greedy", "kl")  # left out where no column has them
 SWEEP: tuple[Figure, ...] = (
-    ("pass@{k}", "pass_at_k", in_hundred),
-    ("maj@{k}", "maj_at_k", in_hundred),
+    ("pass@{k}", "pass_at_k.-1.estimate", in_hundred),
+    ("maj@{k}", "maj_at_k.-1.estimate", in_hundred),
     ("tokens", "mean_tokens", _ONE),
-    ("right, sound", "right_and_sound", in_hundred),
+    ("right, sound", "chains.right_by_right", in_hundred),
     *((voice, f"voices.{voice}", in_hundred) for voice in VOICES),
     ("nats/token", "entropy", _NATS),
     ("KL", "kl", _ONE),

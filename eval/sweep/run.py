@@ -1,30 +1,31 @@
 """`r1-mini sweep`: Optuna hands out trials, and each trial runs the recipe into a folder of its own.
 
-The run folder is the truth: it is named by setting and seed, resumes, and returns at once when it is finished. So a
+The run folder is the truth: it is named by what is trained, resumes, and returns at once when it is finished. So a
 trial whose process was killed is retried by Optuna (its heartbeat has stopped) and goes on where it was. Settings that
 are known beforehand are queued, a trial for each seed; a search has one trial for each setting, its seeds in turn.
 """
 
 import contextlib
 import ctypes
-import itertools
-import math
 import os
 import signal
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 from threading import Event
+from typing import Any
 
 import optuna
+import pandas as pd
 import sqlalchemy
 from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning, TrialPruned, UpdateFinishedTrialError
@@ -37,11 +38,12 @@ from rich.table import Table
 from rich.text import Text
 
 from eval.analysis.columns import columns_of_runs
-from eval.sweep.spec import OBJECTIVES, Plan, Setting, Training, read, recipe_file
+from eval.sweep.spec import OBJECTIVES, Setting, Sweep, Training, name_of, overrides, parted, read
 from eval.sweep.summary import TRIALS, compare_sweep
 from r1_mini.config.yaml_file import dump as dump_yaml
 from r1_mini.errors import UserError
-from r1_mini.pipeline.recipe import dump
+from r1_mini.pipeline.recipe import Recipe, dump
+from r1_mini.pipeline.store import fingerprint
 from r1_mini.system.environment import machine
 from r1_mini.system.files import read_jsonl, write_json_atomic, write_text_atomic
 from r1_mini.train.callbacks import DEV_SCORE
@@ -54,29 +56,28 @@ _LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 
 
 class RunFailed(Exception):
-    """A trial's run ended with an error or was interrupted, or its score is no number."""
+    """A trial's run ended with an error or was interrupted."""
 
 
 def sweep(path: Path, out: Path | None, url: str | None, workers: int, console: Console) -> bool:
     """Start a sweep, or join it or go on with it, with workers on this machine; True if a trial of it is complete."""
     with console.status("checking the sweep"):
-        plan = read(path)
-        study = Study(plan, out or Path("runs") / plan.sweep.name, url)
+        plan, recipes = read(path)
+        study = Study(plan, recipes, out or Path("runs") / plan.name, url)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     started = time.monotonic()
-    try:
-        with ThreadPoolExecutor(workers) as pool, Live(console=console, refresh_per_second=2) as live:
-            futures = [pool.submit(study.work, environment(index, workers)) for index in range(workers)]
-            try:
-                while wait(futures, timeout=0.5).not_done:
-                    live.update(_screen(study, workers, time.monotonic() - started))
-            finally:
-                study.stopping.set()
-    finally:
-        trainings = study.write()
+    with ThreadPoolExecutor(workers) as pool, Live(console=console, refresh_per_second=2) as live:
+        futures = [pool.submit(study.work, environment(index, workers)) for index in range(workers)]
+        try:
+            while wait(futures, timeout=0.5).not_done:
+                live.update(_screen(study, workers, time.monotonic() - started))
+        finally:
+            study.stopping.set()
+            wait(futures)
+            study.write()
     for future in futures:
         future.result()  # raises what went wrong
-    if not any(training.state == "COMPLETE" for training in trainings):
+    if not any(training.state == "COMPLETE" for training in study.trainings()):
         console.print(f"no trial is complete; their reasons: {study.folder / TRIALS}", soft_wrap=True)
         return False
     try:
@@ -87,48 +88,49 @@ def sweep(path: Path, out: Path | None, url: str | None, workers: int, console: 
 
 
 class Study:
-    """A sweep's trials in Optuna's storage, and its folder. UserError if the storage holds another sweep."""
+    """A sweep's trials in Optuna's storage, and its folder. A sweep that is changed is another study."""
 
-    def __init__(self, plan: Plan, folder: Path, url: str | None = None) -> None:
+    def __init__(self, sweep: Sweep, recipes: Mapping[str, Recipe], folder: Path, url: str | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.plan, self.folder, self.stopping = plan, folder, Event()
+        self.sweep, self.folder, self.stopping = sweep, folder, Event()
         for name in ("trials", "recipes"):
             (folder / name).mkdir(parents=True, exist_ok=True)
+        self.recipes = {
+            name: f"recipes/{Path(name).stem}-{fingerprint(recipe)[:6]}.yaml" for name, recipe in recipes.items()
+        }
+        identity = fingerprint([sweep.model_copy(update={"trials": 0}), recipes])  # more trials go on with the search
         with FileLock(folder / ".lock"):
             self.study = optuna.create_study(
                 storage=open_storage(url or f"sqlite:///{folder.resolve()}/sweep.db"),
-                study_name=plan.sweep.name,
-                direction=plan.sweep.direction,
+                study_name=f"{sweep.name}-{identity[:12]}",
+                direction=sweep.direction,
                 pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
                 load_if_exists=True,
             )
-            self._note(url)
+            for name, recipe in recipes.items():
+                write_text_atomic(folder / self.recipes[name], dump(recipe))
+            write_text_atomic(folder / "sweep.yaml", dump_yaml(sweep.model_dump(mode="json")))
             self._queue()
-        if plan.sweep.proposals:
-            seed = plan.sweep.sampler_seed + len(self.trials())
+            self.write()
+        if sweep.searches:
+            seed = sweep.sampler_seed + sum(trial.state != TrialState.WAITING for trial in self.trials())
             self.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True, n_startup_trials=8)
 
-    def _note(self, url: str | None) -> None:
-        """Note the sweep in the study and the folder; UserError if the study is another's."""
-        recipes = {f"recipe {name}": recipe.model_dump(mode="json") for name, recipe in self.plan.recipes.items()}
-        ours = self.plan.sweep.model_dump(mode="json") | recipes
-        if not self.study.user_attrs:
-            self.study.set_user_attr("plan", ours)
-        there = self.study.user_attrs["plan"]
-        if changed := [key for key in {**ours, **there} if ours.get(key) != there.get(key)]:
-            what = f"holds another sweep of this name, which differs in {', '.join(changed)}"
-            raise UserError(what, where=url or str(self.folder), fix="choose another folder with --out, or rename it")
-        write_text_atomic(self.folder / "sweep.yaml", dump_yaml(self.plan.sweep.model_dump(mode="json")))
-        for name, recipe in self.plan.recipes.items():
-            write_text_atomic(recipe_file(self.folder, name), dump(recipe))
-
     def _queue(self) -> None:
-        """Queue a trial for each seed of each setting that is known beforehand, except for those that are there."""
-        there = {(training.setting.name, training.seed) for training in self.trainings()}
-        for setting, seed in itertools.product(self.plan.settings(), self.plan.sweep.seeds.values):
-            if (setting.name, seed) not in there:
-                notes = {"setting": asdict(setting), "seeds": [seed]}
-                self.study.enqueue_trial({**setting.params, "seed": seed}, user_attrs=notes)
+        """Queue the trials that are not there: one for each seed of each known setting, or those of a search."""
+        sweep, known = self.sweep, self.sweep.known()
+        there = [trial.user_attrs["queued"] for trial in self.trials()]
+        trials: list[tuple[str, int]] = [(name, seed) for name in known for seed in sweep.seeds.values]
+        for name, number in trials or [("", number) for number in range(sweep.trials)]:
+            if [name, number] not in there:
+                trainings = self._trainings_of(name, known[name], [number]) if name else []
+                self.study.enqueue_trial({}, user_attrs={"queued": [name, number], "trainings": trainings})
+
+    def _trainings_of(self, name: str, setting: Setting, seeds: Sequence[int]) -> list[dict[str, Any]]:
+        """What a trial of a setting trains, one for each seed."""
+        recipe, changes = parted(setting, self.sweep)
+        path, key = self.recipes[recipe], self.sweep.seeds.key
+        return [asdict(Training(name, path, {**changes, key: seed}, seed)) for seed in seeds]
 
     def trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
@@ -138,20 +140,17 @@ class Study:
         found: dict[str, Training] = {}
         for trial in self.trials():
             notes, state = trial.user_attrs, trial.state
-            for place, seed in enumerate(notes.get("seeds", [])):
+            for place, entry in enumerate(notes["trainings"]):
                 value = notes["values"][place] if state == TrialState.COMPLETE else None
                 reason = notes.get("reason", "killed again and again") if state == TrialState.FAIL else None
-                seconds = trial.duration.total_seconds() / len(notes["seeds"]) if trial.duration else None
-                training = Training(Setting(**notes["setting"]), seed, state.name, value, reason, seconds)
+                training = Training(**{**entry, "state": state.name, "value": value, "reason": reason})
                 if training.folder not in found or found[training.folder].state != "COMPLETE":
                     found[training.folder] = training
         return list(found.values())
 
-    def write(self) -> list[Training]:
-        """Write trials.json for `compare`; what it says."""
-        trainings = self.trainings()
-        write_json_atomic(self.folder / TRIALS, list(map(asdict, trainings)))
-        return trainings
+    def write(self) -> None:
+        """Write trials.json for `compare`."""
+        write_json_atomic(self.folder / TRIALS, list(map(asdict, self.trainings())))
 
     def work(self, environment: Mapping[str, str]) -> None:
         """Run trials until none is left for anybody. `environment`: variables of the trials' processes."""
@@ -160,9 +159,11 @@ class Study:
                 fail_stale_trials(self.study)
                 self._retry_unstarted()
             states = [trial.state for trial in self.trials()]
-            if TrialState.WAITING in states or len(self._proposed()) < self.plan.sweep.proposals:
+            if TrialState.WAITING in states:
                 with contextlib.suppress(UpdateFinishedTrialError):  # this process stood still, and another retried it
-                    self.study.optimize(lambda trial: self._run(trial, environment), n_trials=1, catch=(RunFailed,))
+                    self.study.optimize(
+                        lambda trial: self._run(trial, environment), n_trials=1, catch=(RunFailed, UserError)
+                    )
             elif TrialState.RUNNING in states:
                 self.stopping.wait(1.0)
             else:
@@ -170,36 +171,26 @@ class Study:
 
     def _retry_unstarted(self) -> None:
         """Retry trials whose worker was killed before their first heartbeat, which Optuna would wait for."""
+        latest = datetime.now() - timedelta(seconds=GRACE)
         for trial in self.trials():
             is_unstarted = trial.state == TrialState.RUNNING and trial.user_attrs.get("started") != trial.number
-            if (
-                is_unstarted
-                and trial.datetime_start
-                and datetime.now() - trial.datetime_start > timedelta(seconds=GRACE)
-            ):
+            if is_unstarted and trial.datetime_start and trial.datetime_start < latest:
                 self.study.tell(trial.number, state=TrialState.FAIL)
                 RetryHeartbeatStaleTrialCallback(RETRIES)(self.study, trial)
 
-    def _proposed(self) -> list[int]:
-        """Numbers of the trials that come from the sampler: those that were neither queued nor retried."""
-        known = {"fixed_params", "failed_trial"}
-        return [trial.number for trial in self.trials() if not known & trial.system_attrs.keys()]
-
     def _run(self, trial: optuna.Trial, environment: Mapping[str, str]) -> float:
-        """Train a trial's setting with its seeds, one after the other; its mean score."""
-        sweep, scores = self.plan.sweep, list[float]()
-        if trial.number in self._proposed()[sweep.proposals :]:
-            raise TrialPruned  # another worker was faster in taking the last one
-        setting = self.plan.suggest(trial)
-        seeds = sweep.seeds.values if sweep.proposals else [trial.suggest_categorical("seed", sweep.seeds.values)]
-        trial.set_user_attr("setting", asdict(setting))
-        trial.set_user_attr("seeds", seeds)
+        """Run a trial's trainings, one after the other; their mean score."""
+        if self.sweep.searches:
+            point = self.sweep.suggest(trial)
+            trial.set_user_attr("trainings", self._trainings_of(name_of(point), point, self.sweep.seeds.values))
+        scores: list[float] = []
         try:
-            for place, seed in enumerate(seeds):
-                training = Training(setting, seed, "RUNNING", None, None, None)
+            for place, entry in enumerate(trial.user_attrs["trainings"]):
+                training = Training(**entry)
                 self._train(trial, training, 1_000_000 * place, environment)
-                scores.append(_score(self.folder / training.folder, sweep.objective))
-        except RunFailed as error:
+                final = columns_of_runs([self.folder / training.folder]).final.at(None)
+                scores.append(float(OBJECTIVES[self.sweep.objective](final.pooled).mean()))
+        except (RunFailed, UserError) as error:
             trial.set_user_attr("reason", str(error))
             raise
         trial.set_user_attr("values", scores)
@@ -210,13 +201,12 @@ class Study:
 
         `steps`: those of the trial's earlier seeds.
         """
-        sweep, folder, reported = self.plan.sweep, self.folder / training.folder, 0
-        command = [*COMMAND, "run", str(recipe_file(self.folder, training.setting.recipe))]
-        command += [*training.setting.overrides(**{sweep.seeds.key: training.seed}), "--out", str(folder)]
+        folder, reported = self.folder / training.folder, 0
+        command = [*COMMAND, "run", str(self.folder / training.recipe), *overrides(training.changes)]
         log = folder.with_suffix(".txt")
         with log.open("w", encoding="utf-8") as file:
             process = subprocess.Popen(
-                command,
+                [*command, "evaluate.split=dev", "--out", str(folder)],  # whatever the setting says
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -230,9 +220,9 @@ class Study:
                 if self.stopping.wait(0.2):
                     self.study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
                     raise RunFailed("interrupted")
-                for step, value in _dev_scores(folder)[reported:] if sweep.prune else []:
+                for step, value in _dev_scores(folder)[reported:] if self.sweep.prune else []:
                     reported += 1
-                    trial.report(value if sweep.direction == "maximize" else -value, steps + step)
+                    trial.report(value if self.sweep.direction == "maximize" else -value, steps + step)
                     if trial.should_prune():
                         raise TrialPruned
         finally:
@@ -242,8 +232,9 @@ class Study:
             name = signal.Signals(-process.returncode).name
             raise RunFailed(f"ended by {name}{': out of memory?' if name == 'SIGKILL' else ''}")
         if process.returncode:
-            lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-            raise RunFailed(lines[-1].removeprefix("error: ")[:300] if lines else "ended without a word")
+            lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+            last = next(filter(None, map(str.strip, reversed(lines))), "ended without a word")
+            raise RunFailed(last.removeprefix("error: ")[:300])
 
 
 def open_storage(url: str) -> RDBStorage:
@@ -271,28 +262,14 @@ def open_storage(url: str) -> RDBStorage:
 
 def environment(index: int, workers: int) -> dict[str, str]:
     """Variables of a worker's trials: its share of the cores, and one GPU of those that are visible."""
-    share: dict[str, str] = {}
-    if "OMP_NUM_THREADS" not in os.environ:
-        share["OMP_NUM_THREADS"] = str(max(1, machine()["cores"] // workers))
     import torch  # takes a second
 
+    share = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, machine()["cores"] // workers))}
     if torch.cuda.is_available():
         given = os.environ.get("CUDA_VISIBLE_DEVICES")
-        devices = given.split(",") if given else [str(number) for number in range(torch.cuda.device_count())]
+        devices = given.split(",") if given else list(map(str, range(torch.cuda.device_count())))
         share["CUDA_VISIBLE_DEVICES"] = devices[index % len(devices)]
     return share
-
-
-def _score(run: Path, objective: str) -> float:
-    """The objective, from the samples that a run has left; RunFailed if there is none."""
-    try:
-        columns = columns_of_runs([run])
-    except UserError as error:
-        raise RunFailed(str(error)) from None
-    value = float(OBJECTIVES[objective](columns.final.at(None).pooled).mean())
-    if not math.isfinite(value):
-        raise RunFailed(f"{objective} is {value}")
-    return value
 
 
 def _dev_scores(run: Path) -> list[tuple[int, float]]:
@@ -302,23 +279,19 @@ def _dev_scores(run: Path) -> list[tuple[int, float]]:
     return [(record["step"], record[DEV_SCORE]) for record in records if DEV_SCORE in record]
 
 
-def _screen(study: Study, workers: int, elapsed: float, most: int = 20) -> Group:
+def _screen(study: Study, workers: int, elapsed: float) -> Group:
     """How the sweep goes: counts, and settings with what their seeds have reached, the best first."""
-    sweep, trainings = study.plan.sweep, study.trainings()
-    states = [training.state for training in trainings]
-    counts = ", ".join(f"{states.count(state.name)} {state.name.lower()}" for state in TrialState)
-    left = (states.count("WAITING") + states.count("RUNNING") / 2) / workers
-    seconds = [training.seconds for training in trainings if training.seconds and training.state == "COMPLETE"]
-    rest = f", about {fmean(seconds) * left / 60:.0f} min left" if seconds and left else ""
-    sign, ranked = -1.0 if sweep.direction == "maximize" else 1.0, list[tuple[float, str, str]]()
-    for name in dict.fromkeys(training.setting.name for training in trainings):
-        seeds = [training for training in trainings if training.setting.name == name]
-        values = [training.value for training in seeds if training.value is not None]
-        written = [
-            f"{each.value:.4f}" if each.value is not None else each.reason or each.state.lower() for each in seeds
-        ]
-        ranked.append((sign * fmean(values) if values else math.inf, name, "  ".join(each[:60] for each in written)))
+    sweep, trials, names = study.sweep, study.trials(), [each.name for each in fields(Training)]
+    states = Counter(trial.state.name.lower() for trial in trials)
+    left = (states["waiting"] + states["running"] / 2) / workers
+    took = [trial.duration.total_seconds() for trial in trials if trial.duration and trial.value is not None]
+    rest = f", about {fmean(took) * left / 60:.0f} min left" if took and left else ""
+    counts = ", ".join(f"{count} {state}" for state, count in states.items())
+    frame = pd.DataFrame(study.trainings(), columns=names).astype({"value": float})
+    written = frame["value"].map("{:.4f}".format, na_action="ignore").astype(object)
+    frame["seeds"] = written.fillna(frame["reason"]).fillna(frame["state"].str.lower()).str[:60]
+    settings = frame.groupby("setting", sort=False).agg({"value": "mean", "seeds": "  ".join})
     table = Table("setting", f"mean {sweep.objective}", "seeds", box=box.SIMPLE_HEAD)
-    for rank, name, cells in sorted(ranked)[:most]:
-        table.add_row(Text(name), f"{sign * rank:.4f}" if rank < math.inf else "-", Text(cells))
-    return Group(Text(f"{sweep.name}: {len(states)} trainings: {counts}; {elapsed / 60:.1f} min{rest}"), table)
+    for row in settings.sort_values("value", ascending=sweep.direction == "minimize").head(20).itertuples():
+        table.add_row(Text(str(row.Index)), "-" if pd.isna(row.value) else f"{row.value:.4f}", Text(row.seeds))
+    return Group(Text(f"{sweep.name}: {len(trials)} trials: {counts}; {elapsed / 60:.1f} min{rest}"), table)

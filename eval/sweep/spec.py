@@ -1,12 +1,11 @@
-"""The settings of a sweep: a YAML file becomes a list of settings of a recipe, checked before anything runs.
+"""The settings of a sweep: a YAML file becomes settings of a recipe, checked before anything runs.
 
 Settings are named one by one (`settings:`), or come from ranges over recipe keys (`space:`): every combination, random
 ones, or those that Optuna's TPE proposes.
 """
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.trial import BaseTrial
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import Field, ValidationError, model_validator
 
 from eval.analysis import metrics
@@ -23,6 +22,7 @@ from r1_mini.config import packaged, yaml_file
 from r1_mini.config.base import Seed, Several, Strict, explain, wrong
 from r1_mini.errors import UserError, nearest
 from r1_mini.pipeline.recipe import Recipe, load
+from r1_mini.pipeline.store import fingerprint
 
 OBJECTIVES: dict[str, Callable[[Samples], NDArray[np.float64]]] = {
     "pass_at_1": metrics.pass_at_1,
@@ -33,13 +33,8 @@ OBJECTIVES: dict[str, Callable[[Samples], NDArray[np.float64]]] = {
     "truncated": metrics.truncated,
 }
 """Score of each problem, (P,); a checkpoint's is their mean. k is the number of samples. All but tokens are shares."""
-
-
-def refuse(*checks: tuple[bool, str, str, str]) -> None:
-    """Raise the first of the errors whose condition holds: (condition, what is wrong, the fix, the key)."""
-    for is_wrong, what, fix, key in checks:
-        if is_wrong:
-            raise wrong(what, fix, key)
+Setting = Mapping[str, Any]
+"""Recipe keys and their values; `recipe` among them names another recipe."""
 
 
 class Range(Strict):
@@ -47,51 +42,47 @@ class Range(Strict):
 
     choices: Several[Any] = ()
     low: int | float = 0
-    high: int | float = 0
+    high: int | float = -1  # no number by default
     log: bool = False
     """Whether the logarithm of the number is sampled evenly."""
-    steps: int | None = Field(None, ge=2, le=1000)
+    steps: int = Field(2, ge=2, le=1000)
     """How many values a grid takes from `low` to `high`."""
     when: dict[str, Several[Any]] = Field(default_factory=dict)
     """Earlier keys of the space and their values with which this key is set; otherwise the recipe's value stays."""
 
+    @property
+    def distribution(self) -> BaseDistribution:
+        """Optuna's; its choices are JSON, as ours may be mappings."""
+        if self.choices:
+            return CategoricalDistribution([json.dumps(choice) for choice in self.choices])
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return IntDistribution(self.low, self.high, log=self.log)
+        return FloatDistribution(self.low, self.high, log=self.log)
+
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
-        low, high, either = self.low, self.high, "give choices, or let low be less than high"
-        refuse(
-            (bool(self.choices) and low != high, "both choices and a range", either, "choices"),
-            (not self.choices and low >= high, f"the range from {low:g} to {high:g} is empty", either, "low"),
-            (self.log and low <= 0, f"a log scale cannot begin at {low:g}", "let low be more than 0", "low"),
-        )
+        _ = self.distribution  # Optuna's ValueError says what is wrong
         return self
 
-    @property
-    def is_whole(self) -> bool:
-        return isinstance(self.low, int) and isinstance(self.high, int)
-
-    def applies(self, changes: Mapping[str, Any]) -> bool:
+    def applies(self, setting: Setting) -> bool:
         """Whether the key is set, given the keys before it."""
-        return all(other in changes and changes[other] in allowed for other, allowed in self.when.items())
+        return all(other in setting and setting[other] in allowed for other, allowed in self.when.items())
 
-    def suggest(self, trial: BaseTrial, key: str) -> Any:
+    def suggest(self, trial: optuna.Trial, key: str) -> Any:
         """The recipe's value in a trial of Optuna."""
         if self.choices:
             return json.loads(trial.suggest_categorical(key, [json.dumps(choice) for choice in self.choices]))
-        if self.is_whole:
-            return trial.suggest_int(key, int(self.low), int(self.high), log=self.log)
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return trial.suggest_int(key, self.low, self.high, log=self.log)
         return trial.suggest_float(key, self.low, self.high, log=self.log)
-
-    def param(self, value: Any) -> Any:
-        """A recipe's value as Optuna's parameter: of choices the JSON, which may be a mapping's."""
-        return json.dumps(value) if self.choices else value
 
     def grid(self) -> list[Any]:
         """The recipe's values in a grid, in order."""
         if self.choices:
             return list(self.choices)
-        values = (np.geomspace if self.log else np.linspace)(self.low, self.high, self.steps or 2)
-        numbers = [round(float(value)) if self.is_whole else float(f"{value:.6g}") for value in values]
-        return list(dict.fromkeys(numbers))
+        values = (np.geomspace if self.log else np.linspace)(self.low, self.high, self.steps)
+        is_whole = isinstance(self.distribution, IntDistribution)
+        return list(dict.fromkeys(round(float(each)) if is_whole else float(f"{each:.6g}") for each in values))
 
 
 class Seeds(Strict):
@@ -111,12 +102,12 @@ class Sweep(Strict):
     set: dict[str, Any] = Field(default_factory=dict)
     """Recipe keys that differ from the recipe in all settings."""
     settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Name of a setting -> its recipe keys; `recipe` among them names another recipe."""
+    """Settings by name."""
     space: dict[str, Range] = Field(default_factory=dict)
     """Recipe key -> range, instead of `settings`."""
     sampler: Literal["grid", "random", "tpe"] = "grid"
     """How settings come from the space: all combinations, random ones, or where earlier ones did well."""
-    trials: int | None = Field(None, ge=1, le=100_000)
+    trials: int = Field(20, ge=1, le=100_000)
     """How many settings `random` and `tpe` try."""
     seeds: Seeds = Seeds()
     sampler_seed: Seed = 0
@@ -130,157 +121,109 @@ class Sweep(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        keys, seeds, sampler = list(self.space), self.seeds.values, self.sampler if self.space else "grid"
-        refuse(
-            (bool(self.settings) == bool(self.space), "give either settings or a space", "keep one", "settings"),
-            ((sampler == "grid") == (self.trials is not None),
-             "a grid has as many trials as settings" if self.trials else f"the {sampler} sampler has no end",
-             "set how many settings random or tpe try, and only for them", "trials"),
-            (self.default is not None and self.default not in self.settings, f"no setting is called '{self.default}'",
-             f"name one of {', '.join(self.settings)}", "default"),
-            (self.objective not in OBJECTIVES, f"nothing measures '{self.objective}'",
-             nearest(self.objective, OBJECTIVES), "objective"),
-            (len(set(seeds)) < len(seeds), "a seed comes twice", "drop one", "seeds.values"),
-            *((sampler == "grid" and not values.choices and values.steps is None,
-               "a grid needs to know how many values", "set steps, or give choices", f"space.{key}")
-              for key, values in self.space.items()),
-            *((other not in keys[:place], f"depends on {other}, which is not set before it",
-               f"let {other} stand before {key}", f"space.{key}.when")
-              for place, key in enumerate(keys) for other in self.space[key].when),
-        )  # fmt: skip
+        if bool(self.settings) == bool(self.space):
+            raise wrong("give either settings or a space", "keep one", "settings")
+        keys = list(self.space)
+        named = [("objective", self.objective, list(OBJECTIVES))]
+        named += [("default", self.default, list(self.settings))] if self.default else []
+        for place, key in enumerate(keys):
+            named += [(f"space.{key}.when", other, keys[:place]) for other in self.space[key].when]
+        for key, name, known in named:
+            if name not in known:
+                raise wrong(f"nothing there is called '{name}'", nearest(name, known), key)
         return self
 
     @property
-    def proposals(self) -> int:
-        """How many settings depend on the results of earlier ones: 0 if all are known beforehand."""
-        return self.trials or 0 if self.sampler == "tpe" else 0
+    def searches(self) -> bool:
+        """Whether settings depend on the results of earlier ones."""
+        return self.sampler == "tpe" and not self.settings
 
+    def known(self) -> Mapping[str, Setting]:
+        """Every setting that is known beforehand, by name; none if the sweep searches."""
+        if self.settings or self.searches:
+            return self.settings
+        points: list[dict[str, Any]] = [{}]
+        if self.sampler == "random":
+            study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=self.sampler_seed))
+            points = [self.suggest(study.ask()) for _ in range(self.trials)]
+        else:
+            for key, values in self.space.items():
+                points = [
+                    point | change
+                    for point in points
+                    for change in ([{key: value} for value in values.grid()] if values.applies(point) else [{}])
+                ]
+        return {name_of(point): point for point in points}
 
-@dataclass(frozen=True)
-class Setting:
-    """What is trained with each seed: a recipe and what differs from it, also as Optuna's parameters."""
-
-    name: str
-    recipe: str
-    changes: Mapping[str, Any]
-    params: Mapping[str, Any]
-
-    def overrides(self, **seed: int) -> list[str]:
-        """`key=value` of a training."""
-        return [f"{key}={json.dumps(value)}" for key, value in {**self.changes, **seed}.items()]
+    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+        """A point of the space, from the parameters that the trial has or that Optuna's sampler gives it."""
+        point: dict[str, Any] = {}
+        for key, values in self.space.items():
+            if values.applies(point):
+                point[key] = values.suggest(trial, key)
+        return point
 
 
 @dataclass(frozen=True)
 class Training:
     """A setting trained with a seed, as far as that is: an entry of trials.json."""
 
-    setting: Setting
+    setting: str
+    recipe: str
+    """Path of the recipe, from the folder of the sweep."""
+    changes: Mapping[str, Any]
+    """What differs from it, the seed included."""
     seed: int
-    state: str
+    state: str = "RUNNING"
     """Optuna's: WAITING, RUNNING, COMPLETE, PRUNED or FAIL."""
-    value: float | None
-    reason: str | None
+    value: float | None = None
+    reason: str | None = None
     """Why it failed."""
-    seconds: float | None
 
     @property
     def folder(self) -> str:
-        """Path of the run, from the folder of the sweep."""
-        setting = self.setting
-        return f"trials/{file_name(setting.name, setting.recipe, setting.changes)}-seed{self.seed}"
+        """Path of the run, from the folder of the sweep: another for anything else that is trained."""
+        name = "".join(letter if letter.isalnum() or letter in "._=-" else "-" for letter in self.setting).strip("-.")
+        return f"trials/{name[:60]}-{fingerprint([self.recipe, self.changes])[:6]}-seed{self.seed}"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A sweep and the recipes that its settings start from, by name."""
-
-    sweep: Sweep
-    recipes: Mapping[str, Recipe]
-
-    def settings(self) -> list[Setting]:
-        """Every setting that is known beforehand; none for `tpe`."""
-        sweep = self.sweep
-        if sweep.settings:
-            return [self._named(name) for name in sweep.settings]
-        if sweep.sampler == "grid":
-            points: list[dict[str, Any]] = [{}]
-            for key, values in sweep.space.items():
-                points = [
-                    point | change
-                    for point in points
-                    for change in ([{key: value} for value in values.grid()] if values.applies(point) else [{}])
-                ]
-            return list(map(self._of, points))
-        if sweep.sampler == "random":
-            study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=sweep.sampler_seed))
-            return [self.suggest(study.ask()) for _ in range(sweep.trials or 0)]
-        return []
-
-    def suggest(self, trial: BaseTrial) -> Setting:
-        """The setting of a trial, from the parameters that it has or that Optuna's sampler gives it."""
-        if self.sweep.settings:
-            return self._named(trial.suggest_categorical("setting", list(self.sweep.settings)))
-        changes: dict[str, Any] = {}
-        for key, values in self.sweep.space.items():
-            if values.applies(changes):
-                changes[key] = values.suggest(trial, key)
-        return self._of(changes)
-
-    def _named(self, name: str) -> Setting:
-        changes = dict(self.sweep.settings[name])
-        return Setting(name, str(changes.pop("recipe", self.sweep.recipe)), changes, {"setting": name})
-
-    def _of(self, changes: Mapping[str, Any]) -> Setting:
-        name = ", ".join(f"{key.rsplit('.', 1)[-1]}={_short(value)}" for key, value in changes.items())
-        params = {key: self.sweep.space[key].param(value) for key, value in changes.items()}
-        return Setting(name or "as the recipe", self.sweep.recipe, changes, params)
-
-
-def read(path: Path) -> Plan:
-    """The sweep in a YAML file, its recipes loaded and each of its values tried on them; UserError if one is wrong."""
+def read(path: Path) -> tuple[Sweep, dict[str, Recipe]]:
+    """The sweep in a YAML file, and its recipes by name; UserError if one of its values does not suit its recipe."""
     values = yaml_file.read_mapping(path)
     try:
         sweep = Sweep.model_validate(values)
     except ValidationError as error:
         raise explain(error, str(path)) from None
-    names = {sweep.recipe, *(str(changes.get("recipe", sweep.recipe)) for changes in sweep.settings.values())}
-    common = [f"{key}={json.dumps(value)}" for key, value in sweep.set.items()]
-    plan = Plan(sweep, {name: _recipe(path, sweep, name, common) for name in sorted(names)})
-    for setting in plan.settings() if sweep.settings else _extremes(sweep):
-        overrides = setting.overrides(**{sweep.seeds.key: sweep.seeds.values[0]})
-        _recipe(path, sweep, setting.recipe, [*common, *overrides])
-    return plan
+    tried: list[Setting] = list(sweep.settings.values())
+    for key, each in sweep.space.items():  # together they have every choice and both ends of every range
+        tried += [{key: value} for value in (each.choices or (each.low, each.high))]
+    recipes = {}
+    for setting in tried:
+        name, changes = parted(setting, sweep)
+        file = packaged.find(name, "tiny", "gpu", folder=path.parent)
+        recipe = load(file, overrides({**sweep.set, **changes, sweep.seeds.key: sweep.seeds.values[0]}))
+        if sweep.prune and not getattr(recipe.stages[-1], "dev", None):
+            fix = "set for example `set: {grpo.dev: {every: 25}}`"
+            raise UserError("pruning needs scores on dev during training", where=f"{path}: prune", fix=fix)
+        recipes[name] = load(file, overrides({**sweep.set, "evaluate.split": "dev"}))
+    return sweep, recipes
 
 
-def _recipe(path: Path, sweep: Sweep, name: str, overrides: Sequence[str]) -> Recipe:
-    """A recipe of the sweep with overrides, examined on dev."""
-    recipe = load(packaged.find(name, "tiny", "gpu", folder=path.parent), overrides)
-    if recipe.evaluate.split == "test":
-        fix = "leave it out: settings are chosen on dev"
-        raise UserError("a sweep never looks at test", where=f"{path}: evaluate.split", fix=fix)
-    if sweep.prune and not getattr(recipe.stages[-1], "dev", None):
-        fix = "set for example `set: {grpo.dev: {every: 25}}`"
-        raise UserError("pruning needs scores on dev during training", where=f"{path}: prune", fix=fix)
-    return recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"split": "dev"})})
+def parted(setting: Setting, sweep: Sweep) -> tuple[str, dict[str, Any]]:
+    """The name of a setting's recipe, and its other keys."""
+    changes = dict(setting)
+    return str(changes.pop("recipe", sweep.recipe)), changes
 
 
-def _extremes(sweep: Sweep) -> Iterator[Setting]:
-    """Settings that together have every choice and both ends of every range, one key at a time."""
-    for key, values in sweep.space.items():
-        for value in values.choices or (values.low, values.high):
-            yield Setting(key, sweep.recipe, {key: value}, {})
+def overrides(changes: Mapping[str, Any]) -> list[str]:
+    """The `key=value` of a command line."""
+    return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
 
 
-def file_name(name: str, *about: Any) -> str:
-    """A name that a file may have, with six digits that tell apart what is named alike."""
-    kept = "".join(letter if letter.isalnum() or letter in "._=-" else "-" for letter in name).strip("-.")
-    return f"{kept[:60]}-{hashlib.sha256(json.dumps([name, *about], sort_keys=True).encode()).hexdigest()[:6]}"
+def name_of(point: Setting) -> str:
+    """The name of a point of the space: `learning_rate=0.001, loss_type=grpo`."""
 
+    def short(value: Any) -> str:
+        return f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
 
-def recipe_file(folder: Path, name: str) -> Path:
-    """Where a recipe of a sweep lies in its folder, with what the sweep sets in all settings."""
-    return folder / "recipes" / f"{file_name(Path(name).stem, name)}.yaml"
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+    return ", ".join(f"{key.rsplit('.', 1)[-1]}={short(value)}" for key, value in point.items())

@@ -13,17 +13,17 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 import pandas as pd
-from numpy.typing import NDArray
+from optuna.trial import create_trial
 from rich.console import Console
 from scipy.stats import trim_mean
 
-from eval.analysis import metrics, stats
+from eval.analysis import stats
 from eval.analysis.columns import Column, Columns, columns_of_runs
 from eval.analysis.compare import differences, interval, score
 from eval.analysis.stats import Floats, Interval
 from eval.report import page, plots, words
 from eval.report.publish import show, write
-from eval.sweep.spec import OBJECTIVES, Range, Setting, Sweep, Training, recipe_file
+from eval.sweep.spec import OBJECTIVES, Range, Setting, Sweep, Training, overrides
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError
 from r1_mini.pipeline.store import stage_metrics
@@ -51,139 +51,105 @@ def compare_sweep(folder: Path, out: Path | None, console: Console) -> None:
 def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[plots.Rows]]]:
     """The summary of a sweep, and each setting's metrics of the stages after the base, seed by seed."""
     sweep = Sweep.model_validate(read_mapping(folder / "sweep.yaml"))
-    trainings = read_trainings(folder)
-    default = sweep.default or (trainings[0].setting.name if trainings else "")
+    trainings = [Training(**entry) for entry in json.loads((folder / TRIALS).read_text(encoding="utf-8"))]
+    default = sweep.default or trainings[0].setting
     finished = comparable(folder, trainings, default)
-    shared = list(finished[default])
-    runs = {name: [folder / training.folder for training in seeds.values()] for name, seeds in finished.items()}
+    runs = {name: [folder / training.folder for training in each] for name, each in finished.items()}
     columns = {name: columns_of_runs(each) for name, each in runs.items()}
-    last = Columns({name: each.final for name, each in columns.items()})
-    proper = {name: column.at(None) for name, column in last.items()}
-    is_share, objective = sweep.objective != "mean_tokens", OBJECTIVES[sweep.objective]
-    scores = {name: column.scores(objective) for name, column in proper.items()}
-    first = proper[default].samples[0]
+    final = Columns({name: each.final.at(None) for name, each in columns.items()})
+    is_share, maximize, objective = sweep.objective != "mean_tokens", sweep.direction == "maximize", sweep.objective
+    scores = {name: column.scores(OBJECTIVES[objective]) for name, column in final.items()}
+    first = final[default].samples[0]
     kinds = [f"{question.family} {question.depth}" for question in first.questions]
-    by_cell = {name: of_cells(each, np.array(kinds)) for name, each in scores.items()}
-    found = differences(scores, [(default, name) for name in scores if name != default], is_share)
-    against = {
-        each.after: {
-            "difference": asdict(each),
-            "improvement": asdict(improvement(by_cell[each.after], by_cell[default])),
-            "word": word(each, each.p_adjusted, sweep.direction == "maximize"),
-        }
-        for each in found
-    }
+    by_cell = {name: of_cells(each, kinds) for name, each in scores.items()}
+    pairs = [(default, name) for name in scores if name != default]
+    against = {each.after: each for each in differences(scores, pairs, is_share)}
 
-    settings = [
-        {
-            "name": name,
-            "changes": seeds[shared[0]].setting.changes,
-            "overrides": seeds[shared[0]].setting.overrides(**{sweep.seeds.key: shared[0]}),
-            "recipe": str(recipe_file(folder, seeds[shared[0]].setting.recipe)),
-            "seeds": [
-                {"seed": seed, "score": float(scores_P.mean())}
-                for seed, scores_P in zip(shared, scores[name], strict=True)
-            ],
-            "score": asdict(interval(scores[name], first.n, is_share)),
-            "interquartile_mean": asdict(interquartile_mean(by_cell[name])),
-            "against_default": against.get(name),
-            "cells_before": _figures(start)["cells"] if (start := _start(columns[name])) else [],
-            "seconds": [seeds[seed].seconds for seed in shared],
-            **_figures(last[name]),
+    def figures(column: Column) -> dict[str, Any]:
+        """Every figure of an exam; its score, and those of its seeds, are the objective."""
+        scores_SP = column.scores(OBJECTIVES[objective])
+        means = zip(column.seeds, scores_SP.mean(axis=1).tolist(), strict=True)
+        return {
+            **asdict(score(column)),
+            "score": asdict(interval(scores_SP, first.n, is_share)),
+            "seeds": [{"seed": seed, "score": mean} for seed, mean in means],
         }
-        for name, seeds in finished.items()
-    ]
-    settings.sort(key=lambda each: each["score"]["estimate"], reverse=sweep.direction == "maximize")
+
+    def entry(name: str, training: Training) -> dict[str, Any]:
+        """A setting in the summary."""
+        changes = {key: value for key, value in training.changes.items() if key != sweep.seeds.key}
+        start, difference = _start(columns[name]), against.get(name)
+        return {
+            **figures(final[name]),
+            "name": name,
+            "changes": changes,
+            "overrides": overrides(changes),
+            "recipe": str(folder / training.recipe),
+            "interquartile_mean": asdict(interquartile_mean(by_cell[name])),
+            "against_default": difference
+            and {
+                "difference": asdict(difference),
+                "improvement": asdict(improvement(by_cell[name], by_cell[default])),
+                "word": word(difference, difference.p_adjusted, maximize),
+            },
+            "cells_before": figures(start)["cells"] if start else [],
+        }
+
+    settings = [entry(name, seeds[0]) for name, seeds in finished.items()]
+    settings.sort(key=lambda each: each["score"]["estimate"], reverse=maximize)
     means = [(each["changes"], seed["score"]) for each in settings for seed in each["seeds"]]
     summary = {
         "sweep": sweep.name,
-        "objective": sweep.objective,
+        **sweep.model_dump(mode="json", include={"objective", "direction", "space"}),
         "is_share": is_share,
-        "direction": sweep.direction,
         "default": default,
-        "seeds": shared,
+        "seeds": final[default].seeds,
         "n_problems": len(first.questions),
         "n_samples": first.n,
         "split": first.settings["split"],
-        "starts": [
-            {"name": label, **_figures(start), "score": asdict(interval(start.scores(objective), first.n, is_share))}
-            for label, start in _starts(columns, default).items()
-        ],
-        "space": {key: {"log": values.log, "choices": bool(values.choices)} for key, values in sweep.space.items()},
+        "starts": [{**figures(start), "name": label} for label, start in _starts(columns, default).items()],
         "importances": importances(sweep.space, means, sweep.direction),
         "settings": settings,
-        "unfinished": sorted({each.setting.name for each in trainings if each.state != "PRUNED"} - set(finished)),
+        "unfinished": sorted({each.setting for each in trainings if each.state != "PRUNED"} - set(finished)),
         "pruned": sum(each.state == "PRUNED" for each in trainings),
-        "failures": [asdict(each) | {"setting": each.setting.name} for each in trainings if each.state == "FAIL"],
+        "failures": [asdict(each) for each in trainings if each.state == "FAIL"],
     }
     return summary, {name: [plots.of_rollouts(stage_metrics(run)) for run in each] for name, each in runs.items()}
 
 
-def comparable(folder: Path, trainings: Sequence[Training], default: str) -> dict[str, dict[int, Training]]:
-    """Setting -> seed -> training, for the seeds that every finished setting has.
-
-    UserError if there is no such seed, the default has not finished, or a run lies on another machine.
-    """
+def comparable(folder: Path, trainings: Sequence[Training], default: str) -> dict[str, list[Training]]:
+    """The trainings of each finished setting, for the seeds that every one has; UserError if there are none."""
     done: dict[str, dict[int, Training]] = {}
     for training in trainings:
         if training.state == "COMPLETE":
-            done.setdefault(training.setting.name, {})[training.seed] = training
+            done.setdefault(training.setting, {})[training.seed] = training
     shared = sorted(set.intersection(*map(set, done.values()))) if default in done else []
-    finished = {name: {seed: seeds[seed] for seed in shared} for name, seeds in done.items()}
-    away = [
-        each.folder for seeds in finished.values() for each in seeds.values() if not (folder / each.folder).is_dir()
-    ]
-    what, fix = f"no seed is finished for all settings and the default, '{default}'", "run the sweep on"
-    if away:
-        what = f"{len(away)} finished trials are not here, such as {away[0]}: they ran on another machine"
-        fix = f"copy their folders into {folder / 'trials'}"
+    finished = {name: [seeds[seed] for seed in shared] for name, seeds in done.items()}
+    folders = [training.folder for each in finished.values() for training in each]
+    away = [path for path in folders if not (folder / path).is_dir()]
     if away or not shared:
+        what = f"no seed is finished for all settings and the default, '{default}'"
+        what = f"{len(away)} finished trials ran on another machine, such as {away[0]}" if away else what
+        fix = f"copy them into {folder / 'trials'}" if away else "run the sweep on"
         raise UserError(what, where=str(folder), fix=fix)
     return finished
 
 
-def read_trainings(folder: Path) -> list[Training]:
-    """The trainings of a sweep as it left them; none if it has not run."""
-    path = folder / TRIALS
-    entries = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return [Training(**{**entry, "setting": Setting(**entry["setting"])}) for entry in entries]
-
-
 def _start(columns: Columns) -> Column | None:
-    """What a run's final checkpoint was trained from: the first column, if that is another."""
+    """What a run's final checkpoint was trained from, on the exam proper: the first column, if that is another."""
     first = next(iter(columns))
-    return columns[first] if first != columns.lineup.final else None
+    return columns[first].at(None) if first != columns.lineup.final else None
 
 
 def _starts(columns: Mapping[str, Columns], default: str) -> dict[str, Column]:
     """What the default was trained from, free and forced, and the forced model of settings that stop at their base."""
-    own, starts = columns[default], dict[str, Column]()
-    if _start(own):
-        bases = [start.scores(metrics.pass_at_1) for each in columns.values() if (start := _start(each))]
-        of = "" if all(np.array_equal(base, bases[0]) for base in bases) else f" of {default}"
-        starts = {f"{column.label}{of}": column for key, column in own.items() if key != own.lineup.final}
+    starts = {}
     for name, each in columns.items():
-        if not _start(each):
-            forced = [column for key, column in each.items() if each.lineup.columns[key].voice]
-            starts |= {f"{name}, forced": column for column in forced}
-    return {label: column.at(None) for label, column in starts.items()}
-
-
-def _figures(column: Column) -> dict[str, Any]:
-    """What else an exam says of a setting, over all seeds."""
-    found = score(column)
-    return {
-        "pass_at_1": found.pass_at_1,
-        "pass_at_k": found.pass_at_k[-1].estimate,
-        "maj_at_k": found.maj_at_k[-1].estimate,
-        "mean_tokens": found.mean_tokens,
-        "well_formed": found.well_formed,
-        "entropy": found.entropy,
-        "kl": found.kl,
-        "voices": found.voices,
-        "right_and_sound": found.chains["right_by_right"],
-        "cells": [asdict(cell) for cell in found.cells if cell.axis is None],
-    }
+        for key in each:
+            if key != each.lineup.final and (name == default or not _start(each)):
+                label = each[key].label if name == default else f"{name}, forced"
+                starts[label] = each[key].at(None)
+    return starts
 
 
 def word(gain: Interval, p_value: float, maximize: bool) -> str:
@@ -193,9 +159,9 @@ def word(gain: Interval, p_value: float, maximize: bool) -> str:
     return "better" if (gain.estimate > 0) == maximize else "worse"
 
 
-def of_cells(scores_SP: Floats, kinds_P: NDArray[np.str_]) -> Floats:
+def of_cells(scores_SP: Floats, kinds_P: Sequence[str]) -> Floats:
     """Mean score of each seed in each cell, (S, C)."""
-    return np.stack([scores_SP[:, kinds_P == kind].mean(axis=1) for kind in np.unique(kinds_P)], axis=1)
+    return np.asarray(pd.DataFrame(scores_SP.T).groupby(np.array(kinds_P)).mean().T)
 
 
 def interquartile_mean(scores_SC: Floats, seed: int = 0) -> Interval:
@@ -203,20 +169,20 @@ def interquartile_mean(scores_SC: Floats, seed: int = 0) -> Interval:
 
     Agarwal et al. 2021, 2108.13264, section 4.3 and appendix A: within each cell the seeds are resampled by themselves.
     """
-    means_R = np.array([trim_mean(sample, 0.25, axis=None) for sample in _resampled(scores_SC, seed)])
+    means_R = [trim_mean(sample, 0.25, axis=None) for sample in _resampled(scores_SC, seed)]
     return stats.interval_of(means_R, float(trim_mean(scores_SC, 0.25, axis=None)))
 
 
 def improvement(new_SC: Floats, old_SC: Floats, seed: int = 0) -> Interval:
     """Chance that a new score beats an old one in a random cell, ties counting half (2108.13264, eq. 1)."""
-    chances_R = _beats(_resampled(new_SC, seed), _resampled(old_SC, seed + 1))
-    return stats.interval_of(chances_R, float(_beats(new_SC, old_SC)))
 
+    def beats(new: Floats, old: Floats) -> Floats:
+        """Share of the pairs of a new and an old seed, (..., S, C) each, in which the new is ahead."""
+        ahead = np.sign(new[..., :, None, :] - old[..., None, :, :])
+        return np.asarray((ahead.mean(axis=(-3, -2, -1)) + 1) / 2)
 
-def _beats(new: Floats, old: Floats) -> Floats:
-    """Share of the pairs of a new and an old seed, (..., S, C) each, in which the new is ahead; ties count half."""
-    compared = np.sign(new[..., :, None, :] - old[..., None, :, :])
-    return np.asarray((compared.mean(axis=(-3, -2, -1)) + 1) / 2)
+    chances_R = beats(_resampled(new_SC, seed), _resampled(old_SC, seed + 1))
+    return stats.interval_of(chances_R, float(beats(new_SC, old_SC)))
 
 
 def _resampled(scores_SC: Floats, seed: int, resamples: int = 2_000) -> Floats:
@@ -227,31 +193,30 @@ def _resampled(scores_SC: Floats, seed: int, resamples: int = 2_000) -> Floats:
 
 
 def importances(
-    space: Mapping[str, Range],
-    trainings: Sequence[tuple[Mapping[str, Any], float]],
-    direction: Literal["maximize", "minimize"],
+    space: Mapping[str, Range], trainings: Sequence[tuple[Setting, float]], direction: Literal["maximize", "minimize"]
 ) -> dict[str, float]:
     """Share of each key in what tells the best quarter of the trainings from the rest, largest first; they sum to 1.
 
-    PED-ANOVA (2304.10255), which takes keys that only some settings have. `trainings`: values of the recipe's keys, and
-    the score. Empty where there are not two keys, not FEWEST_TRAININGS, or no difference between them.
+    PED-ANOVA (2304.10255), which takes keys that only some settings have. `trainings`: settings and their scores.
+    Empty where there are not two keys, not FEWEST_TRAININGS, or no difference between them.
     """
     if len(space) < 2 or len(trainings) < FEWEST_TRAININGS or len({value for _, value in trainings}) < 2:
         return {}
     study = optuna.create_study(direction=direction)
-    for changes, value in trainings:
-        study.enqueue_trial({key: space[key].param(changed) for key, changed in changes.items()})
-        trial = study.ask()
-        for key in changes:
-            space[key].suggest(trial, key)
-        study.tell(trial, value)
+    for setting, value in trainings:
+        params = {key: json.dumps(each) if space[key].choices else each for key, each in setting.items()}
+        distributions = {key: space[key].distribution for key in setting}
+        study.add_trial(create_trial(params=params, distributions=distributions, value=value))
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
     return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
 
 def as_csv(summary: Mapping[str, Any]) -> str:
     """A line for each setting, with every figure of the summary that is no list."""
-    seeds = [{f"seed {seed['seed']}": seed["score"] for seed in setting["seeds"]} for setting in summary["settings"]]
-    flat = [setting | own for setting, own in zip(summary["settings"], seeds, strict=True)]
-    table = pd.json_normalize(flat, sep=" ").drop(columns=["overrides", "seeds", "cells", "cells_before", "seconds"])
-    return str(table.to_csv(index=False, lineterminator="\n"))
+    flat = [
+        setting | {f"seed {seed['seed']}": seed["score"] for seed in setting["seeds"]}
+        for setting in summary["settings"]
+    ]
+    table = pd.json_normalize(flat, sep=" ")
+    lists = [name for name in table if isinstance(table[name][0], list)]
+    return str(table.drop(columns=lists).to_csv(index=False, lineterminator="\n"))

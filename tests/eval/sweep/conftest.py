@@ -12,6 +12,7 @@ from eval.sweep.spec import read
 from tests.conftest import TINY
 from tests.eval.conftest import write_run
 
+RATE = "grpo.trainer.learning_rate"
 MARKS = {0.1: ("1100", "1000"), 0.2: ("1110", "1111"), 0.3: ("0000", "1000"), 0.4: ("1100", "1100")}
 """Learning rate -> what the last checkpoint gets right with each of two seeds, of four samples a problem."""
 SCORES = {
@@ -38,9 +39,10 @@ shutil.copytree(f"{TEMPLATES}/{rate}-{seed}", out, dirs_exist_ok=True)
 """Instead of a run: it notes that it was started and scores on dev, and leaves the prepared run."""
 
 
-def fake(path, pause=0.02):
-    """The command that a sweep next to `templates` runs instead of `r1-mini`."""
-    return (sys.executable, "-c", f"TEMPLATES, PAUSE = {str(path.parent / 'templates')!r}, {pause}\n{FAKE}")
+def fake(path, pause=0.02, before=""):
+    """The command that a sweep next to `templates` runs instead of `r1-mini`; `before`: code that it runs first."""
+    script = f"import os, sys\nTEMPLATES, PAUSE = {str(path.parent / 'templates')!r}, {pause}\n{before}\n{FAKE}"
+    return (sys.executable, "-c", script)
 
 
 @pytest.fixture
@@ -49,11 +51,9 @@ def sweep_file(tmp_path: Path):
 
     def write(**keys: str) -> Path:
         (tmp_path / "recipe.yaml").write_text(TINY, encoding="utf-8")
-        path = tmp_path / "sweep.yaml"
-        path.write_text(
-            "".join(f"{key}: {value}\n" for key, value in {"name": "s", "recipe": "recipe.yaml", **keys}.items())
-        )
-        return path
+        text = [f"{key}: {value}\n" for key, value in {"name": "s", "recipe": "recipe.yaml", **keys}.items()]
+        (tmp_path / "sweep.yaml").write_text("".join(text), encoding="utf-8")
+        return tmp_path / "sweep.yaml"
 
     return write
 
@@ -64,20 +64,19 @@ def grid(sweep_file, tmp_path, monkeypatch):
     for rate, pair in MARKS.items():
         for seed, marks in enumerate(pair):
             write_run(tmp_path / "templates" / f"{rate}-{seed}", seed, "1000", "1000", marks)
-    space = f"{{grpo.trainer.learning_rate: {{choices: {list(MARKS)}}}}}"
-    path = sweep_file(space=space, seeds="{key: seed, values: [0, 1]}")
+    path = sweep_file(space=f"{{{RATE}: {{choices: {list(MARKS)}}}}}", seeds="{key: seed, values: [0, 1]}")
     monkeypatch.setattr(run, "COMMAND", fake(path))
     return path
 
 
 def study_of(path, url=None):
-    return Study(read(path), path.parent / "out", url)
+    return Study(*read(path), path.parent / "out", url)
 
 
 def results(study):
     """(setting, seed) -> score of every training; none comes twice."""
     trainings = study.trainings()
-    found = {(training.setting.name, training.seed): training.value for training in trainings}
+    found = {(training.setting, training.seed): training.value for training in trainings}
     assert len(found) == len(trainings)
     return found
 
@@ -89,7 +88,7 @@ def _work(path, url, command, retries):
 
 def start_worker(path, url=None, command=None, retries=3):
     """A worker in a process of its own, which counts as gone after three seconds."""
-    context, arguments = multiprocessing.get_context("spawn"), (path, url, command or fake(path, 0.5), retries)
-    process = context.Process(target=_work, args=arguments)
+    arguments = (path, url, command or fake(path, 0.5), retries)
+    process = multiprocessing.get_context("spawn").Process(target=_work, args=arguments)
     process.start()
     return process

@@ -1,4 +1,4 @@
-"""Every training is finished once, whatever is killed and whoever works; a storage is not mistaken for another."""
+"""Every training is finished once, whatever is killed and whoever works; an interrupted sweep goes on."""
 
 import json
 import os
@@ -14,24 +14,40 @@ import optuna
 import psycopg
 import pytest
 import torch
+from rich.console import Console
 
 from eval.sweep import run
-from eval.sweep.run import environment, open_storage
+from eval.sweep.run import _screen, environment, open_storage
 from r1_mini.errors import UserError
 from tests.conftest import SMOKE
 from tests.eval.sweep.conftest import SCORES, fake, results, start_worker, study_of
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_workers_finish_every_trial_once_and_find_the_same_however_many_they_are(grid, workers):
-    study = study_of(grid)
+def work_together(study, workers):
     with ThreadPoolExecutor(workers) as pool:
         for done in [pool.submit(study.work, {}) for _ in range(workers)]:
             done.result(60)
+
+
+def test_workers_finish_every_trial_once_and_a_changed_sweep_keeps_their_runs(grid, capsys):
+    study = study_of(grid)
+    work_together(study, 3)
     assert results(study) == SCORES
     assert all(path.read_text() == "started\n" for path in study.folder.glob("trials/*/starts"))
     study_of(grid).work({})  # the same command again: nothing is left to do
-    assert len([trial for trial in study.trials() if "setting" in trial.user_attrs]) == 8
+    assert [trial.state.name for trial in study.trials()] == ["COMPLETE"] * 8
+    Console(width=100).print(_screen(study, 3, 60.0))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "8 trials: 8 complete" in shown
+    assert "learning_rate=0.2 0.8750 0.7500 1.0000 learning_rate=0.4 0.5000 0.5000 0.5000" in shown  # the best first
+    folders = {training.folder for training in study.trainings()}
+    grid.write_text(grid.read_text().replace("[0, 1]", "[1]"))
+    changed = study_of(grid)
+    assert {training.state for training in changed.trainings()} == {"WAITING"}
+    assert {training.folder for training in changed.trainings()} < folders
+    recipe = grid.parent / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("max_steps: 3", "max_steps: 4"))
+    assert folders.isdisjoint(training.folder for training in study_of(grid).trainings())
 
 
 def kill_workers(grid, url, kills):
@@ -57,10 +73,9 @@ def kill_workers(grid, url, kills):
 
 @pytest.mark.slow
 def test_two_workers_that_are_killed_again_and_again_leave_every_training_complete_exactly_once(grid):
-    study = kill_workers(grid, None, kills=5)
+    study = kill_workers(grid, None, kills=3)
     assert results(study) == SCORES
-    complete = [trial for trial in study.trials() if trial.state.name == "COMPLETE"]
-    assert len(complete) == len(SCORES)
+    assert [trial.state.name for trial in study.trials()].count("COMPLETE") == len(SCORES)
     starts = [path.read_text().count("started") for path in study.folder.glob("trials/*/starts")]
     assert len(starts) == len(SCORES)
     assert max(starts) > 1  # a retried trial goes on in the folder where it was
@@ -77,28 +92,25 @@ def test_a_trial_whose_worker_was_killed_before_the_first_heartbeat_is_retried(g
 
 @pytest.mark.slow
 def test_a_trial_that_takes_its_worker_down_more_often_than_it_is_retried_has_failed(grid):
-    *python, script = fake(grid)
-    deadly = "import os, sys\nif 'grpo.trainer.learning_rate=0.3' in sys.argv: os.kill(os.getppid(), 9)\n"
+    grid.write_text(grid.read_text().replace("[0, 1]", "[0]"))
+    deadly = fake(grid, before="if 'grpo.trainer.learning_rate=0.3' in sys.argv: os.kill(os.getppid(), 9)")
     exits = []
     while 0 not in exits:
-        worker = start_worker(grid, None, (*python, deadly + script), retries=1)
+        worker = start_worker(grid, None, deadly, retries=1)
         worker.join(60)
         exits.append(worker.exitcode)
-    study = study_of(grid)
-    reasons = {training.setting.name: training.reason for training in study.trainings() if training.reason}
+    reasons = {training.setting: training.reason for training in study_of(grid).trainings() if training.reason}
     assert reasons == {"learning_rate=0.3": "killed again and again"}
-    assert exits == [-9] * 4 + [0]  # both seeds, twice each
+    assert exits == [-9, -9, 0]
 
 
-def test_a_failed_trial_keeps_its_reason_and_the_others_go_on(grid, monkeypatch):
-    *python, script = fake(grid)
-    diverging = "import sys\nif 'seed=1' in sys.argv: sys.exit('error: diverged: loss is not a number at step 3')\n"
-    monkeypatch.setattr(run, "COMMAND", (*python, diverging + script))
+def test_a_failed_trial_keeps_its_reason_and_the_others_go_on_with_the_variables_of_their_worker(grid, monkeypatch):
+    diverging = "if 'seed=1' in sys.argv: sys.exit('error: diverged on GPU ' + os.environ['CUDA_VISIBLE_DEVICES'])"
+    monkeypatch.setattr(run, "COMMAND", fake(grid, before=diverging))
     study = study_of(grid)
-    study.work({})
-    reasons = {training.seed: training.reason for training in study.trainings()}
-    assert reasons == {0: None, 1: "diverged: loss is not a number at step 3"}
-    assert [training.state for training in study.trainings()] == ["COMPLETE", "FAIL"] * 4
+    study.work({"CUDA_VISIBLE_DEVICES": "5"})
+    found = [(training.state, training.reason) for training in study.trainings()]
+    assert found == [("COMPLETE", None), ("FAIL", "diverged on GPU 5")] * 4
 
 
 def test_a_trial_below_the_median_of_the_others_on_dev_is_ended_early_and_called_pruned(grid, monkeypatch):
@@ -113,24 +125,17 @@ def test_a_trial_below_the_median_of_the_others_on_dev_is_ended_early_and_called
     assert ended == [True] * 3 + [False] * 5
 
 
-def test_a_search_tries_as_many_settings_as_it_says_each_with_every_seed(grid, monkeypatch):
-    grid.write_text(grid.read_text() + "sampler: tpe\ntrials: 4\n")
-    study = study_of(grid)
-    with ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(study.work, {}) for _ in range(2)]:
-            done.result(60)
-    trials = [trial for trial in study.trials() if trial.state.name == "COMPLETE"]
-    assert len(trials) == 4
+def test_a_search_tries_as_many_settings_as_it_says_each_with_every_seed_and_goes_on_if_it_says_more(grid):
+    text = grid.read_text()
+    for count in (3, 5):
+        grid.write_text(f"{text}sampler: tpe\ntrials: {count}\n")
+        study = study_of(grid)
+        work_together(study, 2)
+        trials = [trial for trial in study.trials() if trial.state.name == "COMPLETE"]
+        assert len(trials) == count
     assert all(trial.value == sum(trial.user_attrs["values"]) / 2 for trial in trials)
+    assert all(list(trial.params) == ["grpo.trainer.learning_rate"] for trial in trials)
     assert results(study).items() <= SCORES.items()
-
-
-def test_a_trial_gets_the_variables_of_its_worker(grid, monkeypatch):
-    script = "import os, sys; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['HOME']); sys.exit(1)"
-    monkeypatch.setattr(run, "COMMAND", (sys.executable, "-c", script))
-    study = study_of(grid)
-    study.work({"CUDA_VISIBLE_DEVICES": "5"})
-    assert {training.reason for training in study.trainings()} == {f"5 {os.environ['HOME']}"}
 
 
 def test_each_worker_has_a_gpu_of_its_own_and_its_share_of_the_cores(monkeypatch):
@@ -143,26 +148,13 @@ def test_each_worker_has_a_gpu_of_its_own_and_its_share_of_the_cores(monkeypatch
     assert environment(0, 3)["OMP_NUM_THREADS"] == "2"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")  # what the user has given
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    assert environment(1, 2) == {"CUDA_VISIBLE_DEVICES": "5"}
+    assert environment(1, 2) == {"CUDA_VISIBLE_DEVICES": "5", "OMP_NUM_THREADS": "7"}
 
 
-def test_a_changed_sweep_or_recipe_under_an_old_study_is_refused(grid):
-    study = study_of(grid)
-    grid.write_text(grid.read_text().replace("[0, 1]", "[0, 2]"))
-    with pytest.raises(UserError, match="holds another sweep of this name, which differs in seeds"):
-        study_of(grid)
-    grid.write_text(grid.read_text().replace("[0, 2]", "[0, 1]"))
-    recipe = grid.parent / "recipe.yaml"
-    recipe.write_text(recipe.read_text().replace("max_steps: 3", "max_steps: 4"))
-    with pytest.raises(UserError, match=r"differs in recipe recipe\.yaml"):
-        study_of(grid)
-    assert len(study.trials()) == 8
-
-
-def test_a_storage_that_does_not_answer_is_one_line(grid):
-    for url in ("postgresql+psycopg://nobody@127.0.0.1:1/none", "no url"):
-        with pytest.raises(UserError, match="the storage does not answer"):
-            study_of(grid, url)
+@pytest.mark.parametrize("url", ["postgresql+psycopg://nobody@127.0.0.1:1/none", "no url"])
+def test_a_storage_that_does_not_answer_is_one_line(url):
+    with pytest.raises(UserError, match="the storage does not answer"):
+        open_storage(url)
 
 
 @pytest.fixture
@@ -200,15 +192,21 @@ def test_workers_may_begin_at_once_on_an_empty_database_and_meet_there(grid, pos
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_trials_and_the_same_command_goes_on(tmp_path):
+def test_ctrl_c_ends_the_trials_and_the_same_command_trains_one_base_notes_a_failure_and_compares_the_rest(tmp_path):
     (tmp_path / "sweep.yaml").write_text(
-        f"name: s\nrecipe: {SMOKE}\nseeds: {{key: grpo.seed, values: [0, 1]}}\n"
-        "set: {base.trainer.max_steps: 60, base.trainer.save_steps: 20, grpo.trainer.max_steps: 2,\n"
-        "  evaluate.limit: 20, evaluate.samples: 2}\n"
-        "settings: {only: {}}\n",
+        f"name: s\nrecipe: {SMOKE}\n"
+        "set: {base.trainer.max_steps: 40, base.trainer.save_steps: 10, evaluate.limit: 20, evaluate.samples: 2}\n"
+        "settings:\n"
+        "  short: {grpo.trainer.max_steps: 1}\n"
+        "  long: {grpo.trainer.max_steps: 2}\n"
+        "  broken: {grpo.trainer.report_to: wandb}\n",
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "r1_mini", "sweep", "sweep.yaml", "--out", "out"]
+    command = [sys.executable, "-m", "r1_mini", "sweep", "sweep.yaml", "--workers", "2", "--out", "out"]
+
+    def trials():
+        return {trial["setting"]: trial for trial in json.loads((tmp_path / "out" / "trials.json").read_text())}
+
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("out/trials/*/.work-01-base/**/checkpoint-*")):
@@ -217,9 +215,15 @@ def test_ctrl_c_ends_the_trials_and_the_same_command_goes_on(tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     assert process.wait(30) == 130
     assert not subprocess.run(["pgrep", "-f", f"{tmp_path}|out/trials"], capture_output=True, text=True).stdout
-    trials = json.loads((tmp_path / "out" / "trials.json").read_text())
-    assert {trial["state"] for trial in trials} == {"WAITING"}
+    assert trials()["short"]["state"] == trials()["long"]["state"] == "WAITING"
+
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr
-    trials = json.loads((tmp_path / "out" / "trials.json").read_text())
-    assert [(trial["seed"], trial["state"]) for trial in trials] == [(0, "COMPLETE"), (1, "COMPLETE")]
+    states = {name: trial["state"] for name, trial in trials().items()}
+    assert states == {"short": "COMPLETE", "long": "COMPLETE", "broken": "FAIL"}
+    assert trials()["broken"]["reason"]
+    bases = list((tmp_path / "out" / "trials").glob("*-seed0/01-base/model.safetensors"))
+    assert len(bases) >= 2
+    assert len({path.stat().st_ino for path in bases}) == 1  # trained once, by one of the three
+    assert "Failed: broken" in " ".join(again.stdout.split())
+    assert (tmp_path / "out" / "report.html").is_file()
