@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import PlainSerializer, PlainValidator, SerializationInfo
+from pydantic import PlainValidator, SerializeAsAny
 
 from r1_mini.config.base import wrong
 from r1_mini.data.gym import GymTask
@@ -28,11 +28,7 @@ def source_of(entry: Any) -> Source:
     return known[named[0]].model_validate(entry)
 
 
-def _write(source: Source, info: SerializationInfo) -> dict[str, Any]:
-    return source.model_dump(mode="json", exclude_defaults=info.exclude_defaults)
-
-
-AnySource = Annotated[Source, PlainValidator(source_of), PlainSerializer(_write)]
+AnySource = Annotated[SerializeAsAny[Source], PlainValidator(source_of)]
 """The type of an entry in a settings class."""
 
 

@@ -40,17 +40,14 @@ def separated(sources: Sequence[Source], asked: Sequence[Problem]) -> tuple[tupl
             loose = {key for key in keys if not is_held_out(key)}
             kept.append(source.without(loose) if loose else source)
             continue
-        same = [problem for problem in listed if problem.key in keys]
         runs = _telling_runs(asked, listed)
-        alike = [p for p in listed if p.key not in keys and not runs.isdisjoint(runs_of(p.question))]
-        left_out = same + alike
-        kept.append(source.without(problem.key for problem in left_out) if left_out else source)
-        if left_out:
-            lines.append(
-                f"{source.name}: {len(left_out)} of {len(listed):,} training problems are asked in an exam and "
-                f"are left out ({len(same)} the same, {len(alike)} with {RUN} words in a row the same), "
-                f"such as {shown(left_out[0].question)}"
+        alike = [each for each in listed if each.key in keys or not runs.isdisjoint(runs_of(each.question))]
+        kept.append(source.without(problem.key for problem in alike) if alike else source)
+        if alike:
+            what = (
+                f"{len(alike)} of {len(listed):,} training problems are asked in an exam, or share {RUN} words in a row"
             )
+            lines.append(f"{source.name}: {what}, and are left out, such as {shown(alike[0].question)}")
     return tuple(kept), lines
 
 

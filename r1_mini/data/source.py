@@ -9,6 +9,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
+from itertools import islice
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr, SerializeAsAny, model_serializer, model_validator
@@ -51,14 +52,25 @@ class Source(Strict, ABC):
                 refused = 0
                 yield problem
             elif (refused := refused + 1) > PATIENCE:
-                raise self.exhausted(f"an exam asks every {split} problem")
+                break
+        raise self.exhausted(f"no {split} problem, or an exam asks them all")
 
-    @abstractmethod
     def exam(self, split: Split, n: int, seed: int, min_depth: int = 1, used: Container[str] = ()) -> list[Problem]:
         """`n` distinct problems of a split, none of less depth where depth is known, their keys not in `used`.
 
         UserError if there are too few.
         """
+        chosen: dict[str, Problem] = {}
+        for problem in self._candidates(split, seed):
+            if (problem.difficulty["depth"] or min_depth) >= min_depth and problem.key not in used:
+                chosen.setdefault(problem.key, problem)
+                if len(chosen) == n:
+                    return list(chosen.values())
+        raise self.exhausted(f"{len(chosen)} {split} problems to ask, not {n}")
+
+    def _candidates(self, split: Split, seed: int) -> Iterable[Problem]:
+        """Problems of a split that an exam chooses from, as many as it may look at."""
+        return islice(self._stream(split, random.Random(f"exam {split} {seed}")), PATIENCE)
 
     def listed(self, split: Split) -> Sequence[Problem] | None:
         """Every problem of a split; None where they are sampled on the spot, or too many to hold."""
@@ -78,8 +90,8 @@ class Source(Strict, ABC):
 
         UserError if what the settings name cannot be had.
         """
-        excluded = "\n".join(sorted(self._excluded))
-        return sha256(f"{self._data_hash()}\n{excluded}".encode()).hexdigest() if excluded else self._data_hash()
+        data, excluded = self._data_hash(), "\n".join(sorted(self._excluded))
+        return sha256(f"{data}\n{excluded}".encode()).hexdigest() if excluded else data
 
     def _data_hash(self) -> str:
         return ""

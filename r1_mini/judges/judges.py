@@ -19,10 +19,14 @@ Judge = Callable[[str, str], bool]
 """(the model's answer, the right answer in the judge's own form) -> whether it is right."""
 
 
-def same_number(answer: str, gold: str) -> bool:
-    """Exactly the same value, in whatever notation: 3.5, 7/2."""
-    value = parse_number(answer)
-    return value is not None and value == parse_number(gold)
+def comparing(value: Callable[[str], Hashable | None]) -> Judge:
+    """The judge to whom an answer is right if it has exactly the value of the right one, whatever the notation."""
+
+    def judge(answer: str, gold: str) -> bool:
+        said = value(answer)
+        return said is not None and said == value(gold)
+
+    return judge
 
 
 class Reached(NamedTuple):
@@ -56,27 +60,10 @@ def _goal(text: str) -> Reached | None:
     given, _, target = text.partition("=")
     value = parse_number(target)
     try:
-        return None if value is None else Reached(tuple(sorted(abs(int(number)) for number in given.split())), value)
+        used = tuple(sorted(abs(int(number)) for number in given.split()))
     except ValueError:
         return None
-
-
-def same_amount(answer: str, gold: str) -> bool:
-    """Exactly the same value of the one number that the answer names, as in GSM8K: `$1,234.50`, `18 dollars`."""
-    value = amount(answer)
-    return value is not None and value == amount(gold)
-
-
-def same_choice(answer: str, gold: str) -> bool:
-    """The same option of a multiple choice, A to E, in any notation: `(B)`, `B.`, `Answer: B`."""
-    letter = choice(answer)
-    return letter is not None and letter == choice(gold)
-
-
-def same_text(answer: str, gold: str) -> bool:
-    """The same words, whatever their case, spacing and punctuation."""
-    text = plain_text(answer)
-    return text is not None and text == plain_text(gold)
+    return Reached(used, value) if used and value is not None else None
 
 
 _BRACKETED = re.compile(r"(?:\\left\s*)?[(\[].*,.*[)\]]", re.DOTALL)
@@ -102,16 +89,6 @@ def passes_task(answer: str, gold: str) -> bool:
     return verified("reasoning_gym", answer.strip(), gold)
 
 
-JUDGES: dict[str, Judge] = {
-    "number": same_number,
-    "countdown": same_countdown,
-    "amount": same_amount,
-    "choice": same_choice,
-    "text": same_text,
-    "latex": same_formula,
-    "reasoning_gym": passes_task,
-}
-
 VALUES: dict[str, Callable[[str], Hashable | None]] = {
     "number": parse_number,
     "countdown": parse_countdown,  # all solutions of a countdown are one answer, right or wrong as a whole
@@ -122,3 +99,18 @@ VALUES: dict[str, Callable[[str], Hashable | None]] = {
     "reasoning_gym": plain_text,
 }
 """What an answer counts as in a vote, where equal values are one answer; None is no answer."""
+
+JUDGES: dict[str, Judge] = {
+    "number": comparing(parse_number),  # 3.5, 7/2
+    "countdown": same_countdown,
+    "amount": comparing(amount),  # the one number of a text, as in GSM8K: $1,234.50, 18 dollars
+    "choice": comparing(choice),  # the option of a multiple choice, A to E: (B), B., Answer: B
+    "text": comparing(plain_text),
+    "latex": same_formula,
+    "reasoning_gym": passes_task,
+}
+
+
+def can_read(judge: str, gold: str) -> bool:
+    """Whether a judge understands a right answer: it holds it right itself, or it is the goal of a countdown."""
+    return JUDGES[judge](gold, gold) or (judge == "countdown" and _goal(gold) is not None)
