@@ -17,8 +17,7 @@ from eval.report.publish import publish
 from r1_mini.config.base import explain
 from r1_mini.config.yaml_file import apply_overrides
 from r1_mini.errors import UserError
-from r1_mini.model.checkpoint import load_shape
-from r1_mini.model.locate import find_checkpoint
+from r1_mini.model.checkpoint import find_checkpoint, load_shape
 from r1_mini.pipeline import run as pipeline
 from r1_mini.pipeline.recipe import Evaluate, Recipe, load
 from r1_mini.pipeline.store import Store

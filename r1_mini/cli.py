@@ -135,7 +135,7 @@ def sample(
     prompt: Annotated[Literal["auto", "chat", "base"], _option("Chat template, or R1-Zero's prompt.")] = "auto",
 ) -> None:
     """Ask a checkpoint: prints its answer with each step marked right or wrong."""
-    from r1_mini.model.locate import find_checkpoint
+    from r1_mini.model.checkpoint import find_checkpoint
     from r1_mini.rollout.ask import ask
     from r1_mini.rollout.engine import SamplingParams
 

@@ -1,7 +1,5 @@
 """Models of other makers, small and random, with tokenizers trained on the spot, through every stage, exam and merge."""
 
-import json
-
 import pytest
 import torch
 from rich.console import Console
@@ -27,7 +25,7 @@ from r1_mini.model.prompts import R1_SYSTEM, encode, prompt_for, stop_tokens
 from r1_mini.pipeline import run as pipeline
 from r1_mini.pipeline.recipe import load
 from r1_mini.system.files import read_jsonl, sha256
-from tests.conftest import run  # noqa: F401  (the folder is a package)
+from r1_mini.train.grpo import Trainer
 
 QUIET = Console(quiet=True)
 SHAPE = {
@@ -95,32 +93,19 @@ def folder(request, tmp_path):
     return path
 
 
-def recipe_of(folder, tmp_path, peft=""):
-    path = tmp_path / f"recipe{'-lora' if peft else ''}.yaml"
-    lora = f"    peft: {peft}\n" if peft else ""
+def recipe_of(folder, peft="null"):
+    path = folder.parent / "recipe.yaml"
     path.write_text(
         f"name: foreign\nmodel: {folder}\nproblems: [{{family: sum, terms: [2, 3], digits: 1, largest: 9}}]\nstages:\n"
-        f"  - kind: sft\n{lora}"
+        f"  - kind: sft\n    peft: {peft}\n"
         "    trainer: {max_steps: 3, per_device_train_batch_size: 4, learning_rate: 1.0e-3}\n"
-        f"  - kind: grpo\n{lora}    rewards: {{length: 1.0}}\n"  # random weights are never right
+        f"  - kind: grpo\n    peft: {peft}\n    rewards: {{length: 1.0}}\n"  # random weights are never right
         "    trainer: {max_steps: 3, per_device_train_batch_size: 8, num_generations: 4, max_completion_length: 12,\n"
         "      learning_rate: 1.0e-3, save_steps: 1}\n"
         "evaluate: {suite: own, limit: 6, samples: 2, max_tokens: 12, greedy: false}\n",
         encoding="utf-8",
     )
-    return load(path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("folder", ["qwen"], indirect=True)
-def test_a_base_model_that_has_a_chat_template_is_trained_and_examined_by_the_papers_prompt(folder, tmp_path):
-    recipe = recipe_of(folder, tmp_path).model_copy(update={"prompt": "base"})
-    out = ran(recipe, tmp_path / "run")
-    for name in ("01-sft", "02-grpo"):
-        rows = read_jsonl(out / "eval" / "own" / name / "samples.jsonl")
-        assert all(row["prompt"] == f"{R1_SYSTEM} User: {row['question']}. Assistant:" for row in rows)
-    _, tokenizer = load_checkpoint(out / "02-grpo")
-    assert prompt_for(tokenizer, "1+2") == f"{R1_SYSTEM} User: 1+2. Assistant:"
+    return path
 
 
 def ran(recipe, out):
@@ -129,102 +114,77 @@ def ran(recipe, out):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("peft", ["", "{r: 4, target_modules: all-linear}"], ids=["whole", "lora"])
-def test_a_foreign_model_goes_through_sft_grpo_and_exam_and_loads_with_plain_transformers(folder, tmp_path, peft):
-    out = ran(recipe_of(folder, tmp_path, peft), tmp_path / "run")
+@pytest.mark.parametrize("folder", ["qwen"], indirect=True)
+def test_a_base_model_that_has_a_chat_template_is_trained_and_examined_by_the_papers_prompt(folder, tmp_path):
+    out = ran(load(recipe_of(folder), ["prompt=base"]), tmp_path / "run")
+    for name in ("01-sft", "02-grpo"):
+        rows = read_jsonl(out / "eval" / "own" / name / "samples.jsonl")
+        assert all(row["prompt"] == f"{R1_SYSTEM} User: {row['question']}. Assistant:" for row in rows)
+    _, tokenizer = load_checkpoint(out / "02-grpo")
+    assert prompt_for(tokenizer, "1+2") == f"{R1_SYSTEM} User: 1+2. Assistant:"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("peft", ["null", "{r: 4, target_modules: all-linear}"], ids=["whole", "lora"])
+def test_a_foreign_model_goes_through_sft_grpo_and_exam_and_a_cut_run_ends_in_the_same_bits(
+    folder, tmp_path, peft, monkeypatch
+):
+    recipe, is_lora = load(recipe_of(folder, peft)), peft != "null"
+    out = ran(recipe, tmp_path / "apart" / "run")
     before = AutoModelForCausalLM.from_pretrained(folder).state_dict()
-    for stage in ("01-sft", "02-grpo"):
-        model = AutoModelForCausalLM.from_pretrained(out / stage)
-        tokenizer = AutoTokenizer.from_pretrained(out / stage)
+    for stage in ("01-sft", "02-grpo"):  # loads with plain transformers
+        model, tokenizer = AutoModelForCausalLM.from_pretrained(out / stage), AutoTokenizer.from_pretrained(out / stage)
         after = model.state_dict()
         assert after.keys() == before.keys()  # merged: no trace of the adapter
         assert any(not torch.equal(after[name], before[name]) for name in after)
-        assert (out / stage / "adapter" / "adapter_model.safetensors").exists() is bool(peft)
-        generated = model.generate(**tokenizer("1+2", return_tensors="pt"), max_new_tokens=4)
-        assert generated.shape[1] > 3
+        assert (out / stage / "adapter" / "adapter_model.safetensors").exists() is is_lora
+        assert model.generate(**tokenizer("1+2", return_tensors="pt"), max_new_tokens=4).shape[1] > 3
+    if is_lora:
+        from peft import AutoPeftModelForCausalLM
+
+        ids, trained = torch.randint(5, 100, (2, 10)), AutoPeftModelForCausalLM.from_pretrained(out / stage / "adapter")
+        with torch.no_grad():
+            torch.testing.assert_close(model(ids).logits, trained(ids).logits, atol=1e-4, rtol=1e-4)
     rows = read_jsonl(out / "02-grpo" / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert all(row["logp_gap_max"] < 1e-3 for row in rows if "logp_gap_max" in row)
-    assert {path.name for path in (out / "eval" / "own").iterdir()} == {
-        "01-sft",
-        "01-sft-worked",
-        "02-grpo",
-        "columns.json",
-    }
-
-
-@pytest.mark.slow
-def test_an_adapter_merged_is_the_model_that_was_trained(folder, tmp_path):
-    from peft import AutoPeftModelForCausalLM
-
-    out = ran(recipe_of(folder, tmp_path, "{r: 4, target_modules: all-linear}"), tmp_path / "run")
-    merged = AutoModelForCausalLM.from_pretrained(out / "02-grpo")
-    trained = AutoPeftModelForCausalLM.from_pretrained(out / "02-grpo" / "adapter")
-    ids = torch.randint(5, 100, (2, 10))
-    with torch.no_grad():
-        torch.testing.assert_close(merged(ids).logits, trained(ids).logits, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("peft", ["", "{r: 4, target_modules: all-linear}"], ids=["whole", "lora"])
-def test_a_cut_run_of_a_foreign_model_ends_in_the_same_bits(folder, tmp_path, peft, monkeypatch):
-    whole = ran(recipe_of(folder, tmp_path, peft), tmp_path / "apart" / "whole")
-    from r1_mini.train import grpo
-
-    original, seen = grpo.Trainer.training_step, []
+    columns = {"01-sft", "01-sft-worked", "02-grpo", "columns.json"}
+    assert {path.name for path in (out / "eval" / "own").iterdir()} == columns
 
     def cut(self, *args, **kwargs):
-        seen.append(self.state.global_step)
-        if len(seen) == 3:
+        if self.state.global_step == 2:
             raise KeyboardInterrupt
         return original(self, *args, **kwargs)
 
-    monkeypatch.setattr(grpo.Trainer, "training_step", cut)
-    with pytest.raises(KeyboardInterrupt):
-        ran(recipe_of(folder, tmp_path, peft), tmp_path / "cut")
-    monkeypatch.undo()
-    again = ran(recipe_of(folder, tmp_path, peft), tmp_path / "cut")
-    assert sha256(again / "02-grpo" / "model.safetensors") == sha256(whole / "02-grpo" / "model.safetensors")
+    original = Trainer.training_step
+    with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
+        interrupted.setattr(Trainer, "training_step", cut)
+        ran(recipe, tmp_path / "cut")
+    again = ran(recipe, tmp_path / "cut")
+    assert sha256(again / "02-grpo" / "model.safetensors") == sha256(out / "02-grpo" / "model.safetensors")
 
 
 @pytest.mark.parametrize("folder", ["qwen"], indirect=True)
 @pytest.mark.parametrize(
-    ("room", "line"),
+    ("room", "override", "line"),
     [
-        (
-            60,
-            r"^evaluate.max_tokens: a prompt of \d+ tokens and 12 more take .* context length of the model is 60; leave such questions out",
-        ),
-        (
-            1024,
-            r"^evaluate.max_tokens: a prompt of \d+ tokens and 1000 more take .* context length of the model is 1024; allow at most \d+$",
-        ),
+        (60, "seed=0", r"^evaluate.max_tokens: .* and 12 more take .* of the model is 60; leave such questions out"),
+        (1024, "evaluate.max_tokens=1000", r"^evaluate.max_tokens: .* and 1000 more .* is 1024; allow at most \d+$"),
+        (1024, "grpo.trainer.max_completion_length=1000", r"trainer.max_completion_length: .* allow at most \d+"),
     ],
 )
-def test_a_prompt_longer_than_the_window_is_refused_before_anything_is_trained(folder, room, line, tmp_path):
+def test_what_is_longer_than_the_window_is_refused_before_anything_is_trained(folder, room, override, line, tmp_path):
     config = AutoConfig.from_pretrained(folder)
     config.max_position_embeddings = room
     config.save_pretrained(folder)
-    recipe = recipe_of(folder, tmp_path)
-    if room == 1024:
-        recipe = load(tmp_path / "recipe.yaml", ["evaluate.max_tokens=1000"])
     with pytest.raises(UserError, match=line):
-        Exam(recipe)
-
-
-@pytest.mark.parametrize("folder", ["qwen"], indirect=True)
-def test_a_rollout_longer_than_the_window_is_refused(folder, tmp_path):
-    recipe_of(folder, tmp_path)
-    recipe = load(tmp_path / "recipe.yaml", ["sft.trainer.max_steps=1", "grpo.trainer.max_completion_length=1000"])
-    line = r"trainer.max_completion_length: a prompt of .* context length of the model is 1024; allow at most \d+"
-    with pytest.raises(UserError, match=line):
-        ran(recipe, tmp_path / "run")
+        ran(load(recipe_of(folder), [override]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("folder", ["qwen"], indirect=True)
 def test_what_cannot_be_loaded_or_adapted_is_refused_before_anything_is_trained(folder, tmp_path):
-    recipe_of(folder, tmp_path)
-    path = tmp_path / "recipe.yaml"
+    path = recipe_of(folder)
     for value, line in (
         ("'{dtype: bfloat16}'", "Expecting property name .* see trl.GRPOConfig"),
         ("{dtype: bf16}", "'bf16' is not a choice; did you mean 'bfloat16'"),
@@ -269,4 +229,3 @@ def test_each_kind_is_asked_in_its_own_form_and_stops_at_each_of_its_ends(folder
         assert asked.endswith("User: 1+2. Assistant:")
         assert stops == [tokenizer.eos_token_id]
         assert tokenizer.decode(ids).count("User: 1+2") == 1
-    assert json.dumps(ids) == json.dumps(encode(tokenizer, [asked])[0])

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.bench.side import RIVALS, SIZES, Case, serve
-from r1_mini.model.locate import find_checkpoint
+from r1_mini.model.checkpoint import find_checkpoint
 from r1_mini.system.environment import commit, machine, versions
 from r1_mini.system.files import write_json_atomic
 from r1_mini.train.callbacks import progress_bar

@@ -4,6 +4,7 @@ Both sides of a pair have the same weights, prompts, reward and settings. A rand
 completions, so the chance of EOS is built into the weights, where every implementation of the model sees it.
 """
 
+import contextlib
 import itertools
 import math
 import os
@@ -44,6 +45,7 @@ from r1_mini.problems.problem import Problem
 from r1_mini.rollout.engine import SamplingParams, rollout
 from r1_mini.system import environment
 from r1_mini.train.grpo import GrpoStage, Trainer
+from r1_mini.train.logps import narrow_tiles
 from r1_mini.train.trainer import arguments
 
 PROBLEMS = FamilySource.model_validate({"family": "sum", "terms": [2, 6], "digits": 2, "largest": 99})
@@ -247,7 +249,8 @@ def _steps(
         trainer.remove_callback(callback)
     trainer.add_callback(clock)
     trainer._generate = clock.timed(trainer._generate)
-    trainer.train()
+    with narrow_tiles(model.config.vocab_size) if ours else contextlib.nullcontext():
+        trainer.train()
 
 
 def _reward(case: Case, problems: Sequence[Problem], widths: Sequence[int], clock: Clock) -> Callable[..., list[float]]:

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field, model_validator
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from r1_mini.config.base import Strict, wrong
+from r1_mini.config.base import Strict
 
 
 class ModelSettings(Strict):
@@ -22,10 +22,7 @@ class ModelSettings(Strict):
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
         if self.hidden_size % (2 * self.heads):
-            step = 2 * self.heads
-            what = f"{self.hidden_size} does not divide into {self.heads} heads of even width"
-            near = max(1, round(self.hidden_size / step)) * step
-            raise wrong(what, f"set a multiple of {step}, such as {near}", "hidden_size")
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of twice the {self.heads} heads")
         return self
 
 
@@ -38,19 +35,15 @@ def make_config(tokenizer: PreTrainedTokenizerFast, **fields: Any) -> LlamaConfi
         intermediate_size=shape.intermediate_size or -(-shape.hidden_size * 8 // 3 // 16) * 16,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
-        num_key_value_heads=shape.heads,
         max_position_embeddings=1024,
-        tie_word_embeddings=False,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        attention_dropout=0.0,
     )
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast, *, seed: int, **fields: Any) -> LlamaForCausalLM:
     """A model with random weights, fp32, from `seed` alone; `fields` are those of `ModelSettings`."""
-    config = make_config(tokenizer, **fields)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
+        return LlamaForCausalLM(make_config(tokenizer, **fields))

@@ -1,6 +1,7 @@
-"""Loading and saving a causal language model with its tokenizer, and the LoRA adapter that trains it."""
+"""A causal language model with its tokenizer: finding, loading and saving it, and the LoRA adapter that trains it."""
 
 import contextlib
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,37 @@ from transformers import (
 from r1_mini.errors import UserError
 from r1_mini.model.prompts import PromptStyle, give_template
 
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_EXAMPLE = "give the folder of a checkpoint, such as runs/tiny-r1-zero/02-grpo"
+
+
+@contextlib.contextmanager
+def _explained(where: object, fix: str) -> Iterator[None]:
+    """UserError for whatever transformers, peft and the Hub raise on a model that they cannot use."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
+        raise UserError(f"cannot be used ({reason})", where=str(where), fix=fix) from error
+
+
+def find_checkpoint(path: Path, weights: bool = True) -> Path:
+    """The folder of a model: `path` itself, or the local copy of the Hub's model of that id, downloaded if needed.
+
+    Without `weights` only small files are downloaded, and a folder need not have weights.
+    """
+    if not path.exists() and _HUB_ID.fullmatch(str(path)) and not path.parent.exists():
+        from huggingface_hub import snapshot_download
+
+        kept = ["*.json", "*.model", "*.txt", "*.jinja", *(["*.safetensors"] if weights else [])]
+        with _explained(path, "give a folder, or an id on the Hub; a gated model needs HF_TOKEN"):
+            return Path(snapshot_download(str(path), allow_patterns=kept))
+    if not (path / "config.json").is_file() or (weights and not any(path.glob("*.safetensors"))):
+        inside = [each.parent for each in sorted(path.glob("*/node.json"))]
+        fix = f"did you mean {inside[-1]}?" if inside else _EXAMPLE
+        raise UserError("not a checkpoint" if path.exists() else "no such folder", where=str(path), fix=fix)
+    return path
+
 
 def load_checkpoint(
     folder: Path, device: torch.device | str = "cpu", prompt: PromptStyle = "auto", **options: Any
@@ -29,7 +61,7 @@ def load_checkpoint(
 
     `prompt` is the style of its prompts; `options` are those of `from_pretrained`. The dtype is fp32 by default.
     """
-    with _readable(folder):
+    with _explained(folder, _EXAMPLE):
         model, info = AutoModelForCausalLM.from_pretrained(
             folder, **{"dtype": torch.float32, "local_files_only": True, "output_loading_info": True, **options}
         )
@@ -43,7 +75,7 @@ def load_shape(
     folder: Path, prompt: PromptStyle = "auto"
 ) -> tuple[PretrainedConfig, GenerationConfig, PreTrainedTokenizerBase]:
     """Configuration, generation settings and tokenizer of a checkpoint, without its weights; UserError as above."""
-    with _readable(folder):
+    with _explained(folder, _EXAMPLE):
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         generation = GenerationConfig.from_model_config(config)
@@ -54,31 +86,17 @@ def load_shape(
     return config, generation, tokenizer
 
 
-@contextlib.contextmanager
-def _readable(folder: Path) -> Iterator[None]:
-    """UserError for whatever transformers, tokenizers and safetensors raise on files that they cannot use."""
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
-        fix = "give a folder that a stage has written, such as runs/tiny-r1-zero/02-grpo"
-        raise UserError(f"cannot be loaded ({reason})", where=str(folder), fix=fix) from error
-
-
 def _check(
     config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, embeddings: int, missing: Collection[str] = ()
 ) -> None:
     """ValueError if this is not a whole causal language model with its tokenizer."""
-    kinds = config.architectures or []
+    kinds = config.architectures or ["ForCausalLM"]
     if missing:  # transformers would fill them with random numbers
-        reason = f"it lacks weights, for example {min(missing)}"
-    elif kinds and not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in kinds):
-        reason = f"{kinds[0]} is not a causal language model"
-    elif len(tokenizer) > embeddings:
-        reason = "the tokenizer has more tokens than the model"
-    else:
-        return
-    raise ValueError(reason)
+        raise ValueError(f"it lacks weights, for example {min(missing)}")
+    if not kinds[0].endswith(("ForCausalLM", "LMHeadModel")):
+        raise ValueError(f"{kinds[0]} is not a causal language model")
+    if len(tokenizer) > embeddings:
+        raise ValueError("the tokenizer has more tokens than the model")
 
 
 def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -117,8 +135,5 @@ def shape_of(config: PretrainedConfig, dtype: torch.dtype, peft: Mapping[str, An
             return model
         from peft import get_peft_model
 
-        try:
+        with _explained("peft", "name modules of the model, or set target_modules: all-linear"):
             return get_peft_model(model, adapter(peft))
-        except (ValueError, TypeError) as error:
-            fix = "name modules of the model, or set target_modules: all-linear"
-            raise UserError(str(error).splitlines()[0][:150], where="peft", fix=fix) from None

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024, coefficients of the quintic iteration
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024, coefficients of the quintic iteration
+MOMENTUM = 0.95
+BETAS = (0.9, 0.95)
 
 
 def orthogonalized(matrices_NRC: Tensor, steps: int = 5) -> Tensor:
     """About the nearest semi-orthogonal matrix of each (singular values of 0.7 to 1.2), (N, R, C) with R <= C."""
-    a, b, c = _NEWTON_SCHULZ
+    a, b, c = NEWTON_SCHULZ
     x: Tensor = matrices_NRC / (matrices_NRC.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = x @ x.mT
@@ -31,23 +33,14 @@ class MuonAdamW(torch.optim.Optimizer):
     one learning rate serves both.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        lr: float,
-        momentum: float = 0.95,
-        betas: tuple[float, float] = (0.9, 0.95),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
+    def __init__(self, model: nn.Module, lr: float, weight_decay: float = 0.0) -> None:
         ends = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
         head = model.get_output_embeddings()  # type: ignore[operator]
         ends |= {id(p) for p in head.parameters()} if head is not None else set()
         hidden = [p for p in model.parameters() if p.ndim == 2 and id(p) not in ends]
         rest = [p for p in model.parameters() if p.ndim != 2 or id(p) in ends]
         groups = [{"params": hidden, "muon": True}, {"params": rest, "muon": False}]
-        defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(groups, defaults | {"steps": 0})
+        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay, "steps": 0})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -69,8 +62,8 @@ class MuonAdamW(torch.optim.Optimizer):
 
     def _muon(self, params: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
         momenta = self._moments(params, "momentum")
-        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov
+        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+        ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov
         by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for p, update in zip(params, ahead, strict=True):
             wide = p.shape[0] <= p.shape[1]
@@ -82,7 +75,7 @@ class MuonAdamW(torch.optim.Optimizer):
             torch._foreach_add_([target for target, _ in alike], list(updates.unbind()), alpha=scale)
 
     def _adamw(self, params: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
-        (beta1, beta2), eps = group["betas"], group["eps"]
+        beta1, beta2 = BETAS
         first, second = self._moments(params, "first"), self._moments(params, "second")
         torch._foreach_lerp_(first, gradients, 1 - beta1)
         torch._foreach_lerp_(second, torch._foreach_mul(gradients, gradients), 1 - beta2)
@@ -90,5 +83,5 @@ class MuonAdamW(torch.optim.Optimizer):
         done = group["steps"]
         roots = torch._foreach_div(second, 1 - beta2**done)
         torch._foreach_sqrt_(roots)
-        torch._foreach_add_(roots, eps)
+        torch._foreach_add_(roots, 1e-8)
         torch._foreach_addcdiv_(params, first, roots, value=-group["lr"] / (1 - beta1**done))

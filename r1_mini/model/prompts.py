@@ -41,32 +41,14 @@ BASE_TEMPLATE = (
 def give_template(tokenizer: PreTrainedTokenizerBase, style: PromptStyle, where: str) -> None:
     """Give the tokenizer the template of this style, here and wherever it is saved.
 
-    UserError if `chat` is asked of a tokenizer without a template, or of one whose template has no generation prompt.
+    UserError if there is none, or if it leaves out a question that is plain text, as some for images do.
     """
-    lack = _lacks(tokenizer) if tokenizer.chat_template else "is missing" if style == "chat" else None
-    if style != "base" and lack:
-        raise UserError(f"the chat template {lack}", where=where, fix="correct it, or use the prompt style base")
-    if style == "base" or not tokenizer.chat_template:
+    if style == "base" or (style == "auto" and not tokenizer.chat_template):
         begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
         tokenizer.chat_template = ("{{ bos_token }}" if begins else "") + BASE_TEMPLATE
-
-
-def _lacks(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """What a prompt by the template lacks: the question, or all that tells the model that it is its turn; else None."""
-    asked = [{"role": "user", "content": "1+1"}]
-    render = partial(tokenizer.apply_chat_template, tokenize=False)
-    prompt = str(render(asked, add_generation_prompt=True))
-    if "1+1" not in prompt:
-        return "leaves the question out if it is plain text"
-    if prompt != render(asked, add_generation_prompt=False):
-        return None
-    try:
-        before, answer, _ = str(render([*asked, {"role": "assistant", "content": "#2#"}])).partition("#2#")
-    except TemplateError:  # it has no assistant's turn to compare with
-        return None
-    if not answer or not before.startswith(prompt) or not before.removeprefix(prompt).strip():
-        return None
-    return "has no generation prompt: the model is not told that it is its turn"
+    if not tokenizer.chat_template or "1+1" not in prompt_for(tokenizer, "1+1"):
+        what = "the chat template is missing, or leaves the question out"
+        raise UserError(what, where=where, fix="correct it, or use the prompt style base")
 
 
 def prompt_for(tokenizer: PreTrainedTokenizerBase, question: str) -> str:

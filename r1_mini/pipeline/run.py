@@ -22,7 +22,7 @@ from rich.console import Console
 
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError
-from r1_mini.model.locate import find_checkpoint
+from r1_mini.model.checkpoint import find_checkpoint
 from r1_mini.pipeline.recipe import MODEL, Recipe, dump, load
 from r1_mini.pipeline.start import require_machine, require_possible, training_problems
 from r1_mini.pipeline.store import Node, Store, checkpoint_hash, first_difference, plain, read_note
@@ -122,10 +122,7 @@ def train_stage(
         else:
             dev = getattr(stage, "dev", None)
             score = None if dev is None else examine.on_dev(dev)
-            inputs = {"from": start} if start else {}
-            stage.train(
-                Job(name, stage, inputs, problems, recipe.prompt, seed, node.scratch, node.work, console, score)
-            )
+            stage.train(Job(name, stage, start, problems, recipe.prompt, seed, node.scratch, node.work, console, score))
             processes.wait()
             processes.on_main(lambda: _keep_logs(node))
     if processes.is_main():

@@ -21,8 +21,8 @@ from r1_mini.pipeline.start import Start
 from r1_mini.plan import Exam
 from r1_mini.plan.dry_run import DryModel
 from r1_mini.rollout.engine import PREFILL_TOKENS, SamplingParams
+from r1_mini.rollout.likelihood import PART, PART_ELSEWHERE
 from r1_mini.train.corpus import completion as solution_of
-from r1_mini.train.logps import PART, PART_ELSEWHERE
 from r1_mini.train.stage import StageSettings, Work
 
 PROBLEMS = 200

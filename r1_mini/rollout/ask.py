@@ -25,7 +25,10 @@ def ask(checkpoint: Path, question: str | None, params: SamplingParams, prompt: 
         model, tokenizer = load_checkpoint(checkpoint, prompt=prompt)
 
     def answer(question: str) -> None:
-        problem = problem_of(question)
+        try:
+            problem = families.solve(question)
+        except ValueError:  # no family knows how to solve it
+            problem = Problem(family="free", question=question, answer="", difficulty={}, key=question)
         ((sample,),) = generate(model, tokenizer, [problem], params)
         _show(console, problem, sample)
 
@@ -38,16 +41,6 @@ def ask(checkpoint: Path, question: str | None, params: SamplingParams, prompt: 
                 answer(line)
             except UserError as error:
                 console.print(str(error), style="red", markup=False)
-
-
-def problem_of(question: str) -> Problem:
-    """The problem that a text asks; words that no family knows have no answer. UserError for broken arithmetic."""
-    try:
-        return families.solve(question)
-    except ValueError as error:
-        if any(character.isalpha() for character in question):
-            return Problem(family="free", question=question, answer="", difficulty={}, key=question)
-        raise UserError(f"not a question ({error})", where=repr(question[:60]), fix="ask for example 12+7*3") from None
 
 
 def _show(console: Console, problem: Problem, sample: Sample) -> None:

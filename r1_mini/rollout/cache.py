@@ -47,10 +47,6 @@ class _RowsLayer(DynamicLayer):
     def get_seq_length(self) -> int:
         return max(0, self.width - 1)  # before the token that is being added
 
-    def copy(self, source: Tensor, target: Tensor, width: int) -> None:
-        for states in (self.keys, self.values):
-            states[target, :, :width] = states[source, :, :width]
-
 
 def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
     """Zeros, since masked places are multiplied by zero, and a NaN of old memory would stay NaN.
@@ -73,11 +69,10 @@ class RolloutCache(Cache):
         text = config.get_text_config(decoder=True)
         kinds = set(getattr(text, "layer_types", None) or ())
         window = getattr(text, "sliding_window", None)
-        windowed = window and room > window and not kinds
-        if windowed or kinds - {"full_attention"}:
-            layers = f"sliding windows of {window} tokens" if windowed else ", ".join(sorted(kinds))
+        if kinds - {"full_attention"} or (window and room > window and not kinds):
+            what = ", ".join(sorted(kinds)) or f"sliding windows of {window} tokens"
             fix = "take a model with full attention in every layer, or shorter completions"
-            raise UserError(f"the sampler does not support {layers}", where=text.model_type, fix=fix)
+            raise UserError(f"the sampler does not support {what}", where=text.model_type, fix=fix)
         super().__init__(layers=[_RowsLayer(rows, room) for _ in range(text.num_hidden_layers)])
 
     def begin(self, slots: Tensor) -> None:
@@ -95,4 +90,5 @@ class RolloutCache(Cache):
         """Rows `target` become what rows `source` are, in their first `width` places."""
         for layer in self.layers:
             if layer.is_initialized:
-                layer.copy(source, target, width)
+                for states in (layer.keys, layer.values):
+                    states[target, :, :width] = states[source, :, :width]

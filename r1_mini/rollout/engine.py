@@ -8,9 +8,8 @@ else is in the batch.
 Not here: the key-value cache (`cache.py`) and how a token is chosen (`choose.py`); text and grades (`generate.py`).
 """
 
-import contextlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -59,6 +58,7 @@ class Completion:
     finish: Finish
 
 
+@torch.no_grad()
 def rollout(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
@@ -81,30 +81,20 @@ def rollout(
     waiting = deque(sorted(range(len(given)), key=lambda index: len(given[index])))  # little padding in a prefill
     streams = _streams(params.seed, prompts, group, first_sample)
     rows = min(max(params.rows, group), group * len(given))
-    with _sampling(model):
-        batch = Batch(model, params, stop, banned_first, rows, max(map(len, given), default=0), group * len(given))
-        while waiting or batch.running:
-            free = (rows - batch.running) // group
-            if waiting and (free >= len(waiting) or free * group >= _ADMIT_ABOVE * rows or not batch.running):
-                chosen = [waiting.popleft() for _ in range(min(max(free, 1), len(waiting)))]
-                batch.admit([given[i] for i in chosen], [streams[i] for i in chosen], [i * group for i in chosen])
-            ended = batch.step()
-            if progress and ended:
-                progress(ended)
-    done = batch.completions(prefix)
-    return [done[start : start + group] for start in range(0, len(done), group)]
-
-
-@contextlib.contextmanager
-def _sampling(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode without gradients; the model's mode is restored at the end."""
     was_training = model.training
     model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
+    batch = Batch(model, params, stop, banned_first, rows, max(map(len, given), default=0), group * len(given))
+    while waiting or batch.running:
+        free = (rows - batch.running) // group
+        if waiting and (free >= len(waiting) or free * group >= _ADMIT_ABOVE * rows or not batch.running):
+            chosen = [waiting.popleft() for _ in range(min(max(free, 1), len(waiting)))]
+            batch.admit([given[i] for i in chosen], [streams[i] for i in chosen], [i * group for i in chosen])
+        ended = batch.step()
+        if progress and ended:
+            progress(ended)
+    model.train(was_training)
+    done = batch.completions(prefix)
+    return [done[start : start + group] for start in range(0, len(done), group)]
 
 
 class Batch:
@@ -239,16 +229,11 @@ class Batch:
 
     def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
         """Logits after the last token of each row, float32."""
-        model = self.model
+        model: Any = self.model
         if mask is not None and model.config._attn_implementation == "eager":  # which adds the mask to its scores
             mask = torch.zeros_like(mask, dtype=model.dtype).masked_fill(~mask, torch.finfo(model.dtype).min)
-        options: dict[str, Any] = {
-            "attention_mask": mask,
-            "position_ids": positions,
-            "past_key_values": self.cache,
-            "use_cache": True,
-        }
-        logits: Tensor = model(input_ids=ids, logits_to_keep=1, **options).logits
+        where = {"attention_mask": mask, "position_ids": positions, "past_key_values": self.cache, "use_cache": True}
+        logits: Tensor = model(input_ids=ids, logits_to_keep=1, **where).logits
         return logits[:, -1].float()
 
     def completions(self, prefix: list[int]) -> list[Completion]:

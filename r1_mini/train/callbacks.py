@@ -4,18 +4,20 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerState
+from trl import GRPOTrainer
 
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import save_checkpoint
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import Metrics, folder_atomic, write_json_atomic
-from r1_mini.train.stage import Score
+from r1_mini.train.stage import Job
+
+DEV_SCORE = "dev_pass_at_1"
 
 
 def progress_bar(console: Console) -> Progress:
@@ -25,24 +27,20 @@ def progress_bar(console: Console) -> Progress:
 
 
 class Reporter(TrainerCallback):
-    """Writes the metrics of each step and moves the bar. `record` makes a line of metrics of the trainer's logs.
-
-    UserError at the step at which training diverges.
-    """
+    """Moves the bar and writes a line of metrics for each step: what the trainer logs, under our names, and `more`."""
 
     def __init__(
         self,
         title: str,
         metrics: Metrics,
         console: Console,
-        record: Callable[[Mapping[str, Any], int], dict[str, Any]],
-        note: Callable[[Mapping[str, Any]], str],
+        names: Mapping[str, str],
+        more: Callable[[int], dict[str, Any]],
     ) -> None:
-        self.title, self.metrics, self.record, self.note = title, metrics, record, note
+        self.title, self.metrics, self.names, self.more = title, metrics, names, more
         self.progress = progress_bar(console)
         self.bar = self.progress.add_task(title, total=None, note="")
         self.last = 0.0
-        self.extra: dict[str, Any] = {}  # fields that another callback adds to the next record
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.progress.update(self.bar, total=state.max_steps, completed=state.global_step)
@@ -50,6 +48,7 @@ class Reporter(TrainerCallback):
         self.last = time.perf_counter()
 
     def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """UserError at the step at which training diverges."""
         if not logs or "loss" not in logs:  # the summary that the trainer logs at its end
             return
         now, step = time.perf_counter(), state.global_step
@@ -57,36 +56,37 @@ class Reporter(TrainerCallback):
             if math.isnan(logs.get(name, 0.0)) and not args.fp16:  # whose scaler skips such steps
                 fix = f"lower learning_rate, now {args.learning_rate:g} at its highest"
                 raise UserError(f"diverged: {name} is not a number at step {step}", where=self.title, fix=fix)
-        record = {"step": step, **self.record(logs, step), **self.extra, "seconds": round(now - self.last, 4)}
-        self.last, self.extra = now, {}
+        logged = {ours: logs[theirs] for theirs, ours in self.names.items() if theirs in logs}
+        record = {"step": step, **logged, **self.more(step), "seconds": round(now - self.last, 4)}
+        self.last = now
         self.metrics.append(record)
-        self.progress.update(self.bar, completed=step, note=self.note(record))
+        note = f"loss {record['loss']:.3f}"
+        if "accuracy" in record:
+            note = f"accuracy {record['accuracy']:.2f}, length {record['length']:.0f}"
+        self.progress.update(self.bar, completed=step, note=note)
 
     def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.progress.stop()
 
 
-DEV_SCORE = "dev_pass_at_1"
-
-
 class BestOnDev(TrainerCallback):
-    """Scores the model on dev every `every` steps and at the end, and keeps the best checkpoint.
+    """Scores the model on dev every `every` steps and at the end, and keeps the best checkpoint in `best`.
 
     Ties keep the earlier checkpoint. Scoring leaves torch's random state alone, so it does not change training.
     """
 
-    def __init__(self, every: int, score: Score, reporter: Reporter, work: Path) -> None:
-        self.every, self.score, self.reporter, self.best = every, score, reporter, work / "best"
+    def __init__(self, every: int, job: Job, trainer: GRPOTrainer) -> None:
+        self.every, self.score, self.trainer, self.best = every, job.dev_score, trainer, job.work / "best"
 
-    def on_step_end(
-        self, args: Any, state: TrainerState, control: Any, model: Any = None, processing_class: Any = None, **more: Any
-    ) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         if state.global_step % self.every and state.global_step < state.max_steps:
             return
-        value = self.score(model, processing_class)
-        self.reporter.extra = {DEV_SCORE: value}
+        assert self.score is not None
+        model, tokenizer = self.trainer.model, self.trainer.processing_class
+        value = self.score(model, tokenizer)
+        self.trainer._metrics["train"][DEV_SCORE].append(value)
         note = self.best / "best.json"
         if processes.is_main() and (not note.exists() or value > json.loads(note.read_text())[DEV_SCORE]):
             with folder_atomic(self.best) as folder:
-                save_checkpoint(model, processing_class, folder)
+                save_checkpoint(model, tokenizer, folder)
                 write_json_atomic(folder / note.name, {"step": state.global_step, DEV_SCORE: value})

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from transformers import PreTrainedTokenizerBase
 
 from r1_mini.completion import write
-from r1_mini.config.base import Strict, wrong
+from r1_mini.config.base import Strict
 from r1_mini.data.mix import draw
 from r1_mini.data.source import Source
 from r1_mini.model.prompts import encode
@@ -43,7 +43,7 @@ class Voices(Strict):
     def _sum_to_one(self) -> Self:
         total = math.fsum((self.direct, self.worked, self.checked))
         if abs(total - 1) > 1e-6:
-            raise wrong(f"direct, worked and checked sum to {total:g}, not 1", "change one of them")
+            raise ValueError(f"direct, worked and checked sum to {total:g}, not 1")
         return self
 
 

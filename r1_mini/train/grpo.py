@@ -51,10 +51,10 @@ from r1_mini.rewards import Weights, as_trl_reward, rollout_metrics
 from r1_mini.rollout.engine import SamplingParams, rollout
 from r1_mini.system import distributed as processes
 from r1_mini.train.advantages import Baseline, group_advantages
-from r1_mini.train.callbacks import BestOnDev, Reporter
+from r1_mini.train.callbacks import DEV_SCORE, BestOnDev
 from r1_mini.train.logps import FrugalTrainer, only_advantages_count
 from r1_mini.train.stage import EVERY_STAGE, Job, TuningStage, Work
-from r1_mini.train.trainer import arguments, last_checkpoint, load, open_metrics, save, train
+from r1_mini.train.trainer import arguments, load, save, train
 
 
 class DevExam(Strict):
@@ -132,7 +132,7 @@ class GrpoStage(TuningStage):
 
     def train(self, job: Job) -> None:
         """With `job.dev_score` and `dev`, the result is the best checkpoint that was examined, else the last."""
-        model, tokenizer = load(job, self.trainer)
+        model, tokenizer = load(job)
         config = GRPOConfig(
             **arguments(self.DEFAULTS, self.trainer, job.work, job.seed), reward_weights=list(self.rewards.values())
         )
@@ -158,16 +158,13 @@ class GrpoStage(TuningStage):
             processing_class=tokenizer,
             reward_funcs=[as_trl_reward(name, problems) for name in self.rewards],
         )
-        last = last_checkpoint(job.work, job.console)
-        reporter = Reporter("grpo", open_metrics(job.out / "metrics.jsonl", last), job.console, _record, _note)
         if self.dev is None:
-            train(trainer, reporter, job.work, last)
-            save(trainer, tokenizer, job.out)
+            train(trainer, job, METRICS)
+            save(trainer, job.out)
         else:
-            assert job.dev_score is not None
-            exam = BestOnDev(self.dev.every, job.dev_score, reporter, job.work)
+            exam = BestOnDev(self.dev.every, job, trainer)
             trainer.add_callback(exam)
-            train(trainer, reporter, job.work, last)
+            train(trainer, job, METRICS)
             processes.on_main(lambda: shutil.copytree(exam.best, job.out, dirs_exist_ok=True))
 
 
@@ -185,7 +182,6 @@ class Trainer(FrugalTrainer):
         self, *, problems: Sequence[Problem], sampling: SamplingParams, baseline: Baseline = "group", **kwargs: Any
     ) -> None:
         self.problems, self.sampling, self.baseline = problems, sampling, baseline
-        self.seconds = {"rollout": 0.0, "update": 0.0}
         self.advantages_B = torch.zeros(0)  # of this process
         super().__init__(rollout_func=sample_groups if has_own_sampler(kwargs["args"]) else None, **kwargs)
 
@@ -203,7 +199,7 @@ class Trainer(FrugalTrainer):
         metrics = rollout_metrics(graded, [len(ids) for ids in completion_ids_list])
         values = torch.tensor([[*metrics.values()]], dtype=torch.float64, device=self.accelerator.device)
         for name, value in zip(metrics, self.accelerator.gather(values).nanmean(dim=0).tolist(), strict=True):
-            self._metrics[self._mode][name].append(value)
+            self._metrics["train"][name].append(value)
 
         rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         weighted_PG = (rewards * self.reward_weights.to(rewards.device)).nansum(dim=1).view(-1, self.num_generations)
@@ -219,24 +215,8 @@ class Trainer(FrugalTrainer):
             batch["advantages"] = self.advantages_B.to(batch["advantages"])
         if "sampling_per_token_logps" in batch:
             logps = batch["sampling_per_token_logps"][batch["completion_mask"].bool()]
-            self._metrics[self._mode]["nll"].append(-logps.mean().item())
+            self._metrics["train"]["nll"].append(-logps.mean().item())
         return batch
-
-    @property
-    def _mode(self) -> str:
-        return "train" if self.model.training else "eval"
-
-    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        started, sampled = time.perf_counter(), self.seconds["rollout"]
-        loss: Tensor = super().training_step(*args, **kwargs)
-        self.seconds["update"] += time.perf_counter() - started - (self.seconds["rollout"] - sampled)
-        return loss
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs:
-            logs.update({f"seconds_{phase}": round(spent, 4) for phase, spent in self.seconds.items()})
-            self.seconds = dict.fromkeys(self.seconds, 0.0)
-        super().log(logs, start_time)
 
 
 def has_own_sampler(args: GRPOConfig) -> bool:
@@ -254,7 +234,7 @@ def sample_groups(prompts: Sequence[str], trainer: Trainer) -> dict[str, list[An
     model = trainer.accelerator.unwrap_model(trainer.model)
     groups = rollout(model, prompt_ids, params, stop=stop_tokens(model.generation_config, tokenizer))
     flat = [completion for group in groups for completion in group]
-    trainer.seconds["rollout"] += time.perf_counter() - started
+    trainer._metrics["train"]["seconds_rollout"].append(time.perf_counter() - started)
     return {
         "prompt_ids": [ids for ids in prompt_ids for _ in range(size)],
         "completion_ids": [completion.tokens for completion in flat],
@@ -262,27 +242,17 @@ def sample_groups(prompts: Sequence[str], trainer: Trainer) -> dict[str, list[An
     }
 
 
-_RENAMED = {
+_SAME = (
+    *("reward", "accuracy", "format", "length_right", "length_wrong", "kl", "loss", "grad_norm", "learning_rate"),
+    *("voice_direct", "voice_worked", "voice_checked", "voice_none", "logp_gap_mean", "logp_gap_max"),
+    *("seconds_rollout", DEV_SCORE),
+)
+METRICS = {
+    **{name: name for name in _SAME},
     "completions/mean_length": "length",
     "completions/clipped_ratio": "truncated",
     "frac_reward_zero_std": "zero_variance",
     "nll": "entropy",  # mean -log p of the sampled tokens: an unbiased estimate, over all completions
     "clip_ratio/region_mean": "clipped",
 }
-_METRICS = (
-    *("reward", "accuracy", "format", "completions/mean_length", "length_right", "length_wrong"),
-    *("completions/clipped_ratio", "voice_direct", "voice_worked", "voice_checked", "voice_none"),
-    *("frac_reward_zero_std", "nll", "kl", "clip_ratio/region_mean", "loss", "grad_norm", "learning_rate"),
-    *("logp_gap_mean", "logp_gap_max", "seconds_rollout", "seconds_update"),
-)
-
-
-def _record(logs: Mapping[str, Any], step: int) -> dict[str, Any]:
-    """A line of metrics.jsonl from the trainer's logs."""
-    return {_RENAMED.get(name, name): logs[name] for name in _METRICS if name in logs}
-
-
-def _note(record: Mapping[str, Any]) -> str:
-    if "accuracy" not in record:  # a step that uses rollouts again
-        return ""
-    return f"accuracy {record['accuracy']:.2f}, length {record['length']:.0f}"
+"""The trainer's name of a metric -> ours."""

@@ -7,10 +7,10 @@ models STaR (2203.14465), ReST-EM (2312.06585) and the third stage of DeepSeek-R
 import math
 import random
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from datasets import Dataset
@@ -28,10 +28,10 @@ from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import Sample, generate
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import read_jsonl, take_place
-from r1_mini.train.callbacks import Reporter, progress_bar
-from r1_mini.train.sft import LOGGED, TEXT_STAGE, note, text_trainer
+from r1_mini.train.callbacks import progress_bar
+from r1_mini.train.sft import LOGGED, TEXT_STAGE, text_trainer
 from r1_mini.train.stage import Job, TuningStage, Work
-from r1_mini.train.trainer import arguments, last_checkpoint, load, open_metrics, save, train
+from r1_mini.train.trainer import arguments, load, save, train
 
 
 class RejectionStage(TuningStage):
@@ -80,49 +80,46 @@ class RejectionStage(TuningStage):
         )
 
     def train(self, job: Job) -> None:
-        """Each round starts from the checkpoint of the one before. UserError if a round finds no right completion."""
+        """Each round starts from the checkpoint of the one before, and has a folder of its own until all are done."""
         problems = draw(job.problems, "train", job.seed)
-        start = job.inputs["from"]
+        assert job.start is not None
+        start = job.start
         for number in range(self.rounds):
             sampled = list(islice(problems, self.prompts))
             folder = job.work / f"round-{number:03d}"
             if not processes.on_main((folder / "done").exists):
-                self._round(job, number, sampled, start)
+                processes.on_main(partial(folder.mkdir, exist_ok=True))
+                self._round(replace(job, name=f"round {number + 1}", start=start, work=folder), number, sampled)
             start = folder / "done"
         processes.on_main(lambda: shutil.copytree(start, job.out, dirs_exist_ok=True))
 
-    def _round(self, job: Job, number: int, problems: Sequence[Problem], start: Path) -> None:
-        """One round, in a folder of its own; its checkpoint is the folder `done` there."""
-        folder, log, title = job.work / f"round-{number:03d}", job.out / "metrics.jsonl", f"round {number + 1}"
-        processes.on_main(lambda: folder.mkdir(exist_ok=True))
-        model, tokenizer = load(job, self.trainer, start)
+    def _round(self, job: Job, number: int, problems: Sequence[Problem]) -> None:
+        """One round, whose checkpoint is the folder `done` in `job.work`. UserError if no completion is right."""
+        model, tokenizer = load(job)
         params = self._sampling(job.seed * 1_000_003 + number)
         with progress_bar(job.console) as bar:
-            task = bar.add_task(title, total=len(problems) * self.samples, note="sampling")
+            task = bar.add_task(job.name, total=len(problems) * self.samples, note="sampling")
             groups = generate(model, tokenizer, problems, params, progress=partial(bar.advance, task))
         kept, measured = kept_and_measured(groups, tokenizer, self.distinct)
         if not kept:
-            what = f"none of {len(problems) * self.samples:,} completions is right in round {number + 1}"
+            what = f"none of {len(problems) * self.samples:,} completions is right in {job.name}"
             raise UserError(what, where="rejection", fix="train the base longer, or ask easier problems")
         random.Random(f"kept {job.seed} {number}").shuffle(kept)
-        config = SFTConfig(**arguments(self.DEFAULTS, self.trainer, folder, job.seed))
+        config = SFTConfig(**arguments(self.DEFAULTS, self.trainer, job.work, job.seed))
         trainer = text_trainer(model, tokenizer, config, Dataset.from_list(kept), peft_config=adapter(self.peft))
+        log = job.out / "metrics.jsonl"
         rounds = read_jsonl(log) if log.exists() else []
         before = max((record["step"] for record in rounds if record["round"] < number), default=0)
 
-        def record(logs: Mapping[str, Any], step: int) -> dict[str, Any]:
-            """The entropy in the first record of a round is that of what was sampled, not that of the trainer."""
-            trained = {ours: logs[name] for name, ours in LOGGED.items() if name in logs and ours != "entropy"}
-            return {"step": before + step, "round": number, **(measured if step == 1 else {}), **trained}
+        def more(step: int) -> dict[str, Any]:
+            return {"step": before + step, "round": number, **(measured if step == 1 else {})}
 
-        last = last_checkpoint(folder, job.console)
-        reporter = Reporter(title, open_metrics(log, last, before), job.console, record, note)
-        train(trainer, reporter, folder, last)
-        save(trainer, tokenizer, folder / "result")
+        train(trainer, job, LOGGED, more, before)
+        save(trainer, job.work / "result")
 
         def done() -> None:
-            (folder / "trainer.json").replace(job.work / "trainer.json")
-            take_place(folder / "result", folder / "done")
+            shutil.copy(job.work / "trainer.json", job.work.parent)
+            take_place(job.work / "result", job.work / "done")
 
         processes.on_main(done)
 

@@ -4,7 +4,7 @@ R1's cold start (2501.12948, section 2.3.1). The loss is the mean of -log p over
 are packed (`packing.py`), which changes no gradient. Not here: which texts (`corpus.py`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from itertools import accumulate
 from typing import Any, ClassVar, Literal
@@ -17,11 +17,11 @@ from r1_mini.completion import begun
 from r1_mini.data.source import Source
 from r1_mini.model.checkpoint import adapter
 from r1_mini.model.prompts import prompt_for
-from r1_mini.train.callbacks import Reporter, progress_bar
+from r1_mini.train.callbacks import progress_bar
 from r1_mini.train.corpus import Voices, Wording, corpus, tokenized
 from r1_mini.train.packing import pack
 from r1_mini.train.stage import EVERY_STAGE, Job, TuningStage
-from r1_mini.train.trainer import arguments, last_checkpoint, load, open_metrics, save, train
+from r1_mini.train.trainer import arguments, load, save, train
 
 TEXT_STAGE: dict[str, Any] = {
     **EVERY_STAGE,
@@ -30,6 +30,12 @@ TEXT_STAGE: dict[str, Any] = {
     "dataset_kwargs": {"skip_prepare_dataset": True},  # and tokenized
 }
 """Default fields of SFTConfig."""
+
+LOGGED = {
+    **{name: name for name in ("loss", "learning_rate", "grad_norm")},
+    "mean_token_accuracy": "token_accuracy",
+}
+"""The trainer's name of a metric -> ours."""
 
 
 class SftStage(TuningStage):
@@ -51,7 +57,7 @@ class SftStage(TuningStage):
     wording: Wording = "list"
 
     def train(self, job: Job) -> None:
-        model, tokenizer = load(job, self.trainer)
+        model, tokenizer = load(job)
         config = SFTConfig(**arguments(self.DEFAULTS, self.trainer, job.work, job.seed))
         texts = self.texts(job.problems, tokenizer, job.seed)
         train_on_texts(texts, model, tokenizer, config, job, peft_config=adapter(self.peft))
@@ -64,28 +70,13 @@ class SftStage(TuningStage):
         return ((prompt, completion.removeprefix(begun(prompt))) for prompt, completion in pairs)
 
 
-LOGGED = {
-    "loss": "loss",
-    "learning_rate": "learning_rate",
-    "grad_norm": "grad_norm",
-    "mean_token_accuracy": "token_accuracy",
-    "entropy": "entropy",
-}
-"""The trainer's name of a metric -> ours."""
-
-
 def text_trainer(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SFTConfig, examples: Dataset, **options: Any
 ) -> SFTTrainer:
     """A trainer on `input_ids` and `labels`, free of padding; `options` are more arguments of SFTTrainer."""
-    return SFTTrainer(
-        model=model,
-        args=config,
-        train_dataset=examples,
-        processing_class=tokenizer,
-        data_collator=partial(pack, pad=tokenizer.pad_token_id),
-        **options,
-    )
+    collate = partial(pack, pad=tokenizer.pad_token_id)
+    data = {"train_dataset": examples, "processing_class": tokenizer, "data_collator": collate}
+    return SFTTrainer(model=model, args=config, **data, **options)
 
 
 def train_on_texts(
@@ -98,24 +89,11 @@ def train_on_texts(
 ) -> None:
     """Train on (prompt, completion) pairs and save the result in `job.out`; `options` as in `text_trainer`."""
     rows = job.settings.work(config.world_size).texts
-    per_step = rows // config.max_steps
     with progress_bar(job.console) as bar:
-        task = bar.add_task("corpus", total=rows, note="")
-        batch_size, advance = config.per_device_train_batch_size, partial(bar.advance, task)
-        examples = tokenized(texts, tokenizer, rows, batch_size, job.seed, advance)
-    trainer = text_trainer(model, tokenizer, config, examples, **options)
+        advance = partial(bar.advance, bar.add_task("corpus", total=rows, note=""))
+        examples = tokenized(texts, tokenizer, rows, config.per_device_train_batch_size, job.seed, advance)
     tokens = list(accumulate(map(len, examples["input_ids"])))  # TRL would count those of packed rows wrongly
-
-    def record(logs: Mapping[str, Any], step: int) -> dict[str, Any]:
-        named = {ours: logs[theirs] for theirs, ours in LOGGED.items() if theirs in logs}
-        return {**named, "tokens": tokens[step * per_step - 1]}
-
-    last = last_checkpoint(job.work, job.console)
-    metrics = open_metrics(job.out / "metrics.jsonl", last)
-    train(trainer, Reporter(job.settings.kind, metrics, job.console, record, note), job.work, last)
-    save(trainer, tokenizer, job.out)
-
-
-def note(record: Mapping[str, Any]) -> str:
-    """What the bar says of a step."""
-    return f"loss {record['loss']:.3f}"
+    trainer = text_trainer(model, tokenizer, config, examples, **options)
+    names = {**LOGGED, "entropy": "entropy"}
+    train(trainer, job, names, lambda step: {"tokens": tokens[step * rows // config.max_steps - 1]})
+    save(trainer, job.out)

@@ -48,8 +48,8 @@ class Job:
 
     name: str
     settings: "StageSettings"
-    inputs: Mapping[str, Path]
-    """`from` -> folder of the checkpoint that it starts from; empty for a stage that starts from random weights."""
+    start: Path | None
+    """Folder of the checkpoint that it starts from; None for random weights."""
     problems: tuple[Source, ...]
     """Without the problems of the exam."""
     prompt: PromptStyle

@@ -1,4 +1,4 @@
-"""What all stages share: the fields of a trainer, loading, resuming from the last checkpoint, saving.
+"""What all stages share: the fields of a trainer, loading, training from the last checkpoint, saving.
 
 Not here: what a stage trains on and its loss (a file for each kind), and which stages a run has (`pipeline/run.py`).
 """
@@ -6,20 +6,14 @@ Not here: what a stage trains on and its loss (a file for each kind), and which 
 import json
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 from safetensors import SafetensorError, safe_open
-from transformers import (
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    ProgressCallback,
-    Trainer,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, Trainer
 
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.system import distributed as processes
@@ -35,50 +29,54 @@ def arguments(defaults: Mapping[str, Any], fields: Mapping[str, Any], work: Path
     return {**defaults, **fields, **ours}
 
 
-def load(
-    job: Job, trainer: Mapping[str, Any], start: Path | None = None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model that a stage starts from, on this process's device, with `model_init_kwargs` of its trainer's fields.
+def load(job: Job) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model that a stage starts from, on this process's device.
 
     fp32 by default, as in TRL: bf16 would round small optimizer steps away.
     """
-    start = start or job.inputs["from"]
-    options = trainer.get("model_init_kwargs") or {}
-    model, tokenizer = load_checkpoint(start, processes.state().device, job.prompt, **options)
+    assert job.start is not None
+    options = job.settings.trainer.get("model_init_kwargs") or {}
+    model, tokenizer = load_checkpoint(job.start, processes.state().device, job.prompt, **options)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # as TRL does; padding is masked, EOS is not
     return model, tokenizer
 
 
-def train(trainer: Trainer, reporter: Reporter, work: Path, last: Path | None) -> None:
-    """Run the trainer from its checkpoint `last`, or from the start."""
+def train(
+    trainer: Trainer,
+    job: Job,
+    names: Mapping[str, str],
+    more: Callable[[int], dict[str, Any]] = lambda step: {},
+    done_before: int = 0,
+) -> None:
+    """Train from the last checkpoint in `job.work`, or from the start.
+
+    Each step has a line in metrics.jsonl: what the trainer logs, `names` being its names -> ours, and `more` of the
+    step. `done_before`: steps in that file that were done before this training.
+    """
+    last = last_checkpoint(job.work, job.console)
+    path = job.out / "metrics.jsonl" if processes.is_main() else None
+    metrics = Metrics(path, keep_through=done_before + step_of(last))
+    reporter = Reporter(job.name, metrics, job.console, names, more)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(reporter)
     if processes.is_main():
-        write_text_atomic(work / "trainer.json", trainer.args.to_json_string())
+        write_text_atomic(job.work / "trainer.json", trainer.args.to_json_string())
     try:
         with narrow_tiles(trainer.model.config.get_text_config(decoder=True).vocab_size):
             trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
         reporter.progress.stop()
-        reporter.metrics.close()
+        metrics.close()
 
 
-def open_metrics(path: Path, last: Path | None, before: int = 0) -> Metrics:
-    """metrics.jsonl, cut back to the checkpoint that training resumes from; only the main process writes it.
-
-    `before`: steps in the file that were done before this training.
-    """
-    return Metrics(path if processes.is_main() else None, keep_through=before + step_of(last))
-
-
-def save(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save(trainer: Trainer, folder: Path) -> None:
     """Save the whole trained model and its tokenizer, from the main process; sharded weights are gathered first."""
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         trainer.save_model(str(folder))  # with its tokenizer
     elif processes.is_main():
-        save_checkpoint(trainer.accelerator.unwrap_model(trainer.model), tokenizer, folder)
+        save_checkpoint(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, folder)
     processes.wait()
 
 
@@ -90,28 +88,25 @@ def last_checkpoint(work: Path, console: Console) -> Path | None:
 
     def newest() -> Path | None:
         for folder in sorted(work.glob("checkpoint-*"), key=step_of, reverse=True):
-            if not (damage := _damage(folder)):
+            try:
+                _require_intact(folder)
                 return folder
-            aside = folder.rename(work / f"damaged-{folder.name}-{time.time_ns()}")
-            console.print(f"{folder.name} is damaged ({damage}); moved to {aside}, going on from the one before")
+            except (OSError, ValueError, SafetensorError, zipfile.BadZipFile) as error:
+                aside = folder.rename(work / f"damaged-{folder.name}-{time.time_ns()}")
+                console.print(f"{folder.name} is damaged ({error}); moved to {aside}, going on from the one before")
         return None
 
     return processes.on_main(newest)
 
 
-def _damage(checkpoint: Path) -> str | None:
-    """What is wrong with a trainer's checkpoint. The trainer writes trainer_state.json last."""
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        for path in checkpoint.rglob("*.safetensors"):
-            with safe_open(path, "pt"):
-                pass
-        for path in [*checkpoint.rglob("*.pt"), *checkpoint.rglob("*.pth")]:
-            if not zipfile.is_zipfile(path):
-                return f"{path.name} is cut short"
-    except (OSError, ValueError, SafetensorError) as error:
-        return f"{type(error).__name__}: {error}"
-    return None
+def _require_intact(checkpoint: Path) -> None:
+    """Raise an error if a file of a trainer's checkpoint is missing or cut short."""
+    json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))  # the trainer writes it last
+    for path in checkpoint.rglob("*.safetensors"):
+        with safe_open(path, "pt"):
+            pass
+    for path in checkpoint.rglob("*.pt*"):  # .pt and .pth
+        zipfile.ZipFile(path).close()
 
 
 def step_of(checkpoint: Path | None) -> int:

@@ -66,11 +66,9 @@ def test_overrides_leave_the_rest_of_the_recipe_alone(recipe_file: Write) -> Non
         ("seed.x=1", "seed: should be a valid integer, got {\"x\": 1}; change it"),
         ("stages.0.kind=bose", "stages.0.kind: no stage is called 'bose'; did you mean 'base'?"),
         ("model=x", "model: given, but every stage starts from other weights; remove `model`"),
-        ("base.voices.direct=0.7", "stages.0.voices: direct, worked and checked sum to 1.1, "
-         "not 1; change one of them"),
+        ("base.voices.direct=0.7", "stages.0.voices: direct, worked and checked sum to 1.1, not 1"),
         ("base.optimizer=sgd", "stages.0.optimizer: should be 'muon' or 'adamw', got \"sgd\"; change it"),
-        ("base.model.hidden_size=97", "stages.0.model.hidden_size: 97 does not divide into "
-         "4 heads of even width; set a multiple of 8, such as 96"),
+        ("base.model.hidden_size=97", "stages.0.model: hidden_size 97 is not a multiple of twice the 4 heads"),
         ("problems.0.terms=[5, 3]", "problems.0.terms: [5, 3]: the first is larger than the second; swap them"),
         ("problems.0.family=sun", "problems.0.family: 'sun' is not known; did you mean 'sum'?"),
         ("problems.0.term=3", "problems.0.term: unknown key; did you mean 'terms'?"),

@@ -15,6 +15,8 @@ from r1_mini.train.grpo import Trainer
 
 CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
 
+NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('none') }}{% endif %}{{ messages[0].content }}"
+
 
 def letters(template=None, begins=False):
     """A tokenizer of single letters, with a template or without, that puts a first token before a text or does not."""
@@ -34,21 +36,22 @@ def asked(tokenizer, style="auto", question="1+1+1"):
     return prompt_for(tokenizer, question)
 
 
+@pytest.mark.parametrize(
+    ("template", "style", "prompt"),
+    [
+        (CHAT, "auto", f"[system]{R1_SYSTEM}[user]1+1+1[assistant]"),
+        (None, "auto", f"{R1_SYSTEM} User: 1+1+1. Assistant:"),
+        (CHAT, "base", f"{R1_SYSTEM} User: 1+1+1. Assistant:"),
+        (NO_SYSTEM, "chat", f"{R1_SYSTEM}\n\n1+1+1"),
+    ],
+)
+def test_a_model_is_asked_through_its_template_or_as_r1_zero_was(template, style, prompt):
+    assert asked(letters(template), style) == prompt
+
+
 @pytest.mark.parametrize("style", ["auto", "chat"])
 def test_our_own_tokenizer_has_a_short_prompt_without_the_instruction(style):
     assert asked(make_tokenizer(), style) == "User: 1+1+1\nAssistant:"
-
-
-def test_a_chat_model_is_asked_through_its_template_with_the_instruction_as_system_prompt():
-    assert asked(letters(CHAT)) == f"[system]{R1_SYSTEM}[user]1+1+1[assistant]"
-
-
-def test_a_model_without_a_template_is_asked_as_r1_zero_was():
-    assert asked(letters()) == f"{R1_SYSTEM} User: 1+1+1. Assistant:"
-
-
-def test_a_base_model_with_a_chat_template_is_asked_as_r1_zero_was_if_the_recipe_says_so():
-    assert asked(letters(CHAT), "base") == f"{R1_SYSTEM} User: 1+1+1. Assistant:"
 
 
 @pytest.mark.parametrize("end", ["?", ".", "!"])
@@ -58,20 +61,9 @@ def test_a_question_that_ends_by_itself_gets_no_full_stop(end):
 
 def test_chat_without_a_template_is_refused():
     with pytest.raises(
-        UserError, match=r"^model: the chat template is missing; correct it, or use the prompt style base"
+        UserError, match=r"^model: the chat template is missing, .*; correct it, or use the prompt style"
     ):
         give_template(letters(), "chat", "model")
-
-
-CHATML = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
-THINKS = CHATML.replace("<assistant>{% endif", "<assistant><think>{% endif")
-LLAMA_2 = "{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content }} {% else %}[INST] {{ m.content }} [/INST]{% endif %}{% endfor %}"
-NO_ANSWERS = "{% for m in messages %}{% if m.role == 'assistant' %}{{ raise_exception('no') }}{% endif %}{{ m.content }}{% endfor %}"
-
-
-@pytest.mark.parametrize("template", [CHATML, THINKS, LLAMA_2, NO_ANSWERS])
-def test_a_template_that_gives_the_turn_in_whatever_way_is_taken(template):
-    assert "1+1+1" in asked(letters(template))
 
 
 TRLS = sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
@@ -85,18 +77,6 @@ def test_templates_of_well_known_models_are_taken_and_of_those_for_images_refuse
             asked(tokenizer)
     else:
         assert "1+1+1" in asked(tokenizer)
-
-
-def test_a_template_that_never_says_whose_turn_it_is_is_refused():
-    mute = CHATML[: CHATML.index("{% if add")]
-    with pytest.raises(UserError, match=r"^model: the chat template has no generation prompt.*the prompt style base"):
-        give_template(letters(mute), "auto", "model")
-    assert asked(letters(mute), "base").endswith("Assistant:")
-
-
-def test_a_template_without_a_system_role_gets_the_instruction_in_the_question():
-    refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}{{ messages[0].content }}"
-    assert asked(letters(refuses)) == f"{R1_SYSTEM}\n\n1+1+1"
 
 
 def test_what_is_saved_asks_alike_in_any_library(tmp_path):

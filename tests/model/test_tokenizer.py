@@ -1,46 +1,42 @@
+"""The tokenizer of our own models, and their random weights."""
+
 import pytest
 from transformers import AutoTokenizer
 
 from r1_mini.model.architecture import make_model
-from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
 
 
 def test_every_digit_and_tag_is_one_token():
     tokens = make_tokenizer().tokenize("User: 12+7\nAssistant:<think>12+7=19\nwait</think><answer>19</answer>")
-    expected = [
-        "User: ",
-        "1",
-        "2",
-        "+",
-        "7",
-        "\nAssistant:",
-        "<think>",
-        "1",
-        "2",
-        "+",
-        "7",
-        "=",
-        "1",
-        "9",
-        "\n",
-        "wait",
-    ]
-    assert tokens == [*expected, "</think>", "<answer>", "1", "9", "</answer>"]
+    chain = ["<think>", *"12+7=19\n", "wait", "</think>"]
+    assert tokens == ["User: ", *"12+7", "\nAssistant:", *chain, "<answer>", *"19", "</answer>"]
 
 
-@pytest.mark.parametrize("text", ["User: (3-1)*4/2\nAssistant:", "<think></think><answer>-7/2</answer>", "1 2\n\n3"])
-def test_decoding_gives_back_the_text(text):
-    tokenizer = make_tokenizer()
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert tokenizer.decode(ids, skip_special_tokens=True) == text
-
-
-def test_the_vocabulary_is_fixed():
+def test_the_vocabulary_is_fixed_and_all_else_is_unknown():
     words = ["<pad>", "<eos>", "<unk>", "<think>", "</think>", "<answer>", "</answer>"]
     tokens = [*words, "User: ", "\nAssistant:", "wait", "\n", *map(chr, range(32, 127))]
     assert make_tokenizer().get_vocab() == {token: i for i, token in enumerate(tokens)}
     assert len(tokens) == 106
+    assert make_tokenizer()("é")["input_ids"] == [tokens.index("<unk>")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "User: (3-1)*4/2\nAssistant:",
+        "<think></think><answer>-7/2</answer>",
+        "1 2\n\n3",
+        "User: Tom waited, she ate 3?\nAssistant:<think>wait</think>",
+        "User:Assistant: <b>",
+        "waiwait",
+    ],
+)
+def test_decoding_gives_back_the_text(text):
+    tokenizer = make_tokenizer()
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert tokenizer.unk_token_id not in ids
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
 
 
 def test_the_chat_template_writes_the_prompt_of_the_corpus(tmp_path):
@@ -53,39 +49,8 @@ def test_the_chat_template_writes_the_prompt_of_the_corpus(tmp_path):
     assert apply(answered, tokenize=False) == whole
 
 
-@pytest.mark.parametrize(
-    "text", ["User: Tom waited, she ate 3?\nAssistant:<think>wait</think>", "User:Assistant: <b>", "waiwait"]
-)
-def test_decoding_gives_back_sentences(text):
-    tokenizer = make_tokenizer()
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert tokenizer.unk_token_id not in ids
-    assert tokenizer.decode(ids, skip_special_tokens=True) == text
-
-
-def test_padding_and_stop_are_different_tokens():
-    tokenizer = make_tokenizer()
-    assert tokenizer.pad_token_id != tokenizer.eos_token_id
-
-
-def test_a_character_outside_the_vocabulary_is_unknown_not_an_error():
-    tokenizer = make_tokenizer()
-    assert tokenizer("é", add_special_tokens=False)["input_ids"] == [tokenizer.unk_token_id]
-
-
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
     shape = {"hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": None}
     a, b, c = (make_model(make_tokenizer(), **shape, seed=seed).lm_head.weight for seed in (0, 0, 1))
     assert (a == b).all()
     assert not (a == c).all()
-
-
-def test_a_saved_checkpoint_loads_as_it_was(tmp_path):
-    tokenizer = make_tokenizer()
-    model = make_model(tokenizer, hidden_size=16, layers=1, heads=2, intermediate_size=None, seed=0)
-    save_checkpoint(model, tokenizer, tmp_path)
-    again, words = load_checkpoint(tmp_path)
-    assert all((p == q).all() for p, q in zip(model.parameters(), again.parameters(), strict=True))
-    text = "<think>1+2=3</think><answer>3</answer>"
-    assert words(text)["input_ids"] == tokenizer(text)["input_ids"]
-    assert words.decode(words(text)["input_ids"]) == text

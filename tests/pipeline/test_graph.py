@@ -45,7 +45,7 @@ class ScaleStage(StageSettings):
 
     def train(self, job):
         STARTED.append(job.name)
-        model, tokenizer = load_checkpoint(job.inputs["from"], "cpu", job.prompt)
+        model, tokenizer = load_checkpoint(job.start, "cpu", job.prompt)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.mul_(self.factor)

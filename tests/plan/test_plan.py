@@ -516,7 +516,7 @@ def test_a_model_that_is_not_there_is_one_line_and_exit_code_2(recipe_file, tmp_
     (tmp_path / "model" / "config.json").write_text("{")
     (tmp_path / "model" / "model.safetensors").touch()
     assert run_plan(recipe_file, text=other(tmp_path / "model")) == 2
-    assert "cannot be loaded" in capsys.readouterr().err
+    assert "cannot be used" in capsys.readouterr().err
 
 
 def test_of_a_model_on_the_hub_no_weights_are_fetched(recipe_file, tmp_path, monkeypatch, capsys):
@@ -529,7 +529,9 @@ def test_of_a_model_on_the_hub_no_weights_are_fetched(recipe_file, tmp_path, mon
     monkeypatch.setattr(huggingface_hub, "snapshot_download", no_network)
     monkeypatch.chdir(tmp_path)
     assert run_plan(recipe_file, text=other("someone/some-model")) == 2
-    assert "someone/some-model: no such folder, nor model on the Hub (no network)" in capsys.readouterr().err
+    assert (
+        "someone/some-model: cannot be used (no network); give a folder, or an id on the Hub" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow

@@ -28,40 +28,31 @@ def test_random_numbers_are_uniform_and_independent_of_neighbors():
     assert abs(np.corrcoef(numbers[1:], numbers[:-1])[0, 1]) < 0.01
 
 
-def test_a_token_is_where_the_cumulative_distribution_passes_the_number():
-    logits = torch.tensor([0.2, 0.5, 0.3]).log().repeat(4, 1)
-    tokens, logprobs = choose(
-        logits, torch.arange(4), torch.tensor([0.0, 0.19, 0.21, 0.71], dtype=torch.double), 1.0, 1.0
-    )
-    assert tokens.tolist() == [0, 0, 1, 2]
-    assert logprobs.exp().tolist() == pytest.approx([0.2, 0.2, 0.5, 0.3], abs=1e-6)
+def chosen(probabilities, rows, numbers, temperature=1.0, top_p=1.0):
+    logits, numbers = torch.tensor(probabilities).log(), torch.tensor(numbers, dtype=torch.double)
+    tokens, logprobs = choose(logits, torch.tensor(rows), numbers, temperature, top_p)
+    return tokens.tolist(), logprobs.exp().tolist()
 
 
-def test_completions_of_one_row_draw_from_it_with_numbers_of_their_own():
-    logits = torch.tensor([[0.9, 0.1], [0.5, 0.5]]).log()
-    numbers = torch.tensor([0.6, 0.4, 0.95], dtype=torch.double)
-    tokens, logprobs = choose(logits, torch.tensor([1, 0, 0]), numbers, 1.0, 1.0)
-    assert tokens.tolist() == [1, 0, 1]
-    assert logprobs.exp().tolist() == pytest.approx([0.5, 0.9, 0.1], abs=1e-6)
+def test_completions_of_one_row_draw_from_it_where_its_cumulative_distribution_passes_their_numbers():
+    rows = [[0.2, 0.5, 0.3], [0.9, 0.1, 0.0]]
+    tokens, probabilities = chosen(rows, [0, 0, 0, 0, 1, 1], [0.0, 0.19, 0.21, 0.71, 0.6, 0.95])
+    assert tokens == [0, 0, 1, 2, 0, 1]
+    assert probabilities == pytest.approx([0.2, 0.2, 0.5, 0.3, 0.9, 0.1], abs=1e-6)
 
 
-def test_an_impossible_token_is_never_drawn():
-    logits = torch.tensor([[-torch.inf, 0.0, -torch.inf]])
-    for number in (0.0, 0.5, 1 - 2.0**-53):
-        assert choose(logits, torch.tensor([0]), torch.tensor([number], dtype=torch.double), 1.0, 1.0)[0].item() == 1
+@pytest.mark.parametrize("number", [0.0, 0.5, 1 - 2.0**-53])
+def test_an_impossible_token_is_never_drawn(number):
+    assert chosen([[0.0, 1.0, 0.0]], [0], [number])[0] == [1]
 
 
 def test_temperature_two_takes_the_square_root_of_the_odds():
-    logits = torch.tensor([[0.0, torch.log(torch.tensor(9.0)).item()]])
-    _, logprob = choose(logits, torch.tensor([0]), torch.tensor([0.99], dtype=torch.double), 2.0, 1.0)
-    assert logprob.exp().item() == pytest.approx(0.75)
+    assert chosen([[0.1, 0.9]], [0], [0.99], temperature=2.0)[1] == [pytest.approx(0.75)]
 
 
 def test_top_p_keeps_the_fewest_tokens_that_hold_p():
-    logits = torch.tensor([0.15, 0.5, 0.05, 0.3]).log().repeat(100, 1)
-    numbers = torch.linspace(0, 0.999, 100, dtype=torch.double)
-    tokens, _ = choose(logits, torch.arange(100), numbers, 1.0, 0.7)
-    assert sorted(set(tokens.tolist())) == [1, 3]
-    assert (tokens == 1).float().mean().item() == pytest.approx(0.5 / 0.8, abs=0.02)
-    tokens, _ = choose(logits, torch.arange(100), numbers, 1.0, 0.49)
-    assert set(tokens.tolist()) == {1}
+    numbers = [place / 100 for place in range(100)]
+    tokens, _ = chosen([[0.15, 0.5, 0.05, 0.3]], [0] * 100, numbers, top_p=0.7)
+    assert set(tokens) == {1, 3}
+    assert tokens.count(1) == pytest.approx(100 * 0.5 / 0.8, abs=2)
+    assert set(chosen([[0.15, 0.5, 0.05, 0.3]], [0] * 100, numbers, top_p=0.49)[0]) == {1}

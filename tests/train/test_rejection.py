@@ -87,7 +87,7 @@ def stage(**changes):
 
 
 def job(start, problems, work, out):
-    return Job("rejection", stage(), {"from": start}, problems, "auto", 0, work, out, QUIET)
+    return Job("rejection", stage(), start, problems, "auto", 0, work, out, QUIET)
 
 
 def train(start, folder, **changes):
@@ -107,11 +107,11 @@ def test_rounds_follow_each_other_and_a_cut_one_goes_on_to_the_same_bits(start, 
 
     saved, real = [], rejection.save
 
-    def cut(trainer, tokenizer, folder):
+    def cut(trainer, folder):
         saved.append(folder)
         if len(saved) == 2:
             raise KeyboardInterrupt
-        real(trainer, tokenizer, folder)
+        real(trainer, folder)
 
     monkeypatch.setattr(rejection, "save", cut)
     with pytest.raises(KeyboardInterrupt):

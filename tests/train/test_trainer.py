@@ -1,13 +1,22 @@
-"""Resuming: the newest intact checkpoint, and what happens to the others."""
+"""What all stages share: the newest intact checkpoint, training that diverges, the work that a stage announces."""
 
 import json
+import math
+from typing import ClassVar, Literal
 
 import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import save_file
+from transformers import TrainerControl, TrainerState, TrainingArguments
+from trl import GRPOConfig
 
-from r1_mini.train.trainer import last_checkpoint, step_of
+from r1_mini.errors import UserError
+from r1_mini.system.files import Metrics
+from r1_mini.train import STAGES, stage_of
+from r1_mini.train.callbacks import Reporter
+from r1_mini.train.stage import TuningStage
+from r1_mini.train.trainer import last_checkpoint
 
 
 def checkpoint(work, step):
@@ -42,4 +51,71 @@ def test_a_damaged_checkpoint_is_moved_aside_and_said_and_the_one_before_it_is_t
     assert "checkpoint-100 is damaged" in console.export_text() and aside.is_dir()
     damage(before)
     assert last_checkpoint(tmp_path, console) is None
-    assert (step_of(before), step_of(None)) == (90, 0)
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+def test_training_that_diverged_ends_with_the_step_and_the_fix(tmp_path, name):
+    args, state = TrainingArguments(output_dir=str(tmp_path), learning_rate=0.5), TrainerState(global_step=7)
+    with Metrics(tmp_path / "metrics.jsonl") as metrics:
+        reporter = Reporter("rl", metrics, Console(quiet=True), {}, lambda step: {"loss": 0.1})
+        logs = {"loss": 0.1, name: math.nan}
+        with pytest.raises(UserError, match=f"rl: diverged: {name} is not a number at step 7; lower learning_rate"):
+            reporter.on_log(args, state, TrainerControl(), logs)
+        args.fp16 = True  # whose scaler skips such a step
+        reporter.on_log(args, state, TrainerControl(), logs)
+
+
+def test_a_new_kind_is_one_class_and_one_line(monkeypatch):
+    class Echo(TuningStage):
+        VERSION = 1
+        CONFIG = "SFTConfig"
+        DEFAULTS: ClassVar = {"max_steps": 3}
+        reinforces = False
+        kind: Literal["echo"]
+
+    monkeypatch.setitem(STAGES, "echo", Echo)
+    stage = stage_of({"kind": "echo", "trainer": {"per_device_train_batch_size": 5}, "from": "base"})
+    assert (stage.start, stage.split) == ("base", "base")
+    assert stage.work(processes=2).texts == 3 * 5 * 2
+
+
+@pytest.mark.parametrize(
+    ("trainer", "rollouts", "prompts", "served"),
+    [
+        ({}, 10, 10 * 4, 1),
+        ({"gradient_accumulation_steps": 2}, 10, 10 * 8, 2),
+        ({"num_iterations": 2}, 5, 5 * 4, 2),  # each rollout serves two steps
+        ({"steps_per_generation": 3}, 4, 4 * 12, 3),  # 10 steps take 3.3 rollouts of three micro-batches
+        ({"generation_batch_size": 64, "gradient_accumulation_steps": 3}, 15, 15 * 8, 2),
+    ],
+)
+def test_the_work_of_grpo_is_that_of_trls_arithmetic(tmp_path, trainer, rollouts, prompts, served):
+    fields = {"max_steps": 10, "per_device_train_batch_size": 32, "num_generations": 8, **trainer}
+    work = stage_of({"kind": "grpo", "trainer": fields}).work()
+    assert (work.rollouts, work.prompts, work.micro_steps_per_rollout) == (rollouts, prompts, served)
+    config = GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **fields)
+    assert served == config.steps_per_generation * config.num_iterations
+    assert work.prompts == work.rollouts * config.generation_batch_size // config.num_generations
+    aligned = config.gradient_accumulation_steps % served == 0
+    assert (work.batching == "in backward") is aligned
+
+
+@pytest.mark.parametrize(
+    ("trainer", "own", "in_backward", "reference"),
+    [
+        ({}, True, True, False),
+        ({"beta": 0.1}, True, False, True),
+        ({"entropy_coef": 0.1}, True, False, False),
+        ({"top_k": 5}, False, False, False),
+    ],
+)
+def test_which_sampler_which_pass_and_which_models_a_grpo_stage_needs(trainer, own, in_backward, reference):
+    work = stage_of({"kind": "grpo", "trainer": trainer, "rows": 100}).work()
+    assert (work.own_sampler, work.batching == "in backward", work.reference) == (own, in_backward, reference)
+    assert work.in_flight == (100 if own else 512)
+
+
+def test_the_work_of_a_round_of_expert_iteration_by_hand():
+    work = stage_of({"kind": "rejection", "rounds": 3, "prompts": 100, "samples": 8}).work(processes=2)
+    assert (work.rounds, work.prompts, work.texts, work.steps) == (3, 300, 800, 2)  # 800 texts, 2 x 256 a step
+    assert (work.sampling.n, work.sampling.max_tokens, work.in_flight) == (8, 128, 800)
