@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Hashable
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
 
 from r1_mini.judges.answers import amount, choice, formula, plain_text, words_of
 from r1_mini.judges.sandbox import verified
@@ -29,19 +28,16 @@ def comparing(value: Callable[[str], Hashable | None]) -> Judge:
     return judge
 
 
-class Reached(NamedTuple):
-    """What counts of an expression that is to reach a target."""
-
-    numbers: tuple[int, ...]  # those it uses, without their signs, ascending
-    value: Fraction
+Reached = tuple[tuple[int, ...], Fraction]
+"""The numbers that an expression uses, without their signs and ascending, and its exact value."""
 
 
 @lru_cache(maxsize=1024)
 def parse_countdown(text: str) -> Reached | None:
-    """Of an expression of + - * / and parentheses, the numbers and the exact value; None for everything else."""
+    """Read an expression of + - * / and parentheses; None for everything else."""
     try:
         tree = parse(text.strip(" \t\r\n"))
-        return Reached(tuple(sorted(map(abs, numbers(tree)))), evaluate(tree))
+        return tuple(sorted(map(abs, numbers(tree)))), evaluate(tree)
     except ValueError:
         return None
 
@@ -63,7 +59,7 @@ def _goal(text: str) -> Reached | None:
         used = tuple(sorted(abs(int(number)) for number in given.split()))
     except ValueError:
         return None
-    return Reached(used, value) if used and value is not None else None
+    return (used, value) if used and value is not None else None
 
 
 _BRACKETED = re.compile(r"(?:\\left\s*)?[(\[].*,.*[)\]]", re.DOTALL)

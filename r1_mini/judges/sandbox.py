@@ -3,16 +3,13 @@
 The process is used again for the next question, and replaced when it has died.
 """
 
-import atexit
 import importlib.util
 import json
 import os
 import subprocess
 import sys
-import threading
 from functools import lru_cache
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +18,7 @@ from r1_mini.errors import UserError
 PACKAGES = {"latex": ("math_verify", "math"), "reasoning_gym": ("reasoning_gym", "gym")}
 """Judge -> the package that it needs, and the extra of ours that installs the package."""
 LONGEST_ANSWER = 10_000  # characters
-START = 300.0  # seconds until the package is imported
-WAIT = 120.0  # seconds for a reply; the process itself ends a question after 5 of processor time
+WAIT = 300.0  # seconds for a reply, the first after the import; the process itself ends a question after 5 of CPU time
 
 _CODE = Path(__file__).with_name("sandbox_process.py")
 
@@ -36,35 +32,28 @@ def require(judge: str) -> None:
 
 
 class Sandbox:
-    """The package of one judge in a process apart. UserError if it is not installed."""
+    """The package of one judge in a process apart, which ends with ours. UserError if it is not installed."""
 
-    def __init__(self, judge: str, wait: float = WAIT) -> None:
-        self.judge, self.wait = judge, wait
+    def __init__(self, judge: str) -> None:
+        self.judge = judge
         self.process: subprocess.Popen[bytes] | None = None
-        self._owner = 0
-        self._pipe: Connection | None = None
-        self._lock = threading.Lock()
 
     def call(self, function: str, *arguments: str) -> dict[str, Any]:
         """Call a function of the process: {"result": …}, or {"error": …} if it raised, crashed or took too long."""
-        with self._lock:
-            pipe = self._started()
-            try:
-                pipe.send_bytes(json.dumps([function, *arguments]).encode())
-                return _reply(pipe, self.wait)
-            except (EOFError, OSError, ValueError) as error:
-                self.stop()
-                return {"error": f"no reply: {error!r}"}
+        if self.process is None or self.process.poll() is not None:
+            self._start()
+        try:
+            self.pipe.send_bytes(json.dumps([function, *arguments]).encode())
+            return self._reply()
+        except (EOFError, OSError, ValueError) as error:
+            self.stop()
+            return {"error": f"no reply: {error!r}"}
 
-    def _started(self) -> "Connection[Any, Any]":
-        alive = self.process is not None and self.process.poll() is None
-        if self._pipe is not None and alive and self._owner == os.getpid():
-            return self._pipe  # a forked process must not share its parent's
+    def _start(self) -> None:
         require(self.judge)
-        self._pipe, theirs = Pipe()
-        command = [sys.executable, "-P", "-W", "ignore", str(_CODE), self.judge, str(theirs.fileno())]
+        self.pipe, theirs = Pipe()
         self.process = subprocess.Popen(
-            command,
+            [sys.executable, "-P", "-B", "-W", "ignore", str(_CODE), self.judge, str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -73,27 +62,22 @@ class Sandbox:
             start_new_session=True,  # Ctrl-C is for us; the process ends when its pipe is closed
         )
         theirs.close()
-        self._owner = os.getpid()
-        atexit.register(self.process.kill)
-        if "error" in (reply := _reply(self._pipe, START)):
+        if "error" in (reply := self._reply()):
             self.stop()
             raise ImportError(f"{self.judge}: {reply['error']}")
-        return self._pipe
+
+    def _reply(self) -> dict[str, Any]:
+        """The next reply: JSON, since a pickle of a process that has read hostile text could run code here."""
+        if not self.pipe.poll(WAIT):
+            raise EOFError(f"silent for {WAIT:g} s")
+        return dict(json.loads(self.pipe.recv_bytes()))
 
     def stop(self) -> None:
         """End the process; the next call starts another."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-            atexit.unregister(self.process.kill)
             self.process = None
-
-
-def _reply(pipe: Connection, seconds: float) -> dict[str, Any]:
-    """The next reply: JSON, since a pickle of a process that has read hostile text could run code here."""
-    if not pipe.poll(seconds):
-        raise EOFError(f"silent for {seconds:g} s")
-    return dict(json.loads(pipe.recv_bytes()))
 
 
 _SANDBOXES = {judge: Sandbox(judge) for judge in PACKAGES}

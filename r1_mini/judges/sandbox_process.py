@@ -1,18 +1,14 @@
 """The process in which programs of other packages read what a model wrote. Run by `sandbox.py`; imports none of ours.
 
-Such a program may hang, crash, use up the memory, or call `eval` on the text, as four verifiers of reasoning-gym do, in
-whose scope the right answer lies. Here each question has its share of processor time, the memory is limited, no file
-can be written, no process or connection started. That stops accidents and cheap tricks; it is no jail.
-
-Through the pipe come questions, JSON of [function, argument, …], and go replies, {"result": …} or {"error": …}; the
-first reply says whether the package could be imported.
+Such a program may hang, crash, use up the memory, or call `eval` on the text. Here each question has its share of
+processor time, the memory is limited, no file can be written, no process or connection started. That stops accidents
+and cheap tricks; it is no jail. Questions and replies are JSON; the first reply says whether the import succeeded.
 """
 
 import ast
 import contextlib
 import importlib
 import json
-import logging
 import os
 import resource
 import signal
@@ -32,28 +28,18 @@ _EVALUATES = (
     "algorithmic.string_insertion",
     "games.n_queens",
 )
-"""Modules of reasoning-gym that call `eval` on the answer."""
-_FORBIDDEN = (
-    "os.",  # system, exec, fork, remove, rename, …
-    "shutil.",  # copies, moves and removes trees of files
-    "socket.",  # connections
-    "subprocess.",  # other programs
-    "ctypes.",  # memory and libraries, past every check here
-    "pty.",  # other programs, in a terminal
-    "signal.",  # would lift the limit of processor time
-    "syslog.",  # the log of the machine
-    "webbrowser.",  # other programs
-)
+"""Modules of reasoning-gym that call `eval` on the answer, in whose scope the right one lies."""
+_FORBIDDEN = ("os.", "shutil.", "socket.", "subprocess.", "ctypes.", "pty.", "signal.", "syslog.", "webbrowser.")
+"""How audit events begin that are refused: programs, files, connections, the memory past every check here."""
 _ALLOWED = {
-    *("os.listdir", "os.scandir", "os.walk", "os.fwalk"),  # importlib looks for modules
-    *("os.getxattr", "os.listxattr"),  # reads alone
+    *("os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.getxattr", "os.listxattr"),  # these only read
     "ctypes.cdata/buffer",  # numpy's view of memory that it has already
 }
 
 
 def gym() -> Functions:
     """reasoning-gym: its problems and their verifiers. A problem is JSON of task, config and seed."""
-    from reasoning_gym.factory import DATASETS, create_dataset
+    from reasoning_gym.factory import create_dataset
 
     for name in _EVALUATES:
         vars(importlib.import_module(f"reasoning_gym.{name}"))["eval"] = ast.literal_eval
@@ -65,10 +51,7 @@ def gym() -> Functions:
     @lru_cache(maxsize=16_384)
     def whole(problem: str) -> dict[str, Any]:
         wanted = json.loads(problem)
-        task, config = wanted["task"], wanted["config"]
-        if task not in DATASETS:
-            raise ValueError(f"no task is called '{task}'")
-        return dict(create_dataset(task, seed=wanted["seed"], size=1, **config)[0])
+        return dict(create_dataset(wanted["task"], seed=wanted["seed"], size=1, **wanted["config"])[0])
 
     def entry(problem: str) -> dict[str, Any]:
         made = whole(problem)
@@ -86,8 +69,6 @@ def latex() -> Functions:
     """math-verify: whether two formulas, without `$`, have equal values."""
     from math_verify import LatexExtractionConfig, parse, verify
 
-    logging.disable(logging.ERROR)
-
     @lru_cache(maxsize=4096)
     def read(text: str) -> list[Any]:
         return parse(f"${text}$", [LatexExtractionConfig()], parsing_timeout=None)  # type: ignore[no-any-return]
@@ -102,7 +83,6 @@ def latex() -> Functions:
 
 def confine() -> None:
     """From here on: limited memory, and no writing, processes or connections for this process."""
-    sys.dont_write_bytecode = True
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

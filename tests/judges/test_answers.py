@@ -1,5 +1,6 @@
 """Reading amounts, option letters, texts and formulas: values by hand, and hostile text."""
 
+import time
 from fractions import Fraction
 
 import pytest
@@ -8,35 +9,23 @@ from hypothesis import strategies as st
 
 from r1_mini.judges.answers import LONGEST_ANSWER, amount, boxed, choice, formula, plain_text, words_of
 
+AMOUNTS = {
+    18: (
+        *("18", "18 dollars", "18.", "The answer is 18.", "x = 18", "18 = 18.0", "18 ($18)", "18/day", "USD 18"),
+        *("#### 18", r"\boxed{18}", r"first 3, then \boxed{18\text{ eggs}}"),
+    ),
+    -5: ("-$5", "$-5", "\u22125"),
+    72: ("72%",),
+    1234: (r"1{,}234",),
+    18_000: ("18k",),
+    2_000_000: ("2 million",),
+    Fraction(2469, 2): ("$1,234.50",),
+    Fraction(3, 4): (r"$\frac{3}{4}$", "3/4"),
+    Fraction(1, 2): (".5",),
+}
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("18", 18),
-        ("$1,234.50", Fraction(2469, 2)),
-        ("18 dollars", 18),
-        ("72%", 72),
-        (r"\boxed{18}", 18),
-        (r"first 3, then \boxed{18\text{ eggs}}", 18),
-        ("18.", 18),
-        ("The answer is 18.", 18),
-        ("-$5", -5),
-        ("$-5", -5),
-        ("\u22125", -5),
-        (r"$\frac{3}{4}$", Fraction(3, 4)),
-        ("3/4", Fraction(3, 4)),
-        (".5", Fraction(1, 2)),
-        (r"1{,}234", 1234),
-        ("18k", 18_000),
-        ("2 million", 2_000_000),
-        ("x = 18", 18),
-        ("18 = 18.0", 18),
-        ("18 ($18)", 18),
-        ("18/day", 18),
-        ("USD 18", 18),
-        ("#### 18", 18),
-    ],
-)
+
+@pytest.mark.parametrize(("text", "value"), [(text, value) for value, texts in AMOUNTS.items() for text in texts])
 def test_an_amount_is_read_exactly(text: str, value: Fraction) -> None:
     assert amount(text) == value
 
@@ -111,12 +100,8 @@ def test_words_are_told_from_formulas() -> None:
 
 
 READERS = (amount, choice, plain_text, formula, boxed)
-PIECES = st.lists(
-    st.sampled_from(
-        ["\\boxed{", "}", "{", "$", "1", ",", ".", "-", "/", "(", "A", "B", " or ", "\\frac", "%", "9" * 70]
-    ),
-    max_size=60,
-).map("".join)
+PARTS = ["\\boxed{", "}", "{", "$", "1", ",", ".", "-", "/", "(", "A", "B", " or ", "\\frac", "%", "9" * 70]
+PIECES = st.lists(st.sampled_from(PARTS), max_size=60).map("".join)
 
 
 @settings(deadline=None)
@@ -128,8 +113,6 @@ def test_no_reader_raises_on_anything(text: str) -> None:
 
 @pytest.mark.parametrize("piece", ["\\boxed{", "{", "$", "-", "1,", "\\text{", "(A", "\\frac{1}", "=\n", "9", " "])
 def test_long_text_is_read_in_bounded_time(piece: str) -> None:
-    import time
-
     begun = time.process_time()
     for text in (piece * LONGEST_ANSWER, (piece * LONGEST_ANSWER)[:LONGEST_ANSWER], piece * 200_000):
         for read in READERS:

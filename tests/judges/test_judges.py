@@ -15,109 +15,64 @@ OWN = [name for name in JUDGES if name not in ("latex", "reasoning_gym")]
 FOUR = "55+36-(7+19)"  # 65 of 7, 19, 36, 55
 
 
-@pytest.mark.parametrize(
-    ("said", "right"),
-    [
-        (FOUR, FOUR),
-        ("36+55-7-19", FOUR),  # another solution
-        (" ( 55 + 36 ) - 19\t- 7 \n", FOUR),
-        ("((55)+(36))-(7+19)", FOUR),
-        ("-7+36+55-19", FOUR),  # a sign before a number
-        ("55-19+36+(-7)", FOUR),
-        ("055+36-07-19", FOUR),
-        ("8/(3-8/3)", "3 3 8 8=24"),  # a fraction on the way
-        ("8/(3-8/3)", "8/(3-8/3)"),
-        ("1/2", "1/2"),
-        ("44+19+35", "44 19 35=98"),
-        ("35+(44+19)", "44 19 35=98"),
-        ("5-1", "1 5=4"),
-        ("-1+5", "1 5=4"),
-        ("1-5", "1 5=-4"),
-        ("1/5", "1 5=1/5"),
-        ("3*3", "3 3=9"),
-        ("3*3", "  3   3 = 9 "),
-        ("7", "7=7"),
-    ],
-)
+RIGHT = {
+    FOUR: (
+        *(FOUR, "36+55-7-19", " ( 55 + 36 ) - 19\t- 7 \n", "((55)+(36))-(7+19)", "055+36-07-19"),
+        *("-7+36+55-19", "55-19+36+(-7)"),  # a sign before a number
+    ),
+    "3 3 8 8=24": ("8/(3-8/3)",),  # a fraction on the way
+    "8/(3-8/3)": ("8/(3-8/3)",),
+    "1/2": ("1/2",),
+    "44 19 35=98": ("44+19+35", "35+(44+19)"),
+    "1 5=4": ("5-1", "-1+5"),
+    "1 5=-4": ("1-5",),
+    "1 5=1/5": ("1/5",),
+    "  3   3 = 9 ": ("3*3",),
+    "7=7": ("7",),
+}
+WRONG = {
+    FOUR: (
+        *("55+36-(7-19)", "60+5", "65"),  # 103; of other numbers
+        *("55+36-7", "55+36-7-19+0", "55+36-7-19+7-7", "65*7*19*36*55/(7*19*36*55)", "36+36-7"),  # each number once
+        *("55+36-(7+19", "55+36-(7+19))", "(55+36)(7-19)", "55+36-(7+19), 55+36-7-19", FOUR + "=65"),
+        *("the answer is 55+36-(7+19)", "$55+36-(7+19)$", "__import__('os').system('true')", ""),
+        *("55+36\u2212(7+19)", "\uff15\uff15+36-(7+19)"),  # a minus of typography, digits of full width
+    ),
+    "3 3=9": ("3+3+3", "3*3*1", "9", "0-(-3)*3"),
+    "44 19 35=98": ("44+19+34", "44+19-35", "44 19 35=98", "44+19+35=98", "98=44+19+35"),  # the goal is no solution
+    "2 3=8": ("2**3", "2^3"),
+    "2 7=3": ("7//2",),
+    "2 7=1": ("7%2",),
+    "1 5=15": ("15", "1 5"),  # joined digits
+    "1 5=1.5": ("1.5",),
+    "1 5=100000": ("1e5",),
+    "5=120": ("5!",),
+    "0 1=0": ("1/0",),
+    "0 0=0": ("0/0",),
+    "5 1 1 1 1=5": ("5*(1-1)/(1-1)",),
+    "3 3 8 8=24": ("8/(3-2.66)",),
+    **{goal: ("1+2", goal) for goal in ("", "none", "=0", "1 2=", "1 x=3", "=3", "1 2=3=3", "1 2.5=3")},  # no goals
+}
+
+
+@pytest.mark.parametrize(("said", "right"), [(said, right) for right, texts in RIGHT.items() for said in texts])
 def test_any_expression_of_the_same_numbers_and_the_same_value_is_right(said: str, right: str) -> None:
     assert same_countdown(said, right)
 
 
-@pytest.mark.parametrize(
-    ("said", "right"),
-    [
-        ("55+36-(7-19)", FOUR),  # 103
-        ("55+36-7", FOUR),  # a number left out
-        ("65", FOUR),
-        ("55+36-7-19+0", FOUR),  # one too many
-        ("55+36-7-19+7-7", FOUR),  # a number repeated
-        ("65*7*19*36*55/(7*19*36*55)", FOUR),
-        ("36+36-7", FOUR),
-        ("60+5", FOUR),
-        ("3+3+3", "3 3=9"),
-        ("3*3*1", "3 3=9"),
-        ("9", "3 3=9"),
-        ("44+19+34", "44 19 35=98"),
-        ("44+19-35", "44 19 35=98"),
-        ("44 19 35=98", "44 19 35=98"),  # the goal is no solution
-        ("44+19+35=98", "44 19 35=98"),
-        ("98=44+19+35", "44 19 35=98"),
-        (FOUR + "=65", FOUR),
-        ("2**3", "2 3=8"),
-        ("2^3", "2 3=8"),
-        ("7//2", "2 7=3"),
-        ("7%2", "2 7=1"),
-        ("15", "1 5=15"),  # joined digits
-        ("1.5", "1 5=1.5"),
-        ("1e5", "1 5=100000"),
-        ("1 5", "1 5=15"),
-        ("5!", "5=120"),
-        ("0-(-3)*3", "3 3=9"),
-        ("1/0", "0 1=0"),
-        ("1/(5-5)", "1 5 5=0"),
-        ("0/0", "0 0=0"),
-        ("5*(1-1)/(1-1)", "5 1 1 1 1=5"),
-        ("8/(3-2.66)", "3 3 8 8=24"),
-        ("55+36-(7+19", FOUR),
-        ("55+36-(7+19))", FOUR),
-        ("(55+36)(7-19)", FOUR),
-        ("55+36-(7+19), 55+36-7-19", FOUR),
-        ("the answer is 55+36-(7+19)", FOUR),
-        ("$55+36-(7+19)$", FOUR),
-        ("55+36\u2212(7+19)", FOUR),  # a minus of typography
-        ("\uff15\uff15+36-(7+19)", FOUR),  # digits of full width
-        ("__import__('os').system('true')", FOUR),
-        ("", FOUR),
-        ("", "=0"),
-        ("", ""),
-        ("none", "none"),
-        ("1+2", "1 2="),  # goals that are none
-        ("1+2", "1 x=3"),
-        ("1+2", "=3"),
-        ("1+2", "1 2=3=3"),
-        ("1+2", "1 2.5=3"),
-    ],
-)
+@pytest.mark.parametrize(("said", "right"), [(said, right) for right, texts in WRONG.items() for said in texts])
 def test_everything_else_is_refused(said: str, right: str) -> None:
     assert not same_countdown(said, right)
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        "1" * 10**6,
-        "1+" * 10**6,
-        "(" * 10**6,
-        " " * 10**6 + "x",
-        "9" * 64 + "*" + "9" * 64,
-        "/".join("9" * 30 for _ in range(12)),
-        "*".join("9" * 60 for _ in range(6)),
-        "(" * 64 + "1" + "+1)" * 64,
-        "-" * 10**6,
-        "=" * 10**6,
-    ],
-    ids=lambda said: repr(said[:3]),
-)
+HUGE = [
+    *("1" * 10**6, "1+" * 10**6, "(" * 10**6, "-" * 10**6, "=" * 10**6, " " * 10**6 + "x"),
+    *("9" * 64 + "*" + "9" * 64, "/".join(["9" * 30] * 12), "*".join(["9" * 60] * 6)),
+    "(" * 64 + "1" + "+1)" * 64,
+]
+
+
+@pytest.mark.parametrize("said", HUGE, ids=lambda said: repr(said[:3]))
 def test_huge_and_deep_text_is_refused_at_once(said: str) -> None:
     start = time.process_time()
     assert not JUDGES["countdown"](said, FOUR)
@@ -149,10 +104,6 @@ def test_a_vote_counts_all_solutions_of_a_countdown_as_one_answer_and_nothing_el
     assert [value(text) for text in ("", "1/0", "44 19 35=98", "2**3")] == [None] * 4
 
 
-def test_every_judge_has_its_way_to_count_votes() -> None:
-    assert JUDGES.keys() == VALUES.keys()
-
-
 @pytest.mark.parametrize(
     ("judge", "said", "right", "verdict"),
     [
@@ -175,6 +126,7 @@ def test_a_judge_compares_what_is_meant(judge: str, said: str, right: str, verdi
 
 
 def test_every_other_judge_says_what_counts_as_one_answer_in_a_vote() -> None:
+    assert JUDGES.keys() == VALUES.keys()
     assert VALUES["amount"]("18 eggs") == VALUES["amount"]("$18.00") == 18
     assert VALUES["choice"]("(b)") == VALUES["choice"]("Answer: B") == "B"
     assert VALUES["latex"]("$x$.") == VALUES["latex"](r"\boxed{x}") == "x"
