@@ -13,7 +13,7 @@ from eval.exam.exam import Exam
 from eval.exam.run import examine
 from eval.exam.suite import ExamProblem, Suite, load_suite
 from eval.export import lm_eval
-from eval.report.publish import publish
+from eval.report.page import publish
 from r1_mini.config.base import explain
 from r1_mini.config.yaml_file import apply_overrides
 from r1_mini.errors import UserError

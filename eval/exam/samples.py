@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from eval.exam.suite import ExamProblem, Suite
 from r1_mini.errors import UserError, shown
 from r1_mini.judges.judges import VALUES
+from r1_mini.problems.problem import Problem
 from r1_mini.rewards import RULES
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import Sample
@@ -24,6 +25,8 @@ CHAINS = ("right", "wrong", "none", "unchecked")
 SOUND, NONE, UNCHECKED = (CHAINS.index(chain) for chain in ("right", "none", "unchecked"))
 EXAM = ("suite", "split", "temperature", "top_p", "max_tokens", "seed")
 """Fields that are the same in every row of a file, and have to be the same in all files that are compared."""
+PROBLEM = ("key", "family", "question", "answer", "judge", "formula")
+"""Fields of a row that are those of its problem, besides `difficulty`."""
 
 
 def row(one: ExamProblem, sample: Sample, index: int, suite: Suite, params: SamplingParams) -> dict[str, Any]:
@@ -31,7 +34,7 @@ def row(one: ExamProblem, sample: Sample, index: int, suite: Suite, params: Samp
     problem, graded = one.problem, sample.graded
     logp, reference = (None if each is None else round(each, 4) for each in (sample.logp, sample.logp_reference))
     return {
-        **{name: getattr(problem, name) for name in ("key", "family", "question", "answer", "judge", "formula")},
+        **{name: getattr(problem, name) for name in PROBLEM},
         **{"axis": one.axis, "difficulty": dict(problem.difficulty), "sample_index": index},
         **{"prompt": sample.prompt, "completion": sample.text, "finish": sample.finish, "n_tokens": sample.n_tokens},
         **{"logp": logp, "logp_reference": reference, "parsed": graded.answer},
@@ -40,6 +43,11 @@ def row(one: ExamProblem, sample: Sample, index: int, suite: Suite, params: Samp
         **{"suite": suite.name, "split": suite.split},
         **{name: getattr(params, name) for name in ("temperature", "top_p", "max_tokens", "seed")},
     }
+
+
+def problem_of(row: Mapping[str, Any]) -> Problem:
+    """The problem of a row, to grade its text again; the worked solution is not saved."""
+    return Problem(**{name: row[name] for name in PROBLEM}, difficulty=row["difficulty"])
 
 
 @dataclass(frozen=True, slots=True)

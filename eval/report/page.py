@@ -1,28 +1,86 @@
-"""The pages of an exam and of a sweep: one HTML text each, which works offline and sends no request.
+"""A comparison published: summary.json, comparison.csv, report.html, and its table on the screen.
 
-All text but our own drawings is escaped, and the page's policy forbids requests and every script but its own.
+A page is one HTML text, which works offline and sends no request: its policy forbids requests and every script but its
+own, and all text but our own drawings is escaped.
 """
 
 import base64
 import hashlib
+import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from eval.analysis.compare import Comparison
+from eval.analysis.columns import Columns
+from eval.analysis.compare import Comparison, as_csv, summarize
 from eval.exam.samples import Samples
 from eval.report import plots, transcripts, words
+from r1_mini.config.yaml_file import read_mapping
+from r1_mini.pipeline.store import stage_metrics
+from r1_mini.system.files import write_json_atomic, write_text_atomic
 
-LEARNING = {
-    "accuracy": "Accuracy of the rollouts",
-    "length": "Completion length in tokens",
-    "entropy": "Entropy, nats per token",
-    "kl": "KL to the reference",
-}
+
+def publish(columns: Columns, folder: Path, console: Console, run: Path | None = None) -> None:
+    """Write and print the comparison; `run` is the run whose columns it compares, if it is one run's."""
+    summary = summarize(columns)
+    curves, manifest = {}, {}
+    if run is not None:
+        curves, manifest = stage_metrics(run), json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+        recipe = read_mapping(run / "recipe.yaml")
+        checkpoints = {
+            stage: {name: digest for name, digest in entry["sha256"].items() if name.endswith(".safetensors")}
+            for stage, entry in manifest.get("stages", {}).items()
+        }
+        origin = {"title": recipe["name"], "recipe": recipe["name"], "seed": recipe["seed"], "checkpoints": checkpoints}
+        summary = replace(summary, seconds=manifest.get("seconds"), **origin)
+    show(
+        f"{summary.suite}: {words.exam(summary)}",
+        [words.UNITS, *summary.names.values()],
+        [[(label, *cells) for label, cells in section] for section in words.table(summary)],
+        words.sentences(summary),
+        console,
+    )
+    html = render_exam(summary, {name: column.samples[0] for name, column in columns.items()}, curves, manifest)
+    write(folder, summary.as_json(), as_csv(summary), html, console)
+
+
+def show(
+    title: str,
+    heads: Sequence[str],
+    sections: Iterable[Iterable[Sequence[str]]],
+    sentences: Iterable[str],
+    console: Console,
+) -> None:
+    """Print a table, its first column left and the others right, and what it says in words."""
+    console.print(title, highlight=False)
+    table = Table(box=box.SIMPLE_HEAD)
+    for place, head in enumerate(heads):
+        table.add_column(Text(head), justify="right" if place else "left")
+    for section in sections:
+        for row in section:
+            table.add_row(*map(Text, row))
+        table.add_section()
+    console.print(table)
+    for sentence in sentences:
+        console.print(sentence, highlight=False, markup=False)
+
+
+def write(folder: Path, summary: Mapping[str, Any], csv: str, html: str, console: Console) -> None:
+    """Write the three files of a comparison, and print where the page is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json_atomic(folder / "summary.json", summary)
+    write_text_atomic(folder / "comparison.csv", csv)
+    write_text_atomic(folder / "report.html", html)
+    console.print(f"the page: {folder / 'report.html'}", soft_wrap=True)
 
 
 def render_exam(
@@ -32,14 +90,16 @@ def render_exam(
     manifest: Mapping[str, Any],
 ) -> str:
     """The page of one exam. `samples` has the columns of the summary, `curves` the metrics of each stage."""
+    script = files("eval.report").joinpath("browser.js").read_text("utf-8")
     return _html(
-        "exam.html.jinja",
+        "exam",
         summary=summary,
-        plots=plots,
         training=list(plots.training(curves)),
         manifest=manifest,
         transcripts=Markup(transcripts.embedded(summary, samples)),
-        script=files("eval.report").joinpath("browser.js").read_text("utf-8"),
+        visible=transcripts.visible,
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
@@ -47,32 +107,19 @@ def render_sweep(summary: words.Sweep, curves: Mapping[str, Sequence[plots.Rows]
     """The page of a sweep. `curves` has for each setting the metrics of every seed."""
     best = summary["settings"][0]
     summary, names = words.shortened(summary)
-    curves = {short: curves[name] for name, short in names.items()}  # one order, one color
-    learning = {title: plots.sweep_learning(curves, field, title) for field, title in LEARNING.items()}
     return _html(
-        "sweep.html.jinja",
+        "sweep",
         summary=summary,
-        plots=plots,
         names={short: name for name, short in names.items() if short != name},
-        learning={title: chart for title, chart in learning.items() if chart},
+        learning=list(
+            plots.sweep_learning({short: curves[name] for name, short in names.items()})
+        ),  # one order of colors
         command=shlex.join(["r1-mini", "run", best["recipe"], *best["overrides"]]),
+        script="",
     )
 
 
-def _html(template: str, script: str = "", **values: Any) -> str:
-    environment = Environment(
-        loader=PackageLoader("eval.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": words.percent, "visible": transcripts.visible, "ends": words.with_interval}
-    html = environment.get_template(template).render(
-        words=words,
-        style=Markup(files("eval.report").joinpath("page.css").read_text("utf-8")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        **values,
-    )
+def _html(page: str, **values: Any) -> str:
+    style = Markup(files("eval.report").joinpath("page.css").read_text("utf-8"))
+    html = words.render(f"report/{page}.html.jinja", plots=plots, words=words, style=style, **values)
     return html.encode("utf-8", errors="backslashreplace").decode("utf-8")  # a path may hold a lone surrogate

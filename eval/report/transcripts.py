@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from eval.analysis.compare import Comparison
-from eval.exam.samples import Samples
-from r1_mini.completion import read
-from r1_mini.problems.steps import check_chain
+from eval.exam.samples import Samples, problem_of
+from r1_mini.completion import grade
 
 FIXED = 10
 MOST_TEXT = (2_000, 500, 120)  # characters of one completion; the next one is used where the page would be too large
@@ -26,22 +25,18 @@ def embedded(summary: Comparison, samples: Mapping[str, Samples]) -> str:
     """The transcripts of all columns as JSON, harmless inside `<script>` whatever the models wrote."""
     keys = list(summary.scores)
     changed = [keys.index(key) for each in summary.comparisons[:1] for key in (each.before, each.after)]
-    names, columns = [summary.names[key] for key in keys], [samples[key] for key in keys]
-    questions = columns[0].questions
+    columns = [samples[key] for key in keys]
+    page = {"columns": [summary.names[key] for key in keys], "changed": changed, "fixed": fixed(columns[0])}
     for most in MOST_TEXT:
         problems = [
             {
-                "question": visible(question.question),
-                "answer": visible(question.answer),
-                "family": question.family,
-                "axis": question.axis,
-                "depth": question.depth,
+                **{name: getattr(question, name) for name in ("family", "axis", "depth")},
+                **{"question": visible(question.question), "answer": visible(question.answer)},
                 "chains": [transcript(row, most) for row in rows],
             }
-            for question, *rows in zip(questions, *(column.first for column in columns), strict=True)
+            for question, *rows in zip(columns[0].questions, *(column.first for column in columns), strict=True)
         ]
-        data = {"columns": names, "changed": changed, "fixed": fixed(columns[0]), "problems": problems}
-        text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).translate(_HTML)
+        text = json.dumps({**page, "problems": problems}, ensure_ascii=False, separators=(",", ":")).translate(_HTML)
         if len(text.encode("utf-8", "backslashreplace")) <= MOST_PAGE:
             break
     return text
@@ -53,25 +48,21 @@ def transcript(row: Mapping[str, Any], most: int) -> dict[str, Any]:
     `steps` holds [text] of a right step and [text, verdict, reason] of another one. A completion without checked steps
     has its whole text as `raw`.
     """
-    answer = row["parsed"]
+    answer, text = row["parsed"], row["completion"]
     if answer is not None and len(answer) > MOST_ANSWER:
         answer = f"{answer[:MOST_ANSWER]} … {len(answer) - MOST_ANSWER:,} more characters"
-    found = {
-        "correct": row["correct"],
-        "voice": row["voice"],
-        "tokens": row["n_tokens"],
-        "answer": answer and visible(answer),
-    }
-    thinking = read(row["completion"], row["finish"], row["prompt"]).thinking
-    if not row["well_formed"] or row["formula"] is None or thinking is None:
-        text = row["completion"]
+    found = {"correct": row["correct"], "voice": row["voice"], "tokens": row["n_tokens"]}
+    found["answer"] = answer and visible(answer)
+    if not row["well_formed"] or row["formula"] is None:
         return {**found, "raw": visible(text[:most]), "left_out": len(text[most:])}
-    steps, left_out = [], sum(len(line.strip()) for line in thinking.split("\n"))
-    for step in check_chain(row["formula"], thinking):
+    graded = grade(problem_of(row), text, row["finish"], row["prompt"])
+    steps, left_out = [], sum(len(line.strip()) for line in (graded.thinking or "").split("\n"))
+    for step in graded.steps or ():
         text = step.text[:most]
         if text:
-            judged = [] if step.verdict == "right" else [step.verdict, visible(step.reason)]
-            steps.append([visible(text), *judged])
+            steps.append(
+                [visible(text)] if step.verdict == "right" else [visible(text), step.verdict, visible(step.reason)]
+            )
         most -= len(text)
         left_out -= len(text)
     return {**found, "steps": steps, "left_out": left_out}

@@ -22,7 +22,6 @@ from eval.analysis.columns import Column, Columns, columns_of_runs
 from eval.analysis.compare import differences, interval, score
 from eval.analysis.stats import Floats, Interval
 from eval.report import page, plots, words
-from eval.report.publish import show, write
 from eval.sweep.spec import OBJECTIVES, Range, Setting, Sweep, Training, overrides
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError
@@ -37,15 +36,15 @@ def compare_sweep(folder: Path, out: Path | None, console: Console) -> None:
     """Write summary.json, comparison.csv and report.html of a sweep, and print its table and verdicts."""
     summary, curves = summarize(folder)
     short, names = words.shortened(summary)
-    rows = [[cells[place] for place in (0, 1, 4, 6)] for cells in words.sweep_table(short)]  # fit into 80 columns
-    show(
+    table = pd.DataFrame(words.sweep_table(short)).iloc[:, [0, 1, 4, 6]]  # fits into 80 columns
+    page.show(
         f"{summary['sweep']}: {words.sweep_exam(summary)}; percent [95% interval]",
-        rows[0],
-        [rows[1:]],
+        list(table),
+        [table.to_numpy()],
         [*(f"{rank}: {name}" for name, rank in names.items() if rank != name), *words.sweep_sentences(short)],
         console,
     )
-    write(out or folder, summary, as_csv(summary), page.render_sweep(summary, curves), console)
+    page.write(out or folder, summary, as_csv(summary), page.render_sweep(summary, curves), console)
 
 
 def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[plots.Rows]]]:

@@ -63,16 +63,11 @@ def test_every_problem_stands_in_the_file_of_its_family_and_axis(folder, suite, 
     assert {row["key"] for file in files for row in file} == {one.problem.key for one in problems}
     assert [{row["axis"] for row in file} for file in files] == [{None}, {"more operands"}]
     first = next(one for one in problems if one.axis)
-    assert files[1][0] == {
-        "key": first.problem.key,
-        "question": first.problem.question,
-        "answer": first.problem.answer,
-        "judge": "number",
-        "prompt": prompt_for(tokenizer, first.problem.question),
-        "family": "sum",
-        "depth": first.depth,
-        "axis": "more operands",
-    }
+    document = dict(files[1][0])
+    prompt = document.pop("prompt")
+    assert prompt == prompt_for(tokenizer, first.problem.question)
+    assert document.pop("axis") == "more operands"
+    assert document == {name: getattr(first.problem, name) for name in document} and len(document) == 7
 
 
 def test_a_task_decodes_greedily_with_our_budget_and_stops_only_at_the_end_of_text(folder):
@@ -99,23 +94,19 @@ def test_a_folder_that_holds_something_is_left_alone(suite, tokenizer, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_a_completion_that_fills_its_budget_was_truncated(tokenizer):
+def document(judge="number", answer="3", prompt=""):
+    problem = {"key": "1+2", "family": "sum", "question": "1+2", "formula": None, "difficulty": {"depth": 1}}
+    return {**problem, "answer": answer, "judge": judge, "prompt": prompt}
+
+
+def test_completions_are_judged_as_ours_are_and_one_that_fills_its_budget_was_truncated(tokenizer):
     text = "<think>1+2=3\nwait</think><answer>3</answer>"
     n = len(tokenizer(text, add_special_tokens=False)["input_ids"])
-    doc = {"answer": "3", "judge": "number", "prompt": ""}
-    assert [judged(doc, text, budget)["exact_match"] for budget in (n, n + 1, None)] == [0.0, 1.0, 1.0]
-
-
-def test_answers_of_any_form_are_judged_by_their_judge_and_the_prompt_may_begin_the_thinking(tokenizer, tmp_path):
-    path = tmp_path / "mine.yaml"
-    path.write_text("samples: 1\nmax_tokens: 9\nproblems: [{family: countdown, numbers: 3, number: 4}]\n")
-    (name,) = export(*load_suite(str(path)), tokenizer, tmp_path / "new")
-    doc = rows(tmp_path / "new" / f"{name}.jsonl")[0]
-    assert doc["judge"] != "number"
-    for answer, right in ((doc["answer"], 1.0), ("0", 0.0)):
-        assert judged(doc, write((), answer), None)["exact_match"] == right
-    thinking = {"answer": "3", "judge": "number", "prompt": "Question\n<think>\n"}
-    assert judged(thinking, "1+2=3</think><answer>3</answer>", None)["exact_match"] == 1.0
+    assert [judged(document(), text, budget)["exact_match"] for budget in (n, n + 1, None)] == [0.0, 1.0, 1.0]
+    begun = document(prompt="Question\n<think>\n")
+    assert judged(begun, "1+2=3</think><answer>3</answer>", None)["exact_match"] == 1.0
+    choice = document("choice", "B")
+    assert [judged(choice, write((), answer), None)["exact_match"] for answer in ("B", "C")] == [1.0, 0.0]
 
 
 def test_texts_of_another_tokenizer_are_not_counted(suite, tmp_path):

@@ -1,6 +1,5 @@
 """A synthetic exam for the page: samples with every kind of chain, and a summary with every field filled."""
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -8,30 +7,35 @@ from pydantic import TypeAdapter
 
 from eval.analysis.compare import Comparison
 from eval.exam.samples import Samples, tabled
+from eval.report import page
 from r1_mini.completion import grade
 from r1_mini.problems import families
 from tests.eval import conftest as exams
 
 NAMES = {"base": "base", "forced_worked": "base, forced", "rl": "after RL"}
-PARTS = ("stops in time", "gives a number", "chooses to reason", "reasons without a slip", "guesses better")
+GAIN = {
+    "stops in time": 0.02,
+    "gives a number": 0.0,
+    "chooses to reason": 0.22,
+    "reasons without a slip": 0.28,
+    "guesses better": -0.01,
+}
+MANIFEST = {
+    "command": "r1-mini run recipes/tiny/r1_zero.yaml",
+    "machine": {"cpu": "two cores", "memory": "8 GB"},
+    "versions": {"python": "3.11.9", "torch": "2.13.0"},
+    "commit": "0123abc",
+}
 
 
 def make_row(number: int, index: int, completion: str, **changes: Any) -> dict[str, Any]:
     """Problem `number` asks `number+1+1`, the problems in turn of depths 2 to 5; its answer is number + 2."""
     question = f"{number}+1+1"
     graded = grade(families.solve(question), completion, "stop")
-    return (
-        exams.make_row(
-            f"p{number:04}",
-            "1",
-            index,
-            2 + number % 4,
-            **{"family": "sum" if number % 3 else "expression", "question": question, "answer": str(number + 2)},
-            **{"formula": question, "completion": completion, "n_tokens": 20, "parsed": graded.answer},
-            **{name: getattr(graded, name) for name in ("correct", "well_formed", "voice", "chain", "first_wrong")},
-        )
-        | changes
-    )
+    about = {"family": "sum" if number % 3 else "expression", "question": question, "answer": str(number + 2)}
+    text = {"formula": question, "completion": completion, "n_tokens": 20, "parsed": graded.answer}
+    judged = {name: getattr(graded, name) for name in ("correct", "well_formed", "voice", "chain", "first_wrong")}
+    return exams.make_row(f"p{number:04}", "1", index, 2 + number % 4, **about, **text, **judged) | changes
 
 
 def direct(number: int) -> str:
@@ -56,21 +60,19 @@ WRITERS = {"base": direct, "forced_worked": slipping, "rl": sound}
 
 
 def make_samples(
-    n_problems: int = 40, completion: str | None = None, n_inside: int | None = None, **changes: Any
+    n_problems: int = 40, completion: str | None = None, n_inside: int = 10_000, **changes: Any
 ) -> dict[str, Samples]:
     """All three columns, two samples per problem; `completion` takes the place of what RL writes.
 
     Problems from number `n_inside` on lie outside of training.
     """
-    inside = n_problems if n_inside is None else n_inside
     found = {}
     for column, write in WRITERS.items():
-        text = write if completion is None or column != "rl" else lambda _: completion
-        rows = (
-            make_row(n, i, text(n), **{"axis": None if n < inside else "more operands", **changes})
-            for n in range(n_problems)
-            for i in range(2)
-        )
+        rows = []
+        for number in range(n_problems):
+            text = completion if completion is not None and column == "rl" else write(number)
+            axis = None if number < n_inside else "more operands"
+            rows += [make_row(number, index, text, **{"axis": axis, **changes}) for index in range(2)]
         found[column] = tabled(rows)
     return found
 
@@ -80,13 +82,14 @@ def about(estimate: float, **more: Any) -> dict[str, Any]:
 
 
 def make_score(accuracy: float, tokens: float) -> dict[str, Any]:
-    chains = ("right_by_right", "right_by_wrong", "right_without", "wrong_by_right", "wrong_by_wrong", "wrong_without")
+    wrong, ks = 1 - accuracy, (1, 2, 4, 8, 16)
+    kinds = [(family, depth) for family in ("sum", "expression") for depth in (2, 3, 4, 5)]
     return {
         "seeds": [{"seed": 0, "pass_at_1": accuracy}],
         "pass_at_1": accuracy,
         "pass_at_1_interval": about(accuracy),
-        "pass_at_k": [about(1 - (1 - accuracy) ** k, k=k) for k in (1, 2, 4, 8, 16)],
-        "maj_at_k": [about(accuracy + 0.01 * k * (1 - accuracy), k=k) for k in (1, 2, 4, 8, 16)],
+        "pass_at_k": [about(1 - wrong**k, k=k) for k in ks],
+        "maj_at_k": [about(accuracy + 0.01 * k * wrong, k=k) for k in ks],
         "greedy": about(accuracy, n_problems=1200),
         "mean_tokens": tokens,
         "tokens_right": tokens - 1,
@@ -96,40 +99,35 @@ def make_score(accuracy: float, tokens: float) -> dict[str, Any]:
         "well_formed": 1.0,
         "truncated": 0.0,
         "voices": {"direct": 0.25, "worked": 0.5, "checked": 0.25, "none": 0.0},
-        "chains": dict(
-            zip(chains, (accuracy - 0.1, 0.06, 0.04, 0.0, 0.7 * (1 - accuracy), 0.3 * (1 - accuracy)), strict=True)
-        ),
+        "chains": {
+            **{"right_by_right": accuracy - 0.1, "right_by_wrong": 0.06, "right_without": 0.04},
+            **{"wrong_by_right": 0.0, "wrong_by_wrong": 0.7 * wrong, "wrong_without": 0.3 * wrong},
+        },
         "first_wrong_step": {"1": 0.5, "2": 0.3, "3": 0.2},
-        "cells": [
-            about(accuracy, family=family, axis=None, depth=depth, n_problems=300)
-            for family in ("sum", "expression")
-            for depth in (2, 3, 4, 5)
-        ],
+        "cells": [about(accuracy, family=family, axis=None, depth=depth, n_problems=300) for family, depth in kinds],
         "axes": {"more operands": about(accuracy / 2, n_problems=200)},
     }
 
 
-def difference(before: str, after: str, estimate: float, **more: Any) -> dict[str, Any]:
+def difference(before: str, after: str, estimate: float) -> dict[str, Any]:
     ends = {"estimate": estimate, "low": estimate - 0.02, "high": estimate + 0.02}
     tested = {"p_value": 2e-16, "p_adjusted": 4e-16, "detectable": 0.012, "verdict": "shown"}
-    return {"before": before, "after": after, **ends, **tested, **more}
+    return {"before": before, "after": after, **ends, **tested}
 
 
-def compared(summary: Mapping[str, Any]) -> Comparison:
+def compared(summary: dict[str, Any]) -> Comparison:
     """The comparison of a summary that a test has changed."""
     return TypeAdapter(Comparison).validate_python(summary)
 
 
 def make_summary() -> dict[str, Any]:
     """base 0.40, forced 0.62, after RL 0.91; as summary.json has it."""
-    parts = zip(PARTS, (0.02, 0.0, 0.22, 0.28, -0.01), strict=True)
+    pair, one = {"before": "base", "after": "rl"}, {"depth": 2, "right": 5, "n": 16}
+    parts = [{"name": name, "estimate": part, "low": part - 0.01, "high": part + 0.01} for name, part in GAIN.items()]
+    solved = [{"key": f"p{n}", "question": f"{n}+1+1", "answer": str(n + 2), **one} for n in range(12)]
     return {
-        "title": "tiny-r1-zero",
-        "suite": "arithmetic",
-        "families": ["sum", "expression"],
-        "split": "test",
-        "n_problems": 1200,
-        "n_samples": 16,
+        **{"title": "tiny-r1-zero", "recipe": "tiny-r1-zero", "suite": "arithmetic", "split": "test", "seed": 0},
+        **{"families": ["sum", "expression"], "n_problems": 1200, "n_samples": 16},
         "decoding": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 160, "seed": 1},
         "names": dict(NAMES),
         "scores": {
@@ -138,35 +136,20 @@ def make_summary() -> dict[str, Any]:
             "rl": make_score(0.91, 36.0),
         },
         "comparisons": [difference("base", "rl", 0.51), difference("forced_worked", "rl", 0.29)],
-        "gain": {
-            "before": "base",
-            "after": "rl",
-            "parts": [{"name": name, "estimate": e, "low": e - 0.01, "high": e + 0.01} for name, e in parts],
-        },
+        "gain": {**pair, "parts": parts},
         "sharpened": {
-            "before": "base",
-            "after": "rl",
-            "n": 16,
-            "leads": True,
-            "crossing": None,
-            "bound": 0.171,
-            "n_solved_anew": 12,
-            "n_lost": 3,
-            "solved_anew": [
-                {"key": f"p{n}", "question": f"{n}+1+1", "answer": str(n + 2), "depth": 2, "right": 5, "n": 16}
-                for n in range(12)
-            ],
+            **{**pair, "n": 16, "leads": True, "crossing": None, "bound": 0.171},
+            **{"n_solved_anew": 12, "n_lost": 3, "solved_anew": solved},
         },
         "seconds": {"base": 250.0, "grpo": 104.0, "exam": 12.0, "total": 366.0},
         "checkpoints": {"01-base": {"model.safetensors": "ab" * 32}, "02-grpo": {"model.safetensors": "cd" * 32}},
-        "seed": 0,
-        "recipe": "tiny-r1-zero",
     }
 
 
 def make_curves(steps: int = 40) -> dict[str, list[dict[str, Any]]]:
+    """Metrics of two stages; the second logs nothing at step 2, and its score on dev at every tenth."""
     fields = ("reward", "accuracy", "length", "length_wrong", "voice_worked")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"step": step} | {field: None if step == 2 else 0.5 + 0.01 * step for field in fields}
         for step in range(1, steps + 1)
     ]
@@ -175,29 +158,16 @@ def make_curves(steps: int = 40) -> dict[str, list[dict[str, Any]]]:
     return {"base": [{"step": step, "loss": 1 / step} for step in range(1, steps + 1)], "grpo": rows}
 
 
-MANIFEST: Mapping[str, Any] = {
-    "command": "r1-mini run recipes/tiny/r1_zero.yaml",
-    "machine": {"cpu": "two cores", "memory": "8 GB"},
-    "versions": {"python": "3.11.9", "torch": "2.13.0"},
-    "commit": "0123abc",
-}
-
-
 @pytest.fixture
 def summary() -> dict[str, Any]:
     return make_summary()
 
 
-@pytest.fixture(name="exams")
-def exams_fixture() -> Callable[..., dict[str, Samples]]:
-    return make_samples
-
-
 @pytest.fixture
-def curves() -> Callable[..., dict[str, list[dict[str, Any]]]]:
-    return make_curves
+def render(summary):
+    """The page of samples, with changes to the summary."""
 
+    def rendered(samples, **changes):
+        return page.render_exam(compared(summary | changes), samples, make_curves(), MANIFEST)
 
-@pytest.fixture
-def manifest() -> Mapping[str, Any]:
-    return MANIFEST
+    return rendered

@@ -7,10 +7,11 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from eval.report import page, plots, transcripts, words
-from tests.eval.report.conftest import compared
+from tests.eval.report.conftest import compared, make_curves, make_samples
 
 ATTACK = "<script>alert(1)</script></pre><img src=x onerror=alert(1)>{{ 7 * 7 }}<!--\ud800 \u202eevil\u2028\x00"
 SEEN = "<script>alert(1)</script></pre><img src=x onerror=alert(1)>{{ 7 * 7 }}<!--\\ud800 \\u202eevil\\u2028\\u0000"
@@ -24,44 +25,32 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.attributes: list[tuple[str, str | None]] = []
-        self.text = ""
-        self.scripts: list[str] = []
-        self.open = ""
+        self.text, self.open, self.scripts = "", "", []
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.attributes += attrs
         self.open = tag
-        if tag == "script":
-            self.scripts.append("")
 
     def handle_endtag(self, tag):
         self.open = ""
 
     def handle_data(self, data):
         if self.open == "script":
-            self.scripts[-1] += data
+            self.scripts.append(data)
         elif self.open != "style":
             self.text += data
 
 
-@pytest.fixture
-def render(summary, curves, manifest):
-    def rendered(samples, **changes):
-        return page.render_exam(compared(summary | changes), samples, curves(), manifest)
-
-    return rendered
+def problems_of(html):
+    return json.loads(Page(html).scripts[0])["problems"]
 
 
-def transcripts_of(html):
-    return json.loads(Page(html).scripts[0])
-
-
-def test_sections_stand_in_their_order(render, exams):
-    html = render(exams())
-    titles = re.findall(r"<h2[^>]*>(.*?)</h2>", html)
-    assert titles == [
+def test_a_page_is_complete_and_asks_nothing_of_the_network(render):
+    html = render(make_samples())
+    seen = Page(html)
+    assert re.findall(r"<h2[^>]*>(.*?)</h2>", html) == [
         "More samples per problem",
         "What the difference is made of",
         "Accuracy by difficulty",
@@ -72,105 +61,87 @@ def test_sections_stand_in_their_order(render, exams):
         "How it was measured",
         "What it does not show",
     ]
-    assert "Shown: pass@1 rose from 40.0% (base) to 91.0% (after RL)" in Page(html).text
-
-
-@pytest.mark.parametrize("completion", [ATTACK, f"<think>{ATTACK}</think><answer>{ATTACK}</answer>"])
-def test_model_text_is_embedded_as_text(render, exams, completion):
-    html = render(exams(40, completion))
-    seen = Page(html)
-    assert seen.tags.count("script") == html.count("</script") == 2 and "img" not in seen.tags
-    chains = [problem["chains"][2] for problem in transcripts_of(html)["problems"]]
-    assert len(chains) == 40 and all(
-        SEEN in json.dumps(chain, ensure_ascii=False).replace(r"\\", "\\") for chain in chains
-    )
-    assert html.encode("utf-8").decode("utf-8") == html
-
-
-def test_questions_and_names_are_shown_as_text(render, exams, summary):
-    names = summary["names"] | {"rl": "<b>$x$"}
-    anew = summary["sharpened"] | {"solved_anew": [summary["sharpened"]["solved_anew"][0] | {"question": ATTACK}]}
-    html = render(exams(4, question=ATTACK), names=names, title=ATTACK, sharpened=anew)
-    assert "img" not in Page(html).tags and "b" not in Page(html).tags
-    assert f"{SEEN} = 2" in Page(html).text
-    assert transcripts_of(html)["problems"][0]["question"] == SEEN
-
-
-@pytest.mark.parametrize("completion", [LONG, f"<think>{LONG}</think><answer>{LONG}</answer>"])
-def test_a_line_of_100_kb_is_clipped_and_says_so(render, exams, completion):
-    html = render(exams(4, completion))
-    left_out = 100_000 - (401 if completion != LONG else 2_000)  # a step is read up to 401 characters
-    assert transcripts_of(html)["problems"][0]["chains"][2]["left_out"] == left_out
-    assert len(html) < 400_000
-
-
-def test_steps_are_clipped_at_most_text_and_the_rest_is_counted(exams):
-    lines = "\n".join(f"{n:03}" for n in range(100))
-    samples = exams(1, f"<think>{lines}</think><answer>1</answer>")["rl"]
-    found = transcripts.transcript(samples.first[0], 121)
-    assert (len(found["steps"]), found["steps"][-1][0], found["left_out"]) == (41, "0", 179)
-
-
-def test_1200_problems_of_three_columns_stay_below_3_mb(render, exams):
-    assert len(render(exams(1_200)).encode()) < 1_200_000
-    html = render(exams(1_200, "é" * 4_000))
-    assert len(html.encode()) < 3_000_000
-    chains = [problem["chains"][2] for problem in transcripts_of(html)["problems"]]
-    assert [len(chain["raw"]) + chain["left_out"] for chain in chains] == [4_000] * 1_200
-
-
-def test_page_asks_nothing_of_the_network(render, exams):
-    seen = Page(render(exams()))
+    assert "Shown: pass@1 rose from 40.0% (base) to 91.0% (after RL)" in seen.text
     assert not {"link", "img", "iframe", "image", "object", "base"} & set(seen.tags)
     assert all(value.startswith("#") for name, value in seen.attributes if name in ("href", "src", "xlink:href"))
     digest = base64.b64encode(hashlib.sha256(seen.scripts[1].encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     assert ("content", policy) in seen.attributes
     assert "innerHTML" not in seen.scripts[1]
-
-
-def test_ids_are_unique_and_every_reference_has_its_id(render, exams):
-    html = render(exams())
-    ids = re.findall(r'\bid="([^"]+)"', html)
-    references = re.findall(r'(?:url\(|href=")#([^")]+)', html)
+    ids, references = re.findall(r'\bid="([^"]+)"', html), re.findall(r'(?:url\(|href=")#([^")]+)', html)
     assert len(ids) == len(set(ids))
     assert references and set(references) <= set(ids)
+
+
+@pytest.mark.parametrize("completion", [ATTACK, f"<think>{ATTACK}</think><answer>{ATTACK}</answer>"])
+def test_model_text_is_embedded_as_text(render, completion):
+    html = render(make_samples(40, completion))
+    seen = Page(html)
+    assert seen.tags.count("script") == html.count("</script") == 2 and "img" not in seen.tags
+    chains = [json.dumps(problem["chains"][2], ensure_ascii=False) for problem in problems_of(html)]
+    assert len(chains) == 40 and all(SEEN in chain.replace(r"\\", "\\") for chain in chains)
+    assert html.encode("utf-8").decode("utf-8") == html
+
+
+def test_questions_and_names_are_shown_as_text(render, summary):
+    names = summary["names"] | {"rl": "<b>$x$"}
+    anew = summary["sharpened"] | {"solved_anew": [summary["sharpened"]["solved_anew"][0] | {"question": ATTACK}]}
+    html = render(make_samples(4, question=ATTACK), names=names, title=ATTACK, sharpened=anew)
+    assert not {"img", "b"} & set(Page(html).tags)
+    assert f"{SEEN} = 2" in Page(html).text
+    assert problems_of(html)[0]["question"] == SEEN
+
+
+@pytest.mark.parametrize(
+    ("completion", "shown"), [(LONG, 2_000), (f"<think>{LONG}</think><answer>{LONG}</answer>", 401)]
+)
+def test_a_line_of_100_kb_is_clipped_and_says_so(render, completion, shown):
+    html = render(make_samples(4, completion))
+    assert problems_of(html)[0]["chains"][2]["left_out"] == 100_000 - shown  # a step is read up to 401 characters
+    assert len(html) < 400_000
+
+
+def test_steps_are_clipped_at_most_text_and_the_rest_is_counted():
+    lines = "\n".join(f"{n:03}" for n in range(100))
+    samples = make_samples(1, f"<think>{lines}</think><answer>1</answer>")["rl"]
+    found = transcripts.transcript(samples.first[0], 121)
+    assert (len(found["steps"]), found["steps"][-1][0], found["left_out"]) == (41, "0", 179)
+
+
+def test_1200_problems_of_three_columns_stay_below_3_mb(render):
+    html = render(make_samples(1_200, "é" * 4_000))
+    assert len(html.encode()) < 3_000_000
+    chains = [problem["chains"][2] for problem in problems_of(html)]
+    assert [len(chain["raw"]) + chain["left_out"] for chain in chains] == [4_000] * 1_200
 
 
 def luminance(color):
     return np.dot([0.2126, 0.7152, 0.0722], [((c / 255 + 0.055) / 1.055) ** 2.4 for c in bytes.fromhex(color[1:])])
 
 
-def test_every_color_reads_on_the_light_and_on_the_dark_page(render, exams):
-    light, dark = map(luminance, re.findall(r"--page: (#\w{6})", render(exams(1))))
+def test_every_color_reads_on_the_light_and_on_the_dark_page(render):
+    light, dark = map(luminance, re.findall(r"--page: (#\w{6})", render(make_samples(1))))
     for color in map(luminance, [*plots.PALETTE, plots.RED]):
         assert (light + 0.05) / (color + 0.05) >= 3 and (color + 0.05) / (dark + 0.05) >= 3  # WCAG 2.1, for graphics
 
 
-def test_any_columns_will_do_and_what_does_not_apply_is_left_out(render, exams, summary, manifest):
-    names = {f"run-{n}": f"run {n}" for n in range(8)}
-    scores = dict.fromkeys(names, summary["scores"]["rl"])
-    samples = dict.fromkeys(names, exams(12)["rl"])
-    bare = {"gain": None, "sharpened": None, "seconds": None, "checkpoints": {}, "seed": None, "recipe": None}
-    several = summary | bare | {"names": names, "scores": scores, "comparisons": []}
+def test_any_columns_will_do_and_what_does_not_apply_is_left_out(summary):
+    names, score = {f"run-{n}": f"run {n}" for n in range(8)}, summary["scores"]["rl"] | {"first_wrong_step": {}}
+    samples = dict.fromkeys(names, make_samples(12)["rl"])
+    none = {"gain": None, "sharpened": None, "seconds": None, "checkpoints": {}, "seed": None, "recipe": None}
+    several = summary | none | {"names": names, "scores": dict.fromkeys(names, score), "comparisons": []}
     html = page.render_exam(compared(several), samples, {}, {})
-    assert "During training" not in html and "What the difference is made of" not in html
-    assert html.count(plots.PALETTE[7]) > 1 and "Solved anew" not in html
-    score = several["scores"]["run-0"]
+    for absent in ("During training", "What the difference is made of", "Solved anew", "Where they go wrong"):
+        assert absent not in html
+    assert html.count(plots.PALETTE[7]) > 1
     once = {"axes": {}, "greedy": None, "pass_at_k": score["pass_at_k"][:1], "maj_at_k": score["maj_at_k"][:1]}
     alone = several | {"n_samples": 1, "names": {"a": "A"}, "scores": {"a": score | once}}
-    html = page.render_exam(compared(alone), {"a": exams(1)["rl"]}, {}, {})
+    html = page.render_exam(compared(alone), {"a": make_samples(1)["rl"]}, {}, {})
     assert "outside of training</th>" not in html and "More samples per problem" not in html
 
 
-def test_first_wrong_steps_are_left_out_where_no_chain_has_one(summary):
-    for score in summary["scores"].values():
-        score["first_wrong_step"] = {}
-    assert plots.first_wrong_step(compared(summary)) is None
-
-
-def test_every_step_is_embedded_with_its_verdict_and_reason(exams):
-    samples = exams(1, "<think>0+1=3\nwait\n0+1=1\n1+1=5</think><answer>5</answer>")["rl"]
+def test_every_step_is_embedded_with_its_verdict_and_reason():
+    samples = make_samples(1, "<think>0+1=3\nwait\n0+1=1\n1+1=5</think><answer>5</answer>")["rl"]
     assert transcripts.transcript(samples.first[0], 2_000)["steps"] == [
         ["0+1=3", "retracted", "0+1 is 1"],
         ["wait"],
@@ -179,17 +150,14 @@ def test_every_step_is_embedded_with_its_verdict_and_reason(exams):
     ]
 
 
-def test_transcripts_are_chosen_by_position_and_cover_the_depths(exams):
-    samples = exams(40)["base"]
+def test_transcripts_are_chosen_by_position_and_cover_the_depths_of_the_exam_proper():
+    samples = make_samples(40)["base"]
     places = transcripts.fixed(samples)
     assert [samples.questions[place].depth for place in places] == [2, 2, 2, 3, 3, 4, 4, 4, 5, 5]
     assert places[:4] == [0, 16, 32, 9]  # of the ten of depth 2 every fourth, then of depth 3
-    assert transcripts.fixed(exams(4)["base"]) == [0, 1, 2, 3]
-
-
-def test_transcripts_of_the_exam_proper_open_the_browser(exams):
-    assert sorted(transcripts.fixed(exams(40, n_inside=10)["base"])) == list(range(10))
-    assert transcripts.fixed(exams(3, n_inside=0)["base"]) == [0, 1, 2]  # there is nothing else
+    assert transcripts.fixed(make_samples(4)["base"]) == [0, 1, 2, 3]
+    assert sorted(transcripts.fixed(make_samples(40, n_inside=10)["base"])) == list(range(10))
+    assert transcripts.fixed(make_samples(3, n_inside=0)["base"]) == [0, 1, 2]  # there is nothing else
 
 
 def test_accuracy_by_difficulty_has_a_row_for_each_depth_and_axis(summary):
@@ -202,9 +170,8 @@ def test_accuracy_by_difficulty_has_a_row_for_each_depth_and_axis(summary):
     assert list(rows["outside of training"]) == ["more operands"]
 
 
-def test_training_curves_are_those_of_the_logged_metrics(curves):
-    captions = [caption for caption, _ in plots.training(curves())]
-    assert captions == [
+def test_training_curves_are_those_of_the_logged_metrics():
+    assert [caption for caption, _ in plots.training({**make_curves(), "short": []})] == [
         "Next-token loss, over the steps of base",
         "Reward and accuracy of the rollouts, over the steps of grpo",
         "dev accuracy: pass@1 on problems that no stage trains on, over the steps of grpo",
@@ -213,7 +180,8 @@ def test_training_curves_are_those_of_the_logged_metrics(curves):
     ]
 
 
-def test_moving_average_skips_gaps_and_shortens_at_the_ends():
-    values = np.array([1.0, 2.0, np.nan, 4.0, 6.0])
-    np.testing.assert_allclose(plots.smooth(values, 3), [1.5, 1.5, np.nan, 5.0, 5.0])
-    np.testing.assert_array_equal(plots.smooth(values, 1), values)
+def test_moving_average_over_a_twentieth_skips_gaps_and_shortens_at_the_ends():
+    values = [1.0, 2.0, np.nan, 4.0, 6.0] + [6.0] * 55  # 60 steps, so the mean is that of three
+    found = plots.smooth(pd.Series(values))
+    np.testing.assert_allclose(found[:6], [1.5, 1.5, np.nan, 5.0, 16 / 3, 6.0])
+    np.testing.assert_array_equal(plots.smooth(pd.Series(values[:5])), values[:5])

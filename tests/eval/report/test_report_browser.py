@@ -5,8 +5,7 @@ import shutil
 
 import pytest
 
-from eval.report import page as report
-from tests.eval.report.conftest import compared
+from tests.eval.report.conftest import make_samples
 
 pytestmark = pytest.mark.slow
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -27,13 +26,13 @@ def chromium():
 
 
 @pytest.fixture
-def opened(chromium, tmp_path, summary, curves, manifest):
+def opened(chromium, tmp_path, render):
     """Opens the page of some samples; at the end of the test nothing was logged and nothing requested but the file."""
     logged, requested, contexts = [], [], []
     file = tmp_path / "report.html"
 
     def open_page(samples, **settings):
-        file.write_text(report.render_exam(compared(summary), samples, curves(), manifest), encoding="utf-8")
+        file.write_text(render(samples), encoding="utf-8")
         contexts.append(chromium.new_context(**settings))
         tab = contexts[-1].new_page()
         tab.on("console", lambda message: logged.append(message.text))
@@ -54,7 +53,9 @@ def choose(tab, **values):
         tab.locator(f"select[name={name}]").select_option(label=label)
 
 
-def count(tab):
+def count(tab, **chosen):
+    """How many problems are shown after a choice."""
+    choose(tab, **chosen)
     return tab.locator("#count").inner_text()
 
 
@@ -62,8 +63,8 @@ def titles(tab):
     return tab.locator(".problem h3").all_inner_texts()
 
 
-def test_it_opens_with_the_ten_that_nobody_picked_and_needs_javascript(opened, exams):
-    tab = opened(exams(40))
+def test_it_opens_with_the_ten_that_nobody_picked_and_needs_javascript(opened):
+    tab = opened(make_samples(40))
     assert count(tab) == "10 of 40 problems"
     assert not tab.locator("#more").is_visible()
     without = tab.context.browser.new_context(java_script_enabled=False).new_page()
@@ -73,28 +74,21 @@ def test_it_opens_with_the_ten_that_nobody_picked_and_needs_javascript(opened, e
     without.context.close()
 
 
-def test_filters_change_the_list_and_the_count(opened, exams):
-    tab = opened(exams(40))
-    choose(tab, depth="3")
-    assert count(tab) == "10 of 40 problems"
+def test_filters_change_the_list_and_the_count(opened):
+    tab = opened(make_samples(40, n_inside=30))
+    assert count(tab, depth="3") == "10 of 40 problems"
     assert tab.locator("select[name=show]").input_value() == "all"
     assert all("3 operations" in title for title in titles(tab))
-    choose(tab, depth="any", family="sum")
-    assert count(tab).startswith("26 of 40 problems")  # not every third, from 0
-    choose(tab, family="any", answer="wrong", column="after RL")
-    assert count(tab).startswith("2 of 40 problems")  # 0 and 20
-    choose(tab, column="base")
-    assert count(tab).startswith("30 of 40 problems")  # all but every fourth
-    choose(tab, answer="any", changed="wrong → right")
-    assert count(tab).startswith("30 of 40 problems")
-    choose(tab, changed="right → wrong")
-    assert count(tab).startswith("2 of 40 problems")
-    choose(tab, changed="either way")
-    assert count(tab).startswith("32 of 40 problems")
-    choose(tab, show="the ten nobody picked")  # which are shown unfiltered
-    assert count(tab) == "10 of 40 problems"
+    assert count(tab, depth="any", family="sum").startswith("26 of 40")  # not every third, from 0
+    assert count(tab, family="any", answer="wrong", column="after RL").startswith("2 of 40")  # 0 and 20
+    assert count(tab, column="base").startswith("30 of 40")  # all but every fourth
+    assert count(tab, answer="any", changed="wrong → right").startswith("30 of 40")
+    assert count(tab, changed="right → wrong").startswith("2 of 40")
+    assert count(tab, changed="either way").startswith("32 of 40")
+    assert count(tab, show="the ten nobody picked") == "10 of 40 problems"  # which are shown unfiltered
     assert tab.locator("select[name=changed]").input_value() == ""
-    choose(tab, depth="3")
+    assert count(tab, axis="more operands").startswith("10 of 40")
+    assert count(tab, axis="none: the exam proper").startswith("30 of 40")
     tab.locator("button[type=reset]").click()
     assert count(tab) == "10 of 40 problems"
     tab.get_by_label("question contains").fill("39+1")
@@ -103,19 +97,10 @@ def test_filters_change_the_list_and_the_count(opened, exams):
     assert (count(tab), titles(tab)) == ("0 of 40 problems", [])
 
 
-def test_problems_outside_of_training_are_found_by_their_axis(opened, exams):
-    tab = opened(exams(40, n_inside=30))
-    choose(tab, axis="more operands")
-    assert count(tab).startswith("10 of 40 problems")
-    choose(tab, axis="none: the exam proper")
-    assert count(tab).startswith("30 of 40 problems")
-
-
-def test_a_button_shows_ten_more_until_all_are_shown(opened, exams):
-    tab = opened(exams(36))
-    choose(tab, show="all problems")
+def test_a_button_shows_ten_more_until_all_are_shown(opened):
+    tab = opened(make_samples(36))
+    assert count(tab, show="all problems") == "36 of 36 problems, the first 10 shown"
     first = titles(tab)
-    assert (len(first), count(tab)) == (10, "36 of 36 problems, the first 10 shown")
     for shown in (20, 30, 36):
         tab.locator("#more").click()
         assert len(titles(tab)) == shown
@@ -123,8 +108,8 @@ def test_a_button_shows_ten_more_until_all_are_shown(opened, exams):
     assert not tab.locator("#more").is_visible()
 
 
-def test_every_control_has_a_label_and_can_be_reached_by_key(opened, exams):
-    tab = opened(exams(40))
+def test_every_control_has_a_label_and_can_be_reached_by_key(opened):
+    tab = opened(make_samples(40))
     controls = tab.locator("#filters select:visible, #filters input:visible")
     assert controls.count() >= 7
     for control in controls.all():
@@ -132,8 +117,8 @@ def test_every_control_has_a_label_and_can_be_reached_by_key(opened, exams):
     assert tab.locator("#count").get_attribute("aria-live") == "polite"
 
 
-def test_wrong_steps_are_marked_by_more_than_color(opened, exams):
-    tab = opened(exams(40))
+def test_wrong_steps_are_marked_by_more_than_color(opened):
+    tab = opened(make_samples(40))
     choose(tab, answer="wrong", column="base, forced")
     wrong = tab.locator(".text .wrong:not(.answer)").first
     assert wrong.inner_text().startswith("✗") and " is " in wrong.inner_text()
@@ -146,8 +131,8 @@ def test_wrong_steps_are_marked_by_more_than_color(opened, exams):
     assert "line-through" in tab.locator(".retracted bdi").first.evaluate("e => getComputedStyle(e).textDecoration")
 
 
-def test_model_text_stays_text(opened, exams):
-    tab = opened(exams(40, f"<think>{ATTACK}</think></script><answer>{ATTACK}\u202e\ud800</answer>"))
+def test_model_text_stays_text(opened):
+    tab = opened(make_samples(40, f"<think>{ATTACK}</think></script><answer>{ATTACK}\u202e\ud800</answer>"))
     choose(tab, show="all problems")
     tab.locator("#more").click()
     assert tab.locator("img").count() == 0
@@ -157,8 +142,8 @@ def test_model_text_stays_text(opened, exams):
 
 
 @pytest.mark.parametrize("completion", [None, "7" * 5_000])
-def test_a_phone_scrolls_down_only(opened, exams, completion):
-    tab = opened(exams(40, completion), viewport={"width": 390, "height": 844})
+def test_a_phone_scrolls_down_only(opened, completion):
+    tab = opened(make_samples(40, completion), viewport={"width": 390, "height": 844})
     choose(tab, show="all problems")
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     boxes = [chain.bounding_box() for chain in tab.locator(".problem").first.locator(".chain").all()]
@@ -166,8 +151,8 @@ def test_a_phone_scrolls_down_only(opened, exams, completion):
 
 
 @pytest.mark.parametrize(("scheme", "is_dark"), [("light", False), ("dark", True)])
-def test_page_follows_the_color_scheme(opened, exams, scheme, is_dark):
-    tab = opened(exams(4), color_scheme=scheme)
+def test_page_follows_the_color_scheme(opened, scheme, is_dark):
+    tab = opened(make_samples(4), color_scheme=scheme)
     styles = [("body", "backgroundColor"), ("body", "color"), ("svg text", "fill")]
     colors = [tab.locator(where).first.evaluate(f"e => getComputedStyle(e).{name}") for where, name in styles]
     ground, ink, labels = (sum(map(int, color[4:-1].split(","))) for color in colors)
