@@ -123,4 +123,7 @@ def test_table_has_a_cell_for_each_column_a_dash_for_what_is_missing_and_fits_a_
     console = Console(width=80, file=io.StringIO())
     cells = [[(label, *cells) for label, cells in section] for section in sections]
     page.show("title", [words.UNITS, *summary["names"].values()], cells, [], console)
-    assert "62.0 [60.0, 64.0]   91.0 [89.0, 93.0]" in console.file.getvalue() and "wrong, no chain" in console.file.getvalue()
+    assert (
+        "62.0 [60.0, 64.0]   91.0 [89.0, 93.0]" in console.file.getvalue()
+        and "wrong, no chain" in console.file.getvalue()
+    )
