@@ -161,7 +161,9 @@ def chain_truth(summary: Comparison) -> Markup:
     for kind, widths in shares.items():
         answer, _, chain = kind.partition("_")
         color = OF_CHAIN[chain]
-        look = {"color": color} if answer == "right" else {"facecolor": "none", "edgecolor": color, "hatch": "////"}
+        look: dict[str, Any] = (
+            {"color": color} if answer == "right" else {"facecolor": "none", "edgecolor": color, "hatch": "////"}
+        )
         axes.barh(shares.index, widths, left=left[kind], height=0.62, label=CHAINS[kind], **look)
     axes.set_xlim(0, 1)
     return _svg(axes, "Share of completions by answer and chain")
