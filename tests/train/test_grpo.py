@@ -19,9 +19,13 @@ from r1_mini.train.grpo import GrpoStage, Trainer
 from r1_mini.train.trainer import arguments
 
 STOCK_SCORING = GRPOTrainer._get_per_token_logps_and_entropies
-ROWS = [{"prompt": "User: 1+2\nAssistant:", "problem": 0}] * 4 + [
-    {"prompt": "User: 12-4\nAssistant:", "problem": 1}
-] * 4
+QUESTIONS = ("1+2", "12-4")
+
+
+def rows_of(questions, copies):
+    """Rows of a data set for the trainer."""
+    prompts = [f"User: {question}\nAssistant:" for question in questions]
+    return [{"prompt": prompt, "problem": index} for index, prompt in enumerate(prompts) for _ in range(copies)]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +42,7 @@ def trainer_of(tmp_path_factory):
     return get
 
 
-def make_trainer(tmp_path, reward="accuracy", **fields):
+def make_trainer(tmp_path, reward="accuracy", baseline="group", questions=QUESTIONS, **fields):
     tokenizer = make_tokenizer()
     model = make_model(tokenizer, hidden_size=16, layers=1, heads=2, intermediate_size=None, seed=0)
     if fields.get("beta"):  # TRL loads the reference model from where the policy came from
@@ -51,13 +55,14 @@ def make_trainer(tmp_path, reward="accuracy", **fields):
         "max_completion_length": 12,
         **fields,
     }
-    problems = [families.solve("1+2"), families.solve("12-4")]
+    problems = [families.solve(question) for question in questions]
     trainer = Trainer(
         problems=problems,
         sampling=SamplingParams(settings["num_generations"], settings["max_completion_length"]),
+        baseline=baseline,
         model=model,
         args=GRPOConfig(**arguments(GrpoStage.DEFAULTS, settings, tmp_path, 0)),
-        train_dataset=Dataset.from_list(ROWS),
+        train_dataset=Dataset.from_list(rows_of(questions, 1)),
         processing_class=tokenizer,
         reward_funcs=[as_trl_reward(reward, problems)],
     )
@@ -171,14 +176,13 @@ REWARDS = [1.1, 0.1, 0.1, 0.0, 0.3, 0.3, 0.3, 0.3]
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])
 @pytest.mark.parametrize("baseline", ["group", "batch"])
 def test_the_trainer_uses_our_advantages_and_those_of_groups_equal_stock_trls(tmp_path, monkeypatch, scale, baseline):
-    trainer = make_trainer(tmp_path, scale_rewards=scale)
-    trainer.baseline = baseline
+    trainer = make_trainer(tmp_path, baseline=baseline, scale_rewards=scale)
     monkeypatch.setattr(GRPOTrainer, "_calculate_rewards", lambda *_: torch.tensor(REWARDS)[:, None])
-    ours = trainer._generate_and_score_completions([dict(row) for row in ROWS])["advantages"]
+    ours = trainer._generate_and_score_completions(rows_of(QUESTIONS, 4))["advantages"]
     expected = group_advantages(torch.tensor(REWARDS).view(2, 4), scale, baseline)
     assert ours.tolist() == expected.flatten().tolist()
     if baseline == "group":
-        theirs = GRPOTrainer._generate_and_score_completions(trainer, [dict(row) for row in ROWS])["advantages"]
+        theirs = GRPOTrainer._generate_and_score_completions(trainer, rows_of(QUESTIONS, 4))["advantages"]
         assert torch.allclose(ours[:4], theirs[:4], rtol=1e-5)
         assert theirs[4:].abs().max() < 1e-3  # rounding, divided by 1e-4
         assert ours[4:].tolist() == [0.0] * 4

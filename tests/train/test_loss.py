@@ -49,7 +49,6 @@ def vespo(ratio, advantage, logp):
 )
 def test_the_loss_of_three_tokens_is_that_of_the_formula(tmp_path, monkeypatch, fields, expected):
     trainer = make_trainer(tmp_path, max_completion_length=LONGEST, **fields)
-    trainer.current_gradient_accumulation_steps = 1
     logps = torch.tensor(LOGPS)
     monkeypatch.setattr(Trainer, "_get_per_token_logps_and_entropies", lambda *_, **__: (logps, -logps, None))
     mask = torch.tensor([[1, 1], [1, 0]])
