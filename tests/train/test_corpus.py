@@ -52,22 +52,18 @@ def test_every_answer_of_the_corpus_follows_from_its_chain(family, wording):
     assert seen["none"] == 0
 
 
-def test_the_stop_token_is_trained_and_the_prompt_and_padding_are_not():
-    tokenizer = make_tokenizer()
-    texts = iter([("User: 1+2\nAssistant:", "<think></think><answer>3</answer>")])
-    (row,) = tokenized(texts, tokenizer, rows=1, batch_size=1, seed=0)
-    prompt = len(tokenizer("User: 1+2\nAssistant:", add_special_tokens=False)["input_ids"])
-    assert row["labels"][:prompt] == [-100] * prompt
-    assert row["labels"][prompt:] == row["input_ids"][prompt:]
-    assert row["input_ids"][-1] == tokenizer.eos_token_id
-
-
 def test_batches_hold_prompts_of_similar_length_in_random_order_with_the_voices_mixed():
-    rows = tokenized(corpus(SUMS, {"direct": 0.5, "worked": 0.5}, "list", 0, ASK), make_tokenizer(), 2048, 32, seed=0)
+    """The prompt is not trained on; all after it is, with the stop token."""
+    tokenizer = make_tokenizer()
+    rows = tokenized(corpus(SUMS, {"direct": 0.5, "worked": 0.5}, "list", 0, ASK), tokenizer, 2048, 32, seed=0)
+    think, end, prompt_end = tokenizer.convert_tokens_to_ids(["<think>", "</think>", "\nAssistant:"])
+    for ids, labels in zip(rows["input_ids"], rows["labels"], strict=True):
+        first = ids.index(prompt_end) + 1
+        assert labels == [-100] * first + ids[first:]
+        assert ids[-1] == tokenizer.eos_token_id
     prompts = [[row.count(-100) for row in rows["labels"][i : i + 32]] for i in range(0, 2048, 32)]
     assert sum(max(batch) - min(batch) for batch in prompts) / len(prompts) < 1
     assert [sum(batch) for batch in prompts] != sorted(sum(batch) for batch in prompts)
-    think, end = make_tokenizer().convert_tokens_to_ids(["<think>", "</think>"])
     for i in range(0, 2048, 32):
         direct = [row[row.index(think) + 1] == end for row in rows["input_ids"][i : i + 32]]
         assert 4 <= sum(direct) <= 28

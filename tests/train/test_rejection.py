@@ -20,20 +20,21 @@ from r1_mini.train import rejection
 from r1_mini.train.rejection import RejectionStage
 from r1_mini.train.stage import Job
 
-QUIET = Console(quiet=True)
 SPECS = (FamilySource(family="sum", terms=(2, 3), digits=1, largest=9),)
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return make_tokenizer()
+TOKENIZER = make_tokenizer()
 
 
-def samples_of(tokenizer, *texts, question="1+1+1"):
+def encoded(text):
+    return TOKENIZER(text, add_special_tokens=False)["input_ids"]
+
+
+def samples_of(*texts, question="1+1+1"):
     """Completions after the prompt `7+8`, each token as likely as exp(-0.5)."""
     group = []
     for text, finish in texts:
-        tokens = tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+        tokens = [*encoded(text), TOKENIZER.eos_token_id]
         graded = grade(families.solve(question), text, finish)
         group.append(Sample("7+8", text, tokens, finish, -0.5 * len(tokens), None, graded))
     return group
@@ -45,29 +46,24 @@ WRONG = ("<think></think><answer>4</answer>", "stop")
 CUT = ("<think></think><answer>3</answer>", "length")
 
 
-def test_right_completions_are_kept_as_often_as_drawn_and_learned_without_the_prompt(tokenizer):
-    kept, metrics = rejection.kept_and_measured(
-        [samples_of(tokenizer, RIGHT, RIGHT, WRONG, DIRECT, CUT)], tokenizer, distinct=False
-    )
-    tokens = tokenizer(RIGHT[0], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
-    assert len(kept) == metrics["kept"] == 3
-    assert kept[0] == kept[1] == {"input_ids": [*tokenizer("7+8")["input_ids"], *tokens], "labels": [-100] * 3 + tokens}
-    assert metrics["accuracy"] == pytest.approx(3 / 5)
+def test_right_completions_are_kept_as_often_as_drawn_or_once_and_learned_without_the_prompt():
+    groups = [samples_of(RIGHT, RIGHT, WRONG, DIRECT, CUT), samples_of(RIGHT, question="2+1")]
+    kept, metrics = rejection.kept_and_measured(groups, TOKENIZER, distinct=False)
+    tokens = [*encoded(RIGHT[0]), TOKENIZER.eos_token_id]
+    assert len(kept) == metrics["kept"] == 4
+    assert kept[0] == kept[1] == {"input_ids": [*encoded("7+8"), *tokens], "labels": [-100] * 3 + tokens}
+    assert metrics["accuracy"] == pytest.approx(4 / 6)
     assert metrics["entropy"] == pytest.approx(0.5)
-    assert metrics["voice_worked"] == pytest.approx(2 / 5)
-
-
-def test_a_text_of_a_problem_is_kept_once_where_texts_are_to_be_distinct(tokenizer):
-    twice = [samples_of(tokenizer, RIGHT, RIGHT, DIRECT), samples_of(tokenizer, RIGHT, question="2+1")]
-    kept, _ = rejection.kept_and_measured(twice, tokenizer, distinct=True)
-    assert len(kept) == 3
+    assert metrics["voice_worked"] == pytest.approx(3 / 6)
+    once, _ = rejection.kept_and_measured(groups, TOKENIZER, distinct=True)
+    assert len(once) == 3  # of each problem
 
 
 @pytest.fixture
-def start(tokenizer, tmp_path):
+def start(tmp_path):
     folder = tmp_path / "start"
     shape = {"hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": 32}
-    save_checkpoint(make_model(tokenizer, **shape, seed=0), tokenizer, folder)
+    save_checkpoint(make_model(TOKENIZER, **shape, seed=0), TOKENIZER, folder)
     return folder
 
 
@@ -80,21 +76,13 @@ def all_right(monkeypatch):
     completion.grade.cache_clear()
 
 
-def stage(**changes):
+def train(start, folder, **changes):
     trainer = {"per_device_train_batch_size": 4, "save_steps": 1, "learning_rate": 1e-2}
     settings = {"rounds": 3, "prompts": 5, "samples": 2, "max_tokens": 8, "trainer": trainer} | changes
-    return RejectionStage(kind="rejection", **settings)
-
-
-def job(start, problems, work, out):
-    return Job("rejection", stage(), start, problems, "auto", 0, work, out, QUIET)
-
-
-def train(start, folder, **changes):
-    work, out = folder / "work", folder / "out"
+    stage, work, out = RejectionStage(kind="rejection", **settings), folder / "work", folder / "out"
     for path in (work, out):
         path.mkdir(parents=True, exist_ok=True)
-    stage(**changes).train(job(start, SPECS, work, out))
+    stage.train(Job("rejection", stage, start, SPECS, "auto", 0, work, out, Console(quiet=True)))
     return sha256(out / "model.safetensors"), read_jsonl(out / "metrics.jsonl")
 
 
@@ -118,13 +106,14 @@ def test_rounds_follow_each_other_and_a_cut_one_goes_on_to_the_same_bits(start, 
         train(start, tmp_path / "cut")
     again, rows_again = train(start, tmp_path / "cut")
     assert again == weights
-    plain = [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
-    assert plain == [{name: value for name, value in row.items() if name != "seconds"} for row in rows_again]
+    for row in (*rows, *rows_again):
+        del row["seconds"]
+    assert rows == rows_again
     assert [path.parent.name for path in saved] == ["round-000", "round-001", "round-001", "round-002"]
 
 
-def test_training_makes_what_was_kept_more_likely(start, tmp_path, monkeypatch, tokenizer, all_right):
-    tokens = tokenizer(DIRECT[0], add_special_tokens=False)["input_ids"]
+def test_training_makes_what_was_kept_more_likely(start, tmp_path, monkeypatch, all_right):
+    tokens = encoded(DIRECT[0])
 
     def same(model, prompts, params, **options):
         return [[Completion(tokens, [0.0] * len(tokens), "stop")] * params.n for _ in prompts]
@@ -134,7 +123,7 @@ def test_training_makes_what_was_kept_more_likely(start, tmp_path, monkeypatch, 
 
     def surprise(folder):
         model, _ = load_checkpoint(folder)
-        ids = torch.tensor([tokenizer("User: 1+2\nAssistant:", add_special_tokens=False)["input_ids"] + tokens])
+        ids = torch.tensor([encoded("User: 1+2\nAssistant:") + tokens])
         with torch.no_grad():
             return model(input_ids=ids, labels=ids).loss.item()
 
