@@ -230,8 +230,6 @@ def bench(
     zero_variance: Annotated[float, _option("Share of zero-variance groups.", min=0.0, max=1.0)] = 0.3,
     scaling: Annotated[bool, _option("Also time our step with other batches and sizes.", "--scaling")] = False,
     out: Annotated[Path, _option("The file of all timings.", "--out", "-o", dir_okay=False)] = Path("runs/bench.json"),
-    prompts: Annotated[int | None, typer.Option(min=1, hidden=True)] = None,
-    samples: Annotated[int | None, typer.Option(min=2, hidden=True)] = None,
 ) -> None:
     """Time a GRPO step and rollouts, in turn with stock TRL's and model.generate's."""
     console = Console()
@@ -239,9 +237,8 @@ def bench(
         from eval.bench.run import bench as time_all
         from r1_mini.system.logs import silent
 
-    chosen = (size or (), profile or (), checkpoint or ())
     with silent():
-        time_all(*chosen, pairs, out, zero_variance, scaling, console, prompts, samples)
+        time_all(size or (), profile or (), checkpoint or (), pairs, out, zero_variance, scaling, console)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,26 +12,18 @@ import signal
 import sys
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import fmean
 from tempfile import TemporaryDirectory
-from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
+import transformers
 from datasets import Dataset
-from transformers import (
-    LlamaForCausalLM,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    ProgressCallback,
-    TrainerCallback,
-)
+from numpy.typing import NDArray
 from trl import GRPOConfig, GRPOTrainer
 
 from r1_mini.completion import grade
@@ -41,7 +33,6 @@ from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.model.prompts import encode, prompts_for, stop_tokens
 from r1_mini.model.tokenizer import make_tokenizer
-from r1_mini.problems.problem import Problem
 from r1_mini.rollout.engine import SamplingParams, rollout
 from r1_mini.system import environment
 from r1_mini.train.grpo import GrpoStage, Trainer
@@ -55,27 +46,14 @@ SIZES: dict[str, dict[str, int]] = {
     "5M": {"hidden_size": 256, "layers": 6, "heads": 8, "intermediate_size": 736},
     "30M": {"hidden_size": 512, "layers": 10, "heads": 8, "intermediate_size": 1280},
 }
-
-
-class Rival(NamedTuple):
-    """What ours is compared with. `fields`: those of its GRPOConfig."""
-
-    what: Literal["step", "rollout"]
-    title: str
-    needs_cuda: bool = False
-    fields: Mapping[str, Any] = MappingProxyType({})
-
-
-RIVALS = {
-    "trl": Rival("step", "TRL"),
-    "generate": Rival("rollout", "model.generate"),
-    "trl-continuous-batching": Rival(
-        "step", "TRL, continuous batching", True, {"use_transformers_continuous_batching": True}
-    ),
-    "trl-vllm": Rival(
-        "step", "TRL, vLLM", True, {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": 0.3}
-    ),
+RIVALS: dict[str, dict[str, Any]] = {
+    "TRL": {},
+    "model.generate": {},
+    "TRL, continuous batching": {"use_transformers_continuous_batching": True},
+    "TRL, vLLM": {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": 0.3},
 }
+"""What ours is compared with -> fields of its GRPOConfig, which need CUDA."""
+GENERATE = "model.generate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +62,7 @@ class Case:
 
     what: Literal["step", "rollout"]
     size: str
+    profile: str
     mean: float | None
     """Mean of the completions' geometric lengths in tokens, EOS included; None: as they come from a checkpoint."""
     longest: int
@@ -101,24 +80,16 @@ class Case:
     def batch(self) -> int:
         return self.prompts * self.samples
 
-    def in_groups(self, values: Sequence[Any]) -> list[list[Any]]:
-        """Values of a batch, (P, G)."""
-        return [list(values[start : start + self.samples]) for start in range(0, self.batch, self.samples)]
 
-    def problems(self) -> list[Problem]:
-        """A problem for each group of every step, and of one more."""
-        return list(itertools.islice(draw((PROBLEMS,), "train", 0), (self.steps + 1) * self.prompts))
+class Groups(NamedTuple):
+    """Lengths in tokens of the prompts and completions of a step, and which groups' rewards differ."""
 
-
-class Group(NamedTuple):
-    """Lengths in tokens of a prompt and its completions, and whether their rewards differ."""
-
-    prompt: int
-    completions: Sequence[int]
-    varies: bool
+    prompts_P: NDArray[np.int_]
+    lengths_PG: NDArray[np.int_]
+    varies_P: NDArray[np.bool_]
 
 
-def serve(case: Case, side: str, micro_batch: int, connection: Connection, log: Path) -> None:
+def serve(case: Case, name: str, micro_batch: int, connection: Connection, log: Path) -> None:
     """Do a step for every message, and report it, until the connection is closed; what is printed goes to the log.
 
     `micro_batch`: completions in one pass of TRL's update; our trainer takes the whole batch.
@@ -127,51 +98,57 @@ def serve(case: Case, side: str, micro_batch: int, connection: Connection, log: 
     with log.open("a", encoding="utf-8") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
-    model, tokenizer = make_side(case)
-    clock = Clock(case, model, connection)
-    with TemporaryDirectory(prefix="r1-mini-bench-") as folder:
-        if case.what == "rollout":
-            _rollouts(case, side, model, tokenizer, clock)
-        else:
-            _steps(case, side, micro_batch, model, tokenizer, clock, Path(folder))
+    side = Side(case, name, connection)
+    if case.what == "rollout":
+        side.rollouts()
+    else:
+        with TemporaryDirectory(prefix="r1-mini-bench-") as folder:
+            side.steps(micro_batch, Path(folder))
 
 
-class Clock(TrainerCallback):
-    """Reports a step to the parent, and waits until the parent wants the next one.
+class Side(transformers.TrainerCallback):
+    """Does steps and reports each to the parent, and waits until the parent wants the next one.
 
     A step of a trainer lasts from one beginning to the next: batch, rollouts, rewards, update and logs.
     """
 
-    def __init__(self, case: Case, model: PreTrainedModel, connection: Connection) -> None:
-        self.case, self.model, self.connection = case, model, connection
+    def __init__(self, case: Case, name: str, connection: Connection) -> None:
+        self.case, self.name, self.connection = case, name, connection
         self.began = self.rollout = 0.0
-        self.groups: list[Group] = []
+        self.groups: Groups | None = None
+        if case.checkpoint:
+            self.model, self.tokenizer = load_checkpoint(Path(case.checkpoint))
+        else:
+            self.tokenizer = make_tokenizer()
+            self.model = make_model(self.tokenizer, seed=0, **SIZES[case.size])
+            set_lengths(self.model, case.mean or 1.0)
+        count = (case.steps + 1) * case.prompts  # the last step only begins
+        self.problems = list(itertools.islice(draw((PROBLEMS,), "train", 0), count))
+        self.prompts = prompts_for(self.tokenizer, self.problems)
+        self.prompt_ids = encode(self.tokenizer, self.prompts)
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        seconds, updates = time.perf_counter() - self.began, self.case.what == "step"
-        report: dict[str, Any] = {"peak_mib": environment.peak() / 2**20}
         if self.groups:
-            lengths = [length for group in self.groups for length in group.completions]
-            report |= {
+            seconds = time.perf_counter() - self.began
+            report = {
                 "seconds": seconds,
                 "seconds_rollout": self.rollout,
-                "seconds_update": seconds - self.rollout if updates else None,
-                "tokens": sum(lengths),
-                "length_mean": fmean(lengths),
-                "length_max": max(lengths),
-                "zero_variance": fmean(not group.varies for group in self.groups) if updates else None,
-                "flops": step_flops(weights_of(self.model), self.model.config, self.groups, updates),
+                "seconds_update": seconds - self.rollout,
+                "tokens": int(self.groups.lengths_PG.sum()),
+                "zero_variance": 1 - float(self.groups.varies_P.mean()),
+                "flops": step_flops(weights_of(self.model), self.model.config, self.groups),
+                "peak_mib": environment.peak() / 2**20,
             }
-        self.connection.send(report)
+            self.connection.send(report)
         try:
             self.connection.recv()
         except EOFError:
             sys.exit()
         self.rollout, self.began = 0.0, time.perf_counter()
 
-    def timed(self, generate: Callable[..., Any]) -> Callable[..., Any]:
+    def _timed(self, generate: Callable[..., Any]) -> Callable[..., Any]:
         """The same function, its time added to that of the rollouts."""
 
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -182,116 +159,85 @@ class Clock(TrainerCallback):
 
         return timed
 
+    def rollouts(self) -> None:
+        """Rollouts alone: our engine's or `model.generate`'s, from token ids to token ids."""
+        case, model, tokenizer, eos = self.case, self.model, self.tokenizer, self.tokenizer.eos_token_id
+        model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        stop = stop_tokens(model.generation_config, tokenizer)
 
-def _rollouts(case: Case, side: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, clock: Clock) -> None:
-    """Rollouts alone: our engine's or `model.generate`'s, from token ids to token ids."""
-    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    prompt_ids = encode(tokenizer, prompts_for(tokenizer, case.problems()))
-    stop = stop_tokens(model.generation_config, tokenizer)
+        def ours(prompts: list[list[int]], step: int) -> NDArray[np.int_]:
+            done = rollout(model, prompts, SamplingParams(case.samples, case.longest, seed=step), stop=stop)
+            return np.array([[len(completion.tokens) for completion in group] for group in done])
 
-    def ours(prompts: list[list[int]], step: int) -> list[list[int]]:
-        done = rollout(model, prompts, SamplingParams(case.samples, case.longest, seed=step), stop=stop)
-        return [[len(completion.tokens) for completion in group] for group in done]
+        def generate(prompts: list[list[int]], step: int) -> NDArray[np.int_]:
+            torch.manual_seed(step)
+            batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
+            options = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+            ids = model.generate(**batch, **options, num_return_sequences=case.samples, max_new_tokens=case.longest)
+            completions = ids[:, batch["input_ids"].shape[1] :].tolist()
+            lengths = [[*tokens, eos].index(eos) + (eos in tokens) for tokens in completions]
+            return np.reshape(lengths, (case.prompts, case.samples))
 
-    def generate(prompts: list[list[int]], step: int) -> list[list[int]]:
-        torch.manual_seed(step)
-        batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
-        options = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-        ids = model.generate(**batch, **options, num_return_sequences=case.samples, max_new_tokens=case.longest)
-        completions, eos = ids[:, batch["input_ids"].shape[1] :].tolist(), tokenizer.eos_token_id
-        lengths = [[*tokens, eos].index(eos) + (eos in tokens) for tokens in completions]
-        return case.in_groups(lengths)
+        sample = self._timed(generate if self.name == GENERATE else ours)
+        for step in itertools.count():
+            self.on_step_begin()
+            prompts = self.prompt_ids[step * case.prompts : (step + 1) * case.prompts]
+            nothing = np.zeros(case.prompts, dtype=bool)  # is updated
+            self.groups = Groups(np.array(list(map(len, prompts))), sample(prompts, step), nothing)
 
-    sample = clock.timed(ours if side == "ours" else generate)
-    for step in itertools.count():
-        clock.on_step_begin()
-        prompts = prompt_ids[step * case.prompts : (step + 1) * case.prompts]
-        clock.groups = [Group(len(ids), row, False) for ids, row in zip(prompts, sample(prompts, step), strict=True)]
+    def steps(self, micro_batch: int, folder: Path) -> None:
+        """GRPO steps of our trainer or of TRL's."""
+        case, ours = self.case, self.name == "ours"
+        fields = {
+            "max_steps": case.steps + 1,  # the last is never done: the parent hangs up before
+            "per_device_train_batch_size": case.batch if ours else micro_batch,
+            "gradient_accumulation_steps": 1 if ours else case.batch // micro_batch,
+            "num_generations": case.samples,
+            "max_completion_length": case.longest,
+            "learning_rate": 1e-6,  # so small that lengths stay as they are
+            "lr_scheduler_type": "constant",
+            "save_strategy": "no",
+            **({} if ours else RIVALS[self.name]),
+        }
+        if "use_vllm" in fields:  # it reads the weights from a folder
+            self.model.save_pretrained(folder / "model")
+            self.tokenizer.save_pretrained(folder / "model")
+            self.model = transformers.LlamaForCausalLM.from_pretrained(folder / "model")
+        sampling = SamplingParams(case.samples, case.longest)
+        trainer_class: Callable[..., GRPOTrainer] = Trainer if ours else GRPOTrainer
+        trainer = trainer_class(
+            model=self.model,
+            args=GRPOConfig(**arguments(GrpoStage.DEFAULTS, fields, folder, 0)),
+            train_dataset=Dataset.from_dict({"prompt": self.prompts, "problem": range(len(self.prompts))}),
+            processing_class=self.tokenizer,
+            reward_funcs=self._rewards,
+            **({"problems": self.problems, "sampling": sampling} if ours else {}),
+        )
+        for callback in (transformers.PrinterCallback, transformers.ProgressCallback):
+            trainer.remove_callback(callback)
+        trainer.add_callback(self)
+        trainer._generate = self._timed(trainer._generate)
+        with narrow_tiles(self.model.config.vocab_size) if ours else contextlib.nullcontext():
+            trainer.train()
 
-
-def _steps(
-    case: Case,
-    side: str,
-    micro_batch: int,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    clock: Clock,
-    folder: Path,
-) -> None:
-    """GRPO steps of our trainer or of TRL's."""
-    if side == "trl-vllm":  # which reads the weights from a folder
-        model.save_pretrained(folder / "model")
-        tokenizer.save_pretrained(folder / "model")
-        model = LlamaForCausalLM.from_pretrained(folder / "model")
-    ours, problems = side == "ours", case.problems()
-    fields = {
-        "max_steps": case.steps + 1,  # the last is never done: the parent hangs up before
-        "per_device_train_batch_size": case.batch if ours else micro_batch,
-        "gradient_accumulation_steps": 1 if ours else case.batch // micro_batch,
-        "num_generations": case.samples,
-        "max_completion_length": case.longest,
-        "learning_rate": 1e-6,  # so small that lengths stay as they are
-        "lr_scheduler_type": "constant",
-        "save_strategy": "no",
-        **({} if ours else RIVALS[side].fields),
-    }
-    prompts = prompts_for(tokenizer, problems)
-    trainer_class: Callable[..., GRPOTrainer] = Trainer if ours else GRPOTrainer
-    trainer = trainer_class(
-        model=model,
-        args=GRPOConfig(**arguments(GrpoStage.DEFAULTS, fields, folder, 0)),
-        train_dataset=Dataset.from_dict({"prompt": prompts, "problem": range(len(prompts))}),
-        processing_class=tokenizer,
-        reward_funcs=_reward(case, problems, [len(ids) for ids in encode(tokenizer, prompts)], clock),
-        **({"problems": problems, "sampling": SamplingParams(case.samples, case.longest)} if ours else {}),
-    )
-    for callback in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(callback)
-    trainer.add_callback(clock)
-    trainer._generate = clock.timed(trainer._generate)
-    with narrow_tiles(model.config.vocab_size) if ours else contextlib.nullcontext():
-        trainer.train()
-
-
-def _reward(case: Case, problems: Sequence[Problem], widths: Sequence[int], clock: Clock) -> Callable[..., list[float]]:
-    """A checkpoint's accuracy. Of random weights 0 or 1 by a hash of the completion; constant in the first groups.
-
-    The clock gets the lengths of the batch. `widths`: tokens of each prompt.
-    """
-    constant = round(case.zero_variance * case.prompts)
-
-    def reward(
-        completions: Sequence[str], completion_ids: Sequence[Sequence[int]], problem: Sequence[int], **_: Any
+    def _rewards(
+        self, completions: Sequence[str], completion_ids: Sequence[Sequence[int]], problem: Sequence[int], **_: Any
     ) -> list[float]:
-        if case.checkpoint:
-            graded = [grade(problems[index], text, "stop") for index, text in zip(problem, completions, strict=True)]
-            rewards = [float(each.correct) for each in graded]
-        else:
-            rewards = [
-                float(index % case.prompts >= constant and zlib.crc32(repr(list(ids)).encode()) & 1)
-                for index, ids in zip(problem, completion_ids, strict=True)
-            ]
-        lengths = case.in_groups([len(ids) for ids in completion_ids])
-        varies = [len(set(group)) > 1 for group in case.in_groups(rewards)]
-        given = [widths[index] for index in problem[:: case.samples]]
-        clock.groups = [Group(*group) for group in zip(given, lengths, varies, strict=True)]
+        """A checkpoint's accuracy; of random weights a hash of the completion, and constant in the first groups."""
+        case, rewards = self.case, []
+        constant = round(case.zero_variance * case.prompts)
+        for index, text, ids in zip(problem, completions, completion_ids, strict=True):
+            by_hash = index % case.prompts >= constant and zlib.crc32(repr(list(ids)).encode()) & 1
+            rewards.append(float(grade(self.problems[index], text, "stop").correct if case.checkpoint else by_hash))
+        lengths, given = ([len(ids) for ids in each] for each in (completion_ids, self.prompt_ids))
+        shape = (case.prompts, case.samples)
+        varies_P = np.ptp(np.reshape(rewards, shape), axis=1) > 0
+        self.groups = Groups(np.array(given)[problem[:: case.samples]], np.reshape(lengths, shape), varies_P)
         return rewards
-
-    return reward
-
-
-def make_side(case: Case) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The checkpoint, or random weights of the size whose completions have the lengths of the case."""
-    if case.checkpoint:
-        return load_checkpoint(Path(case.checkpoint))
-    tokenizer = make_tokenizer()
-    model = make_model(tokenizer, seed=0, **SIZES[case.size])
-    set_lengths(model, case.mean or 1.0)
-    return model, tokenizer
 
 
 @torch.no_grad()
-def set_lengths(model: LlamaForCausalLM, mean: float) -> None:
+def set_lengths(model: transformers.LlamaForCausalLM, mean: float) -> None:
     """Make EOS one token in `mean` whatever came before, padding impossible, all others about equally likely.
 
     A chance of 1 / mean is odds of 1 to mean - 1, shared by the other tokens, whose logits are about 0. Channel 0 of
@@ -310,12 +256,12 @@ def set_lengths(model: LlamaForCausalLM, mean: float) -> None:
     head[padding, 0] = -100.0
 
 
-def weights_of(model: PreTrainedModel) -> int:
+def weights_of(model: transformers.PreTrainedModel) -> int:
     """Parameters in matrix products: no input embedding and no norms."""
     return sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear))
 
 
-def step_flops(weights: int, config: PretrainedConfig, groups: Sequence[Group], updates: bool = True) -> float:
+def step_flops(weights: int, config: transformers.PretrainedConfig, groups: Groups) -> float:
     """Arithmetic of a step, FLOP: what has to be done when nothing is done twice or on padding.
 
     Sampling: 2 FLOP per weight for every sampled token and, once per group, every prompt token. Update: 6 per weight
@@ -323,12 +269,11 @@ def step_flops(weights: int, config: PretrainedConfig, groups: Sequence[Group], 
     4 * mean context * width in a forward pass, three times that in the update.
     """
 
-    def cost(tokens: int, context: float) -> float:
-        return tokens * (2.0 * weights + 4.0 * context * attention)
+    def cost(tokens: NDArray[np.int_], context: NDArray[np.float64]) -> float:
+        attention = 4.0 * config.hidden_size * config.num_hidden_layers * context
+        return float((tokens * (2.0 * weights + attention)).sum())
 
-    attention, total = int(config.hidden_size * config.num_hidden_layers), 0.0
-    for prompt, completions, varies in groups:
-        total += cost(prompt, prompt / 2) + sum(cost(length, prompt + length / 2) for length in completions)
-        if updates and varies:
-            total += 3 * sum(cost(prompt + length, (prompt + length) / 2) for length in completions)
-    return total
+    prompts_P, lengths_PG, varies_P = groups
+    rows_PG = prompts_P[:, None] + lengths_PG
+    sampling = cost(prompts_P, prompts_P / 2) + cost(lengths_PG, rows_PG - lengths_PG / 2)
+    return sampling + 3 * cost(rows_PG[varies_P], rows_PG[varies_P] / 2)
