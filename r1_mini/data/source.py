@@ -1,8 +1,7 @@
-"""Where problems come from: an endless stream for training, distinct problems for an exam.
+"""Where problems come from, as an entry of a recipe's `problems:` names it: a stream for training, some for an exam.
 
-An entry of a recipe's `problems:` names its source. Of a family of ours, the depth is chosen first, each one equally
-likely; then problems of that depth are sampled until the split admits one. Deep problems are rejected more often,
-because more is solved on their way, and would otherwise be rarer in training.
+Of a family of ours, the depth is chosen first, each one equally likely; then problems of that depth are sampled until
+the split admits one. Deep problems are rejected more often, because more is solved on their way to the answer.
 """
 
 import random
@@ -56,10 +55,7 @@ class Source(Strict, ABC):
         raise self.exhausted(f"no {split} problem, or an exam asks them all")
 
     def exam(self, split: Split, n: int, seed: int, min_depth: int = 1, used: Container[str] = ()) -> list[Problem]:
-        """`n` distinct problems of a split, none of less depth where depth is known, their keys not in `used`.
-
-        UserError if there are too few.
-        """
+        """`n` distinct problems of a split, of `min_depth` where depth is known, and with no key that is `used`."""
         chosen: dict[str, Problem] = {}
         for problem in self._candidates(split, seed):
             if (problem.difficulty["depth"] or min_depth) >= min_depth and problem.key not in used:
@@ -86,10 +82,7 @@ class Source(Strict, ABC):
         return problem.key in self._excluded or not problem.inside.isdisjoint(self._excluded)
 
     def content_hash(self) -> str:
-        """Hash, hex, of what its problems depend on besides its settings and our code; "" if of nothing.
-
-        UserError if what the settings name cannot be had.
-        """
+        """Hash, hex, of what its problems depend on besides settings and code, or ""; UserError if it cannot be had."""
         data, excluded = self._data_hash(), "\n".join(sorted(self._excluded))
         return sha256(f"{data}\n{excluded}".encode()).hexdigest() if excluded else data
 

@@ -163,9 +163,9 @@ class Table(Source):
                 splits[split].append(problem)
         notes = []
         if unusable:
-            notes.append(f"{len(unusable)} rows cannot be used and are left out, the first is {unusable[0]}")
+            notes.append(f"left out because they cannot be used: {len(unusable)} rows, the first is {unusable[0]}")
         if repeated:
-            notes.append(f"{self.place}: {repeated} rows repeat a question, or one of its test split, and are left out")
+            notes.append(f"{self.place}: left out because the table, or its test split, asks the same: {repeated} rows")
         return splits, notes
 
     def _read(self, seed: int | None, unusable: list[str]) -> Iterator[tuple[Split, Problem]]:
@@ -202,18 +202,14 @@ class Table(Source):
         if self.jsonl is not None:
             return {"train": _json_rows(self.jsonl, self.limit)}
         there = _opened(self.place, self.config, self.streamed)
-        teaches, test = self.splits.train, self.splits.test
-        if test is None and "test" in there and teaches != "test":
-            test = "test"
+        test = "test" if "test" in there and self.splits.train != "test" else None
         parts = {}
-        for part, own in (("test", test), ("train", teaches)):
-            if own is None:
-                continue
-            if own not in there:
+        for part, own in (("test", self.splits.test or test), ("train", self.splits.train)):
+            if own is not None and own not in there:
                 raise UserError(f"no split is called '{own}'", where=self.place, fix=nearest(own, there))
-            parts[part] = there[own] if self.limit is None else there[own].take(self.limit)
-            if seed is not None:
-                parts[part] = parts[part].shuffle(seed=seed, buffer_size=BUFFER)
+            if own is not None:
+                data = there[own] if self.limit is None else there[own].take(self.limit)
+                parts[part] = data if seed is None else data.shuffle(seed=seed, buffer_size=BUFFER)
         return parts
 
     def problem(self, cells: Mapping[str, Any]) -> Problem:
@@ -293,6 +289,5 @@ def _opened(place: str, config: str | None, streaming: bool) -> Mapping[str, Any
             return {name: split.to_iterable_dataset() if streaming else split for name, split in splits.items()}
         return dict(datasets.load_dataset(str(path) if path.exists() else place, config, streaming=streaming))
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        fix = "give a folder with its files, or an id on the Hub; `config` may be needed, a token in HF_TOKEN where it "
-        fix += "is gated, and without a network HF_HOME has to name a cache that holds it"
+        fix = "give a folder of files, or an id on the Hub; `config`, HF_TOKEN or, offline, HF_HOME may be needed"
         raise UserError(f"cannot be loaded: {str(error)[:160]}", where=place, fix=fix) from None

@@ -1,8 +1,7 @@
 """Whether an answer is right: a judge for each form that right answers have.
 
-What a model wrote is hostile: a judge never executes it, never raises, and is bounded in time. What it cannot read is
-wrong. A new form is a function here and its lines in `JUDGES` and `VALUES`. Verifiers of other packages keep none of
-these promises, so they run in a process apart (`sandbox.py`).
+What a model wrote is hostile: a judge never executes it, never raises, and is bounded in time; what it cannot read is
+wrong. A new form is a line in `JUDGES` and one in `VALUES`. Verifiers of other packages run apart (`sandbox.py`).
 """
 
 import re
@@ -18,12 +17,12 @@ Judge = Callable[[str, str], bool]
 """(the model's answer, the right answer in the judge's own form) -> whether it is right."""
 
 
-def comparing(value: Callable[[str], Hashable | None]) -> Judge:
-    """The judge to whom an answer is right if it has exactly the value of the right one, whatever the notation."""
+def comparing(value: Callable[[str], Hashable | None], goal: Callable[[str], Hashable | None] | None = None) -> Judge:
+    """The judge to whom an answer is right if it has exactly the value of the right one, read by `goal` if given."""
 
     def judge(answer: str, gold: str) -> bool:
         said = value(answer)
-        return said is not None and said == value(gold)
+        return said is not None and said == (goal or value)(gold)
 
     return judge
 
@@ -42,24 +41,21 @@ def parse_countdown(text: str) -> Reached | None:
         return None
 
 
-def same_countdown(answer: str, gold: str) -> bool:
-    """An expression of exactly the same numbers, each as often, and of exactly the same value.
-
-    `gold` is such an expression, or the numbers and the target, `44 19 35=98`, where no solution is known.
-    """
-    goal = _goal(gold) if "=" in gold else parse_countdown(gold)
-    return goal is not None and parse_countdown(answer) == goal
-
-
-def _goal(text: str) -> Reached | None:
-    """What `44 19 35=98` asks for; None if it is not of this form."""
-    given, _, target = text.partition("=")
+def parse_goal(gold: str) -> Reached | None:
+    """What a countdown asks for: an expression, or numbers and target, `44 19 35=98`, where no solution is known."""
+    given, equals, target = gold.partition("=")
+    if not equals:
+        return parse_countdown(gold)
     value = parse_number(target)
     try:
         used = tuple(sorted(abs(int(number)) for number in given.split()))
     except ValueError:
         return None
     return (used, value) if used and value is not None else None
+
+
+same_countdown = comparing(parse_countdown, parse_goal)
+"""Right is an expression of exactly the goal's numbers, each as often, and of exactly its value."""
 
 
 _BRACKETED = re.compile(r"(?:\\left\s*)?[(\[].*,.*[)\]]", re.DOTALL)
@@ -109,4 +105,4 @@ JUDGES: dict[str, Judge] = {
 
 def can_read(judge: str, gold: str) -> bool:
     """Whether a judge understands a right answer: it holds it right itself, or it is the goal of a countdown."""
-    return JUDGES[judge](gold, gold) or (judge == "countdown" and _goal(gold) is not None)
+    return parse_goal(gold) is not None if judge == "countdown" else JUDGES[judge](gold, gold)

@@ -45,6 +45,7 @@ def test_an_exam_has_distinct_problems_that_are_not_used(chain) -> None:
     assert all(problem.difficulty["depth"] == 0 for problem in problems)  # not known, so always admitted
     used = {problem.key for problem in problems}
     assert not used & {problem.key for problem in chain.exam("test", 30, seed=0, used=used)}
+    assert len(chain.content_hash()) == 64
 
 
 def test_its_own_answer_is_right_and_another_is_wrong() -> None:
@@ -75,13 +76,6 @@ def test_an_answer_starts_no_program_writes_no_file_and_does_not_end_the_judge(t
     assert judge(own_answer(problem), problem.answer)
 
 
-@pytest.mark.slow
-def test_an_answer_without_end_is_wrong() -> None:
-    problem = one_of("polynomial_multiplication")
-    assert judge("x**9**9**9**9", problem.answer) is False
-    assert judge(own_answer(problem), problem.answer)
-
-
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
@@ -106,10 +100,3 @@ def test_a_problem_is_the_same_in_every_process_although_some_tasks_depend_on_th
     fresh = Sandbox("reasoning_gym")
     assert fresh.call("entry", task)["result"] == gym_entry(task)
     fresh.stop()
-
-
-def test_an_entry_is_written_as_it_is_read(chain) -> None:
-    assert source_of(chain.model_dump(mode="json")) == chain
-    assert chain.name == "chain_sum"
-    assert source_of({"reasoning_gym": "chain_sum", "name": "sums"}).name == "sums"
-    assert len(chain.content_hash()) == 64

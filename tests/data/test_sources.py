@@ -34,26 +34,25 @@ def first(n: int, split, seed: int | str = 0, entries=EVERY) -> list[Problem]:
     return list(islice(draw(specs(*entries), split, seed), n))
 
 
-@pytest.mark.parametrize(
-    ("entry", "n", "digest"),
-    [
-        ({"family": "sum"}, 300, "6e53734d38f06aec"),
-        ({"family": "product"}, 300, "32282e41859cbad6"),
-        ({"family": "expression"}, 300, "d5aa7fca70069eb6"),
-        ({"family": "countdown"}, 300, "70b999aee488d5d4"),
-        ({"family": "word"}, 2000, "08778ca6e3ea758c"),
-    ],
-    ids=str,
-)
-def test_the_same_seed_gives_the_same_problems_in_every_version(entry: dict, n: int, digest: str) -> None:
+DIGESTS = {
+    "sum": "6e53734d38f06aec",
+    "product": "32282e41859cbad6",
+    "expression": "d5aa7fca70069eb6",
+    "countdown": "70b999aee488d5d4",
+    "word": "08778ca6e3ea758c",
+}
+
+
+@pytest.mark.parametrize("family", DIGESTS)
+def test_the_same_seed_gives_the_same_problems_in_every_version(family: str) -> None:
     """Runs resume and figures are repeated by it."""
-    problems = "".join(f"{p.question} {p.answer} {p.key} {p.steps}" for p in first(n, "base", 7, [entry]))
-    assert hashlib.sha256(problems.encode()).hexdigest().startswith(digest)
+    asked = first(2000 if family == "word" else 300, "base", 7, [{"family": family}])
+    problems = "".join(f"{p.question} {p.answer} {p.key} {p.steps}" for p in asked)
+    assert hashlib.sha256(problems.encode()).hexdigest().startswith(DIGESTS[family])
 
 
 def test_another_seed_gives_other_problems() -> None:
     assert first(200, "base", seed=1) != first(200, "base", seed=2)
-    assert next(draw(specs(SUM), "base", seed=0)).question == "33+66-25+1-56"
 
 
 def test_no_text_that_teaches_is_or_solves_a_held_out_problem_of_any_family() -> None:
@@ -121,13 +120,11 @@ def test_an_exam_has_distinct_problems_of_its_split_evenly_over_the_depths() -> 
     assert problems[:100] == specs(SUM)[0].exam("test", 100, seed=0, min_depth=2)
 
 
-def test_an_exam_does_not_ask_what_is_used_already() -> None:
-    used = {problem.key for problem in specs(SUM)[0].exam("test", 100, seed=0)}
-    assert not used & {problem.key for problem in specs(SUM)[0].exam("test", 100, seed=0, used=used)}
-
-
-def test_an_exam_on_dev_holds_dev_problems_and_leaves_test_alone() -> None:
-    assert {split_of(problem.key) for problem in specs(EXPRESSION)[0].exam("dev", 100, seed=0)} == {"dev"}
+def test_an_exam_asks_its_split_and_nothing_that_is_used() -> None:
+    used = {problem.key for problem in specs(EXPRESSION)[0].exam("dev", 100, seed=0)}
+    others = {problem.key for problem in specs(EXPRESSION)[0].exam("dev", 100, seed=0, used=used)}
+    assert not used & others
+    assert {split_of(key) for key in used | others} == {"dev"}
 
 
 def test_an_exam_that_its_problems_cannot_fill_names_the_depth() -> None:
@@ -147,28 +144,34 @@ def test_an_entry_reads_its_axes_and_writes_them_flat() -> None:
     assert write(spec, mode="json", exclude_defaults=True) == {"family": "sum", "terms": [3, 3], "weight": 2.0}
 
 
-def test_what_is_excluded_is_not_taught_nor_solved_on_the_way_and_changes_the_hash() -> None:
-    (spec,) = specs({"family": "sum", "terms": [3, 4], "largest": 9})
-    excluded = {problem.key for problem in islice(draw([spec], "base", 0), 200) if problem.difficulty["depth"] == 2}
-    kept = spec.without(excluded)
-    for problem in islice(draw([kept], "base", 0), 200):
-        assert problem.key not in excluded and not problem.inside & excluded
-    assert spec.content_hash() == "" != kept.content_hash() != spec.without(list(excluded)[:3]).content_hash()
-    assert kept.model_dump() == spec.model_dump()
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"jsonl": "data/quiz.jsonl", "name": "quiz of mine", "extract": "gsm8k", "judge": "amount", "limit": 5},
+        {"dataset": "own/set", "name": "set of mine", "splits": {"train": None}, "stream": True},
+        {"reasoning_gym": "chain_sum", "name": "sums of mine", "config": {"max_terms": 4}, "weight": 2.0},
+    ],
+    ids=lambda entry: next(iter(entry)),
+)
+def test_an_entry_is_written_as_it_is_read(entry: dict) -> None:
+    source = source_of(entry)
+    assert source.name == entry["name"]
+    assert source.model_dump(mode="json", exclude_defaults=True) == entry
+    assert source_of(source.model_dump(mode="json")) == source
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
         ({"family": "sums"}, "family: 'sums' is not known; did you mean 'sum'?"),
-        ({"family": ["sum"]}, "family: '['sum']' is not known; did you mean 'sum'?"),
         ({}, "{} does not name one source; give one of family, jsonl, dataset, reasoning_gym"),
-        ("sum", '"sum" does not name one source; give one of family, jsonl, dataset, reasoning_gym'),
         ({"jsonl": "x", "dataset": "y"}, '{"jsonl": "x", "dataset": "y"} does not name one source; give one of family'),
         ({"family": "sum", "term": [2, 6]}, "term: unknown key; did you mean 'terms'?"),
         ({"family": "sum", "terms": [5, 3]}, "terms: [5, 3]: the first is larger than the second"),
+        ({"jsonl": "x", "judge": "amuont"}, "judge: 'amuont' is not known; did you mean 'amount'?"),
+        ({"jsonl": "x", "judge": "reasoning_gym"}, "judge: 'reasoning_gym' is not known; "),
+        ({"jsonl": "x", "extract": "box"}, "extract: 'box' is not known; did you mean 'boxed'?"),
         ({"family": "sum", "weight": 0}, "weight: should be greater than 0, got 0; change it"),
-        ({"family": "sum", "weight": float("inf")}, "weight: should be a finite number"),
     ],
 )
 def test_a_wrong_entry_is_refused_with_its_key(entry, message: str) -> None:
