@@ -91,7 +91,8 @@ def bench(
         f"{result['torch_threads']} threads; the limit: the time of a step's arithmetic, each token once, at the rate "
         f"of a matrix product, {result['gflops']:,.0f} GFLOP/s. Random weights: the reward is constant in "
         f"{zero_variance:.0%} of the groups, else 0 or 1 by a hash of the completion. Checkpoints: accuracy. "
-        f"Medians of {pairs} steps of each side, in turn, and of the ratio in each pair [smallest, largest]."
+        f"Medians of {pairs} steps of each side, in turn, and of the ratio in each pair [smallest, largest].",
+        markup=False,
     )
     console.print(comparison(result["rows"]))
     for rival, reason in missing.items():

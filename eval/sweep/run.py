@@ -16,7 +16,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -25,20 +25,15 @@ from threading import Event
 from typing import Any
 
 import optuna
-import pandas as pd
 import sqlalchemy
 from filelock import FileLock
 from optuna.exceptions import ExperimentalWarning, TrialPruned, UpdateFinishedTrialError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
-from rich import box
-from rich.console import Console, Group
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
 from eval.analysis.columns import columns_of_runs
-from eval.sweep.spec import OBJECTIVES, Setting, Sweep, Training, name_of, overrides, parted, read
+from eval.sweep.spec import OBJECTIVES, Setting, Sweep, Training, name_of, overrides, read
 from eval.sweep.summary import TRIALS, compare_sweep
 from r1_mini.config.yaml_file import dump as dump_yaml
 from r1_mini.errors import UserError
@@ -46,7 +41,7 @@ from r1_mini.pipeline.recipe import Recipe, dump
 from r1_mini.pipeline.store import fingerprint
 from r1_mini.system.environment import machine
 from r1_mini.system.files import read_jsonl, write_json_atomic, write_text_atomic
-from r1_mini.train.callbacks import DEV_SCORE
+from r1_mini.train.callbacks import DEV_SCORE, progress_bar
 
 COMMAND: tuple[str, ...] = (sys.executable, "-m", "r1_mini")
 HEARTBEAT, GRACE, RETRIES = 10, 60, 3
@@ -65,12 +60,16 @@ def sweep(path: Path, out: Path | None, url: str | None, workers: int, console: 
         plan, recipes = read(path)
         study = Study(plan, recipes, out or Path("runs") / plan.name, url)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    started = time.monotonic()
-    with ThreadPoolExecutor(workers) as pool, Live(console=console, refresh_per_second=2) as live:
+    with ThreadPoolExecutor(workers) as pool, progress_bar(console) as progress:
+        bar = progress.add_task(plan.name, note="")
         futures = [pool.submit(study.work, environment(index, workers)) for index in range(workers)]
         try:
-            while wait(futures, timeout=0.5).not_done:
-                live.update(_screen(study, workers, time.monotonic() - started))
+            while wait(futures, timeout=2).not_done:
+                study.write()  # `compare` shows what is finished so far
+                states = Counter(trial.state.name.lower() for trial in study.trials())
+                done = states.total() - states["waiting"] - states["running"]
+                note = ", ".join(f"{count} {state}" for state, count in states.items())
+                progress.update(bar, total=states.total(), completed=done, note=note)
         finally:
             study.stopping.set()
             wait(futures)
@@ -128,9 +127,9 @@ class Study:
 
     def _trainings_of(self, name: str, setting: Setting, seeds: Sequence[int]) -> list[dict[str, Any]]:
         """What a trial of a setting trains, one for each seed."""
-        recipe, changes = parted(setting, self.sweep)
-        path, key = self.recipes[recipe], self.sweep.seeds.key
-        return [asdict(Training(name, path, {**changes, key: seed}, seed)) for seed in seeds]
+        changes, key = {"recipe": self.sweep.recipe, **setting}, self.sweep.seeds.key
+        recipe = self.recipes[changes.pop("recipe")]
+        return [asdict(Training(name, recipe, {**changes, key: seed}, seed)) for seed in seeds]
 
     def trials(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False)
@@ -154,6 +153,7 @@ class Study:
 
     def work(self, environment: Mapping[str, str]) -> None:
         """Run trials until none is left for anybody. `environment`: variables of the trials' processes."""
+        objective = partial(self._run, environment=environment)
         while not self.stopping.is_set():
             with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
                 fail_stale_trials(self.study)
@@ -161,9 +161,7 @@ class Study:
             states = [trial.state for trial in self.trials()]
             if TrialState.WAITING in states:
                 with contextlib.suppress(UpdateFinishedTrialError):  # this process stood still, and another retried it
-                    self.study.optimize(
-                        lambda trial: self._run(trial, environment), n_trials=1, catch=(RunFailed, UserError)
-                    )
+                    self.study.optimize(objective, n_trials=1, catch=(RunFailed, UserError))
             elif TrialState.RUNNING in states:
                 self.stopping.wait(1.0)
             else:
@@ -277,21 +275,3 @@ def _dev_scores(run: Path) -> list[tuple[int, float]]:
     found = sorted(run.glob(".work-*/metrics.jsonl"))
     records = read_jsonl(found[-1]) if found else []
     return [(record["step"], record[DEV_SCORE]) for record in records if DEV_SCORE in record]
-
-
-def _screen(study: Study, workers: int, elapsed: float) -> Group:
-    """How the sweep goes: counts, and settings with what their seeds have reached, the best first."""
-    sweep, trials, names = study.sweep, study.trials(), [each.name for each in fields(Training)]
-    states = Counter(trial.state.name.lower() for trial in trials)
-    left = (states["waiting"] + states["running"] / 2) / workers
-    took = [trial.duration.total_seconds() for trial in trials if trial.duration and trial.value is not None]
-    rest = f", about {fmean(took) * left / 60:.0f} min left" if took and left else ""
-    counts = ", ".join(f"{count} {state}" for state, count in states.items())
-    frame = pd.DataFrame(study.trainings(), columns=names).astype({"value": float})
-    written = frame["value"].map("{:.4f}".format, na_action="ignore").astype(object)
-    frame["seeds"] = written.fillna(frame["reason"]).fillna(frame["state"].str.lower()).str[:60]
-    settings = frame.groupby("setting", sort=False).agg({"value": "mean", "seeds": "  ".join})
-    table = Table("setting", f"mean {sweep.objective}", "seeds", box=box.SIMPLE_HEAD)
-    for row in settings.sort_values("value", ascending=sweep.direction == "minimize").head(20).itertuples():
-        table.add_row(Text(str(row.Index)), "-" if pd.isna(row.value) else f"{row.value:.4f}", Text(row.seeds))
-    return Group(Text(f"{sweep.name}: {len(trials)} trials: {counts}; {elapsed / 60:.1f} min{rest}"), table)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import BaseTrial, FixedTrial
 from pydantic import Field, ValidationError, model_validator
 
 from eval.analysis import metrics
@@ -50,39 +50,38 @@ class Range(Strict):
     when: dict[str, Several[Any]] = Field(default_factory=dict)
     """Earlier keys of the space and their values with which this key is set; otherwise the recipe's value stays."""
 
-    @property
-    def distribution(self) -> BaseDistribution:
-        """Optuna's; its choices are JSON, as ours may be mappings."""
-        if self.choices:
-            return CategoricalDistribution([json.dumps(choice) for choice in self.choices])
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return IntDistribution(self.low, self.high, log=self.log)
-        return FloatDistribution(self.low, self.high, log=self.log)
-
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
-        _ = self.distribution  # Optuna's ValueError says what is wrong
+        """Optuna's ValueError says what is wrong."""
+        self.suggest(FixedTrial({"": self.param(self.choices[0] if self.choices else self.low)}), "")
         return self
+
+    @property
+    def is_whole(self) -> bool:
+        return isinstance(self.low, int) and isinstance(self.high, int)
 
     def applies(self, setting: Setting) -> bool:
         """Whether the key is set, given the keys before it."""
         return all(other in setting and setting[other] in allowed for other, allowed in self.when.items())
 
-    def suggest(self, trial: optuna.Trial, key: str) -> Any:
+    def suggest(self, trial: BaseTrial, key: str) -> Any:
         """The recipe's value in a trial of Optuna."""
         if self.choices:
-            return json.loads(trial.suggest_categorical(key, [json.dumps(choice) for choice in self.choices]))
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            return trial.suggest_int(key, self.low, self.high, log=self.log)
+            return json.loads(trial.suggest_categorical(key, list(map(self.param, self.choices))))
+        if self.is_whole:
+            return trial.suggest_int(key, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(key, self.low, self.high, log=self.log)
+
+    def param(self, value: Any) -> Any:
+        """A recipe's value as Optuna has it: a choice, which may be a mapping, as JSON."""
+        return json.dumps(value) if self.choices else value
 
     def grid(self) -> list[Any]:
         """The recipe's values in a grid, in order."""
         if self.choices:
             return list(self.choices)
         values = (np.geomspace if self.log else np.linspace)(self.low, self.high, self.steps)
-        is_whole = isinstance(self.distribution, IntDistribution)
-        return list(dict.fromkeys(round(float(each)) if is_whole else float(f"{each:.6g}") for each in values))
+        return list(dict.fromkeys(round(float(each)) if self.is_whole else float(f"{each:.6g}") for each in values))
 
 
 class Seeds(Strict):
@@ -155,7 +154,7 @@ class Sweep(Strict):
                 ]
         return {name_of(point): point for point in points}
 
-    def suggest(self, trial: optuna.Trial) -> dict[str, Any]:
+    def suggest(self, trial: BaseTrial) -> dict[str, Any]:
         """A point of the space, from the parameters that the trial has or that Optuna's sampler gives it."""
         point: dict[str, Any] = {}
         for key, values in self.space.items():
@@ -194,25 +193,20 @@ def read(path: Path) -> tuple[Sweep, dict[str, Recipe]]:
         sweep = Sweep.model_validate(values)
     except ValidationError as error:
         raise explain(error, str(path)) from None
-    tried: list[Setting] = list(sweep.settings.values())
+    tried = list(sweep.settings.values())
     for key, each in sweep.space.items():  # together they have every choice and both ends of every range
-        tried += [{key: value} for value in (each.choices or (each.low, each.high))]
+        tried += [{key: value} for value in each.choices or (each.low, each.high)]
     recipes = {}
     for setting in tried:
-        name, changes = parted(setting, sweep)
+        changes = {"recipe": sweep.recipe, **sweep.set, **setting, sweep.seeds.key: sweep.seeds.values[0]}
+        name = changes.pop("recipe")
         file = packaged.find(name, "tiny", "gpu", folder=path.parent)
-        recipe = load(file, overrides({**sweep.set, **changes, sweep.seeds.key: sweep.seeds.values[0]}))
+        recipe = load(file, overrides(changes))
         if sweep.prune and not getattr(recipe.stages[-1], "dev", None):
             fix = "set for example `set: {grpo.dev: {every: 25}}`"
             raise UserError("pruning needs scores on dev during training", where=f"{path}: prune", fix=fix)
         recipes[name] = load(file, overrides({**sweep.set, "evaluate.split": "dev"}))
     return sweep, recipes
-
-
-def parted(setting: Setting, sweep: Sweep) -> tuple[str, dict[str, Any]]:
-    """The name of a setting's recipe, and its other keys."""
-    changes = dict(setting)
-    return str(changes.pop("recipe", sweep.recipe)), changes
 
 
 def overrides(changes: Mapping[str, Any]) -> list[str]:

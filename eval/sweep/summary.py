@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.trial import create_trial
+from optuna.trial import FixedTrial, create_trial
 from rich.console import Console
 from scipy.stats import trim_mean
 
@@ -203,9 +203,10 @@ def importances(
         return {}
     study = optuna.create_study(direction=direction)
     for setting, value in trainings:
-        params = {key: json.dumps(each) if space[key].choices else each for key, each in setting.items()}
-        distributions = {key: space[key].distribution for key in setting}
-        study.add_trial(create_trial(params=params, distributions=distributions, value=value))
+        trial = FixedTrial({key: space[key].param(each) for key, each in setting.items()})
+        for key in setting:
+            space[key].suggest(trial, key)
+        study.add_trial(create_trial(params=trial.params, distributions=trial.distributions, value=value))
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.25)
     return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
