@@ -22,7 +22,7 @@ from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.pipeline.recipe import Recipe
 from r1_mini.pipeline.store import say
 from r1_mini.problems.problem import Problem
-from r1_mini.train.base import BaseStage
+from r1_mini.train.sft import BaseStage
 from r1_mini.train.stage import TuningStage
 
 TRIED = 100

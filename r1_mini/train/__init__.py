@@ -1,4 +1,4 @@
-"""Training: a file for each kind of stage, and what they share."""
+"""Training: the kinds of stages, and what they share."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -7,10 +7,9 @@ from pydantic import PlainValidator, SerializeAsAny
 
 from r1_mini.config.base import wrong
 from r1_mini.errors import nearest
-from r1_mini.train.base import BaseStage
 from r1_mini.train.grpo import GrpoStage
 from r1_mini.train.rejection import RejectionStage
-from r1_mini.train.sft import SftStage
+from r1_mini.train.sft import BaseStage, SftStage
 from r1_mini.train.stage import StageSettings
 
 STAGES: dict[str, type[StageSettings]] = {

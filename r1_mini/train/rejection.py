@@ -75,7 +75,7 @@ class RejectionStage(TuningStage):
             rounds=self.rounds,
             rollouts=self.rounds,
             prompts=self.rounds * self.prompts,
-            sampling=self._sampling(),
+            sampling=SamplingParams(self.samples, self.max_tokens, rows=self.rows),
             in_flight=min(max(self.rows, self.samples), completions),
         )
 
@@ -96,7 +96,7 @@ class RejectionStage(TuningStage):
     def _round(self, job: Job, number: int, problems: Sequence[Problem]) -> None:
         """One round, whose checkpoint is the folder `done` in `job.work`. UserError if no completion is right."""
         model, tokenizer = load(job)
-        params = self._sampling(job.seed * 1_000_003 + number)
+        params = SamplingParams(self.samples, self.max_tokens, seed=job.seed * 1_000_003 + number, rows=self.rows)
         with progress_bar(job.console) as bar:
             task = bar.add_task(job.name, total=len(problems) * self.samples, note="sampling")
             groups = generate(model, tokenizer, problems, params, progress=partial(bar.advance, task))
@@ -122,9 +122,6 @@ class RejectionStage(TuningStage):
             take_place(job.work / "result", job.work / "done")
 
         processes.on_main(done)
-
-    def _sampling(self, seed: int = 0) -> SamplingParams:
-        return SamplingParams(self.samples, self.max_tokens, seed=seed, rows=self.rows)
 
 
 def kept_and_measured(

@@ -1,26 +1,31 @@
-"""Next-token training on texts, and the SFT stage: worked solutions in the format that rewards ask for, before RL.
+"""Next-token training on texts: the base stage, of random weights, and the SFT stage, of a model before RL.
 
-R1's cold start (2501.12948, section 2.3.1). The loss is the mean of -log p over all completion tokens of a batch. Texts
-are packed (`packing.py`), which changes no gradient. Not here: which texts (`corpus.py`).
+SFT is R1's cold start (2501.12948, section 2.3.1). The loss is the mean of -log p over all completion tokens of a
+batch. Texts are packed (`packing.py`), which changes no gradient. Not here: which texts (`corpus.py`).
 """
 
 from collections.abc import Iterator
 from functools import partial
-from itertools import accumulate
-from typing import Any, ClassVar, Literal
+from itertools import accumulate, chain, islice
+from typing import Any, ClassVar, Literal, Self
 
 from datasets import Dataset
+from pydantic import Field, model_validator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from r1_mini.completion import begun
+from r1_mini.config.base import wrong
 from r1_mini.data.source import Source
+from r1_mini.model.architecture import ModelSettings, make_model
 from r1_mini.model.checkpoint import adapter
+from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.model.prompts import prompt_for
+from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.train.callbacks import progress_bar
 from r1_mini.train.corpus import Voices, Wording, corpus, tokenized
 from r1_mini.train.packing import pack
-from r1_mini.train.stage import EVERY_STAGE, Job, TuningStage
+from r1_mini.train.stage import EVERY_STAGE, Job, StageSettings, TuningStage
 from r1_mini.train.trainer import arguments, load, save, train
 
 TEXT_STAGE: dict[str, Any] = {
@@ -38,8 +43,71 @@ LOGGED = {
 """The trainer's name of a metric -> ours."""
 
 
+class BaseStage(StageSettings):
+    """Next-token training of random weights on worked problems."""
+
+    VERSION = 1
+    CONFIG = "SFTConfig"
+    DEFAULTS: ClassVar = {
+        **TEXT_STAGE,
+        "max_steps": 1000,
+        "per_device_train_batch_size": 64,
+        "learning_rate": 5e-3,
+        "lr_scheduler_type": "warmup_stable_decay",
+        "warmup_steps": 50,
+        "save_steps": 500,
+        "logging_steps": 10,
+    }
+    reinforces = False
+    from_scratch = True
+
+    kind: Literal["base"]
+    model: ModelSettings = ModelSettings()
+    voices: Voices = Voices()
+    """The mixture of styles at the end of training: what the model will write, unforced."""
+    early_voices: Voices | None = None
+    """The mixture before that; null is the same. Models learn to calculate from worked text, not from bare answers."""
+    early_share: float = Field(0.85, ge=0, lt=1)
+    """Share of the steps that use `early_voices`."""
+    wording: Wording = "list"
+    optimizer: Literal["muon", "adamw"] = "muon"
+
+    @model_validator(mode="after")
+    def _muon_has_no_such_field(self) -> Self:
+        for name in self.trainer if self.optimizer == "muon" else ():
+            if name.startswith(("adam_", "optim")):
+                fix = "set `optimizer: adamw` of the stage, or leave it out"
+                raise wrong("has no effect beside the stage's optimizer, muon", fix, f"trainer.{name}")
+        return self
+
+    def train(self, job: Job) -> None:
+        tokenizer = make_tokenizer()
+        model = make_model(tokenizer, **self.model.model_dump(), seed=job.seed)
+        fields = arguments(self.DEFAULTS, self.trainer, job.work, job.seed)
+        if fields["lr_scheduler_type"] == "warmup_stable_decay":
+            half = {"num_decay_steps": fields["max_steps"] // 2, "decay_type": "linear"}
+            fields["lr_scheduler_kwargs"] = half | (fields.get("lr_scheduler_kwargs") or {})
+        config = SFTConfig(**fields)
+        texts = self.texts(job.problems, self.work(config.world_size).texts, job.seed)
+        optimizer = None
+        if self.optimizer == "muon":
+            optimizer = MuonAdamW(model, lr=config.learning_rate, weight_decay=config.weight_decay)
+        train_on_texts(texts, model, tokenizer, config, job, optimizers=(optimizer, None))
+
+    def texts(self, sources: tuple[Source, ...], number: int, seed: int) -> Iterator[tuple[str, str]]:
+        """The (prompt, completion) pairs of training, in order: the early mixture, then the last."""
+        before, after = prompt_for(make_tokenizer(), "?").split("?")  # rendering the template each time is slow
+        ask = f"{before}{{}}{after}".format
+        first, last = (
+            corpus(sources, voices.model_dump(), self.wording, f"{seed} {name}", ask)
+            for name, voices in {"early": self.early_voices or self.voices, "late": self.voices}.items()
+        )
+        early = round(self.early_share * number)
+        return chain(islice(first, early), islice(last, number - early))
+
+
 class SftStage(TuningStage):
-    """Next-token training of a model on worked problems, through TRL's SFTTrainer: R1's cold start."""
+    """Next-token training of a model on worked problems in the format that rewards ask for: R1's cold start."""
 
     VERSION = 1
     CONFIG = "SFTConfig"
@@ -59,15 +127,11 @@ class SftStage(TuningStage):
     def train(self, job: Job) -> None:
         model, tokenizer = load(job)
         config = SFTConfig(**arguments(self.DEFAULTS, self.trainer, job.work, job.seed))
-        texts = self.texts(job.problems, tokenizer, job.seed)
+        pairs = corpus(
+            job.problems, self.voices.model_dump(), self.wording, f"{job.seed} sft", partial(prompt_for, tokenizer)
+        )
+        texts = ((prompt, completion.removeprefix(begun(prompt))) for prompt, completion in pairs)
         train_on_texts(texts, model, tokenizer, config, job, peft_config=adapter(self.peft))
-
-    def texts(
-        self, sources: tuple[Source, ...], tokenizer: PreTrainedTokenizerBase, seed: int
-    ) -> Iterator[tuple[str, str]]:
-        """The (prompt, completion) pairs of training, in order, without end."""
-        pairs = corpus(sources, self.voices.model_dump(), self.wording, f"{seed} sft", partial(prompt_for, tokenizer))
-        return ((prompt, completion.removeprefix(begun(prompt))) for prompt, completion in pairs)
 
 
 def text_trainer(

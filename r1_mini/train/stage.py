@@ -1,7 +1,7 @@
 """What every kind of stage has: its settings, the job that it is given, and the work that it announces.
 
-A kind of stage is one file in this folder: a subclass of `StageSettings` with its defaults, `train` and `work`, and one
-line in `STAGES` (`r1_mini/train/__init__.py`).
+A new kind of stage is one file in this folder: a subclass of `StageSettings` with its defaults, `train` and `work`, and
+one line in `STAGES` (`r1_mini/train/__init__.py`).
 """
 
 from collections.abc import Callable, Mapping

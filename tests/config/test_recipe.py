@@ -8,9 +8,9 @@ from pydantic import ValidationError
 
 from r1_mini.errors import UserError
 from r1_mini.pipeline.recipe import Recipe, dump, load
-from r1_mini.train.base import BaseStage
 from r1_mini.train.grpo import GrpoStage
 from r1_mini.train.rejection import RejectionStage
+from r1_mini.train.sft import BaseStage
 from tests.conftest import TINY
 
 Write = Callable[..., Path]
