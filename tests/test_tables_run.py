@@ -61,22 +61,15 @@ def test_a_run_trains_and_is_examined_on_a_table_and_leaves_out_what_is_asked(tm
     assert re.search(r"^table: 3 of \d+ training problems are asked in an exam, or", done.stdout, re.MULTILINE)
     rows = read_jsonl(tmp_path / "run" / "eval" / "suite" / "02-grpo" / "samples.jsonl")
     assert {row["question"] for row in rows} == set(asked)
-    assert {(row["family"], row["judge"], row["chain"] in ("none", "unchecked")) for row in rows} == {
-        ("asked", "number", True)
-    }
+    assert {(row["family"], row["judge"]) for row in rows} == {("asked", "number")}
+    assert {row["chain"] for row in rows} <= {"none", "unchecked"}
     assert all(row["answer"] == str(evaluate(parse(row["question"]))) for row in rows)
 
-    own = [*arguments, "evaluate.suite=own", "evaluate.limit=8"]
-    assert main(own) == 0  # trained again, on what the other exam had asked too
-    assert "skipped" not in capfd.readouterr().out
     with (tmp_path / "table.jsonl").open("a") as table:
         table.write('{"question": "9*9*9", "answer": "729"}\n')
-    done = r1_mini(*own)  # in a process of its own: a table is read once
-    assert done.stdout.count("done before, skipped") == 1  # the base stage; the table of the other changed
-    rows = read_jsonl(tmp_path / "run" / "eval" / "own" / "02-grpo" / "samples.jsonl")
-    assert {split_of(row["key"]) for row in rows} == {"test"}
+    assert main(arguments) == 0
+    assert capfd.readouterr().out.count("done before, skipped") == 1  # the base stage; the table of the other changed
 
-    (tmp_path / "broken.jsonl").write_text("{\n")
-    assert main([*arguments, f"grpo.problems=[{{jsonl: {tmp_path / 'broken.jsonl'}}}]"]) == 2
-    error = f"error: {tmp_path / 'broken.jsonl'}:1: cannot be read: "
-    assert capfd.readouterr().err.startswith(error)
+    (tmp_path / "table.jsonl").write_text("{\n")
+    assert main(arguments) == 2
+    assert capfd.readouterr().err.startswith(f"error: {tmp_path / 'table.jsonl'}:1: cannot be read: ")

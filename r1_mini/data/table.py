@@ -29,7 +29,7 @@ from r1_mini.problems.wording import canonical_text
 MOST_UNUSABLE = 0.01  # share of unusable rows, above which a table is refused
 BUFFER = 10_000  # rows that a streamed set is shuffled among
 PROBED = (
-    1000  # training problems that stand for the whole of a streamed set, and rows that its unusable ones count among
+    1000  # problems that stand for the whole of a streamed set; the least rows that its unusable ones are a share of
 )
 
 _COLUMN = re.compile(r"\{(\w+)\}")

@@ -49,10 +49,7 @@ def test_the_same_seed_gives_the_same_problems_in_every_version(family: str) -> 
     asked = first(2000 if family == "word" else 300, "base", 7, [{"family": family}])
     problems = "".join(f"{p.question} {p.answer} {p.key} {p.steps}" for p in asked)
     assert hashlib.sha256(problems.encode()).hexdigest().startswith(DIGESTS[family])
-
-
-def test_another_seed_gives_other_problems() -> None:
-    assert first(200, "base", seed=1) != first(200, "base", seed=2)
+    assert asked[:200] != first(200, "base", 8, [{"family": family}])
 
 
 def test_no_text_that_teaches_is_or_solves_a_held_out_problem_of_any_family() -> None:
@@ -65,14 +62,6 @@ def test_no_text_that_teaches_is_or_solves_a_held_out_problem_of_any_family() ->
     assert len(seen) > 10_000
     assert not {key for key in seen if split_of(key) == "test"}
     assert not tested & seen
-
-
-def test_the_splits_share_no_problem_although_the_wordings_differ() -> None:
-    easy = {"family": "countdown", "numbers": [2, 3], "largest_number": 12, "largest": 30}
-    entries = [SUM, PRODUCT, EXPRESSION, easy, {**easy, "wording": "sentence"}]
-    entries += [{**WORD, "depth": [1, 2], "wording": wording} for wording in (1, 2, 3)]
-    keys = {split: {problem.key for problem in first(3000, split, 0, entries)} for split in ("base", "train", "test")}
-    assert not keys["base"] & keys["train"] and not keys["test"] & (keys["base"] | keys["train"])
 
 
 @pytest.mark.parametrize("wording", ["list", "restate"])
@@ -134,19 +123,10 @@ def test_an_exam_that_its_problems_cannot_fill_names_the_depth() -> None:
         specs(SUM)[0].exam("test", 10, seed=0, min_depth=9)
 
 
-def test_an_entry_reads_its_axes_and_writes_them_flat() -> None:
-    (spec,) = specs({"family": "sum", "terms": 3, "weight": 2})
-    flat = {"family": "sum", "terms": [3, 3], "digits": 2, "operators": "+-", "largest": None, "carry": False}
-    assert spec.model_dump(mode="json") == {**flat, "weight": 2.0}
-    assert source_of(spec.model_dump(mode="json")) == spec
-    write = TypeAdapter(AnySource).dump_python
-    assert write(spec, mode="json") == spec.model_dump(mode="json")
-    assert write(spec, mode="json", exclude_defaults=True) == {"family": "sum", "terms": [3, 3], "weight": 2.0}
-
-
 @pytest.mark.parametrize(
     "entry",
     [
+        {"family": "sum", "terms": [3, 3], "weight": 2.0},
         {"jsonl": "data/quiz.jsonl", "name": "quiz of mine", "extract": "gsm8k", "judge": "amount", "limit": 5},
         {"dataset": "own/set", "name": "set of mine", "splits": {"train": None}, "stream": True},
         {"reasoning_gym": "chain_sum", "name": "sums of mine", "config": {"max_terms": 4}, "weight": 2.0},
@@ -154,9 +134,10 @@ def test_an_entry_reads_its_axes_and_writes_them_flat() -> None:
     ids=lambda entry: next(iter(entry)),
 )
 def test_an_entry_is_written_as_it_is_read(entry: dict) -> None:
-    source = source_of(entry)
-    assert source.name == entry["name"]
-    assert source.model_dump(mode="json", exclude_defaults=True) == entry
+    kind = TypeAdapter(AnySource)
+    source = kind.validate_python(entry)
+    assert source.name == entry.get("name", "sum")
+    assert kind.dump_python(source, mode="json", exclude_defaults=True) == entry
     assert source_of(source.model_dump(mode="json")) == source
 
 
