@@ -93,7 +93,6 @@ def plan(
         from r1_mini.pipeline.start import require_possible
         from r1_mini.plan import plan as planning
         from r1_mini.plan.stages import Share
-        from r1_mini.plan.table import show
         from r1_mini.system import environment
         from r1_mini.system.files import write_json_atomic
         from r1_mini.system.logs import silent
@@ -106,7 +105,7 @@ def plan(
             device = environment.device() if gpu is None else environment.gpu_of(gpu)
             share = Share(processes, sharding)
             plan = planning.plan(settings, exam.planned(), exam.planned_on_dev(), device, share, framework)
-    show(plan, console)
+    planning.show(plan, console)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         write_json_atomic(json_file, plan.as_json())

@@ -14,12 +14,12 @@ from eval.exam.columns import lineup_of
 from eval.exam.run import examine, graded
 from eval.exam.samples import row
 from eval.exam.suite import ExamProblem, Suite, load_suite
-from r1_mini import plan as planning
 from r1_mini.completion import grade, write
 from r1_mini.model.prompts import encode, prompts_for, require_context
 from r1_mini.pipeline.recipe import Recipe
 from r1_mini.pipeline.run import RunFolder
 from r1_mini.pipeline.start import start_of
+from r1_mini.plan import stages as planning
 from r1_mini.problems.problem import Problem
 from r1_mini.rollout.cache import RolloutCache
 from r1_mini.rollout.generate import Sample

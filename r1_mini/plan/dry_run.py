@@ -22,6 +22,8 @@ from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.rollout.choose import choose
 from r1_mini.train.logps import narrow_tiles
 
+Peft = Mapping[str, Any] | None
+
 
 class Ledger(TorchDispatchMode):
     """Counts the storages that operations make inside the `with` block and that are still alive: now, and at most."""
@@ -53,19 +55,13 @@ def bytes_of(tensors: Iterable[Tensor]) -> int:
 
 
 class DryModel:
-    """A causal language model on fake tensors, with the adapter of a stage's `peft` if there is one.
+    """A causal language model on fake tensors, with the adapter of `peft`; `recompute`: it checkpoints activations.
 
     UserError for a mixture of experts: its memory depends on which expert reads which token.
     """
 
     def __init__(
-        self,
-        config: PretrainedConfig,
-        dtype: torch.dtype = torch.float32,
-        peft: Mapping[str, Any] | None = None,
-        *,
-        checkpointing: bool = False,
-        bf16: bool = False,
+        self, config: PretrainedConfig, dtype: torch.dtype = torch.float32, peft: Peft = None, recompute: bool = False
     ) -> None:
         text = config.get_text_config(decoder=True)
         if any(getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")):
@@ -74,15 +70,14 @@ class DryModel:
         model = shape_of(config, dtype, peft)
         plain = model if peft is None else model.get_base_model()
         add_fused_lm_head(plain, outputs=("log_probs", "entropy"))
-        if checkpointing:
+        if recompute:
             model.enable_input_require_grads()
             model.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         with self._mode:  # on a CPU autocast and attention behave as on a GPU, on the meta device they do not
             self.model: Any = model.to_empty(device="cpu")
             plain.tie_weights()
-        self.dtype, self.bf16 = dtype, bf16
-        self.config = self.model.config.get_text_config(decoder=True)
+        self.dtype, self.config = dtype, self.model.config.get_text_config(decoder=True)
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.weights, self.gradients = bytes_of(self.model.parameters()), bytes_of(self.trained)
         self.parameters: int = model.num_parameters() - (sum(p.numel() for p in self.trained) if peft else 0)
@@ -95,15 +90,12 @@ class DryModel:
         layers = max(([bytes_of(layer.parameters()) for layer in stack] for stack in stacks), key=sum, default=[0])
         return self.weights - sum(layers) + max(layers)
 
-    def update(self, rows: int, width: int, *, again: bool = False) -> int:
-        """Forward and backward pass over (rows, width) tokens through TRL's fused head, without whole gradients.
-
-        `again`: the pass adds to gradients that are there already.
-        """
+    def update(self, rows: int, width: int, *, again: bool = False, bf16: bool = False) -> int:
+        """Forward and backward pass through TRL's fused head, without whole gradients; `again`: added to old ones."""
 
         def work() -> None:
             ids = torch.zeros(rows, width, dtype=torch.long)
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16), narrow_tiles(self.vocabulary):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16), narrow_tiles(self.vocabulary):
                 self.model(input_ids=ids, labels=ids, fused_lm_head=True).log_probs.sum().backward()
 
         self.model.train()

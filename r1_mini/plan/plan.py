@@ -5,8 +5,11 @@ from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-from jinja2 import TemplateError
 from pydantic_core import PydanticCustomError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from r1_mini.completion import TAGS
@@ -14,24 +17,11 @@ from r1_mini.config.trl_fields import check_trainer
 from r1_mini.errors import UserError
 from r1_mini.model.prompts import stop_tokens
 from r1_mini.pipeline.recipe import Recipe
-from r1_mini.pipeline.start import Start, start_of
-from r1_mini.plan import Exam
-from r1_mini.plan.stages import Part, Setting, Share, exam_part, stage_part
+from r1_mini.plan.stages import Exam, Part, Planner, Remark, Share
 from r1_mini.system.environment import Device
-from r1_mini.train.stage import StageSettings
 
-_ANSWER = "<answer>2</answer>"
 MARGIN = 0.4
 """How much more than planned a run has taken on a CPU: docs/MEMORY.md."""
-
-
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """Something that usually goes wrong (a warning), or only something to know (a note)."""
-
-    where: str
-    text: str
-    kind: str = "warning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,69 +67,33 @@ def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, sh
 
     UserError for a model that does not exist, a mixture of experts, and a process without a whole group.
     """
-    start, parts = start_of(recipe), []
-    setting = Setting(recipe, start, share, device.is_cpu, {"framework": framework if device.is_cpu else 0})
+    planner, parts = Planner(recipe, device, share, framework), []
     for number, (name, stage) in enumerate(recipe.nodes.items(), start=1):
-        check_groups(name, stage, share.processes)
-        fields = stage.fields
-        if fields.get("use_vllm") and fields["vllm_mode"] == "colocate":  # it stays until the run ends
-            vllm = round(fields["vllm_gpu_memory_utilization"] * device.memory)
-            setting = replace(setting, held={**setting.held, "vLLM": vllm})
-        parts.append(stage_part(name, stage, setting, dev.get(number)))
-    parts.append(exam_part(exam, setting))
+        try:
+            check_trainer(stage.CONFIG, stage.trainer, stage.DEFAULTS, stage.FIXED, share.processes)
+        except PydanticCustomError as error:  # so many processes would refuse to start
+            where = f"--processes {share.processes}: {name}.trainer"
+            raise UserError(error.message(), where=where, fix="change one of them") from None
+        parts.append(planner.stage(name, stage, dev.get(number)))
+    parts.append(planner.exam(exam))
+    start = planner.start
     whole = Plan(recipe.name, start.where, parts[0].parameters, device, share, parts)
-    remarks = [remark for part in parts for remark in of_part(part, start)]
-    return replace(whole, remarks=[*remarks, *of_tokenizer(start), *of_exam(exam), *of_memory(whole)])
-
-
-def check_groups(name: str, stage: StageSettings, processes: int) -> None:
-    """UserError where so many processes would refuse to start: each needs whole groups."""
-    try:
-        check_trainer(stage.CONFIG, stage.trainer, stage.DEFAULTS, stage.FIXED, processes)
-    except PydanticCustomError as error:
-        context = error.context or {}
-        raise UserError(context["what"], where=f"--processes {processes}: {name}.trainer", fix=context["fix"]) from None
-
-
-def of_part(part: Part, start: Start) -> Iterator[Remark]:
-    """Texts that do not fit into the context, solutions that do not fit into a completion, an untried optimizer."""
-    context = getattr(start.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    completion = part.longest_completion or max(part.solutions, default=0)
-    if context and part.longest_prompt + completion > context:
-        what = f"a prompt of {part.longest_prompt} tokens and a completion of {completion} do not fit"
-        yield Remark(part.name, f"{what} into the context length of {context}")
-    if longer := sum(length > completion for length in part.solutions):
-        what = f"{longer} of {len(part.solutions)} worked solutions do not fit into {completion} tokens"
-        yield Remark(part.name, f"{what}, the longest has {max(part.solutions)}: they would be truncated")
-    if part.untried:
-        yield Remark(part.name, f"optim={part.untried} does not run here; its memory is counted as Adam's")
-
-
-def of_tokenizer(start: Start) -> Iterator[Remark]:
-    """What usually goes wrong with a tokenizer."""
-    yield from (Remark("tokenizer", fault) for fault in tokenizer_faults(start.tokenizer, start.generation))
-    if split := [tag for tag in TAGS if len(start.tokenizer(tag, add_special_tokens=False)["input_ids"]) > 1]:
-        text = f"{', '.join(split)}: more than one token each, as usual for a model that was not trained on them"
-        yield Remark("tokenizer", text, "note")
+    faults = [Remark("tokenizer", fault) for fault in tokenizer_faults(start.tokenizer, start.generation)]
+    notes = [Remark(*note, "note") for note in _notes(start.tokenizer, exam)]
+    return replace(whole, remarks=[*dict.fromkeys(planner.remarks), *faults, *notes, *_of_memory(whole)])
 
 
 def tokenizer_faults(tokenizer: PreTrainedTokenizerBase, generation: GenerationConfig | None) -> Iterator[str]:
     """What usually goes wrong in training with a tokenizer, a sentence each."""
-    eos, pad = tokenizer.eos_token, tokenizer.pad_token
-    if eos is None:
-        yield "the tokenizer has no EOS token: only the generation settings can end a completion"
+    pad = tokenizer.pad_token
     if pad is None:
         yield "the tokenizer has no pad token: TRL pads with EOS; set one if the model must learn EOS"
-    elif pad == eos:
-        yield f"the pad token is the EOS token {eos!r}: a loss that leaves out padding leaves out the end too"
+    elif pad == tokenizer.eos_token:
+        yield f"the pad token is the EOS token {pad!r}: a loss that leaves out padding leaves out the end too"
     if not tokenizer.chat_template:
         return
-    turns = [{"role": "user", "content": "1+1"}, {"role": "assistant", "content": _ANSWER}]
-    try:
-        end = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition(_ANSWER)[2]
-    except TemplateError:
-        yield "the chat template refuses an assistant's turn, so what ends one is unknown"
-        return
+    turns = [{"role": "user", "content": "1+1"}, {"role": "assistant", "content": "two"}]
+    end = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition("two")[2]
     stops = stop_tokens(generation, tokenizer)
     if not set(tokenizer(end, add_special_tokens=False)["input_ids"]) & set(stops):
         names = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(stops))) or "none"
@@ -147,14 +101,17 @@ def tokenizer_faults(tokenizer: PreTrainedTokenizerBase, generation: GenerationC
         yield f"the chat template {what}, which has none of the tokens that end a completion ({names})"
 
 
-def of_exam(exam: Exam) -> Iterator[Remark]:
-    """The test split is not for choosing."""
+def _notes(tokenizer: PreTrainedTokenizerBase, exam: Exam) -> Iterator[tuple[str, str]]:
+    """(where, what) of tags that are several tokens, and of an exam that is not for choosing."""
+    if split := [tag for tag in TAGS if len(tokenizer(tag, add_special_tokens=False)["input_ids"]) > 1]:
+        what = "more than one token each, as usual for a model that was not trained on them"
+        yield "tokenizer", f"{', '.join(split)}: {what}"
     if exam.split == "test":
-        text = "asks the test split: for figures to report; to choose between settings, evaluate.split=dev"
-        yield Remark(f"exam {exam.suite}", text, "note")
+        what = "asks the test split: for figures to report; to choose between settings, evaluate.split=dev"
+        yield f"exam {exam.suite}", what
 
 
-def of_memory(whole: Plan) -> Iterator[Remark]:
+def _of_memory(whole: Plan) -> Iterator[Remark]:
     """Logits that take more than there is, and a plan that fits only just."""
     for part in whole.parts:
         if any(phase.get("logits", 0) > whole.device.memory for phase in part.phases.values()):
@@ -165,3 +122,44 @@ def of_memory(whole: Plan) -> Iterator[Remark]:
         yield Remark("memory", text + ", and so much is not left" * tight, "warning" if tight else "note")
     if whole.fits and whole.needed > whole.device.free:
         yield Remark("memory", "other programs have too much of it now")
+
+
+def show(plan: Plan, console: Console) -> None:
+    """Print every part with its memory, counts and first prompts; then the remarks; last whether it fits."""
+    console.print(f"{plan.name}: {plan.parameters:,} parameters, {escape(plan.model)}", soft_wrap=True)
+    for part in plan.parts:
+        counts = ", ".join(f"{number:,} {what}" for what, number in part.counts.items())
+        (prompts, length), *others = part.longest.items()
+        lengths = ", ".join([f"{prompts} of at most {length} tokens", *(f"{k} of at most {n}" for k, n in others)])
+        disk = f"{_size(part.disk)} stay on the disk, {_size(part.disk_meanwhile)} more while it runs"
+        console.print("", _memory(part), sep="\n")
+        console.print(counts, lengths, disk, sep="\n", soft_wrap=True, highlight=False)
+        for text, tokens in part.prompts:
+            console.print(Text(repr(text)), Text(f"  {tokens}", style="dim"), sep="\n", soft_wrap=True)
+    console.print()
+    for remark in plan.remarks:
+        kind = "[yellow]warning[/yellow]" if remark.kind == "warning" else "note"
+        console.print(f"{kind} {escape(remark.where)}: {escape(remark.text)}", soft_wrap=True, highlight=False)
+    several = f" in each of {plan.share.processes} processes" if plan.share.processes > 1 else ""
+    need = f"{_size(plan.needed)} (the {plan.peak[1]}{several})"
+    has = f"{_size(plan.device.memory)} of {plan.device.name}, {_size(plan.device.free)} of it free now"
+    verdict = f"{'fits' if plan.fits else 'does not fit'}: {need}; there are {has}; on the disk {_size(plan.disk)}"
+    console.print(verdict, soft_wrap=True, highlight=False, markup=False)
+
+
+def _size(number: int) -> str:
+    """Bytes in MiB, from 1,024 of them on in GiB."""
+    return f"{number / 2**30:,.2f} GiB" if number >= 2**30 else f"{number / 2**20:,.1f} MiB"
+
+
+def _memory(part: Part) -> Table:
+    """A column for each phase and a row for each part of memory, in MiB."""
+    table = Table(title=f"{part.name}: memory, MiB", title_justify="left", box=None, pad_edge=False)
+    table.add_column("")
+    for phase in part.phases:
+        table.add_column(phase, justify="right")
+    for name in dict.fromkeys(name for sizes in part.phases.values() for name, number in sizes.items() if number):
+        numbers = (sizes.get(name, 0) for sizes in part.phases.values())
+        table.add_row(name, *(f"{number / 2**20:,.1f}" if number else "" for number in numbers))
+    table.add_row("sum", *(f"{sum(sizes.values()) / 2**20:,.1f}" for sizes in part.phases.values()), style="bold")
+    return table

@@ -12,16 +12,15 @@ from statistics import mean
 from typing import Literal
 
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from r1_mini.data.mix import draw
 from r1_mini.model.prompts import encode, prompt_for
 from r1_mini.pipeline.recipe import Recipe
-from r1_mini.pipeline.start import Start
-from r1_mini.plan import Exam
+from r1_mini.pipeline.start import start_of
 from r1_mini.plan.dry_run import DryModel
 from r1_mini.rollout.engine import PREFILL_TOKENS, SamplingParams
 from r1_mini.rollout.likelihood import PART, PART_ELSEWHERE
+from r1_mini.system.environment import Device
 from r1_mini.train.corpus import completion as solution_of
 from r1_mini.train.stage import StageSettings, Work
 
@@ -30,17 +29,16 @@ PROBLEMS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """A text and its tokens."""
+class Exam:
+    """What a plan needs to know of an exam; the command line hands it over, since r1_mini does not import eval."""
 
-    text: str
-    ids: Sequence[int]
-    tokens: Sequence[str]
-
-
-def first_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Sequence[int]]) -> list[Prompt]:
-    """The first three, with tokens as the vocabulary writes them."""
-    return [Prompt(str(tokenizer.decode(ids)), ids, tokenizer.convert_ids_to_tokens(ids)) for ids in prompts[:3]]
+    suite: str
+    split: str
+    questions: tuple[str, ...]
+    sampling: SamplingParams
+    greedy: bool  # whether each question is also answered once at temperature 0
+    dtype: str
+    line: int  # bytes of a typical line of samples.jsonl
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,100 +60,135 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """Something that usually goes wrong (a warning), or only something to know (a note)."""
+
+    where: str
+    text: str
+    kind: Literal["warning", "note"] = "warning"
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """One stage, or the exam. Lengths are in tokens, sizes in bytes."""
 
     name: str
-    parameters: int
-    """Numbers in the model, without an adapter."""
-    phases: Mapping[str, dict[str, int]]
-    """Phase -> what is in memory -> its size."""
+    parameters: int  # numbers in the model, without an adapter
+    phases: Mapping[str, dict[str, int]]  # phase -> what is in memory -> its size
     counts: Mapping[str, int]
-    disk: int
-    """What stays on the disk."""
-    prompts: Sequence[Prompt]
-    """The first prompts, or the first texts that it learns from."""
-    longest_prompt: int
-    longest_completion: int | None = None
-    """None if nothing is sampled."""
-    solutions: Sequence[int] = ()
-    """Lengths of worked solutions with the stop token; empty for problems without steps."""
-    disk_meanwhile: int = 0
-    """What is on the disk besides while it runs."""
-    untried: str = ""
-    """An optimizer that the dry run could not run."""
+    longest: Mapping[str, int]  # of the prompts, of worked solutions with the stop token, of what is sampled
+    prompts: Sequence[tuple[str, str]]  # the first three, or texts that it learns from, and their tokens with their ids
+    disk: int  # what stays there
+    disk_meanwhile: int = 0  # what is there besides while it runs
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What the parts of a plan share."""
+class Planner:
+    """Plans the parts of a recipe, in their order. `held` is memory that is never freed."""
 
-    recipe: Recipe
-    start: Start
-    share: Share
-    is_cpu: bool
-    held: Mapping[str, int]
-    """Memory that is never freed: the framework, and vLLM from the stage on that starts it."""
+    def __init__(self, recipe: Recipe, device: Device, share: Share, framework: int) -> None:
+        self.recipe, self.device, self.share, self.start = recipe, device, share, start_of(recipe)
+        self.held = {"framework": framework if device.is_cpu else 0}
+        self.remarks: list[Remark] = []
 
-    def prompts(self, questions: Sequence[str]) -> list[list[int]]:
-        """Token ids of the prompt of each question."""
+    def stage(self, name: str, stage: StageSettings, dev: Exam | None) -> Part:
+        """A stage, by the work that it announces. `dev`: its exam while it trains."""
+        fields, share, tokenizer = stage.fields, self.share, self.start.tokenizer
+        work = stage.work(share.processes, share.gathers)
+        problems = draw(self.recipe.problems_of(stage), stage.split, self.recipe.seed_of(stage))
+        problems = list(islice(problems, PROBLEMS))
+        prompts = self._prompts([problem.question for problem in problems])
+        wording = next((each.wording for each in self.recipe.stages if hasattr(each, "wording")), "list")
+        texts = [solution_of(each, "worked", wording, Random(0)) for each in problems if each.steps]
+        solutions = [[*ids, tokenizer.eos_token_id] for ids in (encode(tokenizer, texts) if texts else [])]
+        lengths, solved = [len(ids) for ids in prompts], [len(ids) for ids in solutions]
+        longest = {"prompts": max(lengths)} | ({"worked solutions": max(solved)} if solved else {})
+        if work.sampling is not None:
+            longest["completions"] = work.sampling.max_tokens
+        self._remark_lengths(name, longest, solved)
+
+        if fields.get("use_vllm") and fields["vllm_mode"] == "colocate":  # it stays until the run ends
+            self.held["vLLM"] = round(fields["vllm_gpu_memory_utilization"] * self.device.memory)
+        dtype = (stage.trainer.get("model_init_kwargs") or {}).get("dtype", "float32")
+        dtype = self.start.saved if dtype == "auto" else getattr(torch, dtype)
+        recompute = bool(fields["gradient_checkpointing"] or fields.get("activation_checkpointing"))
+        dry = DryModel(self.start.config, dtype, getattr(stage, "peft", None), recompute)
+        optim = fields["optim"] if getattr(stage, "optimizer", "adamw") == "adamw" else "muon"
+        optim = str(getattr(optim, "value", optim))
+        states, temporaries, tried = dry.optimizer(optim)
+        if not tried:
+            self.remarks.append(Remark(name, f"optim={optim} does not run here; its memory is counted as Adam's"))
+        again = work.batching == "in backward" or work.accumulation > 1
+        tokens = largest_pass(work, lengths, solved, self.device.is_cpu)
+        activations = dry.update(*tokens, again=again, bf16=bool(fields["bf16"] or fields["fp16"]))
+        ddp = dry.gradients if share.sharding == "none" and share.processes > 1 else 0  # buckets of gradients
+        weights, gradients = share.of("weights", dry.weights), share.of("gradients", dry.gradients)
+        held = {**self.held, "weights": weights, "reference": work.reference * weights}
+        copies = share.gathers * dry.gathered() + ddp
+        training = {"optimizer": share.of("optimizer", states), "copies of processes": copies}
+        step = held | training | {"gradients": gradients}
+        phases = {"update": step | {"activations": activations}, "optimizer": step | {"temporaries": temporaries}}
+
+        counts = {"steps, at most" if work.rounds > 1 else "steps": work.rounds * work.steps}
+        saved, limit = math.ceil(work.steps / fields["save_steps"]), fields["save_total_limit"]
+        meanwhile = (saved if limit is None else min(saved, limit + 1)) * (dry.weights + states)
+        if work.rounds > 1:  # the checkpoints of each round stay
+            meanwhile = work.rounds * (meanwhile + dry.weights)
+        if work.sampling is None:
+            counts |= {"texts": work.texts, "tokens, about": round(work.texts * (mean(lengths) + mean(solved)))}
+        else:
+            if work.rollouts > work.rounds:  # it samples while it trains
+                held |= training
+            if share.gathers and share.sharding == "zero3" and fields.get("ds3_gather_for_generation"):
+                held["copies of processes"] = dry.weights
+            own = {} if fields.get("use_vllm") else sampling(dry, work.sampling, work.in_flight, max(lengths))
+            phases["sampling"] = held | own
+            completions = work.prompts * work.sampling.n
+            counts |= {"rollouts": work.rollouts, "prompts": work.prompts, "completions": completions}
+            counts["tokens, at most"] = completions * work.sampling.max_tokens
+        if dev is not None:
+            phases["exam on dev"] = self.exam(dev).phases["sampling"] | held
+            meanwhile += dry.weights
+        shown = prompts if stage.reinforces else [p + s for p, s in zip(prompts, solutions, strict=True)]
+        return Part(name, dry.parameters, phases, counts, longest, self._first(shown), dry.weights, meanwhile)
+
+    def exam(self, exam: Exam) -> Part:
+        """The exam of every column. The reinforced model is compared with its start, and both are in memory."""
+        dry, params = DryModel(self.start.config, getattr(torch, exam.dtype)), exam.sampling
+        prompts, number, name = self._prompts(exam.questions), len(exam.questions), f"exam {exam.suite}"
+        longest = {"prompts": max(map(len, prompts)), "completions": params.max_tokens}
+        self._remark_lengths(name, longest)
+        compares = any(stage.reinforces for stage in self.recipe.stages)
+        phase = {**self.held, "weights": dry.weights, "reference": compares * dry.weights}
+        phase |= sampling(dry, params, min(params.rows, number * params.n), longest["prompts"])
+        columns = len(self.recipe.evaluate.columns) or 2 + compares
+        completions = columns * number * (params.n + exam.greedy)
+        counts = {"checkpoints": columns, "problems": number, "completions": completions}
+        counts["tokens, at most"] = completions * params.max_tokens
+        disk = completions * exam.line
+        return Part(name, dry.parameters, {"sampling": phase}, counts, longest, self._first(prompts), disk)
+
+    def _prompts(self, questions: Sequence[str]) -> list[list[int]]:
         return encode(self.start.tokenizer, [prompt_for(self.start.tokenizer, question) for question in questions])
 
+    def _first(self, prompts: Sequence[Sequence[int]]) -> list[tuple[str, str]]:
+        """The first three as text, and their tokens as the vocabulary writes them, with their ids."""
+        tokenizer, found = self.start.tokenizer, []
+        for ids in prompts[:3]:
+            tokens = zip(tokenizer.convert_ids_to_tokens(ids), ids, strict=True)
+            written = " ".join(f"{repr(token)[1:-1]}·{number}" for token, number in tokens)
+            found.append((str(tokenizer.decode(ids)), written))
+        return found
 
-def stage_part(name: str, stage: StageSettings, setting: Setting, dev: Exam | None) -> Part:
-    """A stage, by the work that it announces. `dev`: its exam while it trains."""
-    fields, share, start, recipe = stage.fields, setting.share, setting.start, setting.recipe
-    work = stage.work(share.processes, share.gathers)
-    problems = list(islice(draw(recipe.problems_of(stage), stage.split, recipe.seed_of(stage)), PROBLEMS))
-    prompts = setting.prompts([problem.question for problem in problems])
-    wording = next((each.wording for each in recipe.stages if hasattr(each, "wording")), "list")
-    texts = [solution_of(each, "worked", wording, Random(0)) for each in problems if each.steps]
-    solutions = [[*ids, start.tokenizer.eos_token_id] for ids in (encode(start.tokenizer, texts) if texts else [])]
-    lengths, solved = [len(ids) for ids in prompts], [len(ids) for ids in solutions]
-
-    dtype = (stage.trainer.get("model_init_kwargs") or {}).get("dtype", "float32")
-    dtype = start.saved if dtype == "auto" else getattr(torch, dtype)
-    checkpointing = bool(fields["gradient_checkpointing"] or fields.get("activation_checkpointing"))
-    bf16 = bool(fields["bf16"] or fields["fp16"])
-    dry = DryModel(start.config, dtype, getattr(stage, "peft", None), checkpointing=checkpointing, bf16=bf16)
-    optim = fields["optim"] if getattr(stage, "optimizer", "adamw") == "adamw" else "muon"
-    optim = str(getattr(optim, "value", optim))
-    states, temporaries, tried = dry.optimizer(optim)
-    again = work.batching == "in backward" or work.accumulation > 1
-    activations = dry.update(*largest_pass(work, lengths, solved, setting.is_cpu), again=again)
-    ddp = dry.gradients if share.sharding == "none" and share.processes > 1 else 0  # buckets of gradients
-    weights, gradients = share.of("weights", dry.weights), share.of("gradients", dry.gradients)
-    held = {**setting.held, "weights": weights, "reference": work.reference * weights}
-    training = {"optimizer": share.of("optimizer", states), "copies of processes": share.gathers * dry.gathered() + ddp}
-    step = held | training | {"gradients": gradients}
-    phases = {"update": step | {"activations": activations}, "optimizer": step | {"temporaries": temporaries}}
-
-    counts = {"steps, at most" if work.rounds > 1 else "steps": work.rounds * work.steps}
-    saved, limit = math.ceil(work.steps / fields["save_steps"]), fields["save_total_limit"]
-    meanwhile = (saved if limit is None else min(saved, limit + 1)) * (dry.weights + states)
-    if work.rounds > 1:  # the checkpoints of each round stay
-        meanwhile = work.rounds * (meanwhile + dry.weights)
-    if work.sampling is None:
-        counts |= {"texts": work.texts, "tokens, about": round(work.texts * (mean(lengths) + mean(solved)))}
-    else:
-        if work.rollouts > work.rounds:  # it samples while it trains
-            held |= training
-        if share.gathers and share.sharding == "zero3" and fields.get("ds3_gather_for_generation"):
-            held["copies of processes"] = dry.weights
-        own = {} if fields.get("use_vllm") else sampling(dry, work.sampling, work.in_flight, max(lengths))
-        phases["sampling"] = held | own
-        completions = work.prompts * work.sampling.n
-        counts |= {"rollouts": work.rollouts, "prompts": work.prompts, "completions": completions}
-        counts["tokens, at most"] = completions * work.sampling.max_tokens
-    if dev is not None:
-        phases["exam on dev"] = exam_part(dev, setting).phases["sampling"] | held
-        meanwhile += dry.weights
-    shown = prompts if stage.reinforces else [p + s for p, s in zip(prompts, solutions, strict=True)]
-    first, longest, untried = first_prompts(start.tokenizer, shown), max(lengths), "" if tried else optim
-    completion = work.sampling.max_tokens if work.sampling else None
-    return Part(
-        name, dry.parameters, phases, counts, dry.weights, first, longest, completion, solved, meanwhile, untried
-    )
+    def _remark_lengths(self, name: str, longest: Mapping[str, int], solved: Sequence[int] = ()) -> None:
+        """Remark on texts that do not fit into the context, and worked solutions that do not fit into a completion."""
+        context = getattr(self.start.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        prompt, completion = longest["prompts"], longest.get("completions", max(solved, default=0))
+        if context and prompt + completion > context:
+            what = f"a prompt of {prompt} tokens and a completion of {completion} do not fit"
+            self.remarks.append(Remark(name, f"{what} into the context length of {context}"))
+        if longer := sum(length > completion for length in solved):
+            what = f"{longer} of {len(solved)} worked solutions do not fit into {completion} tokens"
+            self.remarks.append(Remark(name, f"{what}, the longest has {max(solved)}: they would be truncated"))
 
 
 def largest_pass(work: Work, prompts: Sequence[int], solutions: Sequence[int], is_cpu: bool) -> tuple[int, int]:
@@ -187,19 +220,3 @@ def sampling(dry: DryModel, params: SamplingParams, rows: int, prompt: int) -> d
         "activations": max(prefill, dry.forward(rows, 1), keys),  # keys are copied when rows branch
         "logits": dry.choice(rows, params.temperature, params.top_p),
     }
-
-
-def exam_part(exam: Exam, setting: Setting) -> Part:
-    """The exam of every column. The reinforced model is compared with its start, and both are in memory."""
-    dry, params = DryModel(setting.start.config, getattr(torch, exam.dtype)), exam.sampling
-    prompts, number = setting.prompts(exam.questions), len(exam.questions)
-    longest = max(map(len, prompts))
-    compares = any(stage.reinforces for stage in setting.recipe.stages)
-    phase = {**setting.held, "weights": dry.weights, "reference": compares * dry.weights}
-    phase |= sampling(dry, params, min(params.rows, number * params.n), longest)
-    columns = len(setting.recipe.evaluate.columns) or 2 + compares
-    completions = columns * number * (params.n + exam.greedy)
-    counts = {"checkpoints": columns, "problems": number, "completions": completions}
-    counts["tokens, at most"] = completions * params.max_tokens
-    name, disk, first = f"exam {exam.suite}", completions * exam.line, first_prompts(setting.start.tokenizer, prompts)
-    return Part(name, dry.parameters, {"sampling": phase}, counts, disk, first, longest, params.max_tokens)
