@@ -94,8 +94,8 @@ class Planner:
         """A stage, by the work that it announces. `dev`: its exam while it trains."""
         fields, share, tokenizer = stage.fields, self.share, self.start.tokenizer
         work = stage.work(share.processes, share.gathers)
-        problems = draw(self.recipe.problems_of(stage), stage.split, self.recipe.seed_of(stage))
-        problems = list(islice(problems, PROBLEMS))
+        drawn = draw(self.recipe.problems_of(stage), stage.split, self.recipe.seed_of(stage))
+        problems = list(islice(drawn, PROBLEMS))
         prompts = self._prompts([problem.question for problem in problems])
         wording = next((each.wording for each in self.recipe.stages if hasattr(each, "wording")), "list")
         texts = [solution_of(each, "worked", wording, Random(0)) for each in problems if each.steps]
