@@ -42,18 +42,34 @@ CHAT = (
 )
 
 
-def tokenizer_of(kind):
-    """qwen: byte-level BPE with a chat template, its turn's end beside the text's, pad = eos. llama: BPE with byte
-    fallback, a first token, no pad. gemma: the same with a pad of its own."""
-    texts = [
-        f"{a}+{b}={a + b} <think>{a}-{b}</think><answer>{a}</answer> User Assistant" for a in range(60) for b in (3, 8)
-    ]
-    special = {
-        "qwen": ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        "llama": ["<unk>", "<s>", "</s>"],
-        "gemma": ["<unk>", "<bos>", "<eos>", "<pad>"],
-    }[kind]
-    if kind == "qwen":
+KINDS = {
+    # byte-level BPE with a chat template, its turn's end beside the text's, pad = eos
+    "qwen": (
+        {"eos_token": "<|im_end|>", "pad_token": "<|im_end|>", "chat_template": CHAT},
+        ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        lambda **fields: Qwen2ForCausalLM(Qwen2Config(**fields, tie_word_embeddings=True)),
+    ),
+    # BPE with byte fallback, a first token, no pad
+    "llama": (
+        {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
+        ["<unk>", "<s>", "</s>"],
+        lambda **fields: LlamaForCausalLM(LlamaConfig(**fields)),
+    ),
+    # the same with a pad of its own
+    "gemma": (
+        {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>"},
+        ["<unk>", "<bos>", "<eos>", "<pad>"],
+        lambda **fields: GemmaForCausalLM(GemmaConfig(**fields, head_dim=16)),
+    ),
+}
+"""Kind -> fields of the tokenizer, its special tokens, the model."""
+
+
+@pytest.fixture(params=KINDS)
+def folder(request, tmp_path):
+    """A model's folder as its maker publishes it."""
+    names, special, make = KINDS[request.param]
+    if request.param == "qwen":
         core = Tokenizer(models.BPE())
         core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
         alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -64,29 +80,15 @@ def tokenizer_of(kind):
         core.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse()])
         bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
         trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=[*special, *bytes_])
-    core.train_from_iterator(texts, trainer)
-    names = {
-        "qwen": {"eos_token": "<|im_end|>", "pad_token": "<|im_end|>", "chat_template": CHAT},
-        "llama": {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
-        "gemma": {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>"},
-    }[kind]
-    return PreTrainedTokenizerFast(tokenizer_object=core, **names)
-
-
-@pytest.fixture(params=["qwen", "llama", "gemma"])
-def folder(request, tmp_path):
-    """A model's folder as its maker publishes it."""
-    tokenizer = tokenizer_of(request.param)
-    ids = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id}
+    sums = [f"{a}+{b}={a + b} <think>{a}-{b}</think><answer>{a}</answer>" for a in range(60) for b in (3, 8)]
+    core.train_from_iterator([f"{each} User Assistant" for each in sums], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **names)
+    ids = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id}
     torch.manual_seed(0)
+    model = make(**SHAPE, **ids, vocab_size=len(tokenizer))
     if request.param == "qwen":
-        model = Qwen2ForCausalLM(Qwen2Config(**SHAPE, **ids, tie_word_embeddings=True))
-        both = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|endoftext|>")]
-        model.generation_config.eos_token_id = both
-    elif request.param == "llama":
-        model = LlamaForCausalLM(LlamaConfig(**SHAPE, **ids))
-    else:
-        model = GemmaForCausalLM(GemmaConfig(**SHAPE, head_dim=16, **ids))
+        ends = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+        model.generation_config.eos_token_id = ends
     path = tmp_path / request.param
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)

@@ -7,6 +7,7 @@ import math
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Literal, Self
 
 from datasets import Dataset
@@ -99,17 +100,13 @@ def tokenized(
     seed: int,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Dataset:
-    """`rows` examples in the order of training, `input_ids` and `labels` (-100 on the prompt).
-
-    `progress` is called with the number of examples each time some are done.
-    """
+    """`rows` examples in the order of training: `input_ids` and `labels`, which are -100 on the prompt."""
     rng = random.Random(f"order {seed}")
     window = WINDOW * batch_size
     columns: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
-    while len(columns["input_ids"]) < rows:
-        pairs = [next(texts) for _ in range(min(window, rows - len(columns["input_ids"])))]
-        prompts = encode(tokenizer, [p for p, _ in pairs])
-        completions = tokenizer([c for _, c in pairs], add_special_tokens=False)["input_ids"]
+    for start in range(0, rows, window):
+        pairs = list(islice(texts, min(window, rows - start)))
+        prompts, completions = (encode(tokenizer, side) for side in zip(*pairs, strict=True))
         examples = [(p, [*c, tokenizer.eos_token_id]) for p, c in zip(prompts, completions, strict=True)]
         examples.sort(key=lambda example: len(example[0]))
         batches = [examples[i : i + batch_size] for i in range(0, len(examples), batch_size)]

@@ -125,7 +125,6 @@ class GrpoStage(TuningStage):
             micro_steps_per_rollout=served,
             sampling=sampling,
             in_flight=min(max(self.rows, group), local) if own_sampler else local,
-            own_sampler=own_sampler,
             batching="padded" if processes > 1 else "in backward" if fresh else "by length",
             reference=fields["beta"] != 0 and self.peft is None,
         )

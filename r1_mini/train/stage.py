@@ -22,22 +22,17 @@ from r1_mini.problems.problem import Split
 from r1_mini.rollout.engine import SamplingParams
 
 Problems = Several[AnySource]
-Score = Callable[[PreTrainedModel, PreTrainedTokenizerBase], float]
-"""pass@1 on dev problems."""
 
 EVERY_STAGE: dict[str, Any] = {
     "report_to": "none",
     "disable_tqdm": True,
-    "logging_strategy": "steps",
     "logging_steps": 1,
     "logging_nan_inf_filter": False,  # a loss that is NaN must be visible
-    "save_strategy": "steps",
     "save_steps": 50,
     "save_total_limit": 1,
     "bf16": False,
     "gradient_checkpointing": False,
     "dataloader_pin_memory": False,
-    "weight_decay": 0.0,
 }
 """Default fields of both TRL configs."""
 
@@ -59,7 +54,8 @@ class Job:
     out: Path
     """Folder for the finished checkpoint and its metrics.jsonl; it survives a kill too."""
     console: Console
-    dev_score: Score | None = None
+    dev_score: Callable[[PreTrainedModel, PreTrainedTokenizerBase], float] | None = None
+    """pass@1 on dev problems."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,6 @@ class Work:
     micro_steps_per_rollout: int = 1  # micro-batches that are trained on one rollout
     sampling: SamplingParams | None = None  # None if it does not sample
     in_flight: int = 0  # most completions that a process samples at once
-    own_sampler: bool = True  # False where TRL samples, with `generate` or vLLM
     batching: Literal["packed", "padded", "by length", "in backward"] = "packed"
     """How texts pass through the model: `packed` into few rows, `padded` to the longest, `by length` in several passes
     whose activations all wait for the backward pass, or in such passes one at a time, `in backward`."""
