@@ -110,7 +110,7 @@ def test_the_memory_that_a_recipe_states_is_what_is_planned_and_fits_its_card(na
     card = int(re.search(r"^# memory:.* cards? of (\d+) GB", text, re.M)[1])
     assert made.needed < 0.9 * card * 10**9
     fatal = ("take more than the memory", "has room for", "has no EOS")
-    assert not [r.text for r in made.remarks if r.kind == "warning" and any(word in r.text for word in fatal)]
+    assert not [text for text in made.warnings if any(word in text for word in fatal)]
 
 
 @pytest.mark.parametrize("name", LAUNCHED)

@@ -1,7 +1,6 @@
 """Peak memory of a model's work, found by doing that work on fake tensors, which have shapes and types but no memory.
 
 So gradient checkpointing, autocast, tied weights, adapters and temporaries need no formulas. All sizes are bytes.
-torch.distributed._tools.mem_tracker counts the same, ten times slower, and fails on frozen weights.
 """
 
 import weakref
@@ -55,10 +54,7 @@ def bytes_of(tensors: Iterable[Tensor]) -> int:
 
 
 class DryModel:
-    """A causal language model on fake tensors, with the adapter of `peft`; `recompute`: it checkpoints activations.
-
-    UserError for a mixture of experts: its memory depends on which expert reads which token.
-    """
+    """A causal language model on fake tensors, with the adapter of `peft`; `recompute`: it checkpoints activations."""
 
     def __init__(
         self, config: PretrainedConfig, dtype: torch.dtype = torch.float32, peft: Peft = None, recompute: bool = False
@@ -120,10 +116,7 @@ class DryModel:
         return self._peak(work)
 
     def optimizer(self, name: str) -> tuple[int, int, bool]:
-        """States of an optimizer, what a step takes besides them, and whether it was run; `muon` or transformers' name.
-
-        One that is not installed or does not run here is counted as Adam's two numbers for each one trained.
-        """
+        """States, what a step takes besides them, and whether it was run here; else it is counted as Adam, or 8-bit Adam."""
         muon: tuple[Any, dict[str, Any]] = (MuonAdamW, {"lr": 1e-3})
         try:
             fields = None if name == "muon" else TrainingArguments(optim=name, use_cpu=True)

@@ -1,4 +1,4 @@
-"""The plan of a recipe: every stage and the exam, remarks on what usually goes wrong, and whether it fits."""
+"""The plan of a recipe: every stage and the exam, what usually goes wrong, and whether it fits."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,11 +17,10 @@ from r1_mini.config.trl_fields import check_trainer
 from r1_mini.errors import UserError
 from r1_mini.model.prompts import stop_tokens
 from r1_mini.pipeline.recipe import Recipe
-from r1_mini.plan.stages import Exam, Part, Planner, Remark, Share
+from r1_mini.plan.stages import Exam, Part, Planner, Share
 from r1_mini.system.environment import Device
 
-MARGIN = 0.4
-"""How much more than planned a run has taken on a CPU: docs/MEMORY.md."""
+MARGIN = 0.4  # how much more than planned a run has taken on a CPU: docs/MEMORY.md
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,8 @@ class Plan:
     device: Device
     share: Share
     parts: Sequence[Part]
-    remarks: Sequence[Remark] = ()
+    warnings: Sequence[str] = ()  # what usually goes wrong
+    notes: Sequence[str] = ()
 
     @property
     def peak(self) -> tuple[int, str]:
@@ -76,11 +76,26 @@ def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, sh
             raise UserError(error.message(), where=where, fix="change one of them") from None
         parts.append(planner.stage(name, stage, dev.get(number)))
     parts.append(planner.exam(exam))
-    start = planner.start
+    start, tokenizer = planner.start, planner.start.tokenizer
     whole = Plan(recipe.name, start.where, parts[0].parameters, device, share, parts)
-    faults = [Remark("tokenizer", fault) for fault in tokenizer_faults(start.tokenizer, start.generation)]
-    notes = [Remark(*note, "note") for note in _notes(start.tokenizer, exam)]
-    return replace(whole, remarks=[*dict.fromkeys(planner.remarks), *faults, *notes, *_of_memory(whole)])
+    warnings, notes = list(dict.fromkeys(planner.warnings)), []
+    warnings += [f"tokenizer: {fault}" for fault in tokenizer_faults(tokenizer, start.generation)]
+    if split := [tag for tag in TAGS if len(tokenizer(tag, add_special_tokens=False)["input_ids"]) > 1]:
+        what = "more than one token each, as usual for a model that was not trained on them"
+        notes.append(f"tokenizer: {', '.join(split)}: {what}")
+    if exam.split == "test":
+        what = "asks the test split: for figures to report; to choose between settings, evaluate.split=dev"
+        notes.append(f"exam {exam.suite}: {what}")
+    for part in parts:
+        if any(phase.get("logits", 0) > device.memory for phase in part.phases.values()):
+            warnings.append(f"{part.name}: the logits of the sampling alone take more than the memory; lower `rows`")
+    if device.is_cpu:
+        what = f"on a CPU, libraries and the allocator add up to {MARGIN:.0%} to what is planned (docs/MEMORY.md)"
+        tight = whole.fits and whole.needed * (1 + MARGIN) > device.memory
+        (warnings if tight else notes).append(f"memory: {what}{', and so much is not left' * tight}")
+    if whole.fits and whole.needed > device.free:
+        warnings.append("memory: other programs have too much of it now")
+    return replace(whole, warnings=warnings, notes=notes)
 
 
 def tokenizer_faults(tokenizer: PreTrainedTokenizerBase, generation: GenerationConfig | None) -> Iterator[str]:
@@ -101,31 +116,8 @@ def tokenizer_faults(tokenizer: PreTrainedTokenizerBase, generation: GenerationC
         yield f"the chat template {what}, which has none of the tokens that end a completion ({names})"
 
 
-def _notes(tokenizer: PreTrainedTokenizerBase, exam: Exam) -> Iterator[tuple[str, str]]:
-    """(where, what) of tags that are several tokens, and of an exam that is not for choosing."""
-    if split := [tag for tag in TAGS if len(tokenizer(tag, add_special_tokens=False)["input_ids"]) > 1]:
-        what = "more than one token each, as usual for a model that was not trained on them"
-        yield "tokenizer", f"{', '.join(split)}: {what}"
-    if exam.split == "test":
-        what = "asks the test split: for figures to report; to choose between settings, evaluate.split=dev"
-        yield f"exam {exam.suite}", what
-
-
-def _of_memory(whole: Plan) -> Iterator[Remark]:
-    """Logits that take more than there is, and a plan that fits only just."""
-    for part in whole.parts:
-        if any(phase.get("logits", 0) > whole.device.memory for phase in part.phases.values()):
-            yield Remark(part.name, "the logits of the sampling alone take more than the memory; lower `rows`")
-    if whole.device.is_cpu:
-        text = f"on a CPU, libraries and the allocator add up to {MARGIN:.0%} to what is planned (docs/MEMORY.md)"
-        tight = whole.fits and whole.needed * (1 + MARGIN) > whole.device.memory
-        yield Remark("memory", text + ", and so much is not left" * tight, "warning" if tight else "note")
-    if whole.fits and whole.needed > whole.device.free:
-        yield Remark("memory", "other programs have too much of it now")
-
-
 def show(plan: Plan, console: Console) -> None:
-    """Print every part with its memory, counts and first prompts; then the remarks; last whether it fits."""
+    """Print every part with its memory, counts and first prompts; then warnings and notes; last whether it fits."""
     console.print(f"{plan.name}: {plan.parameters:,} parameters, {escape(plan.model)}", soft_wrap=True)
     for part in plan.parts:
         counts = ", ".join(f"{number:,} {what}" for what, number in part.counts.items())
@@ -137,9 +129,9 @@ def show(plan: Plan, console: Console) -> None:
         for text, tokens in part.prompts:
             console.print(Text(repr(text)), Text(f"  {tokens}", style="dim"), sep="\n", soft_wrap=True)
     console.print()
-    for remark in plan.remarks:
-        kind = "[yellow]warning[/yellow]" if remark.kind == "warning" else "note"
-        console.print(f"{kind} {escape(remark.where)}: {escape(remark.text)}", soft_wrap=True, highlight=False)
+    for kind, remarks in (("[yellow]warning[/yellow]", plan.warnings), ("note", plan.notes)):
+        for remark in remarks:
+            console.print(f"{kind} {escape(remark)}", soft_wrap=True, highlight=False)
     several = f" in each of {plan.share.processes} processes" if plan.share.processes > 1 else ""
     need = f"{_size(plan.needed)} (the {plan.peak[1]}{several})"
     has = f"{_size(plan.device.memory)} of {plan.device.name}, {_size(plan.device.free)} of it free now"

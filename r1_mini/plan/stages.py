@@ -24,8 +24,7 @@ from r1_mini.system.environment import Device
 from r1_mini.train.corpus import completion as solution_of
 from r1_mini.train.stage import StageSettings, Work
 
-PROBLEMS = 200
-"""How many problems are sampled for the lengths of prompts and worked solutions."""
+PROBLEMS = 200  # sampled for the lengths of prompts and worked solutions
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +59,6 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
-    """Something that usually goes wrong (a warning), or only something to know (a note)."""
-
-    where: str
-    text: str
-    kind: Literal["warning", "note"] = "warning"
-
-
-@dataclass(frozen=True, slots=True)
 class Part:
     """One stage, or the exam. Lengths are in tokens, sizes in bytes."""
 
@@ -88,7 +78,7 @@ class Planner:
     def __init__(self, recipe: Recipe, device: Device, share: Share, framework: int) -> None:
         self.recipe, self.device, self.share, self.start = recipe, device, share, start_of(recipe)
         self.held = {"framework": framework if device.is_cpu else 0}
-        self.remarks: list[Remark] = []
+        self.warnings: list[str] = []
 
     def stage(self, name: str, stage: StageSettings, dev: Exam | None) -> Part:
         """A stage, by the work that it announces. `dev`: its exam while it trains."""
@@ -104,7 +94,7 @@ class Planner:
         longest = {"prompts": max(lengths)} | ({"worked solutions": max(solved)} if solved else {})
         if work.sampling is not None:
             longest["completions"] = work.sampling.max_tokens
-        self._remark_lengths(name, longest, solved)
+        self._check_lengths(name, longest, solved)
 
         if fields.get("use_vllm") and fields["vllm_mode"] == "colocate":  # it stays until the run ends
             self.held["vLLM"] = round(fields["vllm_gpu_memory_utilization"] * self.device.memory)
@@ -116,7 +106,7 @@ class Planner:
         optim = str(getattr(optim, "value", optim))
         states, temporaries, tried = dry.optimizer(optim)
         if not tried:
-            self.remarks.append(Remark(name, f"optim={optim} does not run here; its memory is counted as Adam's"))
+            self.warnings.append(f"{name}: optim={optim} does not run here; its memory is counted as Adam's")
         again = work.batching == "in backward" or work.accumulation > 1
         tokens = largest_pass(work, lengths, solved, self.device.is_cpu)
         activations = dry.update(*tokens, again=again, bf16=bool(fields["bf16"] or fields["fp16"]))
@@ -156,7 +146,7 @@ class Planner:
         dry, params = DryModel(self.start.config, getattr(torch, exam.dtype)), exam.sampling
         prompts, number, name = self._prompts(exam.questions), len(exam.questions), f"exam {exam.suite}"
         longest = {"prompts": max(map(len, prompts)), "completions": params.max_tokens}
-        self._remark_lengths(name, longest)
+        self._check_lengths(name, longest)
         compares = any(stage.reinforces for stage in self.recipe.stages)
         phase = {**self.held, "weights": dry.weights, "reference": compares * dry.weights}
         phase |= sampling(dry, params, min(params.rows, number * params.n), longest["prompts"])
@@ -179,16 +169,16 @@ class Planner:
             found.append((str(tokenizer.decode(ids)), written))
         return found
 
-    def _remark_lengths(self, name: str, longest: Mapping[str, int], solved: Sequence[int] = ()) -> None:
-        """Remark on texts that do not fit into the context, and worked solutions that do not fit into a completion."""
+    def _check_lengths(self, name: str, longest: Mapping[str, int], solved: Sequence[int] = ()) -> None:
+        """Warn of texts that do not fit into the context, and of worked solutions that do not fit into a completion."""
         context = getattr(self.start.config.get_text_config(decoder=True), "max_position_embeddings", None)
         prompt, completion = longest["prompts"], longest.get("completions", max(solved, default=0))
         if context and prompt + completion > context:
             what = f"a prompt of {prompt} tokens and a completion of {completion} do not fit"
-            self.remarks.append(Remark(name, f"{what} into the context length of {context}"))
+            self.warnings.append(f"{name}: {what} into the context length of {context}")
         if longer := sum(length > completion for length in solved):
             what = f"{longer} of {len(solved)} worked solutions do not fit into {completion} tokens"
-            self.remarks.append(Remark(name, f"{what}, the longest has {max(solved)}: they would be truncated"))
+            self.warnings.append(f"{name}: {what}, the longest has {max(solved)}: they would be truncated")
 
 
 def largest_pass(work: Work, prompts: Sequence[int], solutions: Sequence[int], is_cpu: bool) -> tuple[int, int]:

@@ -61,7 +61,7 @@ def sizes(made, part_name, phase):
 
 
 def remarks(made):
-    return " | ".join(f"{remark.kind} {remark.where}: {remark.text}" for remark in made.remarks)
+    return " | ".join([*(f"warning {text}" for text in made.warnings), *(f"note {text}" for text in made.notes)])
 
 
 # the dry run
