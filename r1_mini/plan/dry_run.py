@@ -116,7 +116,7 @@ class DryModel:
         return self._peak(work)
 
     def optimizer(self, name: str) -> tuple[int, int, bool]:
-        """States, what a step takes besides them, and whether it was run here; else it is counted as Adam, or 8-bit Adam."""
+        """States, what a step takes besides them, and whether it was run here; else it is counted as (8-bit) Adam."""
         muon: tuple[Any, dict[str, Any]] = (MuonAdamW, {"lr": 1e-3})
         try:
             fields = None if name == "muon" else TrainingArguments(optim=name, use_cpu=True)
