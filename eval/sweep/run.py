@@ -92,13 +92,16 @@ class Study:
     def __init__(self, sweep: Sweep, recipes: Mapping[str, Recipe], folder: Path, url: str | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.sweep, self.folder, self.stopping = sweep, folder, Event()
+        self.recipes: dict[str, str] = {}
         for name in ("trials", "recipes"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        self.recipes = {
-            name: f"recipes/{Path(name).stem}-{fingerprint(recipe)[:6]}.yaml" for name, recipe in recipes.items()
-        }
-        identity = fingerprint([sweep.model_copy(update={"trials": 0}), recipes])  # more trials go on with the search
-        with FileLock(folder / ".lock"):
+        self.lock = FileLock(folder / ".lock")
+        with self.lock:
+            for name, recipe in recipes.items():
+                self.recipes[name] = f"recipes/{Path(name).stem}-{fingerprint(recipe)[:6]}.yaml"
+                write_text_atomic(folder / self.recipes[name], dump(recipe))
+            write_text_atomic(folder / "sweep.yaml", dump_yaml(sweep.model_dump(mode="json")))
+            identity = fingerprint([sweep.model_copy(update={"trials": 0}), recipes])  # more trials: a search goes on
             self.study = optuna.create_study(
                 storage=open_storage(url or f"sqlite:///{folder.resolve()}/sweep.db"),
                 study_name=f"{sweep.name}-{identity[:12]}",
@@ -106,9 +109,6 @@ class Study:
                 pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
                 load_if_exists=True,
             )
-            for name, recipe in recipes.items():
-                write_text_atomic(folder / self.recipes[name], dump(recipe))
-            write_text_atomic(folder / "sweep.yaml", dump_yaml(sweep.model_dump(mode="json")))
             self._queue()
             self.write()
         if sweep.searches:
@@ -148,8 +148,9 @@ class Study:
         return list(found.values())
 
     def write(self) -> None:
-        """Write trials.json for `compare`."""
-        write_json_atomic(self.folder / TRIALS, list(map(asdict, self.trainings())))
+        """Write trials.json for `compare`; another process may do the same."""
+        with self.lock:
+            write_json_atomic(self.folder / TRIALS, list(map(asdict, self.trainings())))
 
     def work(self, environment: Mapping[str, str]) -> None:
         """Run trials until none is left for anybody. `environment`: variables of the trials' processes."""
@@ -185,8 +186,10 @@ class Study:
         try:
             for place, entry in enumerate(trial.user_attrs["trainings"]):
                 training = Training(**entry)
-                self._train(trial, training, 1_000_000 * place, environment)
-                final = columns_of_runs([self.folder / training.folder]).final.at(None)
+                folder = self.folder / training.folder
+                with FileLock(folder.with_suffix(".lock")):  # another trial of a search may have this setting too
+                    self._train(trial, training, 1_000_000 * place, environment)
+                    final = columns_of_runs([folder]).final.at(None)
                 scores.append(float(OBJECTIVES[self.sweep.objective](final.pooled).mean()))
         except (RunFailed, UserError) as error:
             trial.set_user_attr("reason", str(error))
@@ -226,13 +229,10 @@ class Study:
         finally:
             process.kill()
             process.wait()
-        if process.returncode < 0:
-            name = signal.Signals(-process.returncode).name
-            raise RunFailed(f"ended by {name}{': out of memory?' if name == 'SIGKILL' else ''}")
         if process.returncode:
-            lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-            last = next(filter(None, map(str.strip, reversed(lines))), "ended without a word")
-            raise RunFailed(last.removeprefix("error: ")[:300])
+            lines = ["ended without a word", *log.read_text(encoding="utf-8", errors="replace").splitlines()]
+            last = [line for line in lines if line.strip()][-1].removeprefix("error: ")[:300]
+            raise RunFailed(last if process.returncode > 0 else f"ended by {signal.Signals(-process.returncode).name}")
 
 
 def open_storage(url: str) -> RDBStorage:
@@ -249,7 +249,7 @@ def open_storage(url: str) -> RDBStorage:
                     heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
                 )
         except Exception as error:  # SQLAlchemy's own, the driver's, a missing driver, a URL that is none
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
+            reason = str(error).partition("\n")[0][:150]
             time.sleep(0.5)
         else:
             if is_sqlite:  # which would lock only what is written: two workers could take one trial

@@ -6,7 +6,7 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +18,7 @@ import torch
 from eval.sweep import run
 from eval.sweep.run import environment, open_storage
 from r1_mini.errors import UserError
+from tests.commands import Started, r1_mini
 from tests.conftest import SMOKE
 from tests.eval.sweep.conftest import SCORES, fake, results, start_worker, study_of
 
@@ -155,24 +156,23 @@ def test_a_storage_that_does_not_answer_is_one_line(url):
 @pytest.fixture
 def postgres():
     """The URL of a PostgreSQL server that lives as long as the test."""
-    found = shutil.which("postgres")
-    if found is None or (os.geteuid() == 0 and subprocess.run(["id", "postgres"], capture_output=True).returncode):
+    found, is_root = shutil.which("postgres"), os.geteuid() == 0
+    if found is None or (is_root and subprocess.run(["id", "postgres"], capture_output=True).returncode):
         pytest.skip("no PostgreSQL on this machine, or no user postgres that may run it")
-    binaries, home = os.path.dirname(os.path.realpath(found)), f"/tmp/r1-mini-postgres-{os.getpid()}"
-    os.makedirs(home)
-    user = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
-    if user:
+    home = tempfile.mkdtemp(prefix="r1-mini-postgres-")
+    user = {"user": "postgres", "group": "postgres"} if is_root else {}
+    if is_root:
         shutil.chown(home, "postgres", "postgres")
-    calls = {"cwd": home, "check": True, "capture_output": True, **user}
-    subprocess.run([f"{binaries}/initdb", "-D", f"{home}/data", "-A", "trust", "-U", "sweeper"], **calls)
-    control = [f"{binaries}/pg_ctl", "-D", f"{home}/data"]
-    options = f"-k {home} -c listen_addresses= -c fsync=off"
-    subprocess.run([*control, "-l", f"{home}/log", "-w", "-o", options, "start"], **calls)
-    try:
-        yield f"postgresql+psycopg://sweeper@/postgres?host={home}"
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], **calls)
-        shutil.rmtree(home)
+
+    def call(program, *arguments):
+        command = [f"{os.path.dirname(os.path.realpath(found))}/{program}", "-D", f"{home}/data", *arguments]
+        subprocess.run(command, cwd=home, check=True, capture_output=True, **user)
+
+    call("initdb", "-A", "trust", "-U", "sweeper")
+    call("pg_ctl", "-l", f"{home}/log", "-w", "-o", f"-k {home} -c listen_addresses= -c fsync=off", "start")
+    yield f"postgresql+psycopg://sweeper@/postgres?host={home}"
+    call("pg_ctl", "-m", "immediate", "stop")
+    shutil.rmtree(home)
 
 
 @pytest.mark.slow
@@ -197,22 +197,17 @@ def test_ctrl_c_ends_the_trials_and_the_same_command_trains_one_base_notes_a_fai
         "  broken: {grpo.trainer.report_to: wandb}\n",
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "r1_mini", "sweep", "sweep.yaml", "--workers", "2", "--out", "out"]
+    command = ("sweep", tmp_path / "sweep.yaml", "--workers", "2", "--out", tmp_path / "out")
 
     def trials():
         return {trial["setting"]: trial for trial in json.loads((tmp_path / "out" / "trials.json").read_text())}
 
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("out/trials/*/.work-01-base/**/checkpoint-*")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    assert process.wait(30) == 130
-    assert not subprocess.run(["pgrep", "-f", f"{tmp_path}|out/trials"], capture_output=True, text=True).stdout
+    sweep = Started(*command).when(lambda: list(tmp_path.glob("out/trials/*/.work-01-base/**/checkpoint-*")))
+    assert sweep.signal(signal.SIGINT).done(30).returncode == 130
+    assert not subprocess.run(["pgrep", "-f", f"{tmp_path}/out/trials"], capture_output=True, text=True).stdout
     assert trials()["short"]["state"] == trials()["long"]["state"] == "WAITING"
 
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    again = r1_mini(*command)
     assert again.returncode == 0, again.stderr
     states = {name: trial["state"] for name, trial in trials().items()}
     assert states == {"short": "COMPLETE", "long": "COMPLETE", "broken": "FAIL"}
