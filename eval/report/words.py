@@ -188,7 +188,7 @@ def sweep_table(summary: Sweep) -> list[dict[str, str]]:
             "seeds": "  ".join(one(seed["score"]) for seed in each.get("seeds", ())) or "-",
             "interquartile mean": _or_dash(partial(interval, one), each.get("interquartile_mean")),
             "difference": interval(sign, against["difference"]) if against else "-",
-            "improves": f"{against['improvement']['estimate']:.2f}" if against else "-",
+            "improves": f"{against['improvement']:.2f}" if against else "-",
             "verdict": against["word"] if against else "-",
         }
         figures = {

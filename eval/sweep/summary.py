@@ -88,7 +88,7 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[plots.Rows]]
             "against_default": difference
             and {
                 "difference": asdict(difference),
-                "improvement": asdict(improvement(by_cell[name], by_cell[default])),
+                "improvement": improvement(by_cell[name], by_cell[default]),
                 "word": word(difference, difference.p_adjusted, maximize),
             },
             "cells_before": figures(start)["cells"] if start else [],
@@ -124,12 +124,12 @@ def comparable(folder: Path, trainings: Sequence[Training], default: str) -> dic
             done.setdefault(training.setting, {})[training.seed] = training
     shared = sorted(set.intersection(*map(set, done.values()))) if default in done else []
     finished = {name: [seeds[seed] for seed in shared] for name, seeds in done.items()}
-    folders = [training.folder for each in finished.values() for training in each]
-    away = [path for path in folders if not (folder / path).is_dir()]
+    away = [each.folder for seeds in finished.values() for each in seeds if not (folder / each.folder).is_dir()]
+    what, fix = f"no seed is finished for all settings and the default, '{default}'", "run the sweep on"
+    if away:
+        what = f"{len(away)} finished trials ran on another machine, such as {away[0]}"
+        fix = f"copy them into {folder / 'trials'}"
     if away or not shared:
-        what = f"no seed is finished for all settings and the default, '{default}'"
-        what = f"{len(away)} finished trials ran on another machine, such as {away[0]}" if away else what
-        fix = f"copy them into {folder / 'trials'}" if away else "run the sweep on"
         raise UserError(what, where=str(folder), fix=fix)
     return finished
 
@@ -163,32 +163,20 @@ def of_cells(scores_SP: Floats, kinds_P: Sequence[str]) -> Floats:
     return np.asarray(pd.DataFrame(scores_SP.T).groupby(np.array(kinds_P)).mean().T)
 
 
-def interquartile_mean(scores_SC: Floats, seed: int = 0) -> Interval:
+def interquartile_mean(scores_SC: Floats, resamples: int = 2_000) -> Interval:
     """Mean of the middle half of all scores, with the percentile interval of a bootstrap stratified by cell.
 
     Agarwal et al. 2021, 2108.13264, section 4.3 and appendix A: within each cell the seeds are resampled by themselves.
     """
-    means_R = [trim_mean(sample, 0.25, axis=None) for sample in _resampled(scores_SC, seed)]
+    n_seeds, n_cells = scores_SC.shape
+    seeds_RSC = np.random.default_rng(0).integers(n_seeds, size=(resamples, n_seeds, n_cells))
+    means_R = [trim_mean(sample, 0.25, axis=None) for sample in scores_SC[seeds_RSC, np.arange(n_cells)]]
     return stats.interval_of(means_R, float(trim_mean(scores_SC, 0.25, axis=None)))
 
 
-def improvement(new_SC: Floats, old_SC: Floats, seed: int = 0) -> Interval:
+def improvement(new_SC: Floats, old_SC: Floats) -> float:
     """Chance that a new score beats an old one in a random cell, ties counting half (2108.13264, eq. 1)."""
-
-    def beats(new: Floats, old: Floats) -> Floats:
-        """Share of the pairs of a new and an old seed, (..., S, C) each, in which the new is ahead."""
-        ahead = np.sign(new[..., :, None, :] - old[..., None, :, :])
-        return np.asarray((ahead.mean(axis=(-3, -2, -1)) + 1) / 2)
-
-    chances_R = beats(_resampled(new_SC, seed), _resampled(old_SC, seed + 1))
-    return stats.interval_of(chances_R, float(beats(new_SC, old_SC)))
-
-
-def _resampled(scores_SC: Floats, seed: int, resamples: int = 2_000) -> Floats:
-    """Scores with the seeds of each cell sampled anew, (R, S, C)."""
-    n_seeds, n_cells = scores_SC.shape
-    seeds_RSC = np.random.default_rng(seed).integers(n_seeds, size=(resamples, n_seeds, n_cells))
-    return np.asarray(scores_SC[seeds_RSC, np.arange(n_cells)])
+    return float((np.sign(new_SC[:, None] - old_SC).mean() + 1) / 2)
 
 
 def importances(
@@ -213,10 +201,8 @@ def importances(
 
 def as_csv(summary: Mapping[str, Any]) -> str:
     """A line for each setting, with every figure of the summary that is no list."""
-    flat = [
-        setting | {f"seed {seed['seed']}": seed["score"] for seed in setting["seeds"]}
-        for setting in summary["settings"]
-    ]
-    table = pd.json_normalize(flat, sep=" ")
+    table = pd.json_normalize(summary["settings"], sep=" ")
+    for place, seed in enumerate(summary["seeds"]):
+        table[f"seed {seed}"] = [setting["seeds"][place]["score"] for setting in summary["settings"]]
     lists = [name for name in table if isinstance(table[name][0], list)]
     return str(table.drop(columns=lists).to_csv(index=False, lineterminator="\n"))
