@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from eval.analysis.columns import Columns, columns_of, is_run, unused
-from eval.exam.columns import Lineup
 from eval.exam.exam import Exam
+from eval.exam.lineup import Lineup
 from eval.exam.run import examine
 from eval.exam.suite import ExamProblem, Suite, load_suite
 from eval.export import lm_eval
@@ -63,11 +63,8 @@ def compare(paths: Sequence[Path], suite: str | None, out: Path | None, console:
         from eval.sweep.summary import compare_sweep  # needs optuna
 
         return compare_sweep(paths[0], out, console)
-    columns = columns_of(paths, suite)
-    if len(columns) == 1:
-        raise UserError("nothing to compare it with", where=str(paths[0]), fix="name two or more")
     run = paths[0] if len(paths) == 1 and is_run(paths[0]) else None
-    publish(columns, out or run or Path("runs") / "compare", console, run)
+    publish(columns_of(paths, suite), out or run or Path("runs") / "compare", console, run)
 
 
 def export(

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -46,47 +47,33 @@ def examined(smoke, tmp_path_factory):
     return out, done
 
 
-def test_eval_leaves_samples_and_a_report_and_says_the_verdict(examined):
+def test_eval_says_the_verdict_and_the_same_exam_again_is_the_same_files(examined, smoke, tmp_path):
     out, done = examined
-    for name in ("summary.json", "comparison.csv", "report.html"):
-        assert (out / name).stat().st_size > 0, name
+    assert "Shown" in done.stdout and done.stderr == ""
+    assert (out / "comparison.csv").stat().st_size and (out / "report.html").stat().st_size
     summary = json.loads((out / "summary.json").read_text())
     assert list(summary["names"]) == ["run.01-base", "run.02-grpo"]
     assert summary["comparisons"][0]["estimate"] > 0.1
-    assert "Shown" in done.stdout and done.stderr == ""
-
-
-def test_the_same_exam_again_is_the_same_files_and_draws_nothing(examined, smoke, tmp_path):
-    out, _ = examined
-    checkpoints = (smoke[0] / "01-base", smoke[0] / "02-grpo")
-    assert call("eval", *checkpoints, *QUICK, "--out", tmp_path / "again").returncode == 0
-    assert hashes(tmp_path / "again") == hashes(out)
     before = hashes(out)
-    assert call("eval", *checkpoints, *QUICK, "--out", out).returncode == 0
-    assert hashes(out) == before
+    for folder in (out, tmp_path / "again"):
+        assert call("eval", smoke[0] / "01-base", smoke[0] / "02-grpo", *QUICK, "--out", folder).returncode == 0
+        assert hashes(folder) == before
 
 
-def test_an_exam_killed_half_way_goes_on_and_ends_in_the_same_bytes(smoke, tmp_path):
+def test_an_exam_killed_half_way_or_of_two_processes_ends_in_the_same_bytes(smoke, tmp_path):
     asked = ("eval", smoke[0] / "02-grpo", "--suite", "smoke", "samples=400", "--out")
     assert r1_mini(*asked, tmp_path / "whole").returncode == 0
-    samples = tmp_path / "cut" / ".work-run.02-grpo" / ".resume" / "samples" / "0-0.jsonl"
-    started = Started(*asked, tmp_path / "cut").when(lambda: samples.exists() and samples.stat().st_size)
+    parts = tmp_path / "cut" / ".work-run.02-grpo" / ".resume" / "samples-1024"
+    started = Started(*asked, tmp_path / "cut").when(lambda: (parts / "0.jsonl").exists())
     started.signal(signal.SIGKILL).done()
-    assert sum(1 for _ in samples.open()) < 60 * 400
+    assert len(list(parts.glob("*.jsonl"))) < 60 / 2
     assert r1_mini(*asked, tmp_path / "cut").returncode == 0
-    assert hashes(tmp_path / "cut") == hashes(tmp_path / "whole")
-
-
-def test_two_processes_write_what_one_writes(smoke, tmp_path):
-    asked = ("eval", smoke[0] / "02-grpo", "--suite", "smoke", "samples=100")
-    assert r1_mini(*asked, "--out", tmp_path / "one").returncode == 0
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CPU2), "-m", "r1_mini"]
     done = subprocess.run(
-        [*launch, *map(str, asked), "--out", str(tmp_path / "two")],
-        capture_output=True, text=True, timeout=120, env=ONE_THREAD,
-    )  # fmt: skip
+        [*launch, *map(str, asked), str(tmp_path / "two")], capture_output=True, text=True, timeout=120, env=ONE_THREAD
+    )
     assert done.returncode == 0, done.stderr
-    assert hashes(tmp_path / "two") == hashes(tmp_path / "one")
+    assert hashes(tmp_path / "whole") == hashes(tmp_path / "cut") == hashes(tmp_path / "two")
 
 
 def test_compare_recomputes_a_run_to_the_last_digit(smoke, tmp_path):
@@ -97,25 +84,13 @@ def test_compare_recomputes_a_run_to_the_last_digit(smoke, tmp_path):
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes(), name
 
 
-def test_compare_refuses_exams_that_differ_and_names_the_key(examined, smoke, tmp_path):
-    out, _ = examined
-    asked = ("eval", smoke[0] / "02-grpo", *QUICK, "temperature=0.5", "--out", tmp_path / "cold")
-    assert call(*asked).returncode == 0
-    refused = call("compare", out, tmp_path / "cold", "--out", tmp_path / "both")
-    assert refused.returncode == 2 and "they differ in `temperature`: 1.0 and 0.5" in refused.stderr
-    assert not (tmp_path / "both").exists()
-
-
 def test_a_run_examines_on_dev_while_it_trains_and_keeps_the_best(smoke):
     out = smoke[0].parent / "with-dev"  # beside the smoke run, whose base it takes over
     changes = ("grpo.trainer.max_steps=6", "grpo.dev={every: 2, suite: smoke, limit: 30}", "evaluate.limit=30")
     done = run(out, *changes)
     assert done.returncode == 0, done.stderr
-    scores = {
-        row["step"]: row["dev_pass_at_1"]
-        for row in read_jsonl(out / "02-grpo" / "metrics.jsonl")
-        if "dev_pass_at_1" in row
-    }
+    rows = read_jsonl(out / "02-grpo" / "metrics.jsonl")
+    scores = {row["step"]: row["dev_pass_at_1"] for row in rows if "dev_pass_at_1" in row}
     best = json.loads((out / "02-grpo" / "best.json").read_text())
     assert list(scores) == [2, 4, 6]
     assert best == {"step": max(scores, key=lambda step: (scores[step], -step)), "dev_pass_at_1": max(scores.values())}
@@ -125,32 +100,27 @@ def test_a_run_examines_on_dev_while_it_trains_and_keeps_the_best(smoke):
     assert rewards[0] == rewards[1]  # looking does not change what is trained
 
 
-def break_tokenizer(folder):
-    (folder / "tokenizer.json").unlink()
-    (folder / "tokenizer_config.json").unlink()
-
-
-def break_vocabulary(folder):
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 5}))
-
-
 def make_not_causal(folder):
     shape = {"num_hidden_layers": 1, "num_attention_heads": 1, "hidden_size": 8, "intermediate_size": 8}
     (folder / "model.safetensors").unlink()
     BertForMaskedLM(BertConfig(vocab_size=40, **shape)).save_pretrained(folder)
 
 
-def cut_weights(folder):
-    weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
+DAMAGE = {
+    "tokenizer": lambda folder: [path.unlink() for path in folder.glob("tokenizer*")],
+    "vocabulary": lambda folder: (folder / "config.json").write_text(
+        re.sub('"vocab_size": [0-9]+', '"vocab_size": 5', (folder / "config.json").read_text())
+    ),
+    "not causal": make_not_causal,
+    "weights": lambda folder: os.truncate(folder / "model.safetensors", 1000),
+}
 
 
-@pytest.mark.parametrize("damage", [break_tokenizer, break_vocabulary, make_not_causal, cut_weights])
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_a_checkpoint_that_cannot_be_examined_is_one_line(smoke, tmp_path, damage):
     broken = tmp_path / "broken"
     shutil.copytree(smoke[0] / "02-grpo", broken)
-    damage(broken)
+    DAMAGE[damage](broken)
     done = call("eval", broken, *QUICK, "--out", tmp_path / "out")
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and "broken" in done.stderr
@@ -160,7 +130,6 @@ def test_a_checkpoint_that_cannot_be_examined_is_one_line(smoke, tmp_path, damag
     "arguments,line",
     [
         (["--suite", "arithmetik"], "--suite: no suite is called 'arithmetik'; did you mean 'arithmetic'?"),
-        (["--suite", "smoke", "families=[product]"], "the suite has no family 'product'"),
         (["--suite", "smoke", "temperature=0"], "4 samples at temperature 0 are all alike; set samples to 1"),
         (["--suite", "smoke", "split=train"], "'split=train': split: should be 'dev' or 'test', got \"train\""),
         (["--suite", "smoke", "sampels=3"], "no key is called 'sampels'; did you mean 'samples'?"),
@@ -180,8 +149,9 @@ def test_an_edited_samples_file_is_refused_by_compare_and_moved_aside_by_eval(ex
     path = edited / "run.02-grpo" / "samples.jsonl"
     text = path.read_text().replace('"correct": false', '"correct": true', 1)
     path.write_text(text)
-    done = call("compare", edited)
-    assert done.returncode == 2 and "has been changed since it was written" in done.stderr, done.stderr
+    done = call("compare", edited, "--out", tmp_path / "both")
+    assert not (tmp_path / "both").exists()
+    assert done.returncode == 2 and "changed since it was written" in done.stderr, done.stderr
     done = call("eval", smoke[0] / "01-base", smoke[0] / "02-grpo", *QUICK, "--out", edited)
     assert done.returncode == 0 and "its files are not those that were written" in done.stdout, done.stderr
     assert path.read_bytes() == (examined[0] / "run.02-grpo" / "samples.jsonl").read_bytes()

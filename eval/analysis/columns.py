@@ -1,13 +1,13 @@
 """What is compared, read from folders: a column is the samples of one candidate, of one training seed or several."""
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from eval.analysis.stats import Floats
-from eval.exam.columns import Lineup
+from eval.exam.lineup import Lineup
 from eval.exam.samples import Samples, load_samples, pooled, require_same_exam
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError
@@ -45,16 +45,17 @@ class Columns(dict[str, Column]):
         """Without a lineup, each column is compared with the first. UserError if the exams or the seeds differ."""
         super().__init__(columns)
         self.lineup = lineup or Lineup.of(columns)
-        first, *others = self.values()
         exams = {}
         for column in self.values():
             for seed, samples in zip(column.seeds, column.samples, strict=True):
                 exams[f"{column.label} (seed {seed})" if len(column.seeds) > 1 else column.label] = samples
         require_same_exam(exams)
-        for other in others:
-            if other.seeds != first.seeds and len(other.seeds) + len(first.seeds) > 2:
-                what = f"they differ in `seed`: {list(first.seeds)} and {list(other.seeds)}"
-                raise UserError(what, where=f"{first.label} and {other.label}", fix="train both with the same seeds")
+        first = next(iter(self.values()))
+        for other in self.values():
+            alike = other.seeds == first.seeds or len(other.seeds) == len(first.seeds) == 1
+            if not alike or len(set(other.seeds)) < len(other.seeds):
+                what = f"they differ in `seed`, or one comes twice: {list(first.seeds)} and {list(other.seeds)}"
+                raise UserError(what, where=f"{first.label} and {other.label}", fix="give each seed once in both")
 
     @property
     def final(self) -> Column:
@@ -87,14 +88,10 @@ def columns_of_runs(runs: Sequence[Path], suite: str | None = None) -> Columns:
     """The columns of runs of one recipe, which differ in their seed alone."""
     exams = [_exam_folder(run, suite) for run in runs]
     lineups = [Lineup.read(exam) for exam in exams]
-    seeds = [lineup.seed for lineup in lineups]
-    if len(set(seeds)) < len(seeds):
-        what = f"seed {max(seeds, key=seeds.count)} comes twice"
-        raise UserError(what, where=", ".join(map(str, runs)), fix="drop one")
-    columns = {
-        key: _column(sitting.label, [exam / sitting.folder for exam in exams], seeds)
-        for key, sitting in lineups[0].columns.items()
-    }
+    columns = {}
+    for key, sitting in lineups[0].columns.items():
+        folders = [exam / sitting.folder for exam in exams]
+        columns[key] = _column(sitting.label, folders, [lineup.seed for lineup in lineups])
     return Columns(columns, lineups[0])
 
 
@@ -113,12 +110,13 @@ def unused(name: str, taken: Container[str]) -> str:
 def _column(label: str, folders: Sequence[Path], seeds: Sequence[int | None]) -> Column:
     """The column of finished exams, one folder per seed."""
     for folder in folders:
-        note = read_note(folder)
-        if not is_intact(folder, note.get("key", "")):
-            what = "has been changed since it was written" if note else "no finished exam"
+        if not is_intact(folder, read_note(folder).get("key", "")):
+            what = "no finished exam, or changed since it was written"
             raise UserError(what, where=str(folder), fix="run the same r1-mini eval or run again")
-    samples = tuple(load_samples(folder / "samples.jsonl") for folder in folders)
-    greedy = tuple(load_samples(path) for folder in folders if (path := folder / "greedy.jsonl").exists())
+    samples, greedy = (
+        tuple(load_samples(path) for folder in folders if (path := folder / f"{part}.jsonl").exists())
+        for part in ("samples", "greedy")
+    )
     return Column(label, tuple(seeds), samples, greedy if len(greedy) == len(samples) else ())
 
 
@@ -126,7 +124,7 @@ def _exam_folder(run: Path, suite: str | None) -> Path:
     return run / "eval" / (suite or Path(str(read_mapping(run / "recipe.yaml")["evaluate"]["suite"])).stem)
 
 
-def _expanded(path: Path) -> Iterable[Path]:
+def _expanded(path: Path) -> list[Path]:
     """The run or the exam itself, or the exams that the folder holds, in the order in which they were named."""
     if is_run(path) or (path / "samples.jsonl").is_file():
         return [path]

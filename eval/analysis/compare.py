@@ -18,7 +18,7 @@ from eval.analysis import metrics, stats
 from eval.analysis.columns import Column, Columns
 from eval.analysis.gain import Part, Sharpened, gain_parts, sharpened_or_new
 from eval.analysis.stats import Floats, Interval
-from eval.exam.columns import Pair
+from eval.exam.lineup import Pair
 from eval.exam.samples import Samples
 
 
@@ -250,8 +250,8 @@ def _cells(column: Column) -> list[Cell]:
     kinds = [(question.axis, question.family, question.depth) for question in column.samples[0].questions]
     cells = []
     for kind in sorted(set(kinds), key=lambda kind: (kind[0] is not None, kind[0] or "", *kind[1:])):
-        keep_P = np.array([other == kind for other in kinds], dtype=bool)
-        found = _accuracy([samples.where(keep_P) for samples in column.samples])
+        keep = [other == kind for other in kinds]
+        found = _accuracy([samples.where(keep) for samples in column.samples])
         axis, family, depth = kind
         cells.append(Cell(*found.ends, found.n_problems, family, axis, depth))
     return cells

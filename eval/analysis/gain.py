@@ -14,7 +14,7 @@ import numpy as np
 
 from eval.analysis.metrics import pass_at_k
 from eval.analysis.stats import LEVEL, RESAMPLES, Floats, Interval, bootstrap_means, interval_of
-from eval.exam.samples import NONE, SOUND, UNCHECKED, Samples
+from eval.exam.samples import Samples
 
 PARTS = (
     "stops in time",
@@ -85,10 +85,10 @@ def gain_parts(before: Samples, after: Samples) -> list[Part]:
 def _funnel(samples: Samples) -> Floats:
     """Shares of each problem's completions that stop, give a number, reason, are right by a sound chain, are right by
     an unsound one, are right without a chain; (P, 6)."""
-    number = samples.stopped_PN & samples.parsed_PN
-    reasons = number & (samples.chain_PN != NONE)
+    number = samples.answer_PN >= 0
+    reasons = number & (samples.chain_PN != "none")
     right = samples.correct_PN
-    sound = reasons & ((samples.chain_PN == SOUND) | (samples.chain_PN == UNCHECKED))  # as far as can be checked
+    sound = reasons & np.isin(samples.chain_PN, ["right", "unchecked"])  # as far as can be checked
     guesses = number & ~reasons
     counts = (samples.stopped_PN, number, reasons, sound & right, reasons & ~sound & right, guesses & right)
     return np.stack([count.mean(axis=1) for count in counts], axis=1)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.analysis.stats import Floats
-from eval.exam.samples import CHAINS, NONE, UNCHECKED, VOICES, Samples
+from eval.exam.samples import CHAINS, VOICES, Samples
 
 
 def _mean(table_PN: NDArray) -> Floats:
@@ -34,8 +34,7 @@ def pass_at_k(samples: Samples, k: int) -> Floats:
     n = samples.n
     assert 1 <= k <= n
     by_count = np.array([1 - comb(n - correct, k) / comb(n, k) for correct in range(n + 1)])
-    chances: Floats = by_count[samples.correct_PN.sum(axis=1)]
-    return chances
+    return np.asarray(by_count[samples.correct_PN.sum(axis=1)])
 
 
 def maj_at_k(samples: Samples, k: int) -> Floats:
@@ -114,7 +113,7 @@ def truncated(samples: Samples) -> Floats:
 
 def voice_shares(samples: Samples) -> dict[str, float]:
     """Share of completions in each voice; they add up to 1."""
-    return {voice: float((samples.voice_PN == code).mean()) for code, voice in enumerate(VOICES)}
+    return {voice: float((samples.voice_PN == voice).mean()) for voice in VOICES}
 
 
 def chain_truth(samples: Samples) -> dict[str, float]:
@@ -122,11 +121,12 @@ def chain_truth(samples: Samples) -> dict[str, float]:
 
     `right_by_wrong` is a right answer by a wrong chain: luck, or steps that the model does not rely on.
     """
+    labels = {"right": "by_right", "wrong": "by_wrong", "none": "without", "unchecked": "unchecked"}
     shares = {}
     for answer, correct in (("right", True), ("wrong", False)):
-        for code, chain in enumerate(CHAINS):
-            label = f"{answer}_without" if code == NONE else f"{answer}_{'by_' if code != UNCHECKED else ''}{chain}"
-            shares[label] = float(((samples.correct_PN == correct) & (samples.chain_PN == code)).mean())
+        for chain in CHAINS:
+            chosen_PN = (samples.correct_PN == correct) & (samples.chain_PN == chain)
+            shares[f"{answer}_{labels[chain]}"] = float(chosen_PN.mean())
     return shares
 
 

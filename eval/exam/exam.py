@@ -5,12 +5,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from eval.exam.columns import lineup_of
+from eval.exam.lineup import lineup_of
 from eval.exam.run import examine, graded
 from eval.exam.samples import row
 from eval.exam.suite import ExamProblem, Suite, load_suite
@@ -38,24 +39,30 @@ class Exam:
         """`publish` compares what sat the exam of the run in a folder."""
         self.recipe, self.publish, self.lineup = recipe, publish, lineup_of(recipe)
         self._start = start_of(recipe)
-        settings = recipe.evaluate.model_dump(exclude={"columns", "pairs"})
+        settings = recipe.evaluate.model_dump(exclude={"suite", "columns", "pairs"})
         settings["prompt"] = None if recipe.prompt == "auto" else recipe.prompt
-        self.suite, self.questions = load_suite(settings.pop("suite"), recipe_problems=recipe.problems, **settings)
-        self._require_readable(self.suite, self.questions, "evaluate.max_tokens")
+        self.suite, self.questions = self._readable(recipe.evaluate.suite, "evaluate.suite", **settings)
         dev = {number: getattr(stage, "dev", None) for number, stage in enumerate(recipe.stages, start=1)}
         self._dev = {number: self._dev_suite(settings) for number, settings in dev.items() if settings is not None}
+
+    def _readable(self, name: str, where: str, **settings: Any) -> tuple[Suite, list[ExamProblem]]:
+        """A suite and its problems; UserError if the trained model lacks a character, or the context length."""
+        suite, questions = load_suite(name, recipe_problems=self.recipe.problems, where=where, **settings)
+        tokenizer, config = self._start.tokenizer, self._start.config
+        prompts = encode(tokenizer, prompts_for(tokenizer, [each.problem for each in questions]))
+        require_context(config, prompts, suite.max_tokens, where.replace("evaluate.suite", "evaluate.max_tokens"))
+        RolloutCache(config, 1, max(map(len, prompts)) + suite.max_tokens)  # UserError if we cannot sample such a model
+        return suite, questions
+
+    def _dev_suite(self, settings: DevExam) -> tuple[Suite, list[ExamProblem]]:
+        """A suite with problems of the dev split, whatever split the suite itself has."""
+        chosen = settings.model_dump(include={"families", "limit"})
+        return self._readable(settings.suite, "dev.suite", split="dev", **chosen)
 
     def problems(self) -> list[Problem]:
         """Every problem that is examined, during training too."""
         on_dev = (each for _, questions in self._dev.values() for each in questions)
         return [each.problem for each in (*self.questions, *on_dev)]
-
-    def _dev_suite(self, settings: DevExam) -> tuple[Suite, list[ExamProblem]]:
-        """A suite with problems of the dev split, whatever split the suite itself has."""
-        sources, chosen = self.recipe.problems, settings.model_dump(include={"families", "limit"})
-        suite, questions = load_suite(settings.suite, recipe_problems=sources, split="dev", where="dev.suite", **chosen)
-        self._require_readable(suite, questions, "dev.suite")
-        return suite, questions
 
     def on_dev(self, settings: DevExam) -> Callable[[PreTrainedModel, PreTrainedTokenizerBase], float]:
         """A function of model and tokenizer: pass@1 on dev problems, without those on an axis."""
@@ -76,33 +83,25 @@ class Exam:
         """What it needs to know of the exams during training, by the number of their stage."""
         return {number: replace(_planned(*each), greedy=False) for number, each in self._dev.items()}
 
-    def _require_readable(self, suite: Suite, questions: Sequence[ExamProblem], where: str) -> None:
-        """Raise UserError if the trained model lacks a character or the context length, or is one we cannot sample."""
-        tokenizer, config = self._start.tokenizer, self._start.config
-        prompts = encode(tokenizer, prompts_for(tokenizer, [each.problem for each in questions]))
-        require_context(config, prompts, suite.max_tokens, where)
-        RolloutCache(config, 1, max(map(len, prompts), default=0) + suite.max_tokens)
-
     def __call__(
         self, run: RunFolder, checkpoints: Mapping[str, Path], seconds: Mapping[str, float], console: Console
     ) -> None:
         """Examine each column and publish the comparison; without a stage of reinforcement there is none."""
-        folder, store = run.path / "eval" / self.suite.name, run.store
-        exam, spent = (self.suite, self.questions), 0.0
+        folder = run.path / "eval" / self.suite.name
+        spent: defaultdict[str, float] = defaultdict(float)
+        for stage, value in seconds.items():
+            spent[self.recipe.nodes[stage].kind] += value
         for each in self.lineup.columns.values():
-            reference = checkpoints[each.reference] if each.reference else None
-            checkpoint = checkpoints[each.stage]
-            note = examine(checkpoint, *exam, folder / each.folder, store, console, each.voice, reference)
-            spent += note["seconds"]
+            checkpoint, reference = checkpoints[each.stage], checkpoints[each.reference] if each.reference else None
+            sitting = (folder / each.folder, run.store, console, each.voice, reference)
+            note = examine(checkpoint, self.suite, self.questions, *sitting)
+            spent["exam"] += note["seconds"]
             if processes.is_main():
                 run.update_manifest(samples={f"{self.suite.name}/{each.folder}": note["files"]})
         if not processes.is_main():
             return
         self.lineup.write(folder)
-        phases: defaultdict[str, float] = defaultdict(float)
-        for stage, value in seconds.items():
-            phases[self.recipe.nodes[stage].kind] += value
-        rounded = {name: round(value, 2) for name, value in {**phases, "exam": spent}.items()}
+        rounded = {name: round(value, 2) for name, value in spent.items()}
         run.update_manifest(seconds={**rounded, "total": round(sum(rounded.values()), 2)})
         if not any(stage.reinforces for stage in self.recipe.stages) and not self.recipe.evaluate.columns:
             console.print(f"no stage of reinforcement, so nothing to compare; the samples: {folder}")

@@ -1,17 +1,16 @@
 """Examine a checkpoint: it answers each problem several times, and samples.jsonl holds every answer, graded.
 
-A completion depends on the checkpoint, the seed, the problem and its number alone. So an exam that was interrupted only
-samples what is missing, and several processes share the work: each appends its completions to a file of its own. At the
-end the main process joins these files, in the order of the problems. Not here: which problems (`suite.py`), statistics.
+An exam is sampled in chunks, each a file that appears whole, so an interrupted exam only samples those that are missing
+and several processes share them. samples.jsonl is the chunks in order. Which problems are asked: `suite.py`.
 """
 
-import contextlib
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -25,18 +24,11 @@ from r1_mini.pipeline.store import Store, checkpoint_hash, fingerprint, read_not
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import generate
 from r1_mini.system import distributed as processes
+from r1_mini.system.files import write_text_atomic
 from r1_mini.train.callbacks import progress_bar
 
 VERSION = 1
 """Raise it when the same exam gives other samples than before."""
-
-
-class Place(NamedTuple):
-    """Where a line of a file is, and whether its completion is correct."""
-
-    path: Path
-    offset: int
-    correct: bool
 
 
 def examine(
@@ -73,11 +65,14 @@ def examine(
             sample = partial(graded, model, tokenizer, suite, load(reference)[0] if reference else None)
             for name, params in {"samples": suite.sampling(voice), "greedy": suite.greedy_sampling(voice)}.items():
                 if params is not None:
-                    parts = node.scratch / name
+                    parts = node.scratch / f"{name}-{params.rows}"
                     parts.mkdir(exist_ok=True)
-                    _sample_missing(sample, problems, params, parts, f"{folder.name}, {name}", console)
+                    files = _sample_missing(sample, problems, params, parts, f"{folder.name}, {name}", console)
                     if processes.is_main():
-                        _join(parts, problems, params.n, node.work / f"{name}.jsonl")
+                        with (node.work / f"{name}.jsonl").open("wb") as whole:
+                            for file in files:
+                                with file.open("rb") as part:
+                                    shutil.copyfileobj(part, whole)
     return read_note(folder)
 
 
@@ -105,30 +100,26 @@ def _sample_missing(
     parts: Path,
     title: str,
     console: Console,
-) -> None:
-    """Sample the chunks of which a completion is missing, each process its share, into files in `parts`.
+) -> list[Path]:
+    """Sample the chunks whose file is missing in `parts`, each process its share; the files of all, in order.
 
     The chunks are the same whoever samples them, as the last digits of a log-probability depend on the batch.
     """
-    written = _written(parts)
-    missing = [
-        (chosen, numbers)
-        for chosen, numbers in _chunks(problems, params)
-        if any((each.problem.key, number) not in written for each in chosen for number in numbers)
-    ]
-    total, done, correct = len(problems) * params.n, len(written), sum(place.correct for place in written.values())
-    file_of_this_process = parts / f"{processes.rank()}-{len(list(parts.glob('*')))}.jsonl"
-    processes.wait()  # all have read before the first one writes
-    with file_of_this_process.open("x", encoding="utf-8") as file, progress_bar(console) as progress:
+    files = {parts / f"{number}.jsonl": chunk for number, chunk in enumerate(_chunks(problems, params))}
+    missing = [(path, *chunk) for path, chunk in files.items() if not path.exists()]
+    total = len(problems) * params.n
+    done, correct, sampled = total - sum(len(chosen) * len(numbers) for _, chosen, numbers in missing), 0, 0
+    processes.wait()  # all have looked before the first one writes
+    with progress_bar(console) as progress:
         bar = progress.add_task(title, total=total, completed=done, note="", visible=processes.is_main())
-        for chosen, numbers in missing[processes.rank() :: processes.count()]:
+        for path, chosen, numbers in missing[processes.rank() :: processes.count()]:
             rows = list(sample(chosen, replace(params, n=len(numbers)), numbers.start))
-            file.writelines(f"{json.dumps(each, ensure_ascii=False)}\n" for each in rows)
-            file.flush()
-            done, correct = done + len(rows), correct + sum(each["correct"] for each in rows)
-            by_all = len(written) + (done - len(written)) * processes.count()
-            progress.update(bar, completed=min(total, by_all), note=f"{100 * correct / done:.1f}% right")
+            write_text_atomic(path, "".join(f"{json.dumps(each, ensure_ascii=False)}\n" for each in rows))
+            done, sampled = done + len(rows) * processes.count(), sampled + len(rows)
+            correct += sum(each["correct"] for each in rows)
+            progress.update(bar, completed=min(total, done), note=f"{100 * correct / sampled:.1f}% right")
     processes.wait()
+    return list(files)
 
 
 def _chunks(problems: Sequence[ExamProblem], params: SamplingParams) -> list[tuple[Sequence[ExamProblem], range]]:
@@ -139,29 +130,3 @@ def _chunks(problems: Sequence[ExamProblem], params: SamplingParams) -> list[tup
         for first in range(0, len(problems), n_problems)
         for number in range(0, params.n, n_samples)
     ]
-
-
-def _written(parts: Path) -> dict[tuple[str, int], Place]:
-    """Where each completion is, by problem and number; a process that was killed may have left half a line."""
-    written = {}
-    for path in sorted(parts.glob("*")):
-        with path.open("rb") as file:
-            offset = 0
-            for line in file:
-                if line.endswith(b"\n"):
-                    entry = json.loads(line)
-                    written[entry["key"], entry["sample_index"]] = Place(path, offset, entry["correct"])
-                offset += len(line)
-    return written
-
-
-def _join(parts: Path, problems: Sequence[ExamProblem], n: int, target: Path) -> None:
-    """Write the completions to one file, in order; a line at a time, as an exam may be larger than memory."""
-    written = _written(parts)
-    with contextlib.ExitStack() as stack, target.open("wb") as out:
-        files = {path: stack.enter_context(path.open("rb")) for path in parts.glob("*")}
-        for problem in problems:
-            for number in range(n):
-                place = written[problem.problem.key, number]
-                files[place.path].seek(place.offset)
-                out.write(files[place.path].readline())

@@ -1,11 +1,11 @@
 """samples.jsonl: one object per completion and how it was graded; a whole file as arrays of problems by samples."""
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
+from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,6 @@ from r1_mini.rollout.generate import Sample
 VOICES = ("direct", "worked", "checked", "none")
 CHAINS = ("right", "wrong", "none", "unchecked")
 """What is known of a chain of steps: `none` has no steps, `unchecked` has steps that no exact checker reads."""
-SOUND, NONE, UNCHECKED = (CHAINS.index(chain) for chain in ("right", "none", "unchecked"))
 EXAM = ("suite", "split", "temperature", "top_p", "max_tokens", "seed")
 """Fields that are the same in every row of a file, and have to be the same in all files that are compared."""
 PROBLEM = ("key", "family", "question", "answer", "judge", "formula")
@@ -50,8 +49,7 @@ def problem_of(row: Mapping[str, Any]) -> Problem:
     return Problem(**{name: row[name] for name in PROBLEM}, difficulty=row["difficulty"])
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """A problem as samples.jsonl has it."""
 
     key: str
@@ -62,7 +60,7 @@ class Question:
     answer: str
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Samples:
     """The exam of one checkpoint: P problems, N completions each. Only `first` grows with the length of the texts."""
 
@@ -72,12 +70,13 @@ class Samples:
     correct_PN: NDArray[np.bool_]
     tokens_PN: NDArray[np.int64]
     stopped_PN: NDArray[np.bool_]
-    parsed_PN: NDArray[np.bool_]  # stopped, and the answer tags contain an answer
     formed_PN: NDArray[np.bool_]
-    voice_PN: NDArray[np.int64]  # index into VOICES
-    chain_PN: NDArray[np.int64]  # index into CHAINS
+    voice_PN: NDArray[np.object_]  # of VOICES
+    chain_PN: NDArray[np.object_]  # of CHAINS
     first_wrong_PN: NDArray[np.int64]  # 0: no wrong step
-    answer_PN: NDArray[np.int64]  # equal numbers are equal answers of a problem; -1 is no answer
+    answer_PN: NDArray[
+        np.int64
+    ]  # equal numbers are equal answers of a problem; -1: not stopped, or no answer in the tags
     logp_PN: NDArray[np.float32]  # nats, by the model itself
     reference_PN: NDArray[np.float32]  # nats, by the model that training started from; NaN if it was not computed
 
@@ -93,14 +92,13 @@ class Samples:
 
     def at(self, axis: str | None) -> "Samples":
         """The exam on one out-of-distribution axis; None is the exam proper."""
-        return self.where(np.array([question.axis == axis for question in self.questions], dtype=bool))
+        return self.where([question.axis == axis for question in self.questions])
 
-    def where(self, keep_P: NDArray[np.bool_]) -> "Samples":
+    def where(self, keep: Sequence[bool]) -> "Samples":
         """The exam on some of the problems."""
-        places = np.flatnonzero(keep_P)
-        tables: dict[str, Any] = {name: getattr(self, name)[keep_P] for name in TABLES}
-        questions = tuple(self.questions[place] for place in places)
-        return replace(self, questions=questions, first=tuple(self.first[place] for place in places), **tables)
+        changes: dict[str, Any] = {name: getattr(self, name)[np.flatnonzero(keep)] for name in TABLES}
+        changes |= {name: tuple(compress(getattr(self, name), keep)) for name in ("questions", "first")}
+        return replace(self, **changes)
 
 
 TABLES = [each.name for each in fields(Samples) if each.name.endswith("_PN")]
@@ -113,30 +111,31 @@ def load_samples(path: Path) -> Samples:
 
 
 def tabled(rows: Iterable[Mapping[str, Any]]) -> Samples:
-    """Rows, in any order, as arrays; problems in order of first appearance."""
-    questions: dict[str, Question] = {}
+    """Rows, in any order, as arrays; problems in order of their sample 0."""
     first: dict[str, Mapping[str, Any]] = {}
-    codes: defaultdict[str, dict[Any, int]] = defaultdict(dict)  # of the answers of each problem
+    answers: dict[Any, int] = {}
     cells = []
     for entry in rows:
         key, index, stopped = entry["key"], entry["sample_index"], entry["finish"] == "stop"
-        if key not in questions:
-            depth, texts = entry["difficulty"]["depth"], (entry["question"], entry["answer"])
-            questions[key] = Question(key, entry["family"], entry["axis"], depth, *texts)
         if index == 0:
             first[key] = entry
         value = VALUES[entry["judge"]](entry["parsed"]) if stopped and entry["parsed"] is not None else None
-        answer = -1 if value is None else codes[key].setdefault(value, len(codes[key]))
-        voice, chain = VOICES.index(entry["voice"]), CHAINS.index(entry["chain"])
-        graded = (entry["correct"], entry["n_tokens"], stopped, value is not None, entry["well_formed"], voice, chain)
-        cells.append((key, index, *graded, entry["first_wrong"] or 0, answer, entry["logp"], entry["logp_reference"]))
+        answer = -1 if value is None else answers.setdefault(value, len(answers))
+        form = (entry["well_formed"], entry["voice"], entry["chain"], entry["first_wrong"] or 0)
+        graded = (entry["correct"], entry["n_tokens"], stopped, *form, answer)
+        cells.append((key, index, *graded, entry["logp"], entry["logp_reference"]))
     frame = pd.DataFrame(cells, columns=["key", "sample", *TABLES])
     frame = frame.astype({"logp_PN": np.float32, "reference_PN": np.float32})  # None is NaN
-    wide = frame.set_index(["key", "sample"]).unstack().loc[list(questions)]
+    wide = frame.set_index(["key", "sample"]).unstack()
     assert not wide["tokens_PN"].isna().to_numpy().any(), "problems have not equally many samples"
+    tables: dict[str, Any] = {name: wide.loc[list(first), name].to_numpy() for name in TABLES}
     settings = {name: entry[name] for name in EXAM}
-    tables: dict[str, Any] = {name: wide[name].to_numpy() for name in TABLES}
-    return Samples(tuple(questions.values()), settings, tuple(first[key] for key in questions), **tables)
+    return Samples(tuple(map(_question, first.values())), settings, tuple(first.values()), **tables)
+
+
+def _question(row: Mapping[str, Any]) -> Question:
+    about = (row["key"], row["family"], row["axis"], row["difficulty"]["depth"])
+    return Question(*about, row["question"], row["answer"])
 
 
 def pooled(several: Sequence[Samples]) -> Samples:
@@ -147,16 +146,13 @@ def pooled(several: Sequence[Samples]) -> Samples:
 
 def require_same_exam(named: Mapping[str, Samples]) -> None:
     """Raise UserError, naming what differs, unless all have the same problems and were sampled alike."""
-
-    def exam(samples: Samples) -> dict[str, Any]:
-        problems = {f"problem {each.key}": astuple(each)[1:] for each in samples.questions}
-        return {**samples.settings, "samples": samples.n, **problems}
-
-    (first, reference), *others = named.items()
-    ours = exam(reference)
-    for name, samples in others:
-        theirs = exam(samples)
-        key = next((key for key in (*ours, *theirs) if ours.get(key) != theirs.get(key)), None)
-        if key is not None:
-            what = f"they differ in `{key}`: {shown(ours.get(key))} and {shown(theirs.get(key))}"
-            raise UserError(what, where=f"{first} and {name}", fix="examine both with the same settings")
+    exams = {}
+    for name, samples in named.items():
+        problems = {f"problem {each.key}": each[1:] for each in samples.questions}
+        exams[name] = {**samples.settings, "samples": samples.n, **problems}
+    (first, ours), *others = exams.items()
+    for name, theirs in others:
+        for key in (*ours, *theirs):
+            if ours.get(key) != theirs.get(key):
+                what = f"they differ in `{key}`: {shown(ours.get(key))} and {shown(theirs.get(key))}"
+                raise UserError(what, where=f"{first} and {name}", fix="examine both with the same settings")

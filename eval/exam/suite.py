@@ -4,6 +4,7 @@ A suite is a YAML file: `problems` is a list of entries, each a family with its 
 outside of what models are trained on, the `axis` along which it does. Entries without `axis` are the exam proper.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -130,7 +131,7 @@ def load_suite(
     path, values = _read(name, where)
     values |= {key: value for key, value in changes.items() if value is not None}
     if name == OWN:
-        values["problems"] = _own_problems(recipe_problems, values, limit, where)
+        values["problems"] = _own_entries(recipe_problems, values, limit)
     try:
         suite = Suite.model_validate(values)
     except ValidationError as error:
@@ -142,15 +143,10 @@ def load_suite(
             raise UserError(f"the suite has no family '{family}'", where=where, fix=nearest(family, known))
         kept = tuple(entry for entry in suite.problems if entry.spec.name in families)
         suite = suite.model_copy(update={"problems": kept})
-    what = "fewer than two problems without an axis, so there is no headline"
-    try:
-        problems = _problems(suite)[:limit]
-    except ValueError as error:
-        problems, what = [], str(error)
+    problems = _problems(suite)[:limit]
     if sum(each.axis is None for each in problems) < 2:
-        raise UserError(
-            what, where=str(path), fix="ask for other `problems`, with wider axes, fewer, or without `axis`"
-        )
+        what = "fewer than two problems without an axis, so there is no headline"
+        raise UserError(what, where=str(path), fix=f"ask for more; `{OWN}` has the problems of a recipe")
     return suite, problems
 
 
@@ -158,31 +154,22 @@ def _read(name: str, where: str) -> tuple[Path, dict[str, Any]]:
     """The path and the content of a suite's file."""
     if name.endswith((".yaml", ".yml")):
         return Path(name), yaml_file.read_mapping(Path(name))
-    folder = files("eval.exam") / "suites"
-    known = [entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")]
+    known = {Path(entry.name).stem: entry for entry in (files("eval.exam") / "suites").iterdir()}
     if name not in known:
         raise UserError(f"no suite is called '{name}'", where=where, fix=nearest(name, known))
-    text = (folder / f"{name}.yaml").read_text(encoding="utf-8")
-    return Path(f"{name}.yaml"), yaml_file.parse(text, f"{name}.yaml")
+    return Path(known[name].name), yaml_file.parse(known[name].read_text(encoding="utf-8"), known[name].name)
 
 
-def _own_problems(
-    sources: Sequence[Source], suite: Mapping[str, Any], limit: int | None, where: str
-) -> list[dict[str, Any]]:
+def _own_entries(sources: Sequence[Source], suite: Mapping[str, Any], limit: int | None) -> list[dict[str, Any]]:
     """Entries that share `OWN_NUMBER` problems evenly among the sources of a recipe; a table has as many as it has."""
-    if not sources:
-        raise UserError(
-            f"suite '{OWN}' has the problems of a recipe, and there is none", where=where, fix="name another"
-        )
     split, min_depth = suite.get("split", "test"), suite.get("min_depth", 2)
-    share = -(-min(OWN_NUMBER, limit or OWN_NUMBER) // len(sources))
-
-    def number(source: Source) -> int:  # at least one, so that it is the source that says that it has none
-        listed = source.listed(split)
-        deep = share if listed is None else sum((p.difficulty["depth"] or min_depth) >= min_depth for p in listed)
-        return max(1, min(share, deep))
-
-    return [{**source.model_dump(), "number": number(source)} for source in sources]
+    entries = []
+    for source in sources:
+        number, listed = math.ceil(min(OWN_NUMBER, limit or OWN_NUMBER) / len(sources)), source.listed(split)
+        if listed is not None:
+            number = min(number, sum((each.difficulty["depth"] or min_depth) >= min_depth for each in listed))
+        entries.append({**source.model_dump(), "number": max(1, number)})  # it is the source that says it has none
+    return entries
 
 
 def _problems(suite: Suite) -> list[ExamProblem]:
@@ -193,8 +180,6 @@ def _problems(suite: Suite) -> list[ExamProblem]:
         problems = entry.spec.exam(suite.split, entry.number, suite.seed, suite.min_depth, used)
         used.update(problem.key for problem in problems)
         for place, problem in enumerate(problems):
-            question = SURFACES[entry.surface](problem.question)
-            one = ExamProblem(replace(problem, question=question), entry.axis)
-            placed.append(((place + 0.5) / len(problems), one))
-    placed.sort(key=lambda item: item[0])
-    return [one for _, one in placed]
+            asked = replace(problem, question=SURFACES[entry.surface](problem.question))
+            placed.append(((place + 0.5) / len(problems), ExamProblem(asked, entry.axis)))
+    return [problem for _, problem in sorted(placed, key=lambda item: item[0])]

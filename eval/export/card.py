@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from eval.analysis.compare import Comparison
-from eval.exam.columns import Lineup
+from eval.exam.lineup import Lineup
 from eval.report import words
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from eval.exam.columns import BASE, FORCED, RL, Lineup, Sitting, pairs_of
+from eval.exam.lineup import BASE, FORCED, RL, Lineup, Sitting, pairs_of
 from eval.exam.samples import Samples, tabled
 from r1_mini.pipeline.store import NOTE
 from r1_mini.system.files import sha256

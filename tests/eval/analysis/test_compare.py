@@ -7,7 +7,7 @@ import pytest
 
 from eval.analysis.columns import columns_of
 from eval.analysis.compare import SeedScore, as_csv, summarize
-from eval.exam.columns import Lineup
+from eval.exam.lineup import Lineup
 from r1_mini.errors import UserError
 from tests.eval.conftest import make_rows, write_exam, write_run
 
@@ -24,20 +24,14 @@ def test_a_run_compares_rl_to_its_base_and_to_its_base_forced(tmp_path):
     differences = {(c.before, c.after): c.estimate for c in summary.comparisons}
     assert differences == {("base", "rl"): 0.5, ("forced_worked", "rl"): 0.25, ("base", "forced_worked"): 0.25}
     short = summary.as_json()
-    assert (short["base"]["pass_at_1"], short["rl"]["pass_at_1"], short["paired_difference"]["estimate"]) == (
-        0.25,
-        0.75,
-        0.5,
-    )
+    assert [short[name]["pass_at_1"] for name in columns] == [0.25, 0.5, 0.75]
+    assert short["paired_difference"]["estimate"] == 0.5
     assert short["verdict"] == "not shown"  # four problems: 2 of 16 choices of signs are as far, p = 1/8
-
-
-def test_a_gain_on_enough_problems_is_shown_and_a_loss_is_not(tmp_path):
-    weak = {str(number): "1000" for number in range(40)}
-    strong = {str(number): "1110" for number in range(40)}
-    folders = [exam(tmp_path, "weak", weak), exam(tmp_path, "strong", strong)]
-    assert summarize(columns_of(folders)).comparisons[0].verdict == "shown"
-    assert summarize(columns_of(folders[::-1])).comparisons[0].verdict == "not shown"
+    rows = list(csv.DictReader(io.StringIO(as_csv(summary))))
+    figures = {(row["candidate"], row["figure"]): row["estimate"] for row in rows}
+    assert len(figures) == len(rows)
+    assert figures["after RL", "pass@1"] == "0.75" and figures["after RL", "pass@4"] == "1.0"
+    assert figures["after RL - base", "difference in pass@1"] == "0.5"
 
 
 def test_seeds_of_one_recipe_become_one_column_with_every_seed_shown(tmp_path):
@@ -52,10 +46,8 @@ def test_seeds_of_one_recipe_become_one_column_with_every_seed_shown(tmp_path):
 
 
 def test_runs_of_two_recipes_are_two_columns_of_their_last_checkpoints(tmp_path):
-    runs = [
-        write_run(tmp_path / name, seed, "1000", "1100", rl, setting=name[0])
-        for name, seed, rl in (("a0", 0, "1100"), ("b0", 0, "1110"), ("a1", 1, "1100"), ("b1", 1, "1110"))
-    ]
+    made = (("a0", 0, "1100"), ("b0", 0, "1110"), ("a1", 1, "1100"), ("b1", 1, "1110"))
+    runs = [write_run(tmp_path / name, seed, "1000", "1100", rl, setting=name[0]) for name, seed, rl in made]
     summary = summarize(columns_of(runs))
     assert [summary.names[name] for name in summary.scores] == ["a0", "b0"]
     assert [len(score.seeds) for score in summary.scores.values()] == [2, 2]
@@ -71,6 +63,7 @@ def test_several_comparisons_are_corrected_together(tmp_path):
     assert [c.p_adjusted for c in found] == [pytest.approx(4 / 64)] * 2
     assert [c.verdict for c in found] == ["not shown"] * 2
     assert summarize(columns_of(folders[:2])).comparisons[0].verdict == "shown"
+    assert summarize(columns_of(folders[1::-1])).comparisons[0].verdict == "not shown"  # a loss
 
 
 def test_a_folder_of_exams_is_its_exams_in_the_order_of_its_columns(tmp_path):
@@ -85,19 +78,7 @@ def test_the_headline_leaves_out_the_axes_and_reports_them_apart(tmp_path):
     folders = [write_exam(tmp_path / name, rows) for name in "xy"]
     score = summarize(columns_of(folders)).scores["x"]
     assert (score.pass_at_1, score.axes["far"].estimate) == (1.0, 0.0)
-    assert [(cell.axis, cell.depth, cell.estimate) for cell in score.cells] == [
-        (None, 2, 1.0),
-        ("far", 7, 0.0),
-    ]
-
-
-def test_the_table_of_numbers_has_every_figure_once(tmp_path):
-    columns = columns_of([write_run(tmp_path / "r", 3, base="1000", forced="1100", rl="1110")])
-    rows = list(csv.DictReader(io.StringIO(as_csv(summarize(columns)))))
-    figures = {(row["candidate"], row["figure"]): row["estimate"] for row in rows}
-    assert len(figures) == len(rows)
-    assert figures["after RL", "pass@1"] == "0.75" and figures["after RL", "pass@4"] == "1.0"
-    assert figures["after RL - base", "difference in pass@1"] == "0.5"
+    assert [(cell.axis, cell.depth, cell.estimate) for cell in score.cells] == [(None, 2, 1.0), ("far", 7, 0.0)]
 
 
 def test_two_exams_of_one_name_are_two_columns_and_still_compared_field_by_field(tmp_path):
@@ -116,31 +97,28 @@ def test_seeds_that_agree_on_everything_right_are_still_not_certain(tmp_path):
     assert interval.high == 1.0 and interval.low < 0.6  # Wilson's for 4 of 4
 
 
-@pytest.mark.parametrize("what", ["temperature", "seeds", "twice", "empty", "edited", "unfinished", "missing"])
-def test_what_cannot_be_compared_is_one_clear_line(tmp_path, what):
-    one, two = (exam(tmp_path, name, {"a": "10", "b": "11"}) for name in ("one", "two"))
-    paths, line = [one, two], ""
-    if what == "temperature":
-        paths = [one, exam(tmp_path, "cold", {"a": "10", "b": "11"}, temperature=0.5)]
-        line = "`temperature`: 1.0 and 0.5"
-    if what == "seeds":
-        paths = [write_run(tmp_path / name, seed, "10", "10", "10", setting=name[0]) for name, seed in (("p0", 0), ("p1", 1), ("q0", 0))]  # fmt: skip
-        line = "they differ in `seed`: [0, 1] and [0]"
-    if what == "twice":
-        paths = [write_run(tmp_path / name, 0, "10", "10", "10") for name in "pq"]
-        line = "seed 0 comes twice"
-    if what == "empty":
-        (tmp_path / "none").mkdir()
-        paths, line = [one, tmp_path / "none"], "none: no exam; give a run"
-    if what == "edited":
-        text = (two / "samples.jsonl").read_text()
-        (two / "samples.jsonl").write_text(text.replace('"correct": false', '"correct": true'))
-        line = "has been changed since it was written"
-    if what == "unfinished":
-        (two / "node.json").unlink()
-        line = "no finished exam"
-    if what == "missing":
-        paths, line = [one, tmp_path / "nowhere"], "no such folder"
-    with pytest.raises(UserError) as refused:
-        columns_of(paths)
-    assert line in str(refused.value) and "\n" not in str(refused.value)
+def runs(folder, *names_and_seeds):
+    """Runs that got half right; the first letter of the name is the setting."""
+    return [write_run(folder / name, seed, "10", "10", "10", setting=name[0]) for name, seed in names_and_seeds]
+
+
+def test_seeds_that_differ_or_come_twice_are_not_compared(tmp_path):
+    with pytest.raises(UserError, match=r"`seed`, or one comes twice: \[0, 1\] and \[0\]"):
+        columns_of(runs(tmp_path, ("p0", 0), ("p1", 1), ("q0", 0)))
+    with pytest.raises(UserError, match=r"`seed`, or one comes twice: \[3, 3\]"):
+        columns_of(runs(tmp_path, ("r0", 3), ("r1", 3)))
+
+
+def test_what_is_no_finished_exam_is_one_clear_line(tmp_path):
+    one, edited, unfinished = (exam(tmp_path, name, {"a": "10", "b": "11"}) for name in ("one", "two", "three"))
+    text = (edited / "samples.jsonl").read_text()
+    (edited / "samples.jsonl").write_text(text.replace('"correct": false', '"correct": true'))
+    (unfinished / "node.json").unlink()
+    for path, line in (
+        (edited, "changed since"),
+        (unfinished, "no finished exam"),
+        (tmp_path / "none", "none: no exam"),
+    ):
+        with pytest.raises(UserError, match=line) as refused:
+            columns_of([one, path])
+        assert "\n" not in str(refused.value)

@@ -33,55 +33,39 @@ def test_wilson_matches_published_values(successes, n, expected):
     assert ends(wilson(successes, n)) == expected
 
 
-def test_one_sample_per_problem_gives_the_wilson_interval():
-    assert ends(clustered_proportion([1.0] * 8 + [0.0] * 2, 10)) == (0.4902, 0.9433)
+@pytest.mark.parametrize(
+    ("means_P", "n_samples", "successes", "n"),
+    [
+        ([1.0] * 8 + [0.0] * 2, 10, 8, 10),  # one sample per problem
+        ([1.0] * 8 + [0.0] * 2, 40, 8, 10),  # samples that all agree count as one per problem
+        ([1.0] * 10, 40, 10, 10),  # all right: problems count
+        ([1.0, 0.5, 0.5, 0.0], 8, 4, 8),  # coins: p = 1/2, variance over problems 1/8, 1/4 * 4 / (1/8) = 8 samples
+        ([0.5] * 10, 20, 10, 20),  # problems that vary less than chance count no more than the samples
+    ],
+)
+def test_the_interval_of_pass_at_1_is_wilsons_for_the_effective_number_of_samples(means_P, n_samples, successes, n):
+    assert ends(clustered_proportion(means_P, n_samples)) == ends(wilson(successes, n))
 
 
-def test_samples_that_all_agree_count_as_one_per_problem():
-    assert ends(clustered_proportion([1.0] * 8 + [0.0] * 2, 40)) == ends(wilson(8, 10))
-
-
-def test_samples_that_disagree_as_coins_do_count_one_by_one():
-    # p = 1/2, variance over problems 1/8: effective samples 1/4 * 4 / (1/8) = 8.
-    assert ends(clustered_proportion([1.0, 0.5, 0.5, 0.0], 8)) == ends(wilson(4, 8))
-
-
-def test_problems_that_vary_less_than_chance_do_not_count_more_than_the_samples():
-    assert ends(clustered_proportion([0.5] * 10, 20)) == ends(wilson(10, 20))
-
-
-def test_a_perfect_score_still_has_a_lower_end():
-    assert ends(clustered_proportion([1.0] * 10, 40)) == (0.7225, 1.0)
-
-
-def test_difference_is_after_minus_before():
+def test_difference_is_after_minus_before_and_pairing_removes_the_difficulty_of_the_problems():
     assert paired_difference([0.0, 0.5], [0.5, 1.0]) == Interval(0.5, 0.5, 0.5)
     assert paired_difference([0.5, 1.0], [0.0, 0.5]) == Interval(-0.5, -0.5, -0.5)
 
 
-def test_pairing_removes_the_difficulty_of_the_problems():
-    before = np.linspace(0, 0.75, 100)
-    gain = paired_difference(before, before + 0.25)
-    assert (gain.low, gain.high) == pytest.approx((0.25, 0.25))
-
-
-def test_bootstrap_interval_is_two_standard_errors_wide():
-    # 60 problems gained, 40 did not: standard error sqrt(0.6 * 0.4 / 100) = 0.0490, so 0.6 -+ 1.96 * 0.0490.
-    gain = paired_difference(np.zeros(100), [1.0] * 60 + [0.0] * 40)
-    assert gain.estimate == 0.6
-    assert (gain.low, gain.high) == pytest.approx((0.504, 0.696), abs=0.011)
-
-
-def test_bootstrap_resamples_problems_with_unequal_differences():
-    # Differences -1/2, 0, 1/2, 1 in equal parts: mean 1/4, variance 5/16, standard error sqrt(5/16/400) = 0.0280.
-    gain = paired_difference([0.5, 0.5, 0.5, 0.0] * 100, [0.0, 0.5, 1.0, 1.0] * 100)
-    assert gain.estimate == 0.25
-    assert (gain.low, gain.high) == pytest.approx((0.1952, 0.3048), abs=0.005)
-
-
-def test_same_seed_gives_the_same_interval():
-    before, after = np.zeros(30), np.repeat([0.0, 0.5, 1.0], 10)
-    assert paired_difference(before, after, seed=1) == paired_difference(before, after, seed=1)
+@pytest.mark.parametrize(
+    ("before_P", "after_P", "estimate", "half"),
+    [
+        # 60 problems gained, 40 did not: standard error sqrt(0.6 * 0.4 / 100) = 0.0490.
+        ([0.0] * 100, [1.0] * 60 + [0.0] * 40, 0.6, 0.0960),
+        # Differences -1/2, 0, 1/2, 1 in equal parts: mean 1/4, variance 5/16, standard error sqrt(5/16/400) = 0.0280.
+        ([0.5, 0.5, 0.5, 0.0] * 100, [0.0, 0.5, 1.0, 1.0] * 100, 0.25, 0.0548),
+    ],
+)
+def test_bootstrap_interval_is_two_standard_errors_wide_and_the_same_each_time(before_P, after_P, estimate, half):
+    gain = paired_difference(before_P, after_P, seed=1)
+    assert gain.estimate == estimate
+    assert (gain.low, gain.high) == pytest.approx((estimate - half, estimate + half), abs=0.011)
+    assert gain == paired_difference(before_P, after_P, seed=1)
 
 
 def test_bootstrap_columns_share_the_problems_drawn():
@@ -113,21 +97,20 @@ def test_interval_of_draws_leaves_out_a_fortieth_at_each_end():
     assert (interval.low, interval.high) == pytest.approx((1.0, 39.0))
 
 
-@pytest.mark.parametrize("n", [1, 3, 5, 8, 100])
-def test_sign_flips_of_equal_gains_reach_the_sum_in_two_of_all_ways(n):
-    assert permutation_p(np.zeros(n), np.ones(n)) == pytest.approx(2 / 2**n, rel=1e-12)
-    assert permutation_p(np.ones(n), np.zeros(n)) == pytest.approx(2 / 2**n, rel=1e-12)
-
-
-def test_sign_flips_count_sums_equal_to_the_observed_one():
-    # 1/2 and 1/4: |sum| is 3/4 in 2 of 4 ways; -1/2 and 1/4: |sum| >= 1/4 always.
-    assert permutation_p([0.0, 0.0], [0.5, 0.25]) == 0.5
-    assert permutation_p([0.5, 0.0], [0.0, 0.25]) == 1.0
-
-
-def test_sign_flips_without_a_difference_or_with_equal_gains_and_losses_show_nothing():
-    assert permutation_p([0.5, 0.25, 0.0], [0.5, 0.25, 0.0]) == 1.0
-    assert permutation_p([0.5, 0.0, 0.75], [0.0, 0.5, 0.75]) == 1.0
+@pytest.mark.parametrize(
+    ("before_P", "after_P", "p_value"),
+    [
+        *(([0.0] * n, [1.0] * n, 2 / 2**n) for n in (1, 3, 5, 8, 100)),  # all gained: two of all ways
+        ([1.0] * 8, [0.0] * 8, 2 / 2**8),
+        ([0.0, 0.0], [0.5, 0.25], 0.5),  # 1/2 and 1/4: |sum| is 3/4 in 2 of 4 ways
+        ([0.5, 0.0], [0.0, 0.25], 1.0),  # -1/2 and 1/4: |sum| >= 1/4 always
+        ([0.5, 0.25, 0.0], [0.5, 0.25, 0.0], 1.0),  # no difference
+        ([0.5, 0.0, 0.75], [0.0, 0.5, 0.75], 1.0),  # equal gains and losses
+        ([0.0] * 2000, [1.0] * 2000, SMALLEST_P),  # too small for a float
+    ],
+)
+def test_permutation_p_by_hand(before_P, after_P, p_value):
+    assert permutation_p(before_P, after_P) == pytest.approx(p_value, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -161,44 +144,41 @@ def test_permutation_p_of_a_big_exam_is_near_the_normal_one(n_problems, n_sample
     assert permutation_p(before, after) == pytest.approx(normal, rel=0.05)
 
 
-def test_permutation_p_too_small_for_a_float_is_clipped():
-    assert permutation_p(np.zeros(2000), np.ones(2000)) == SMALLEST_P
+@pytest.mark.parametrize(
+    ("p_values", "adjusted"),
+    [
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),  # 0.005 * 4, 0.01 * 3, 0.03 * 2, 0.04 raised to that
+        ([0.9, 0.6], [1.0, 1.0]),
+        ([0.2], [0.2]),
+        ([], []),
+    ],
+)
+def test_holm_multiplies_the_smallest_by_all_the_next_by_one_less_and_never_falls(p_values, adjusted):
+    assert holm(p_values) == pytest.approx(adjusted)
 
 
-def test_holm_multiplies_the_smallest_by_all_the_next_by_one_less_and_never_falls():
-    # 0.005 * 4, 0.01 * 3, 0.03 * 2, and 0.04 * 1 raised to the one before.
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-
-
-def test_holm_stops_at_one_and_leaves_a_single_p_value_alone():
-    assert holm([0.9, 0.6]) == [1.0, 1.0]
-    assert holm([0.2]) == [0.2]
-    assert holm([]) == []
-
-
-def test_hierarchical_interval_of_one_seed_is_the_bootstrap_over_problems():
+def test_hierarchical_interval_of_one_seed_or_of_seeds_in_full_agreement_is_the_bootstrap_over_problems():
     difference = np.repeat([-0.5, 0.0, 0.5, 1.0], 10)
     assert hierarchical([difference], seed=3) == paired_difference(np.zeros(40), difference, seed=3)
-
-
-def test_hierarchical_interval_of_seeds_in_full_agreement_is_the_bootstrap_over_problems():
-    difference = np.repeat([-0.5, 0.0, 0.5, 1.0], 10)
     assert hierarchical([difference] * 3) == hierarchical([difference])
 
 
-def test_hierarchical_interval_of_three_seeds_alone_is_students():
-    # Problems alike, seeds 0.4, 0.5, 0.6: standard error 0.1 / sqrt(3) = 0.0577, times 4.303 with 2 degrees of freedom.
-    interval = hierarchical(np.repeat([[0.4], [0.5], [0.6]], 50, axis=1))
-    assert interval.estimate == pytest.approx(0.5)
-    assert (interval.low, interval.high) == pytest.approx((0.5 - 0.248, 0.5 + 0.248), abs=0.015)
-
-
-def test_hierarchical_interval_adds_the_spread_of_problems_to_that_of_seeds():
-    # 100 problems, half 0.2 below and half 0.2 above each seed's 0.4, 0.5 or 0.6: variances 0.01 / 3 = 0.003333 of seeds,
-    # 0.04 / 99 = 0.000404 of problems. Degrees of freedom 2 * 0.003737 / 0.003333 = 2.242, t 3.886, half 0.2376.
-    problems = np.repeat([-0.2, 0.2], 50)
-    interval = hierarchical(problems + np.array([[0.4], [0.5], [0.6]]))
-    assert (interval.low, interval.high) == pytest.approx((0.5 - 0.2376, 0.5 + 0.2376), abs=0.015)
+@pytest.mark.parametrize(
+    ("problems_P", "half"),
+    [
+        # Problems alike, seeds 0.4, 0.5, 0.6: standard error 0.1 / sqrt(3) = 0.0577, times 4.303 with 2 degrees of freedom.
+        (np.zeros(100), 0.248),
+        # Half 0.2 below and half 0.2 above each seed's mean: variances 0.01 / 3 = 0.003333 of seeds, 0.04 / 99 = 0.000404
+        # of problems. Degrees of freedom 2 * 0.003737 / 0.003333 = 2.242, t 3.886.
+        (np.repeat([-0.2, 0.2], 50), 0.2376),
+    ],
+)
+def test_hierarchical_interval_of_three_seeds_is_students(problems_P, half):
+    means = problems_P + np.array([[0.4], [0.5], [0.6]])
+    interval, turned = hierarchical(means), hierarchical(-means)
+    assert interval.estimate == pytest.approx(0.5) == -turned.estimate
+    assert (interval.low, interval.high) == pytest.approx((0.5 - half, 0.5 + half), abs=0.015)
+    assert (-turned.high, -turned.low) == pytest.approx((interval.low, interval.high), abs=0.015)
 
 
 def test_hierarchical_interval_is_cut_to_where_the_truth_can_be():
@@ -208,21 +188,11 @@ def test_hierarchical_interval_is_cut_to_where_the_truth_can_be():
     assert hierarchical(means, within=(0.0, 1.0)).low == hierarchical(means).low
 
 
-def test_hierarchical_interval_turns_with_its_sign():
-    means = np.random.default_rng(0).random((3, 60))
-    positive, negative = hierarchical(means), hierarchical(-means)
-    assert negative.estimate == -positive.estimate
-    assert (negative.low, negative.high) == pytest.approx((-positive.high, -positive.low), abs=0.01)
-
-
-def test_p_over_seeds_is_that_of_students_t():
+def test_p_over_seeds_is_that_of_students_t_and_has_a_smallest_and_a_largest_value():
     # Standard error 0.0577 and 2 degrees of freedom as above: t = 0.5 / 0.0577 = 8.66, two-sided p 0.0131.
     gains = np.repeat([[0.4], [0.5], [0.6]], 50, axis=1)
     assert seeds_p(gains) == pytest.approx(0.0131, abs=0.004)
     assert seeds_p(-gains) == pytest.approx(0.0131, abs=0.004)
-
-
-def test_p_over_seeds_has_a_smallest_and_a_largest_value():
     assert seeds_p([[0.5] * 10]) == 2 / 10_001
     assert seeds_p([[0.0] * 10]) == 1.0
 
@@ -238,26 +208,20 @@ def test_p_over_seeds_agrees_with_the_interval():
     assert excluded == sorted(excluded) and 5 < sum(excluded) < 16
 
 
-def test_detectable_difference_of_one_seed_is_2_8_standard_errors():
-    # Variance 0.24 * 100 / 99, standard error 0.04924, times 1.9600 + 0.8416.
-    assert detectable(np.zeros(100), [1.0] * 60 + [0.0] * 40) == pytest.approx(0.1380, abs=1e-4)
-    assert detectable([1.0] * 60 + [0.0] * 40, np.zeros(100)) == pytest.approx(0.1380, abs=1e-4)
-    assert detectable(np.zeros(100), [1.0] * 60 + [0.0] * 40, power=0.5) == pytest.approx(0.0965, abs=1e-4)
+# 60 of 100 problems gained: variance 0.24 * 100 / 99, standard error 0.04924, times 1.9600 + 0.8416.
+SIXTY = [1.0] * 60 + [0.0] * 40
+# Standard error 0.1 / sqrt(3), times 4.3027 + 1.0607 with 2 degrees of freedom.
+THREE_SEEDS = np.repeat([[0.4], [0.5], [0.6]], 50, axis=1)
+# +-1 of noise in all four combinations: variance of the problems' means 50 / 99, mean square of the rest 100 / 99, so the
+# problems themselves have 50 / 99 - 100 / 99 / 2 = 0: noise is not counted twice. Standard error sqrt(0.005 / 2) = 0.05
+# of the seeds, times 12.706 + 1.3764 with 1 degree of freedom.
+NOISE = np.repeat([[1.0, 1.0, -1.0, -1.0], [1.0, -1.0, 1.0, -1.0]], 25, axis=1) + np.array([[0.2], [0.3]])
 
 
-def test_detectable_difference_of_three_seeds_has_students_quantiles():
-    # Standard error 0.1 / sqrt(3), times 4.3027 + 1.0607 with 2 degrees of freedom.
-    after = np.repeat([[0.4], [0.5], [0.6]], 50, axis=1)
-    assert detectable(np.zeros((3, 50)), after) == pytest.approx(0.3097, abs=1e-4)
-
-
-def test_noise_of_sampling_is_not_counted_as_spread_of_the_problems_too():
-    # +-1 of noise in all four combinations: variance of the problems' means 50 / 99, mean square of the rest 100 / 99,
-    # so the problems themselves have 50 / 99 - 100 / 99 / 2 = 0. Standard error sqrt(0.005 / 2) = 0.05 of the seeds,
-    # times 12.706 + 1.3764 with 1 degree of freedom.
-    noise = np.repeat([[1.0, 1.0, -1.0, -1.0], [1.0, -1.0, 1.0, -1.0]], 25, axis=1)
-    after = noise + np.array([[0.2], [0.3]])
-    assert detectable(np.zeros((2, 100)), after) == pytest.approx(0.7041, abs=1e-4)
+@pytest.mark.parametrize(("difference", "expected"), [(SIXTY, 0.1380), (THREE_SEEDS, 0.3097), (NOISE, 0.7041)])
+def test_detectable_difference_by_hand(difference, expected):
+    assert detectable(np.zeros_like(difference), difference) == pytest.approx(expected, abs=1e-4)
+    assert detectable(difference, np.zeros_like(difference)) == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_detectable_difference_is_shown_in_four_of_five_exams():

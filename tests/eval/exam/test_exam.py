@@ -2,13 +2,14 @@
 
 import pytest
 
-from eval.exam.columns import Lineup, lineup_of
 from eval.exam.exam import Exam
+from eval.exam.lineup import Lineup, lineup_of
 from r1_mini.errors import UserError
 from r1_mini.pipeline.recipe import Recipe
 from r1_mini.problems.problem import split_of
 
 BASE = {"kind": "base"}
+SFT = {"kind": "sft"}
 GRPO = {"kind": "grpo", "trainer": {}}
 
 
@@ -18,31 +19,18 @@ def recipe(*stages, **evaluate):
     return Recipe.model_validate(values)
 
 
-def test_the_default_exam_asks_test_problems_of_two_or_more_operations_16_times():
-    exam = Exam(recipe())
-    assert {split_of(each.problem.key) for each in exam.questions} == {"test"}
-    assert min(each.depth for each in exam.questions) == 2
-    assert (exam.suite.name, exam.suite.samples, exam.suite.temperature) == ("arithmetic", 16, 1.0)
-
-
-def test_a_recipe_can_change_its_exam():
-    exam = Exam(recipe(families=["sum"], limit=40, samples=2, split="dev"))
+def test_a_recipe_can_change_its_exam_and_the_same_exam_is_drawn_again():
+    exam = Exam(recipe(suite="own", limit=40, samples=2, split="dev"))
     assert {each.problem.family for each in exam.questions} == {"sum"}
+    assert {split_of(each.problem.key) for each in exam.questions} == {"dev"}
     assert (len(exam.questions), exam.suite.samples, exam.suite.split) == (40, 2, "dev")
-
-
-def test_the_same_exam_is_drawn_again():
     assert Exam(recipe(limit=20)).questions == Exam(recipe(limit=20)).questions
     assert Exam(recipe(limit=20)).questions != Exam(recipe(limit=20, seed=9)).questions
 
 
-def test_own_asks_the_recipe_s_problems():
-    assert {each.problem.family for each in Exam(recipe(suite="own", limit=20)).questions} == {"sum"}
-
-
 def test_a_suite_on_test_is_drawn_from_dev_during_training():
-    score = Exam(recipe({**GRPO, "dev": {"every": 5, "suite": "smoke"}})).on_dev
-    closure = score(recipe({**GRPO, "dev": {"every": 5, "suite": "smoke"}}).stages[1].dev).__closure__
+    trained = recipe({**GRPO, "dev": {"every": 5, "suite": "smoke"}})
+    closure = Exam(trained).on_dev(trained.stages[1].dev).__closure__
     asked = next(cell.cell_contents for cell in closure if isinstance(cell.cell_contents, list))
     assert {split_of(each.problem.key) for each in asked} == {"dev"}
 
@@ -60,20 +48,16 @@ def test_an_exam_that_the_trained_model_could_not_read_is_refused_before_trainin
 @pytest.mark.parametrize(
     "wrong,line",
     [
-        (recipe(suite="arithmetik"), "evaluate.suite: no suite is called 'arithmetik'; did you mean 'arithmetic'?"),
         (recipe(families=["summ"]), "evaluate.suite: the suite has no family 'summ'; did you mean 'sum'?"),
         (recipe({**GRPO, "dev": {"every": 5, "suite": "quik"}}), "dev.suite: no suite is called 'quik'"),
     ],
-    ids=["unknown suite", "unknown family", "unknown dev suite"],
+    ids=["unknown family", "unknown dev suite"],
 )
 def test_an_exam_that_cannot_be_held_is_refused_before_training(wrong, line):
     with pytest.raises(UserError) as refused:
         Exam(wrong)
     assert line in str(refused.value)
     assert "\n" not in str(refused.value)
-
-
-SFT = {"kind": "sft"}
 
 
 def columns(lineup):
@@ -92,13 +76,10 @@ def test_by_default_rl_is_compared_with_what_it_started_from_and_with_that_force
     assert Lineup.read(tmp_path) == lineup
 
 
-def test_rl_after_sft_is_compared_with_the_model_after_sft():
+def test_rl_after_sft_is_compared_with_the_model_after_sft_and_without_rl_the_last_is_also_forced():
     lineup = lineup_of(recipe(SFT, GRPO))
     assert columns(lineup)["base"] == ("after SFT", "02-sft", None)
     assert columns(lineup)["forced_worked"] == ("after SFT, forced", "02-sft-worked", None)
-
-
-def test_without_rl_the_last_checkpoint_is_examined_free_and_forced():
     lineup = lineup_of(recipe(SFT))
     assert list(columns(lineup)) == ["base", "forced_worked"]
     assert lineup.final == "base" and columns(lineup)["base"][1] == "02-sft"

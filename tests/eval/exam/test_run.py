@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 
 import pytest
-import torch
 from rich.console import Console
 
 from eval.analysis import metrics
@@ -21,15 +20,14 @@ from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.pipeline.store import Store
 
 QUIET = Console(quiet=True)
+SHAPE = {"hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": 32}
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     tokenizer = make_tokenizer()
-    save_checkpoint(
-        make_model(tokenizer, hidden_size=16, layers=1, heads=2, intermediate_size=32, seed=0), tokenizer, folder
-    )
+    save_checkpoint(make_model(tokenizer, **SHAPE, seed=0), tokenizer, folder)
     return folder
 
 
@@ -67,8 +65,7 @@ def test_an_exam_leaves_one_row_per_completion_and_one_greedy_row_per_problem(ch
 def test_samples_tell_how_likely_the_checkpoint_and_the_one_it_started_from_find_them(checkpoint, tmp_path):
     other = tmp_path / "model"
     tokenizer = make_tokenizer()
-    shape = {"hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": 32}
-    surer = make_model(tokenizer, **shape, seed=1)
+    surer = make_model(tokenizer, **SHAPE, seed=1)
     surer.lm_head.weight.data *= 20
     save_checkpoint(surer, tokenizer, other)
     measured = {}
@@ -82,40 +79,21 @@ def test_samples_tell_how_likely_the_checkpoint_and_the_one_it_started_from_find
     assert metrics.kl(greedy) is None  # not of the policy as it is
 
 
-def test_two_exams_with_the_same_seed_are_the_same_bytes_and_another_seed_is_not(checkpoint, tmp_path):
-    files = []
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        sit(checkpoint, tmp_path / name / "exam", seed=seed)
-        files.append((tmp_path / name / "exam" / "samples.jsonl").read_bytes())
-    assert files[0] == files[1] != files[2]
-
-
-@pytest.mark.parametrize("chunks", [0, 3, 8])  # of 7 with samples and 2 with greedy answers
-def test_an_interrupted_exam_samples_what_is_missing_and_ends_in_the_same_bytes(
-    checkpoint, tmp_path, monkeypatch, chunks
+@pytest.mark.parametrize(
+    "chunks,rows", [(0, 12), (3, 12), (8, 12), (3, 20)]
+)  # of 7 with samples and 2 with greedy answers
+def test_an_interrupted_exam_samples_the_missing_chunks_and_ends_in_the_same_bytes(
+    checkpoint, tmp_path, monkeypatch, chunks, rows
 ):
     sit(checkpoint, tmp_path / "one" / "whole")
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         stop_after(patched, chunks)
         sit(checkpoint, tmp_path / "two" / "cut")
-    for part in (tmp_path / "two" / ".work-cut").rglob("0-*.jsonl"):
-        part.write_bytes(part.read_bytes()[:-10])  # the last line, by a process that was killed
     sampled = stop_after(monkeypatch, 99)
-    sit(checkpoint, tmp_path / "two" / "cut")
-    damaged = (chunks > 0) + (chunks > 7)  # the chunks whose last line is gone
-    assert len(sampled) == 9 - chunks + damaged
+    sit(checkpoint, tmp_path / "two" / "cut", rows=rows)
+    assert len(sampled) == (9 - chunks if rows == 12 else 4 + 1)  # other rows are other chunks
     for part in ("samples.jsonl", "greedy.jsonl"):
         assert (tmp_path / "two" / "cut" / part).read_bytes() == (tmp_path / "one" / "whole" / part).read_bytes()
-
-
-def test_an_interrupted_exam_may_go_on_with_other_rows(checkpoint, tmp_path, monkeypatch):
-    sit(checkpoint, tmp_path / "one" / "whole")
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        stop_after(patched, 3)
-        sit(checkpoint, tmp_path / "two" / "cut")
-    sit(checkpoint, tmp_path / "two" / "cut", rows=20)
-    whole, cut = ((tmp_path / name / "samples.jsonl").read_bytes() for name in ("one/whole", "two/cut"))
-    assert cut == whole
 
 
 def test_a_finished_exam_is_not_sampled_again_whatever_its_rows_and_also_in_another_folder(
@@ -141,13 +119,6 @@ def test_samples_of_another_exam_are_moved_aside_and_not_lost(checkpoint, tmp_pa
     assert f"exam: moved to {aside.name}, because {key} is" in out.getvalue()
 
 
-def test_a_forced_voice_begins_every_completion_and_does_not_end_at_once(checkpoint, tmp_path):
-    sit(checkpoint, tmp_path / "exam", voice="worked")
-    rows = [json.loads(line) for line in (tmp_path / "exam" / "samples.jsonl").read_text().splitlines()]
-    assert all(row["completion"].startswith("<think>") for row in rows)
-    assert not any(row["completion"].startswith("<think></think>") for row in rows)
-
-
 def test_more_samples_than_fit_a_chunk_are_the_same_samples(checkpoint, tmp_path):
     sit(checkpoint, tmp_path / "small" / "exam", samples=30)
     sit(checkpoint, tmp_path / "large" / "exam", samples=30, rows=1024)
@@ -156,14 +127,18 @@ def test_more_samples_than_fit_a_chunk_are_the_same_samples(checkpoint, tmp_path
     assert (small.answer_PN == large.answer_PN).all() and (small.tokens_PN == large.tokens_PN).all()
 
 
-def test_a_model_with_a_foreign_tokenizer_is_examined_too(tmp_path):
-    tokenizer = _letters()
-    torch.manual_seed(0)
-    model = make_model(tokenizer, hidden_size=16, layers=1, heads=2, intermediate_size=32, seed=0)
-    save_checkpoint(model, tokenizer, tmp_path / "model")
-    sit(tmp_path / "model", tmp_path / "exam", voice="worked", limit=4)
-    row = json.loads((tmp_path / "exam" / "samples.jsonl").read_text().splitlines()[0])
-    assert row["prompt"].startswith("A conversation between") and row["completion"].startswith("<think>")
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_forced_voice_begins_every_completion_and_does_not_end_at_once(checkpoint, tmp_path, foreign):
+    if foreign:
+        tokenizer = letters()
+        model = make_model(tokenizer, **SHAPE, seed=0)
+        checkpoint = tmp_path / "model"
+        save_checkpoint(model, tokenizer, checkpoint)
+    sit(checkpoint, tmp_path / "exam", voice="worked", limit=10)
+    rows = [json.loads(line) for line in (tmp_path / "exam" / "samples.jsonl").read_text().splitlines()]
+    assert all(row["completion"].startswith("<think>") for row in rows)
+    assert not any(row["completion"].startswith("<think></think>") for row in rows)
+    assert rows[0]["prompt"].startswith("A conversation between" if foreign else "User: ")
 
 
 def test_thinking_that_the_prompt_begins_is_part_of_the_text(checkpoint):
@@ -197,7 +172,7 @@ def test_a_problem_that_the_tokenizer_of_a_checkpoint_cannot_write_is_refused_wi
     assert not (tmp_path / "exam" / "samples.jsonl").exists()
 
 
-def _letters():
+def letters():
     """A tokenizer of single characters without our words."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

@@ -1,6 +1,7 @@
 """What a suite asks, and what it refuses."""
 
 import json
+import re
 
 import pytest
 
@@ -38,44 +39,20 @@ def test_the_first_problems_are_a_smaller_exam_of_the_same_kind():
     assert asked == all_asked[:26]
 
 
-def test_another_seed_asks_other_problems_and_the_same_seed_the_same():
-    first, again, other = (load_suite("smoke", seed=seed)[1] for seed in (0, 0, 1))
-    assert first == again != other
-
-
-def test_every_axis_of_the_out_of_distribution_suite_is_declared_and_lies_outside():
+def test_every_axis_of_the_out_of_distribution_suite_lies_outside_of_training():
     _, asked = load_suite("arithmetic-ood")
     by_axis = {axis: [each for each in asked if each.axis == axis] for axis in {each.axis for each in asked}}
     assert min(each.depth for each in by_axis["more operands"]) == 6
     assert max(each.problem.difficulty["digits"] for each in by_axis["more digits"]) == 3
     assert max(each.problem.difficulty["nesting"] for each in by_axis["deeper nesting"]) > 2
     assert not any(set(each.problem.question) & set("+-") for each in by_axis["unseen operator mix"])
-    assert None in by_axis and len(by_axis) == 8
-
-
-def test_an_unseen_surface_changes_the_text_and_not_the_problem():
-    _, asked = load_suite("arithmetic-ood")
-    odd = [each.problem.question for each in asked if each.axis == "unseen surface"]
+    odd = [each.problem.question for each in by_axis["unseen surface"]]
     assert any(" " in question for question in odd) and any(question.startswith("(") for question in odd)
-    for each in asked:
-        parse(each.problem.question)
-
-
-def test_in_a_chain_of_carries_every_step_carries():
-    _, asked = load_suite("arithmetic-ood")
-    for each in asked:
-        if each.axis == "long carry chains":
-            for step in each.problem.steps:
-                left, _ = step.split("=")
-                operator = "+" if "+" in left else "-"
-                a, b = (int(number) % 10 for number in left.split(operator))
-                assert (a + b >= 10) if operator == "+" else (a < b), step
-
-
-def test_own_asks_the_problems_of_the_recipe():
-    specs = [FamilySource(family="sum", terms=[3, 4], digits=1), FamilySource(family="product", digits=2)]
-    _, asked = load_suite("own", recipe_problems=specs, limit=20)
-    assert [each.problem.family for each in asked].count("sum") == 10
+    assert all(parse(question) for question in odd)
+    for step in (step for each in by_axis["long carry chains"] for step in each.problem.steps):
+        a, operator, b = re.fullmatch(r"(\d+)([+-])(\d+)=.*", step).groups()
+        assert (int(a) % 10 + int(b) % 10 >= 10) if operator == "+" else (int(a) % 10 < int(b) % 10), step
+    assert None in by_axis and len(by_axis) == 8
 
 
 def test_a_suite_can_be_a_file_of_the_user(tmp_path):
@@ -89,19 +66,12 @@ def test_a_suite_can_be_a_file_of_the_user(tmp_path):
     "text,line",
     [
         ("problems: [{family: sume, number: 5}]", "problems.0.spec"),
-        ("problems: [{family: sum, number: 0}]", "problems.0.number"),
-        (
-            "problems: [{family: sum, terms: 3, digits: 1, largest: 2, number: 900}]",
-            "no further test problem of depth 2",
-        ),
+        ("problems: [{family: sum, terms: 3, digits: 1, largest: 2, number: 900}]", "no further test problem"),
         ("problems: [{family: sum, terms: 2, number: 5}]", "no problem of depth 2 or more"),
-        ("problems: []", "fewer than two problems without an axis"),
         ("problems: [{family: sum, terms: 3, number: 5, axis: far}]", "fewer than two problems without an axis"),
         ("problems: [{family: sum, terms: 3, number: 5, surface: odd}]", "problems.0.surface"),
         ("problems: [{family: sum, terms: 3, number: 5}]\ntemperature: 0", "2 samples at temperature 0 are all alike"),
         ("problems: [{family: sum, terms: 3, number: 5}]\ntop_q: 1", "top_q"),
-        ("name: mine", "name: unknown key"),
-        ("problems: [", "not valid YAML"),
     ],
 )
 def test_a_suite_that_cannot_be_held_is_one_clear_line(tmp_path, text, line):
@@ -116,7 +86,7 @@ def test_a_suite_that_cannot_be_held_is_one_clear_line(tmp_path, text, line):
     "name,changes,line",
     [
         ("arithmetik", {}, "did you mean 'arithmetic'?"),
-        ("own", {}, "suite 'own' has the problems of a recipe, and there is none"),
+        ("own", {}, "`own` has the problems of a recipe"),
         ("arithmetic", {"families": ["sums"]}, "the suite has no family 'sums'; did you mean 'sum'?"),
         ("nowhere/mine.yaml", {}, "cannot be read"),
     ],
@@ -127,7 +97,10 @@ def test_a_wrong_choice_of_suite_names_the_nearest(name, changes, line):
     assert line in str(refused.value)
 
 
-def test_the_own_suite_asks_what_a_table_has(tmp_path):
+def test_the_own_suite_shares_its_problems_among_sources_and_asks_what_a_table_has(tmp_path):
+    specs = [FamilySource(family="sum", terms=[3, 4], digits=1), FamilySource(family="product", digits=2)]
+    _, asked = load_suite("own", recipe_problems=specs, limit=20)
+    assert [each.problem.family for each in asked].count("sum") == 10
     rows = [{"question": f"item {i}", "answer": i} for i in range(100)]
     (tmp_path / "quiz.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     table = source_of({"jsonl": str(tmp_path / "quiz.jsonl")})

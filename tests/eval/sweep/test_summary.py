@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from eval.analysis.compare import differences
-from eval.exam.columns import Lineup, pairs_of
+from eval.exam.lineup import Lineup, pairs_of
 from eval.report import page
 from eval.report.words import shortened, sweep_sentences
 from eval.sweep.spec import Range

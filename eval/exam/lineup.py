@@ -66,9 +66,8 @@ class Lineup:
     def read(folder: Path) -> "Lineup":
         """The lineup of the exams in a folder; UserError if none was finished there."""
         if not (folder / FILE).is_file():
-            what = "no exam" if folder.exists() else "no such folder"
             fix = "give a run, or a folder that r1-mini eval wrote; or run the recipe to its end"
-            raise UserError(what, where=str(folder), fix=fix)
+            raise UserError("no exam", where=str(folder), fix=fix)
         return TypeAdapter(Lineup).validate_json((folder / FILE).read_bytes())
 
 
@@ -85,11 +84,9 @@ def lineup_of(recipe: Recipe) -> Lineup:
 def pairs_of(columns: dict[str, Sitting]) -> list[Pair]:
     """The default pairs: the first and the last column, the forced and the last, the first and each other one."""
     first, *others = columns
-    if not others:
-        return []
-    *middle, last = others
+    last, middle = list(columns)[-1], others[:-1]
     forced = [(key, last) for key in middle if columns[key].voice]
-    return [(first, last), *forced, *((first, key) for key in middle)]
+    return [(first, last), *forced, *((first, key) for key in middle)] if others else []
 
 
 def _default(recipe: Recipe, last: str) -> dict[str, Sitting]:
@@ -101,22 +98,21 @@ def _default(recipe: Recipe, last: str) -> dict[str, Sitting]:
 
 
 def _named(recipe: Recipe) -> dict[str, Sitting]:
-    """The columns that the recipe names, such as `base+worked`; those of its pairs belong to them."""
+    """The columns that the recipe names, such as `base+worked`; those of its pairs belong to them.
+
+    The KL divergence is measured from the stage of the first column, for the stages that were trained from it.
+    """
     evaluate = recipe.evaluate
     columns: dict[str, Sitting] = {}
+    start = None
     for key in dict.fromkeys([*evaluate.columns, *(key for pair in evaluate.pairs for key in pair)]):
         name, _, voice = key.partition("+")
         stage = recipe.find(name)
-        first = next(iter(columns.values())).stage if columns else stage
-        reference = first if first != stage and _comes_from(recipe, stage, first) else None
+        start = start or stage
+        before: str | None = stage
+        while before not in (None, MODEL, start):
+            before = recipe.start_of(before)
         label = {"": name, "worked": f"{name}, forced"}.get(voice, f"{name}, {voice}")
-        columns[key] = Sitting(label, stage, voice or None, None if voice else reference)
+        measured = not voice and before == start != stage
+        columns[key] = Sitting(label, stage, voice or None, start if measured else None)
     return columns
-
-
-def _comes_from(recipe: Recipe, stage: str, start: str) -> bool:
-    """Whether a stage was trained from `start`, with others in between or not."""
-    name: str | None = stage
-    while name not in (None, MODEL, start):
-        name = recipe.start_of(name)
-    return name == start
