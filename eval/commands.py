@@ -20,6 +20,7 @@ from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import find_checkpoint, load_shape
 from r1_mini.pipeline import run as pipeline
 from r1_mini.pipeline.recipe import Evaluate, Recipe, load
+from r1_mini.pipeline.start import check
 from r1_mini.pipeline.store import Store
 from r1_mini.system import distributed as processes
 
@@ -30,7 +31,8 @@ def run(recipe: Recipe, folder: Path, console: Console) -> None:
     def compared(run: Path, console: Console) -> None:
         publish(columns_of([run]), run, console, run)
 
-    pipeline.run(recipe, folder, console, examine=Exam(recipe, compared))
+    exam = Exam(recipe, compared)
+    pipeline.run(recipe, check(recipe, exam.problems(), console), folder, console, exam)
 
 
 def evaluate(

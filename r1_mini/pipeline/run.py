@@ -22,15 +22,14 @@ from rich.console import Console
 
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError
-from r1_mini.model.checkpoint import find_checkpoint
-from r1_mini.pipeline.recipe import MODEL, Recipe, dump, load
-from r1_mini.pipeline.start import require_machine, require_possible, training_problems
-from r1_mini.pipeline.store import Node, Store, checkpoint_hash, first_difference, plain, read_note
+from r1_mini.pipeline.recipe import MODEL, Recipe, Step, dump, load
+from r1_mini.pipeline.start import Checked
+from r1_mini.pipeline.store import Node, Store, checkpoint_hash, first_difference, read_note
 from r1_mini.problems.problem import Problem
 from r1_mini.system import distributed as processes
 from r1_mini.system import environment
 from r1_mini.system.files import clear_leftovers, write_json_atomic, write_text_atomic
-from r1_mini.system.logs import quiet, silent
+from r1_mini.system.logs import quiet
 from r1_mini.train.grpo import DevExam
 from r1_mini.train.stage import Job
 
@@ -55,7 +54,6 @@ class RunFolder:
     """The folder of a run: recipe.yaml, manifest.json, log.txt, a folder for each stage, and eval/ with the exams."""
 
     path: Path
-    recipe: Recipe
     store: Store
 
     @property
@@ -71,25 +69,18 @@ class RunFolder:
         write_json_atomic(self.path / "manifest.json", {**old, **merged})
 
 
-def run(recipe: Recipe, out: Path, console: Console, examine: Examiner) -> None:
-    """Train every stage of `recipe` into the run folder `out`, then examine its checkpoints.
-
-    UserError for whatever is wrong, before anything is trained.
-    """
-    require_machine(recipe)
-    checkpoints = {} if recipe.model is None else {MODEL: find_checkpoint(Path(recipe.model))}
-    with silent():
-        require_possible(recipe)
-    problems = training_problems(recipe, examine.problems(), console)
+def run(recipe: Recipe, checked: Checked, out: Path, console: Console, examine: Examiner) -> None:
+    """Train every stage of a recipe that was checked into the run folder `out`, then examine its checkpoints."""
+    checkpoints: dict[str | None, Path | None] = {None: None, MODEL: checked.model}
     seconds: dict[str, float] = {}
-    with opened(out, recipe) as folder, quiet(folder.path / "log.txt"):
-        for name in recipe.order():
-            start = checkpoints.get(str(recipe.start_of(name)))
-            checkpoints[name] = train_stage(folder, name, problems[name], start, console, examine)
-            seconds[name] = read_note(checkpoints[name])["seconds"]
+    steps = recipe.steps()
+    with opened(out, dump(recipe)) as folder, quiet(folder.path / "log.txt"):
+        for step in steps:
+            node = train_stage(folder, step, checkpoints[step.start], checked.problems[step.name], console, examine)
+            checkpoints[step.name], seconds[step.name] = node.folder, read_note(node.folder)["seconds"]
             gc.collect()  # a trainer and its model refer to each other in a circle
             torch.cuda.empty_cache()
-        examine(folder, checkpoints, seconds, console)
+        examine(folder, {str(name): path for name, path in checkpoints.items() if path}, seconds, console)
         if processes.is_main():
             old, peaks = folder.manifest, {"peak_memory_mib": environment.peak() // 2**20}
             if torch.cuda.is_available():  # of the main process
@@ -98,40 +89,35 @@ def run(recipe: Recipe, out: Path, console: Console, examine: Examiner) -> None:
 
 
 def train_stage(
-    folder: RunFolder, name: str, problems: tuple[Source, ...], start: Path | None, console: Console, examine: Examiner
-) -> Path:
-    """The checkpoint of a stage: found in the store, or trained from the checkpoint `start` on `problems`."""
-    recipe = folder.recipe
-    stage = recipe.nodes[name]
-    seed = recipe.seed_of(stage)
+    folder: RunFolder,
+    step: Step,
+    start: Path | None,
+    problems: tuple[Source, ...],
+    console: Console,
+    examine: Examiner,
+) -> Node:
+    """The finished node of a stage: found in the store, or trained from the checkpoint `start` on `problems`."""
     identity = {
-        "kind": stage.kind,
-        "version": stage.VERSION,
-        "settings": stage.model_dump(
-            mode="json", exclude_defaults=True, exclude={"kind", "name", "start", "seed", "problems"}
-        ),
-        "seed": seed,
-        "problems": [plain(source) for source in recipe.problems_of(stage)],
+        **step.identity,
         "data": [source.content_hash() for source in problems],
         "from": checkpoint_hash(start) if start else None,
-        "prompt": recipe.prompt,
     }
-    with folder.store.open(identity, folder.path / name, console) as node:
+    with folder.store.open(identity, folder.path / step.name, console) as node:
         if node.finished:
-            console.print(f"{name:<10} done before, skipped")
+            console.print(f"{step.name:<10} done before, skipped")
         else:
-            dev = getattr(stage, "dev", None)
+            dev = getattr(step.stage, "dev", None)
             score = None if dev is None else examine.on_dev(dev)
-            stage.train(Job(name, stage, start, problems, recipe.prompt, seed, node.scratch, node.work, console, score))
+            given = (step.name, step.stage, start, problems, step.prompt, step.seed)
+            step.stage.train(Job(*given, node.scratch, node.work, console, score))
             processes.wait()
             processes.on_main(lambda: _keep_logs(node))
     if processes.is_main():
-        note = read_note(node.folder)
-        entry = {"kind": stage.kind, "from": recipe.start_of(name), "key": node.key}
-        folder.update_manifest(stages={name: {**entry, "seconds": note["seconds"], "sha256": note["files"]}})
-        if not node.finished:
-            folder.update_manifest(**_origin())
-    return node.folder
+        note, new = read_note(node.folder), {} if node.finished else _origin()
+        entry = {"kind": step.stage.kind, "from": step.start, "key": node.key}
+        stages = {step.name: {**entry, "seconds": note["seconds"], "sha256": note["files"]}}
+        folder.update_manifest(stages=stages, **new)
+    return node
 
 
 def _keep_logs(node: Node) -> None:
@@ -145,9 +131,12 @@ def _keep_logs(node: Node) -> None:
 
 
 @contextmanager
-def opened(path: Path, recipe: Recipe) -> Iterator[RunFolder]:
-    """The run folder at `path`, new or opened again; for one process at a time. UserError if it is no run folder."""
-    folder = RunFolder(path, recipe, Store(path.resolve().parent))
+def opened(path: Path, recipe: str) -> Iterator[RunFolder]:
+    """The folder of a run of this recipe, new or opened again; for one process at a time.
+
+    UserError if the folder is something else, or trains something else; its exam may differ.
+    """
+    folder = RunFolder(path, Store(path.resolve().parent))
 
     def claim() -> None:
         if path.exists() and not (path / "recipe.yaml").exists() and not (path.is_dir() and not any(path.iterdir())):
@@ -158,28 +147,22 @@ def opened(path: Path, recipe: Recipe) -> Iterator[RunFolder]:
         except Timeout:
             fix = "wait for it, or choose another folder with --out"
             raise UserError("another process is running in this folder", where=str(path), fix=fix) from None
-        _require_same(recipe, path)
         clear_leftovers(path)
-        write_text_atomic(path / "recipe.yaml", dump(recipe))
+        new, there = path / ".recipe.yaml", path / "recipe.yaml"
+        write_text_atomic(new, recipe)
+        settings = [load(each).model_dump(mode="json", exclude={"evaluate"}) for each in (there, new) if each.exists()]
+        if changed := first_difference(settings[0], settings[-1]):
+            new.unlink()
+            what = "holds another run: {} is {} there and {} now".format(*changed)
+            raise UserError(what, where=str(path), fix="choose another folder with --out")
+        new.replace(there)
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         old = {name: value for name, value in folder.manifest.items() if name != "stages"}
-        write_json_atomic(
-            path / "manifest.json", {"started": now, **_origin(), **old, "opened": now, "seed": recipe.seed}
-        )
+        write_json_atomic(path / "manifest.json", {"started": now, **_origin(), **old, "opened": now})
 
     with ExitStack() as held:
         processes.on_main(claim)
         yield folder
-
-
-def _require_same(recipe: Recipe, path: Path) -> None:
-    """UserError if the run in this folder trains something else; its exam may differ."""
-    if not (path / "recipe.yaml").exists():
-        return
-    there, now = (each.model_dump(mode="json", exclude={"evaluate"}) for each in (load(path / "recipe.yaml"), recipe))
-    if changed := first_difference(there, now):
-        what = "holds another run: {} is {} there and {} now".format(*changed)
-        raise UserError(what, where=str(path), fix="choose another folder with --out")
 
 
 def _origin() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What is checked before a run starts: what this machine lacks, and what no machine could do."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,6 +22,7 @@ from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.pipeline.recipe import Recipe
 from r1_mini.pipeline.store import say
 from r1_mini.problems.problem import Problem
+from r1_mini.system.logs import silent
 from r1_mini.train.sft import BaseStage
 from r1_mini.train.stage import TuningStage
 
@@ -55,6 +56,25 @@ def start_of(recipe: Recipe, stage: str = "") -> Start:
     assert isinstance(base, BaseStage)
     tokenizer = make_tokenizer()
     return Start("random weights", make_config(tokenizer, **base.model.model_dump()), None, tokenizer)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a recipe that can run here runs on."""
+
+    model: Path | None
+    """The folder of the recipe's `model`."""
+    problems: Mapping[str, tuple[Source, ...]]
+    """Those of each stage, without the problems of an exam."""
+
+
+def check(recipe: Recipe, examined: Sequence[Problem], console: Console) -> Checked:
+    """UserError for whatever would keep a recipe from running to its end, before anything is trained or written."""
+    require_machine(recipe)
+    model = None if recipe.model is None else find_checkpoint(Path(recipe.model))
+    with silent():
+        require_possible(recipe)
+    return Checked(model, training_problems(recipe, examined, console))
 
 
 def require_machine(recipe: Recipe) -> None:

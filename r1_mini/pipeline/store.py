@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,16 @@ class Store:
         node, this one waits. What an error or a kill leaves in `work` is there again the next time. Nothing is deleted:
         a node or work of another identity is moved aside. Of several processes the main one writes.
         """
+
+        def begin() -> Node:
+            return self._begin(plain(identity), folder, console, locks)
+
         with ExitStack() as locks:
-            node = processes.on_main(lambda: self._begin(plain(identity), folder, console, locks))
+            node = processes.on_main(begin)
             yield node
             if not node.finished:
                 processes.wait()
-                processes.on_main(lambda: self._finish(node, console))
+                processes.on_main(partial(self._finish, node, console))
 
     def _begin(self, identity: Any, folder: Path, console: Console, locks: ExitStack) -> Node:
         key = fingerprint(identity)
@@ -100,11 +105,11 @@ class Store:
 
     def _finish(self, node: Node, console: Console) -> None:
         note = read_note(node.work)
+        self._move_aside(node.folder, note["identity"], console)
         paths = sorted(path for path in node.work.rglob("*") if path.is_file() and node.scratch not in path.parents)
         files = {path.relative_to(node.work).as_posix(): sha256(path) for path in paths if path.name != NOTE}
         seconds = round(note["seconds"] + time.time() - note["begun"], 3)
         write_json_atomic(node.work / NOTE, {**note, "seconds": seconds, "files": files})
-        self._move_aside(node.folder, note["identity"], console)
         node.work.rename(node.folder)
         self._place(node)
 

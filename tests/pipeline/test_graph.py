@@ -14,6 +14,7 @@ from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.pipeline.recipe import dump, load
 from r1_mini.pipeline.run import run
+from r1_mini.pipeline.start import check
 from r1_mini.train import STAGES
 from r1_mini.train.stage import StageSettings, Work
 
@@ -65,6 +66,10 @@ class NoExam:
         return []
 
 
+def train(recipe, out, console, exam):
+    run(recipe, check(recipe, exam.problems(), console), out, console, exam)
+
+
 @pytest.fixture
 def recipe_file(tmp_path, monkeypatch):
     monkeypatch.setitem(STAGES, "scale", ScaleStage)
@@ -80,7 +85,7 @@ def first_weight(checkpoint):
 
 def test_each_stage_of_two_branches_runs_once_after_the_one_it_starts_from(recipe_file, tmp_path, monkeypatch):
     out, printed, exam = tmp_path / "runs" / "a", io.StringIO(), NoExam()
-    run(load(recipe_file), out, Console(file=printed, width=200), exam)
+    train(load(recipe_file), out, Console(file=printed, width=200), exam)
     names = list(exam.checkpoints)
     assert sorted(names) == ["base", "half", "right", "rl", "small"]
     assert all(
@@ -96,14 +101,14 @@ def test_each_stage_of_two_branches_runs_once_after_the_one_it_starts_from(recip
     }  # fmt: skip
 
     other = tmp_path / "runs" / "b"
-    run(load(recipe_file, ["right.factor=3.0"]), other, Console(file=printed, width=200), exam)
+    train(load(recipe_file, ["right.factor=3.0"]), other, Console(file=printed, width=200), exam)
     assert STARTED[2:] == ["right"]
     assert printed.getvalue().count("done before, skipped") == 4
     assert torch.equal(first_weight(other / "right"), 3 * first_weight(out / "base"))
     assert torch.equal(first_weight(out / "right"), 2 * first_weight(out / "base"))
 
     monkeypatch.setattr(ScaleStage, "VERSION", ScaleStage.VERSION + 1)
-    run(load(recipe_file), out, Console(file=printed, width=200), exam)
+    train(load(recipe_file), out, Console(file=printed, width=200), exam)
     assert sorted(STARTED[3:]) == ["half", "right"]
     assert "right: moved to right." in printed.getvalue()
 
@@ -113,7 +118,7 @@ def test_a_folder_that_holds_another_run_is_refused_and_left_alone(recipe_file, 
     out.mkdir()
     (out / "recipe.yaml").write_text(dump(load(recipe_file)))
     with pytest.raises(UserError, match=r"run: holds another run: seed is 0 there and 1 now; choose another folder"):
-        run(load(recipe_file, ["seed=1"]), out, Console(quiet=True), NoExam())
+        train(load(recipe_file, ["seed=1"]), out, Console(quiet=True), NoExam())
     assert sorted(path.name for path in out.iterdir() if path.name != ".lock") == ["recipe.yaml"]
 
 
