@@ -179,6 +179,8 @@ class Study:
 
     def _run(self, trial: optuna.Trial, environment: Mapping[str, str]) -> float:
         """Run a trial's trainings, one after the other; their mean score."""
+        self.stopping.wait(0.1)  # for the first heartbeat, which another thread sends
+        trial.set_user_attr("started", trial.number)
         if self.sweep.searches:
             point = self.sweep.suggest(trial)
             trial.set_user_attr("trainings", self._trainings_of(name_of(point), point, self.sweep.seeds.values))
@@ -216,7 +218,6 @@ class Study:
                 preexec_fn=partial(_LIBC.prctl, PR_SET_PDEATHSIG, signal.SIGKILL) if sys.platform == "linux" else None,
             )
         try:
-            trial.set_user_attr("started", trial.number)
             while process.poll() is None:
                 if self.stopping.wait(0.2):
                     self.study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
