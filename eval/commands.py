@@ -114,8 +114,8 @@ def _suite(name: str, checkpoints: Sequence[Path], overrides: Sequence[str]) -> 
 def _say_if_prompts_differ(columns: Columns, console: Console) -> None:
     """One line if not all had the same prompt for the first problem: a difference may come from the prompt."""
     prompts = {name: column.samples[0].first[0]["prompt"] for name, column in columns.items()}
-    first, *others = prompts
-    other = next((name for name in others if prompts[name] != prompts[first]), None)
-    if other is not None:
-        line = f"note: {other} has another prompt than {first}; prompt=base gives all the same"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    first = next(iter(prompts))
+    for other in prompts:
+        if prompts[other] != prompts[first]:
+            line = f"note: {other} has another prompt than {first}; prompt=base gives all the same"
+            return console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -47,8 +47,6 @@ class Cell(Accuracy):
 
 @dataclass(frozen=True)
 class SeedScore:
-    """pass@1 of one training run."""
-
     seed: int | None
     pass_at_1: float
 
@@ -186,11 +184,11 @@ def differences(scores: Mapping[str, Floats], pairs: Sequence[Pair], is_share: b
             bounds = (-1.0, 1.0) if is_share else (-np.inf, np.inf)
             difference = stats.hierarchical(new_SP - old_SP, within=bounds)
             p_value = stats.seeds_p(new_SP - old_SP)
-        found.append((difference, p_value, stats.detectable(old_SP, new_SP)))
-    adjusted = stats.holm([p_value for _, p_value, _ in found]) if found else []
+        found.append((difference, before, after, p_value, stats.detectable(old_SP, new_SP)))
+    adjusted = stats.holm([p_value for *_, p_value, _ in found])
     return [
-        Difference(*difference.ends, *pair, p_value, p, detectable, stats.verdict(difference, p))
-        for pair, (difference, p_value, detectable), p in zip(pairs, found, adjusted, strict=True)
+        Difference(*difference.ends, before, after, p_value, p, detectable, stats.verdict(difference, p))
+        for (difference, before, after, p_value, detectable), p in zip(found, adjusted, strict=True)
     ]
 
 
@@ -267,16 +265,14 @@ def as_csv(comparison: Comparison) -> str:
     """One row per column and figure: `candidate,figure,estimate,low,high`."""
     lines: list[tuple[Any, ...]] = []
     for name, score in comparison.scores.items():
-        intervals: list[tuple[str, Interval]] = [(f"pass@{point.k}", point) for point in score.pass_at_k]
-        intervals += [(f"maj@{point.k}", point) for point in score.maj_at_k]
-        intervals += [("greedy", score.greedy)] if score.greedy else []
-        fields = ("mean_tokens", "tokens_right", "tokens_wrong", "entropy", "kl", "well_formed", "truncated")
-        plain = {figure: getattr(score, figure) for figure in fields}
-        plain |= {f"voice {voice}": share for voice, share in score.voices.items()}
-        plain |= {f"chain {chain}": share for chain, share in score.chains.items()}
         label = comparison.names[name]
-        lines += [(label, figure, *found.ends) for figure, found in intervals]
-        lines += [(label, figure, value, None, None) for figure, value in plain.items()]
+        plain = ("mean_tokens", "tokens_right", "tokens_wrong", "entropy", "kl", "well_formed", "truncated")
+        lines += [(label, f"pass@{point.k}", *point.ends) for point in score.pass_at_k]
+        lines += [(label, f"maj@{point.k}", *point.ends) for point in score.maj_at_k]
+        lines += [(label, "greedy", *score.greedy.ends)] if score.greedy else []
+        lines += [(label, figure, getattr(score, figure), None, None) for figure in plain]
+        lines += [(label, f"voice {voice}", share, None, None) for voice, share in score.voices.items()]
+        lines += [(label, f"chain {chain}", share, None, None) for chain, share in score.chains.items()]
         for cell in score.cells:
             depth = f"depth {cell.depth}" if cell.depth else None
             lines.append((label, " ".join(filter(None, (cell.family, depth, cell.axis))), *cell.ends))

@@ -142,10 +142,11 @@ def sharpened_or_new(
     leads = curves[1][0] > curves[0][0]
     crossing = next((k for k in ks if curves[0][k - 1] >= curves[1][k - 1]), None) if leads else None
     n = sum(seed.n for seed in old)
-    counts = [np.sum([seed.correct_PN.sum(axis=1) for seed in side], axis=0) for side in (old, new)]
-    anew = np.flatnonzero((counts[0] == 0) & (counts[1] > 0))
-    listed = sorted(anew, key=lambda place: -counts[1][place])[:_LISTED]
-    questions = [(old[0].questions[place], int(counts[1][place])) for place in listed]
+    before_P, after_P = (np.sum([seed.correct_PN.sum(axis=1) for seed in side], axis=0) for side in (old, new))
+    anew = np.flatnonzero((before_P == 0) & (after_P > 0))
+    listed = [
+        (old[0].questions[place], int(after_P[place])) for place in sorted(anew, key=lambda place: -after_P[place])
+    ]
     return Sharpened(
         *pair,
         n=n,
@@ -153,6 +154,6 @@ def sharpened_or_new(
         crossing=crossing,
         bound=1 - (1 - LEVEL) ** (1 / n),
         n_solved_anew=len(anew),
-        n_lost=int(((counts[1] == 0) & (counts[0] > 0)).sum()),
-        solved_anew=[SolvedAnew(q.key, q.question, q.answer, q.depth, right, n) for q, right in questions],
+        n_lost=int(((after_P == 0) & (before_P > 0)).sum()),
+        solved_anew=[SolvedAnew(q.key, q.question, q.answer, q.depth, right, n) for q, right in listed[:_LISTED]],
     )

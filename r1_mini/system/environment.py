@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,6 +81,7 @@ def peak() -> int:
     return size if sys.platform == "darwin" else size * 1024
 
 
+@cache
 def versions() -> dict[str, str | None]:
     """Installed versions of Python and of what the results depend on; None for a package that is not installed."""
     found = reversed([*importlib.metadata.distributions()])  # the first on the path is imported: it is set last

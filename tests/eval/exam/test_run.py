@@ -162,16 +162,6 @@ def test_more_tokens_than_the_model_has_room_for_are_refused_with_the_number_tha
         sit(checkpoint, tmp_path / "exam", max_tokens=1020)
 
 
-def test_a_problem_that_the_tokenizer_of_a_checkpoint_cannot_write_is_refused_with_the_fix(checkpoint, tmp_path):
-    (tmp_path / "q.jsonl").write_text("".join(f'{{"question": "Où est {n}?", "answer": "1"}}\n' for n in range(60)))
-    suite = tmp_path / "own.yaml"
-    suite.write_text(f"samples: 1\nmax_tokens: 9\nproblems: [{{jsonl: {tmp_path / 'q.jsonl'}, number: 2}}]\n")
-    loaded = load_suite(str(suite))
-    with pytest.raises(UserError, match=r"^problems: q has 'ù', which the model's tokenizer cannot write; leave such"):
-        examine(checkpoint, *loaded, tmp_path / "exam", Store(tmp_path), QUIET)
-    assert not (tmp_path / "exam" / "samples.jsonl").exists()
-
-
 def letters():
     """A tokenizer of single characters without our words."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
