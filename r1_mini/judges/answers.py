@@ -1,7 +1,8 @@
-"""What an answer says, in the notations of models and data sets: an amount, the letter of an option, a text, a formula.
+"""What an answer says: an amount, the letter of an option, a text, a formula.
 
-What was written is hostile: each reader is total, takes time linear in a text of bounded length, and says None where
-the text leaves open what is meant, such as `18 or 20`.
+A reader knows a small grammar (the table in docs/DATA.md) and reads an answer whole: what stands around the answer has
+to be part of the grammar too, or the answer is not read. What was written is hostile: each reader is total, takes time
+linear in a text of bounded length, and says None for what it cannot read.
 """
 
 import re
@@ -10,23 +11,17 @@ from fractions import Fraction
 from functools import lru_cache
 
 LONGEST_ANSWER = 1000  # characters
-LONGEST_AMOUNT = 64  # digits and separators
+LONGEST_AMOUNT = 64  # characters of a number
 
-_FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\}|\\[dt]?frac\s*(\d)\s*(\d)(?!\d)")
+_DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2796\ufe58\ufe63\uff0d"
+_TYPOGRAPHY = str.maketrans({**dict.fromkeys(_DASHES, "-"), "\uff0b": "+", "\u2795": "+", "\u2018": "'", "\u2019": "'"})
 _WRAPPER = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|boldsymbol)\s*\{([^{}]*)\}")
-_SPACING = re.compile(r"\\[,!;: ]|\\q?quad(?![a-z])|\\(?:left|right)(?![a-z])|\\[()\[\]]|~|\*\*|__")
-_CURRENCY = re.compile(r"([+-]?)\s*[$€£¥₹]\s*(?=([+-]?))")
-_NUMBER = re.compile(r"(?:(?<![\w.])\.)?\d[\d.,/]*")
-_VALUE = re.compile(r"(\d{1,3}(?:,\d{3})+|\d+)?(\.\d+)?(?:/(\d+))?")
-_SCALE = re.compile(r"\s*(k|thousand|million|billion|trillion)\b")
-_SCALES = {"k": 10**3, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_CALCULATES = re.compile(
-    r"[\\^√π<>≤≥±\u00d7\u00f7*_]|\d\s*!|\b(?:half|halves|dozens?|hundreds?|squared|cubed|sqrt|root|pi|plus|minus|times)\b"
-    r"|\ban? (?:third|quarter|fifth)\b|n't\b|\bnot\b|\bor\b"
-)
-_BOUND = re.compile(r"\b(?:than|least|most|under|over|below|above|between|about a)\s*$")
-_CURRENCY_NAME = re.compile(r"\b(?:usd?|eur|gbp|rs\.?)$")
-_SAME_AGAIN = re.compile(r"[=\n]|\s\(")
+_EMPHASIS = re.compile(r"(?<![\w.)\]}*_`])(\*\*|__|\*|_|`)(?=[^\s*_`])([^*_`\n]*[^\s*_`])\1(?![\w(\[{*_`])")
+_MATH = re.compile(r"(?<!\\)\$\$([^$]+)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\(([^$]*?)\\\)|\\\[([^$]*?)\\\]", re.DOTALL)
+_SPACE = re.compile(r"\\[,!;: ]|\\q?quad(?![a-z])|\\(?:left|right)(?![a-z])|(?<=[\w.,])~")
+_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\[,!]|[\u00a0\u2009\u202f])(?=\d{3}(?!\d))")
+_FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{\s*([+-]?\d+)\s*\}\s*\{\s*(\d+)\s*\}|(\d)\s*(\d)(?!\d))")
+_VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e]")
 
 
 def boxed(text: str) -> str | None:
@@ -52,115 +47,174 @@ def boxed(text: str) -> str | None:
     return None
 
 
-def _inside_box(text: str) -> str:
+def _undressed(text: str) -> str:
+    r"""An answer without `\boxed`, Markdown's emphasis and quotes around it, its dashes as `-`."""
     inside = boxed(text)
-    return text if inside is None else inside
+    text = (text if inside is None else inside).translate(_TYPOGRAPHY).strip()
+    for _ in range(2):  # **`…`**
+        text = _EMPHASIS.sub(r"\2", text)
+    quoted = len(text) > 2 and (text[0] + text[-1]) in ('""', "''", "\u201c\u201d")
+    return text[1:-1].strip() if quoted else text
 
 
 def _unwrapped(text: str) -> str:
     for _ in range(3):  # \textbf{\text{…}}
-        text = _WRAPPER.sub(r"\1", text)
-    return text
+        text = _WRAPPER.sub(r" \1", text)
+    return text.strip()
+
+
+def _without_dollars(text: str) -> str:
+    r"""The text without the signs that begin and end a formula: `$…$`, `\(…\)`. Other dollars are money."""
+    return _MATH.sub(lambda found: f" {next(filter(None, found.groups()), '')} ", text).strip()
+
+
+_UNITS = (
+    r"dollar|cent|euro|pound|penny|pence|yen|rupee|buck|usd|eur|gbp|inr|percent|degree|km|"
+    r"kilometer|kilometre|meter|metre|centimeter|centimetre|millimeter|cm|mm|mile|foot|feet|inch|"
+    r"inches|yard|kg|kilogram|gram|mg|ton|tonne|ounce|oz|lb|liter|litre|milliliter|ml|gallon|"
+    r"quart|pint|cup|second|minute|hour|hr|day|week|month|year|mph|kph|person|people|child|"
+    r"children|man|men|woman|women|student|customer|mouse|mice|tooth|teeth|fish|sheep|deer|piece|"
+    r"box|boxes|match|matches|bus|buses|dish|dishes|class|classes|glass|glasses|watch|watches|peach|"
+    r"peaches|sandwich|sandwiches|potatoes|tomatoes|leaves|night|game|trip|ticket|bag|pack"
+)
+_NO_UNITS = (
+    r"thousands|millions|billions|trillions|zillions|hundreds|tens|dozens|scores|pairs|couples|trios|"
+    r"gross|grosses|lakhs|crores|myriads|googols|halves|thirds|fourths|quarters|fifths|sixths|"
+    r"sevenths|eighths|ninths|tenths|hundredths|thousandths|millionths|plus|minus|less|times|was|has|"
+    r"does|yes|his|its|this|thus|powers|squares|cubes|roots|digits|multiples|perhaps|always|besides|"
+    r"modulus|versus|guess|unless|doubles|triples|others|decades|factors|divides|equals|exceeds|means|"
+    r"needs|falls|goes|tops|sins|cos|logs|ones|twos|guesses|misses|fails"
+)
+_SCALES = {
+    **{"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12},
+    **{"k": 10**3, "mln": 10**6, "bn": 10**9, "tn": 10**12, "lakh": 10**5, "crore": 10**7, "m": 10**6, "b": 10**9},
+}
+_UNIT = rf"(?:(?:square|cubic)\s)?(?:(?:{_UNITS})s?|(?!(?:{_NO_UNITS})\b)[a-z]{{3,20}}s)\b"
+_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
+_AMOUNT = re.compile(
+    rf"""(?P<sign>[+-]?)\ ?(?:(?P<currency>[$€£¥₹]|usd\ |eur\ |gbp\ |inr\ |rs\.?\ )\ ?(?P<inner>[+-]?))?\ ?
+    (?:(?:(?P<whole>{_DIGITS})\ (?:and\ )?)?(?P<top>{_DIGITS})\ ?/\ ?(?P<bottom>\d+)
+      |(?P<decimal>{_DIGITS}?\.\d+|{_DIGITS}))(?![.,]*\d)
+    (?:\ ?(?P<scale>{"|".join(_SCALES)})\b)?
+    (?:\ ?%|\ ?°|\ ?\^\s?\{{?\\circ\}}?|\ ?[$€£¥₹]|\ ?{_UNIT})?
+    (?:\ ?(?:/|\bper\ |\ban?\ |\beach\ |\bevery\ )\ ?(?:{_UNITS})\b)?""",
+    re.VERBOSE | re.ASCII,
+)
+_LEAD = re.compile(
+    r"(?:(?:so|thus|hence|therefore|and),? )?(?:#{2,4} ?|= ?|[a-z] ?= ?"
+    r"|(?!(?:no|not|nor|none|nobody|nothing|neither|never|hardly|barely|scarcely|seldom|rarely|half|twice|double|triple|if"
+    r"|unless|who|whoever|only|almost|nearly|about) )[a-z]{1,15} (?:is|are|was|were|has|have|had|gets?|got|pays?|paid|makes?|made|needs?"
+    r"|costs?|earns?|earned|spends?|spent|sold|bought|saves?|saved|takes?|took) "
+    r"|(?:(?:the|my|our|his|her|their|its|a|in) )?(?:(?:final|correct|total|right) )?"
+    r"(?:answer|result|total|sum|value|number|amount|cost|price|solution)"
+    r"(?: (?:is|was|equals)(?: ?:)? ?| ?[:=] ?| ))?"
+)
+_TAIL = re.compile(r"(?: (?:in all|in total|altogether|total|overall|left|remaining|each))?\.?")
+_AGAIN = re.compile(r" ?= ?| ?\n\s*|(?P<open> ?\()")
 
 
 @lru_cache(maxsize=1024)
 def amount(text: str) -> Fraction | None:
-    r"""The exact value of an answer that names one number: `$1,234.50`, `18 dollars`, `72%` (72), `\boxed{18}`, `3/4`.
+    r"""The exact value of an answer that is one number: `$1,234.50`, `18 dollars`, `72%` (72), `2\frac12`, `5 dozen`.
 
-    None if it names none or several, or if what stands around the number may change it: `2*9`, `5!`, `half of 18`,
-    `more than 18`, `2 dozen`. A number may be said again after `=`, on another line or in parentheses.
+    It may say the number again after `=`, on another line or in parentheses. None if anything else stands there, such
+    as `2*9`, `5!`, `5x`, `half of 18`, `more than 18`, `not 18`.
     """
     if len(text) > LONGEST_ANSWER:
         return None
-    text = _without_latex(_inside_box(text))
-    if _CALCULATES.search(text) or any(sign.isnumeric() and not sign.isascii() for sign in text):
-        return None
-    values: set[Fraction] = set()
-    end = 0
-    for number in _NUMBER.finditer(text):
-        if values and not _SAME_AGAIN.search(text, end, number.start()):
+    text = _without_dollars(_unwrapped(_undressed(text)))
+    text = _THOUSANDS.sub(",", unicodedata.normalize("NFC", text)).replace(r"\$", "$").replace(r"\%", "%").lower()
+    text = _FRACTION.sub(lambda found: f" {found[1] or found[3]}/{found[2] or found[4]}", text)
+    text = _VULGAR.sub(lambda found: f" {Fraction(unicodedata.numeric(found[0])).limit_denominator(10)}", text)
+    text = re.sub(r"[^\S\n]+", " ", _SPACE.sub(" ", text)).strip()
+    values: set[Fraction | None] = set()
+    place, closing = 0, ""
+    while True:
+        found = _AMOUNT.match(text, _end(_LEAD, text, place))
+        if found is None:
             return None
-        value = _value(text[: number.start()], number.group())
-        if value is None:
+        values.add(_value(found))
+        if not text.startswith(closing, found.end()):
             return None
-        end = number.start() + len(number.group().rstrip(".,/"))
-        scale = _SCALE.match(text, end)
-        if scale:
-            value, end = value * _SCALES[scale[1]], scale.end()
-        values.add(value)
-    return values.pop() if len(values) == 1 else None
+        place = found.end() + len(closing)
+        again = _AGAIN.match(text, place)
+        if again is None:
+            is_whole = _TAIL.fullmatch(text, place) is not None
+            return values.pop() if is_whole and len(values) == 1 else None
+        place, closing = again.end(), ")" if again["open"] else ""
 
 
-def _value(before: str, written: str) -> Fraction | None:
-    """The value of digits and separators, with the sign that stands before them."""
-    match = _VALUE.fullmatch(written.rstrip(".,/"))
-    if match is None or len(written) > LONGEST_AMOUNT or (match[3] is not None and int(match[3]) == 0):
+def _end(pattern: "re.Pattern[str]", text: str, place: int) -> int:
+    found = pattern.match(text, place)
+    return place if found is None else found.end()
+
+
+def _value(found: "re.Match[str]") -> Fraction | None:
+    """What `_AMOUNT` has read, exactly; None if that leaves open what is meant."""
+    part = {name: (text or "").replace(",", "") for name, text in found.groupdict().items()}
+    if sum(map(len, part.values())) > LONGEST_AMOUNT or (part["sign"] and part["inner"]):
         return None
-    value = Fraction(f"{(match[1] or '0').replace(',', '')}{match[2] or ''}") / int(match[3] or 1)
-    rest = before.rstrip()
-    if rest.endswith(("+", "-")):
-        sign, rest = rest[-1], rest[:-1]
-        if (rest and before[-1:].isspace()) or rest[-1:].isalnum() or rest.endswith((")", "+", "-")):
-            return None  # an operator, a hyphen or a range
-        value = -value if sign == "-" else value
-    elif before[-1:].isalpha() and not _CURRENCY_NAME.search(before):
-        return None  # x2
-    return None if _BOUND.search(rest) else value
+    if part["scale"] in ("m", "b") and not part["currency"]:  # 2m may be meters
+        return None
+    if part["decimal"]:
+        value = Fraction(part["decimal"])
+    elif int(part["bottom"]) == 0 or (part["whole"] and int(part["top"]) >= int(part["bottom"])):
+        return None
+    else:
+        value = int(part["whole"] or 0) + Fraction(int(part["top"]), int(part["bottom"]))
+    value *= _SCALES.get(part["scale"], 1)
+    return -value if "-" in (part["sign"], part["inner"]) else value
 
 
-def _without_latex(text: str) -> str:
-    """The text in lower case with the notations of LaTeX and Markdown for plain things written plainly."""
-    text = unicodedata.normalize("NFC", text).replace("\u2212", "-").replace("\u00a0", " ").replace("\u202f", " ")
-    text = text.replace("{,}", ",").replace(r"\$", "$").replace(r"\%", "%")
-    text = _FRACTION.sub(lambda match: f"{match[1] or match[3]}/{match[2] or match[4]}", text)
-    text = _unwrapped(text)
-    return _CURRENCY.sub(lambda match: match[1] or ("" if match[2] else " "), _SPACING.sub("", text)).lower()
-
-
-_OPTION = re.compile(r"[A-Ea-e]")
-_BRACKETED = re.compile(r"[(\[{]\s*([A-Ea-e])\s*[)\]}]")
-_LABEL = re.compile(r"^[\s*>-]*([A-E])\s*[.):](?=\s|\*|$)", re.MULTILINE)
-_NAMED = re.compile(
-    r"\b(?:answer|option|choice)\b(?:\s+(?:is|was|should be))?(?:\s+(?:option|choice))?\s*[:=]?\s*"
-    r"[*(\[]*(?:([A-E])(?![\w'])(?!\s+[a-z])|([a-e])(?=[\s).\]*]*$))",
+_CHOICE = re.compile(
+    r"(?:(?:so|thus|hence|therefore),? )?"
+    r"(?:i (?:choose|pick|select) |(?:(?:the|my) )?(?:(?:final|correct|best|right) )?(?:answer|option|choice)"
+    r"(?: is| was| should be)? ?[:=]? ?)?(?:(?:option|choice) )?"
+    r"(?:(?P<open>[(\[{])\s*(?P<inside>[a-e])\s*[)\]}]|(?P<bare>[a-e])(?![\w']))(?P<rest>[^\n]*)",
     re.IGNORECASE,
 )
-_HEDGED = re.compile(r"\b(?:or|and|not|nor|neither|except)\s+(?:option\s+|choice\s+)?[(\[]?[A-E](?![\w'])(?!\s+[a-z])")
+_DENIAL = re.compile(
+    r"(?:n't|\b(?:is|was|are|be|not|nor|neither|never|or|wrong|incorrect|false|untrue|except|excluded?|ruled|eliminated?"
+    r"|rejected?|impossible|unlikely|cannot|but|instead|rather|unless|maybe|perhaps|versus))\b|[\u2717\u2718\u274c?]",
+    re.IGNORECASE,
+)
+_OTHER_OPTION = re.compile(r"[(\[{]\s*[A-Ea-e]\s*[)\]}]|(?<![\w'])[A-E](?![\w'])(?! [a-z])")
 
 
 @lru_cache(maxsize=1024)
 def choice(text: str) -> str | None:
-    r"""The option, A to E, that an answer names: `B`, `(b)`, `B.`, `B) Paris`, `Answer: B`, `\boxed{\text{B}}`.
+    r"""The option, A to E, that an answer is: `B`, `(b)`, `B.`, `B) Paris`, `Answer: B`, `\boxed{\text{B}}`.
 
-    None if it names none or several.
+    None if it names none or several, or says anything else of it, such as `(B) is wrong`.
     """
     if len(text) > LONGEST_ANSWER:
         return None
-    text = _unwrapped(_inside_box(text)).replace("$", " ").replace(r"\(", " ").replace(r"\)", " ").strip()
-    bare = text.strip("*_ ()[]{}.,:;\"'`\n\t")
-    if len(bare) == 1:
-        return bare.upper() if _OPTION.fullmatch(bare) else None
-    if _HEDGED.search(text):
+    found = _CHOICE.fullmatch(_without_dollars(_unwrapped(_undressed(text))).strip())
+    if found is None:
         return None
-    named = [match[1] or match[2] for match in _NAMED.finditer(text)]
-    found = {letter.upper() for letter in (*named, *_LABEL.findall(text), *_BRACKETED.findall(text))}
-    return found.pop() if len(found) == 1 else None
+    letter, rest = found["inside"] or found["bare"], found["rest"]
+    if rest.strip(" .):"):  # the text of the option
+        begins = rest.startswith((" ", ". ", ": ", ") ")) if found["open"] else rest.startswith((". ", ": ", ") "))
+        if not begins or not letter.isupper() or _DENIAL.search(rest) or _OTHER_OPTION.search(rest):
+            return None
+    return letter.upper()
 
 
-_UNSAID = re.compile(r"[;:?!\"'`()\[\]{}\u2018-\u201f\u00ab\u00bb]|[.,](?!\d)|(?<!\d)[.,]|(?<=\w)-(?=[^\W\d])|-(?!\w)")
+_UNSAID = re.compile(
+    r"[;:?!\"'`()\[\]{}\u2018-\u201f\u00ab\u00bb]|[.,](?!\d)|(?<!\d),|(?<=\w)-(?=[^\W\d])|(?<!\w)-(?!\w)"
+)
 
 
 @lru_cache(maxsize=1024)
 def plain_text(text: str) -> str | None:
-    """An answer without case, punctuation and spacing; signs, decimal points and symbols stay. None if none is left."""
+    """An answer without dress, case, punctuation and spacing; signs, decimal points and symbols stay. None if empty."""
     if len(text) > LONGEST_ANSWER:
         return None
-    text = unicodedata.normalize("NFKC", text).casefold().replace("\u2212", "-")
-    return " ".join(_UNSAID.sub(" ", text).split()) or None
+    text = unicodedata.normalize("NFKC", _unwrapped(_undressed(text))).casefold()
+    return re.sub(r"(?<![\d.])\.(?=\d)", "0.", " ".join(_UNSAID.sub(" ", text).split())) or None
 
 
-_MATH = re.compile(r"\$\$(.+?)\$\$|\$(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_LEAD = re.compile(r"^(?:so |thus,? |therefore,? )?(?:the )?(?:final )?answer(?: is|:)\s*:?\s*", re.IGNORECASE)
+_LEADING_WORDS = re.compile(r"^(?:so |thus,? |therefore,? )?(?:the )?(?:final )?answer(?: is|:)\s*:?\s*", re.IGNORECASE)
 
 
 def formula(text: str) -> str | None:
@@ -170,11 +224,11 @@ def formula(text: str) -> str | None:
     """
     if len(text) > LONGEST_ANSWER:
         return None
-    text = _inside_box(text).replace(r"\$", "")  # dollars
-    found = {next(filter(None, match.groups())).strip() for match in _MATH.finditer(text)}
+    text = _undressed(text).replace(r"\$", "")  # dollars
+    found = {next(filter(None, match.groups()), "").strip() for match in _MATH.finditer(text)}
     if len(found) > 1:
         return None
-    text = found.pop() if found else _LEAD.sub("", text.strip())
+    text = found.pop() if found else _LEADING_WORDS.sub("", text.strip())
     text = text.replace("$", "").replace("\u00b0", r"^\circ").strip().removesuffix(".")
     return re.sub(r"(?<!\\)%", r"\\%", text) or None
 
@@ -183,3 +237,27 @@ def words_of(formula: str) -> str | None:
     r"""What a formula says that is nothing but words: `\text{east}`, `east`; None for every other."""
     plain = _WRAPPER.sub(r"\1", formula).strip()
     return plain.casefold() if re.fullmatch(r"[^\W\d_]{2,}(?: [^\W\d_]+)*", plain) else None
+
+
+def qualifiers(formula: str) -> list[str]:
+    r"""What the `\text{…}` of a formula say that is neither a unit nor `and`: `million`, `am`."""
+    said = [" ".join(words.lower().split()) for words in _WRAPPER.findall(formula)]
+    return [words for words in said if words not in ("", "and", "or") and not re.fullmatch(_UNIT, words)]
+
+
+def last_number(text: str) -> Fraction | None:
+    """The last number of a text; None if there is none, or if it is part of something else: `12-7`, `1e5`, `1,2,3`."""
+    pieces = _FRACTION.sub(
+        lambda found: f" {found[1] or found[3]}/{found[2] or found[4]} ", text.translate(_TYPOGRAPHY)
+    )
+    said = [piece for piece in re.split(r"\s+|(?<=\d)=", pieces) if piece.strip(".,;:!?")]
+    place = next((place for place in range(len(said) - 1, -1, -1) if re.search(r"\d", said[place])), -1)
+    if place < 0:
+        return None
+    value = amount(said[place].lstrip("([*=").rstrip(")]*.,;:!?"))
+    before = said[place - 1] if place else ""
+    if before in ("-", "+", "*", "/", "^") or (
+        value is not None and re.fullmatch(r"\d+", before) and "/" in said[place]
+    ):
+        return amount(f"{before} {said[place].rstrip('.')}") if before.isdigit() else None
+    return value

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from fractions import Fraction
 from functools import lru_cache
 
-from r1_mini.judges.answers import amount, choice, formula, plain_text, words_of
+from r1_mini.judges.answers import amount, choice, formula, plain_text, qualifiers, words_of
 from r1_mini.judges.sandbox import verified
 from r1_mini.problems.arithmetic import evaluate, numbers, parse, parse_number
 
@@ -58,21 +58,37 @@ same_countdown = comparing(parse_countdown, parse_goal)
 """Right is an expression of exactly the goal's numbers, each as often, and of exactly its value."""
 
 
-_BRACKETED = re.compile(r"(?:\\left\s*)?[(\[].*,.*[)\]]", re.DOTALL)
-"""A pair or an interval."""
+_CONTAINER = re.compile(r"(?:[a-z]\s*(?:\\in|=)\s*)?(?:\\left\s*)?(\\\{|[(\[]).*,.*?(?:\\right\s*)?(\\\}|[)\]])", re.DOTALL)
+_GOES_ON = re.compile(r"\\[lcv]?dots|\.\.\.|\u2026")
+_HEAVY = re.compile(
+    r"\\(?:sum|prod|int|lim|iint|oint|big)|\\[dt]?binom[^\\]*(?:\^|\d{5})|!\s*!|[)}\]]\s*!|\d{5}\s*!|\d{60}"
+    r"|\^\s*\{?\s*\d{5}|[)}\]]\s*\^\s*\{?\s*\d{3}|\^\s*\w+\s*\^|\^\s*\{(?!-?\d?[a-z]\^\{?[1-4]\}?\})[^}]*\^"
+)
+
+
+def _container(text: str) -> str:
+    """The brackets of a pair, an interval or a set; empty for anything else."""
+    found = _CONTAINER.fullmatch(text)
+    return "" if found is None else found[1] + found[2]
 
 
 def same_formula(answer: str, gold: str) -> bool:
-    """Equal by math-verify's rules: fractions, intervals, sets, units and degrees left out, decimals to six digits.
+    r"""Equal by math-verify, exactly: fractions, intervals, sets; units and degrees are left out.
 
-    Where the right answer has brackets, as a pair or an interval has, the answer needs some too.
+    What it would overlook has to be alike too: brackets, `\ldots`, words such as million. What could keep it busy for
+    seconds, such as a tower of powers, is wrong.
     """
     ours, theirs = formula(answer), formula(gold)
-    if ours is None or theirs is None or (_BRACKETED.fullmatch(theirs) and not {"(", "["} & {*ours}):
+    if ours is None or theirs is None or len(ours) > 300 or _HEAVY.search(ours):
         return False
     words = words_of(theirs)
     if words is not None and (words != theirs.casefold() or len(words) > 3):  # not xy, a product
         return words_of(ours) == words  # math-verify takes a bare word for a product of its letters
+    brackets = {_container(ours), _container(theirs)}
+    if len(brackets) > 1 and brackets != {"", r"\{\}"}:
+        return False
+    if qualifiers(ours) != qualifiers(theirs) or bool(_GOES_ON.search(ours)) != bool(_GOES_ON.search(theirs)):
+        return False
     return verified("latex", ours, theirs)
 
 

@@ -73,9 +73,20 @@ def latex() -> Functions:
     def read(text: str) -> list[Any]:
         return parse(f"${text}$", [LatexExtractionConfig()], parsing_timeout=None)  # type: ignore[no-any-return]
 
+    def differ(left: Any, right: Any, percent: bool) -> bool:
+        """Whether two numbers are told apart, which math-verify, rounding to six digits, may not do."""
+        if not (getattr(left, "is_number", False) and getattr(right, "is_number", False)):
+            return False
+        one, other = left.doit().evalf(40), right.doit().evalf(40)
+        sizes = (one, one * 100, one / 100) if percent else (one,)
+        return not any(abs(size - other) <= abs(other) * 1e-12 for size in sizes)
+
     def judge(answer: str, gold: str) -> bool:
         if answer == gold:  # comparing intervals or matrices takes ten times as long as reading them
             return any(not isinstance(value, str) for value in read(gold))
+        percent = ("%" in answer) != ("%" in gold)
+        if any(differ(left, right, percent) for left, right in zip(read(gold), read(answer))):
+            return False
         return bool(verify(read(gold), read(answer), timeout_seconds=None))
 
     return {"judge": judge}

@@ -34,8 +34,8 @@ def test_an_amount_is_read_exactly(text: str, value: Fraction) -> None:
     "text",
     [
         *("", "eighteen", "18 or 20", "18 20", "5-6", "5-5", "9*9", "9 9", "3:30", "5, 6", "1,23", "1.2.3"),
-        *("half of 18", "18 and a half", "2 dozen", "more than 18", "at least 18", "not 18", "isn't 18", "5!", "18^2"),
-        *(r"\sqrt{18}", "18\u00b2", "2\u03c0", "1e3", "x2", "4/0", "a - 5", "1 1/2", "\u0663"),
+        *("half of 18", "18 and a half", "more than 18", "at least 18", "not 18", "isn't 18", "5!", "18^2"),
+        *(r"\sqrt{18}", "18\u00b2", "2\u03c0", "1e3", "x2", "4/0", "a - 5", "\u0663"),
     ],
 )
 def test_what_may_mean_another_number_is_no_amount(text: str) -> None:
