@@ -20,7 +20,7 @@ from pydantic import AfterValidator, Field
 from r1_mini.config.base import Strict
 from r1_mini.data.source import Source, known_name
 from r1_mini.errors import UserError, nearest, shown
-from r1_mini.judges.answers import boxed
+from r1_mini.judges.answers import after_marks, boxed, last_number
 from r1_mini.judges.judges import JUDGES, can_read
 from r1_mini.judges.sandbox import require
 from r1_mini.problems.problem import Problem, Split, split_of
@@ -33,25 +33,13 @@ PROBED = (
 )
 
 _COLUMN = re.compile(r"\{(\w+)\}")
-_LAST_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
-
-
-def _after_marks(text: str) -> str | None:
-    """GSM8K's answer, `#### 1,234` at the end of the solution."""
-    _, marks, after = text.rpartition("####")
-    return after.strip().replace(",", "") if marks else None
-
-
-def _last_number(text: str) -> str | None:
-    found = _LAST_NUMBER.findall(text)
-    return found[-1].replace(",", "") if found else None
 
 
 EXTRACTS: dict[str, Callable[[str], str | None]] = {
     "as_is": str.strip,
-    "gsm8k": _after_marks,
+    "gsm8k": after_marks,
     "boxed": boxed,
-    "last_number": _last_number,
+    "last_number": last_number,
     "letter": dict(zip("01234", "ABCDE", strict=True)).get,  # of an option that is given by its place
 }
 """How the right answer is got out of the answer's column; None where it is not there."""

@@ -7,6 +7,7 @@ linear in a text of bounded length, and says None for what it cannot read.
 
 import re
 import unicodedata
+from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
 
@@ -100,16 +101,21 @@ _AMOUNT = re.compile(
     (?:\ ?(?:/|\bper\ |\ban?\ |\beach\ |\bevery\ )\ ?(?:{_UNITS})\b)?""",
     re.VERBOSE | re.ASCII,
 )
+_SAYS = (
+    r"is|are|was|were|has|have|had|gets?|got|pays?|paid|makes?|made|needs?|costs?|earns?|earned|spends?|spent|sold|bought"
+    r"|saves?|saved|takes?|took"
+)
+_DENIES = (
+    r"no|not|nor|none|nobody|nothing|neither|never|hardly|barely|scarcely|seldom|rarely|half|twice|double|triple|if|unless"
+    r"|who|whoever|only|almost|nearly|about"
+)
 _LEAD = re.compile(
-    r"(?:(?:so|thus|hence|therefore|and),? )?(?:#{2,4} ?|= ?|[a-z] ?= ?"
-    r"|(?!(?:no|not|nor|none|nobody|nothing|neither|never|hardly|barely|scarcely|seldom|rarely|half|twice|double|triple|if"
-    r"|unless|who|whoever|only|almost|nearly|about) )[a-z]{1,15} (?:is|are|was|were|has|have|had|gets?|got|pays?|paid|makes?|made|needs?"
-    r"|costs?|earns?|earned|spends?|spent|sold|bought|saves?|saved|takes?|took) "
+    rf"(?:(?:so|thus|hence|therefore|and),? )?(?:#{{2,4}} ?|= ?|[a-z] ?= ?|(?!(?:{_DENIES}) )[a-z]{{1,15}} (?:{_SAYS}) "
     r"|(?:(?:the|my|our|his|her|their|its|a|in) )?(?:(?:final|correct|total|right) )?"
     r"(?:answer|result|total|sum|value|number|amount|cost|price|solution)"
     r"(?: (?:is|was|equals)(?: ?:)? ?| ?[:=] ?| ))?"
 )
-_TAIL = re.compile(r"(?: (?:in all|in total|altogether|total|overall|left|remaining|each))?\.?")
+_TAIL = re.compile(r" (?:in all|in total|altogether|total|overall|left|remaining|each)\b")
 _AGAIN = re.compile(r" ?= ?| ?\n\s*|(?P<open> ?\()")
 
 
@@ -134,13 +140,13 @@ def amount(text: str) -> Fraction | None:
         if found is None:
             return None
         values.add(_value(found))
-        if not text.startswith(closing, found.end()):
+        place = _end(_TAIL, text, found.end())
+        if not text.startswith(closing, place):
             return None
-        place = found.end() + len(closing)
+        place += len(closing)
         again = _AGAIN.match(text, place)
         if again is None:
-            is_whole = _TAIL.fullmatch(text, place) is not None
-            return values.pop() if is_whole and len(values) == 1 else None
+            return values.pop() if text[place:] in ("", ".") and len(values) == 1 else None
         place, closing = again.end(), ")" if again["open"] else ""
 
 
@@ -245,19 +251,30 @@ def qualifiers(formula: str) -> list[str]:
     return [words for words in said if words not in ("", "and", "or") and not re.fullmatch(_UNIT, words)]
 
 
-def last_number(text: str) -> Fraction | None:
-    """The last number of a text; None if there is none, or if it is part of something else: `12-7`, `1e5`, `1,2,3`."""
-    pieces = _FRACTION.sub(
-        lambda found: f" {found[1] or found[3]}/{found[2] or found[4]} ", text.translate(_TYPOGRAPHY)
-    )
-    said = [piece for piece in re.split(r"\s+|(?<=\d)=", pieces) if piece.strip(".,;:!?")]
-    place = next((place for place in range(len(said) - 1, -1, -1) if re.search(r"\d", said[place])), -1)
-    if place < 0:
+def written(value: Fraction) -> str:
+    """A value as plain text: `18`, `2.5`, `1/3`."""
+    decimal = Decimal(value.numerator) / Decimal(value.denominator)
+    return f"{decimal:f}" if Fraction(decimal) == value else str(value)
+
+
+def after_marks(text: str) -> str | None:
+    """GSM8K's answer, `#### 1,234` at the end of the solution, as a plain number where it is one."""
+    _, marks, after = text.rpartition("####")
+    value = amount(after.strip())
+    if not marks:
         return None
-    value = amount(said[place].lstrip("([*=").rstrip(")]*.,;:!?"))
-    before = said[place - 1] if place else ""
-    if before in ("-", "+", "*", "/", "^") or (
-        value is not None and re.fullmatch(r"\d+", before) and "/" in said[place]
-    ):
-        return amount(f"{before} {said[place].rstrip('.')}") if before.isdigit() else None
-    return value
+    return after.strip() if value is None else written(value)
+
+
+def last_number(text: str) -> str | None:
+    """The last number of a text; None if there is none, or if it is part of something else: `12-7`, `1e5`, `1,2,3`."""
+    text = _FRACTION.sub(lambda found: f" {found[1] or found[3]}/{found[2] or found[4]} ", text.translate(_TYPOGRAPHY))
+    pieces = [piece for piece in re.split(r"\s+|(?<=\d)=", text) if piece.strip(".,;:!?")]
+    while pieces and not re.search(r"\d", pieces[-1]):
+        pieces.pop()
+    if not pieces or pieces[-2:-1] in (["-"], ["+"], ["*"], ["/"], ["^"]):
+        return None
+    number = pieces[-1].lstrip("([*=").rstrip(")]*.,;:!?")
+    is_mixed = "/" in number and len(pieces) > 1 and pieces[-2].isdigit()
+    value = amount(f"{pieces[-2]} {number}" if is_mixed else number)
+    return None if value is None else written(value)

@@ -58,7 +58,9 @@ same_countdown = comparing(parse_countdown, parse_goal)
 """Right is an expression of exactly the goal's numbers, each as often, and of exactly its value."""
 
 
-_CONTAINER = re.compile(r"(?:[a-z]\s*(?:\\in|=)\s*)?(?:\\left\s*)?(\\\{|[(\[]).*,.*?(?:\\right\s*)?(\\\}|[)\]])", re.DOTALL)
+_CONTAINER = re.compile(
+    r"(?:[a-z]\s*(?:\\in|=)\s*)?(?:\\left\s*)?(\\\{|[(\[]).*,.*?(?:\\right\s*)?(\\\}|[)\]])", re.DOTALL
+)
 _GOES_ON = re.compile(r"\\[lcv]?dots|\.\.\.|\u2026")
 _HEAVY = re.compile(
     r"\\(?:sum|prod|int|lim|iint|oint|big)|\\[dt]?binom[^\\]*(?:\^|\d{5})|!\s*!|[)}\]]\s*!|\d{5}\s*!|\d{60}"

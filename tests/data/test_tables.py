@@ -87,7 +87,7 @@ def test_a_row_becomes_a_problem(jsonl) -> None:
         ("boxed", r"$\boxed{1}$ and so $\boxed{\frac{1}{2}}$", r"\frac{1}{2}"),
         ("boxed", "no box", None),
         ("last_number", "3 and 4 make 1,007.", "1007"),
-        ("last_number", "-2.5 or -3/4", "-3/4"),
+        ("last_number", "-2.5 or -3/4", "-0.75"),
         ("last_number", "none", None),
         ("letter", "2", "C"),
         ("letter", "9", None),

@@ -7,39 +7,143 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1_mini.judges.answers import LONGEST_ANSWER, amount, boxed, choice, formula, plain_text, words_of
+from r1_mini.judges.answers import (
+    LONGEST_ANSWER,
+    after_marks,
+    amount,
+    boxed,
+    choice,
+    formula,
+    last_number,
+    plain_text,
+    words_of,
+)
 
-AMOUNTS = {
-    18: (
-        *("18", "18 dollars", "18.", "The answer is 18.", "x = 18", "18 = 18.0", "18 ($18)", "18/day", "USD 18"),
-        *("#### 18", r"\boxed{18}", r"first 3, then \boxed{18\text{ eggs}}"),
+DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2796\ufe58\ufe63\uff0d"
+READ = {
+    "18": (
+        *("18", " 18\n", "18.", "+18", "18.0", "18 dollars", "18 eggs in all.", "18 km", "18 square feet", "18/day"),
+        *("#### 18", "= 18", "x = 18", "The answer is 18.", "Final answer: 18", "So the total cost is $18.", "18%"),
+        *("18 = 18.0", "18 ($18)", "18\n18", "18\nThe answer is 18", "**18**", "*18*", "_18_", "`18`", '"18"'),
+        *(
+            "$18",
+            "$18$",
+            r"\$18",
+            r"\(18\)",
+            r"\[18\]",
+            "USD 18",
+            "18 USD",
+            "\u20ac18",
+            "18\u20ac",
+            "**$18**",
+            "Rs. 18",
+        ),
+        *(r"\boxed{18}", r"**\boxed{18}**", r"\boxed{18\text{ eggs}}", r"first 3, then \boxed{18}", r"18\text{ eggs}"),
+        *("18 miles per hour", "$18 a day", r"18\%", "18 percent", "18\u00b0", r"18^\circ", "She has 18 eggs left."),
+        *("**Answer: 18**", "Tom gets 18 dollars."),
     ),
-    -5: ("-$5", "$-5", "\u22125"),
-    72: ("72%",),
-    1234: (r"1{,}234",),
-    18_000: ("18k",),
-    2_000_000: ("2 million",),
-    Fraction(2469, 2): ("$1,234.50",),
-    Fraction(3, 4): (r"$\frac{3}{4}$", "3/4"),
-    Fraction(1, 2): (".5",),
+    "-5": (*(dash + "5" for dash in DASHES), *(dash + "$5" for dash in DASHES), "$-5", "- 5", "x = \u20135", "**-5**"),
+    "1234": ("1,234", "1{,}234", r"1\,234", "1\u202f234", "$1,234", "1234.00", "1,234 dollars"),
+    "5/2": ("2.5", "5/2", r"\frac{5}{2}", r"\frac52", r"2\frac{1}{2}", r"2 \tfrac12", "2 1/2", "2\u00bd", "2 and 1/2"),
+    "-7/4": (r"-1\dfrac{3}{4}", "-1 3/4", "-7/4", r"\frac{-7}{4}", "-1.75"),
+    "1/2": (".5", "\u00bd", "1/2", "$.50", r"$\frac{1}{2}$"),
+    "5000": ("5K", "5k", "5 thousand", "5 thousand dollars", "$5k"),
+    "1500000": ("1.5 million", "$1.5M", "15 lakh", "1.5 mln"),
+    "60": ("5 dozen", "5 dozen eggs"),
 }
 
 
-@pytest.mark.parametrize(("text", "value"), [(text, value) for value, texts in AMOUNTS.items() for text in texts])
-def test_an_amount_is_read_exactly(text: str, value: Fraction) -> None:
-    assert amount(text) == value
+@pytest.mark.parametrize(("text", "value"), [(text, value) for value, texts in READ.items() for text in texts])
+def test_an_amount_is_read_exactly(text: str, value: str) -> None:
+    assert amount(text) == Fraction(value)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "eighteen", "18 or 20", "18 20", "5-6", "5-5", "9*9", "9 9", "3:30", "5, 6", "1,23", "1.2.3"),
-        *("half of 18", "18 and a half", "more than 18", "at least 18", "not 18", "isn't 18", "5!", "18^2"),
-        *(r"\sqrt{18}", "18\u00b2", "2\u03c0", "1e3", "x2", "4/0", "a - 5", "\u0663"),
+        *("", "eighteen", "18 or 20", "18 20", "5-6", "5\u20136", "9*9", "9 9", "3:30", "5, 6", "1,23", "1.2.3", "2,5"),
+        *("1,2,3", "5,", "half of 18", "18 and a half", "more than 18", "at least 18", "up to 18", "nearly 18", "~5"),
+        *(
+            "maybe 18",
+            "5 or more",
+            "\u22485",
+            "not 18",
+            "isn't 18",
+            "isn\u2019t 5",
+            "never 5",
+            "5 is wrong",
+            "5 (wrong)",
+        ),
+        *("anything but 5", "except 5", "nobody gets 5", "\u22605", "5x", "5 x", "5i", "5/x", "x/5", "5 + x", "5 - x"),
+        *("5e", "x2", "f(5)", "g(5) = 5", "the sum of 5 and x", "5 more than x", "-(5)", "(5)", "|-5|", "-(-5)", "--5"),
+        *("log 5", "sin 5", "5!", "!5", "5 factorial", "5 mod 3", "18^2", r"\sqrt{18}", "5 squared", "18\u00b2", "1e3"),
+        *(
+            "2\u03c0",
+            "4/0",
+            "2 3/0",
+            "2 5/3",
+            "a - 5",
+            "\u0663",
+            "\uff15",
+            "5\u200e6",
+            "-\u200e5",
+            "-\u180e5",
+            "5\u00d71",
+        ),
+        *("5 score", "5 pairs", "5 gross", "5 tens", "3B", "5m", "$4 mil", "5 times", "5 plus", "5 less", "5 a third"),
+        *("5/two", "50% of 10"),
     ],
 )
-def test_what_may_mean_another_number_is_no_amount(text: str) -> None:
+def test_an_answer_that_is_not_one_number_as_a_whole_is_no_amount(text: str) -> None:
     assert amount(text) is None
+
+
+NUMBERS = st.fractions(-3000, 3000, max_denominator=12)
+SPOILS = [
+    "{}x",
+    "{} x",
+    "x{}",
+    "{}!",
+    "{}^2",
+    "not {}",
+    "{} or 1",
+    "2*{}",
+    "{}/0",
+    "{}-1",
+    "{}+1",
+    "{},7",
+    "{} 7",
+    "~{}",
+]
+SPOILS += ["{} is wrong", "half of {}", "more than {}", "sqrt {}", "-({})", "|{}|", "{} mod 7", "\u2248{}", "{}\u00b2"]
+WRAPPERS = ["{}", "**{}**", "`{}`", r"\boxed{{{}}}", "${}$", "The answer is {}.", "{0} = {0}", "x = {}"]
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> tuple[str, Fraction]:
+    """An answer made by the grammar, and its value."""
+    value = draw(NUMBERS)
+    size, sign = abs(value), draw(st.sampled_from(DASHES)) if value < 0 else ""
+    whole, rest = divmod(size, 1)
+    forms = [f"{size.numerator}/{size.denominator}", rf"\frac{{{size.numerator}}}{{{size.denominator}}}"]
+    if rest and whole:
+        forms += [f"{whole} {rest}", rf"{whole}\frac{{{rest.numerator}}}{{{rest.denominator}}}"]
+    if not rest:
+        forms += [str(whole), f"{whole:,}", f"{whole}.0", f"{whole:,}".replace(",", "{,}")]
+    unit = draw(st.sampled_from(["", " dollars", " eggs", r"\text{ km}", " percent", " in all"]))
+    return draw(st.sampled_from(WRAPPERS)).format(sign + draw(st.sampled_from(forms)) + unit), value
+
+
+@settings(deadline=None, max_examples=5000)
+@given(answers(), st.sampled_from(SPOILS))
+def test_answers_made_by_the_grammar_have_their_value_and_spoilt_ones_never(
+    made: tuple[str, Fraction], spoil: str
+) -> None:
+    text, value = made
+    assert amount(text) == value
+    begun = time.process_time()
+    assert amount(spoil.format(value)) != value or value == 0
+    assert time.process_time() - begun < 0.01
 
 
 def test_a_box_is_read_with_the_braces_in_it() -> None:
@@ -66,12 +170,58 @@ def test_an_option_is_read_in_every_notation(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "F", "A or B", "(A) and (B)", "AB", "B, not A", "(B) or A", "Paris", "A dog", "The answer is A dog"),
-        *("A\nB", "not B", "A. one\nB. two", "2"),
+        *("", "F", "A or B", "(A) and (B)", "AB", "B, not A", "(B) or A", "Paris", "A dog", "The answer is A dog", "2"),
+        *(
+            "A\nB",
+            "not B",
+            "A. one\nB. two",
+            "(A) is incorrect",
+            "A) is wrong; the right one is B",
+            "Not option A",
+            "A?",
+        ),
+        *(
+            "I rule out option A",
+            "A. (incorrect)",
+            "A) wrong, B) right",
+            "option A (false)",
+            "Answer: A, B",
+            "A-",
+            "!A",
+        ),
+        *("Answer: A/B", "Answer: A & B", "Answer: A? B?", "A) x B) y C) z", "The answer isn't A", "Option A is wrong"),
+        *("A. No. The answer should be C", "Answer: A or B", "all but A"),
     ],
 )
-def test_no_or_several_options_are_no_choice(text: str) -> None:
+def test_no_or_several_or_denied_options_are_no_choice(text: str) -> None:
     assert choice(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        *(("It is .5", "0.5"), ("The change is \u22125", "-5"), (r"so \frac{3}{4}", "0.75"), ("-.5", "-0.5")),
+        *(("$1,234.50.", "1234.5"), ("so 5-3=2", "2"), ("1, 2, 3", "3"), ("it (42).", "42"), ("3 1/2", "3.5")),
+        *((text, None) for text in ("grades 12-7", "1,2,3", "1e5", "2020-21", "2024-05-17", "GPT-4", "- 5", "2,5")),
+        *((text, None) for text in ("10^3", "7/0", "6.02e23", "none")),
+    ],
+)
+def test_the_last_number_of_a_text_is_taken_if_it_stands_alone(text: str, number: str | None) -> None:
+    assert last_number(text) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "gold"),
+    [
+        ("a #### 1,234", "1234"),
+        ("a #### \u20135", "-5"),
+        ("a #### 2,5", "2,5"),
+        ("a #### 42\nEnd", "42\nEnd"),
+        ("a", None),
+    ],
+)
+def test_what_stands_after_the_marks_is_a_plain_number_or_left_as_it_is(text: str, gold: str | None) -> None:
+    assert after_marks(text) == gold
 
 
 def test_a_text_is_compared_without_case_spacing_and_punctuation_but_with_signs() -> None:
@@ -80,6 +230,11 @@ def test_a_text_is_compared_without_case_spacing_and_punctuation_but_with_signs(
     assert plain_text("-5") != plain_text("5")
     assert plain_text("1.5") != plain_text("15")
     assert plain_text("...") is None
+    for said in ("**Paris**", "*Paris*", "`Paris`", r"\boxed{Paris}", r"\text{Paris}", '"Paris"'):
+        assert plain_text(said) == "paris"
+    assert plain_text(".5") == plain_text("0.5") != plain_text("5")
+    assert len({plain_text(grade) for grade in ("A", "A-", "A+")}) == 3
+    assert plain_text("\u20135") == "-5"
 
 
 def test_a_formula_is_taken_out_of_its_box_or_dollars() -> None:
@@ -99,7 +254,7 @@ def test_words_are_told_from_formulas() -> None:
     assert words_of(r"\text{(C)}") is None
 
 
-READERS = (amount, choice, plain_text, formula, boxed)
+READERS = (amount, choice, plain_text, formula, boxed, last_number, after_marks)
 PARTS = ["\\boxed{", "}", "{", "$", "1", ",", ".", "-", "/", "(", "A", "B", " or ", "\\frac", "%", "9" * 70]
 PIECES = st.lists(st.sampled_from(PARTS), max_size=60).map("".join)
 

@@ -130,3 +130,43 @@ def test_every_other_judge_says_what_counts_as_one_answer_in_a_vote() -> None:
     assert VALUES["amount"]("18 eggs") == VALUES["amount"]("$18.00") == 18
     assert VALUES["choice"]("(b)") == VALUES["choice"]("Answer: B") == "B"
     assert VALUES["latex"]("$x$.") == VALUES["latex"](r"\boxed{x}") == "x"
+
+
+@pytest.mark.parametrize(
+    ("said", "gold"),
+    [
+        *((said, "73") for said in ("**73**", "*73*", "`73`", "**Answer: 73**", "The final answer is **73**.", "**$73$**")),
+        *(("**(1,2)**", "(1,2)"), ("**1/2**", "1/2"), ("\u20135", "-5"), (r"\frac{1}{2^{98}}", r"2^{-98}"), ("0.5", r"\frac12")),
+        *((r"2\frac{1}{2}", "2.5"), (r"\{2,1\}", r"\{1,2\}"), (r"28\%", "28"), ("72%", "72"), (r"5\text{ miles}", "5")),
+        *((r"5 \text{ million}", r"5\text{ million}"), ("x^2+2x+1", "(x+1)^2"), (r"x \in [7,13]", "[7,13]")),
+    ],
+)  # fmt: skip
+def test_a_formula_in_another_dress_or_form_is_right(said: str, gold: str) -> None:
+    assert JUDGES["latex"](said, gold)
+
+
+@pytest.mark.parametrize(
+    ("said", "gold"),
+    [
+        *((r"\frac{1}{2^{98}}", r"\frac{1}{2^{99}}"), (r"\frac{1}{21!}", r"\frac{1}{20!}"), ("0.0000002", "0.0000001")),
+        *(("-0.0000001", "0.0000001"), ("0.333333", r"\frac{1}{3}"), (r"5\text{ million}", "5"), ("5", r"5\text{ million}")),
+        *((r"5\text{ dozen}", "5"), (r"6\text{ AM}", r"6\text{ PM}"), (r"\{1,2,\ldots\}", r"\{1,2\}"), ("(1,2)", r"\{1,2\}")),
+        *((r"\{1,2\}", "(1,2)"), ("[1,2]", "(1,2)"), (r"\{1,2,...\}", r"\{1,2\}")),
+    ],
+)  # fmt: skip
+def test_what_math_verify_overlooks_is_not_overlooked(said: str, gold: str) -> None:
+    assert not JUDGES["latex"](said, gold)
+
+
+BOMBS = [
+    *("9^{9^{9^{9^9}}}", r"\frac{1}{10^{9999999}}", "(x+1)^{100000}", r"\binom{10^9}{5*10^8}", "9!!!!!!", "e^{e^{e^{e^{e}}}}"),
+    *("9^9^9^9", "(9!)!", "99999999!", r"\sum_{n=1}^{10^9} n", r"10^{10^{10}}", "2^{99999}", "(((9^9)^9)^9)^9", "{9^9}^{9^9}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_formula_that_would_take_seconds_is_wrong_at_once(bomb: str) -> None:
+    assert not JUDGES["latex"]("1", "5")  # the verifier has been started
+    begun = time.monotonic()
+    assert not JUDGES["latex"](bomb, "5")
+    assert time.monotonic() - begun < 3.0  # its own limit is 5 s of processor time
