@@ -12,58 +12,44 @@ from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
 from math import gcd, isqrt
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 Tree: TypeAlias = "int | tuple[str, Tree, Tree]"
+Value = TypeVar("Value", int, Fraction)
 
 LONGEST_TEXT = 400  # characters
-DEEPEST_NESTING = 64  # parentheses inside parentheses
 LONGEST_NUMBER = 64  # digits
+DEEPEST_NESTING = 64  # parentheses inside parentheses
 
 RANK = {"+": 1, "-": 1, "*": 2, "/": 2}
-_END = ""  # the token after the last
-_TOKEN = re.compile(r"[0-9]+|[-+*/()]|[ \t]+")
+_END = "the end"  # the token after the last
 _DIGITS = f"[0-9]{{1,{LONGEST_NUMBER}}}"
+_TOKEN = re.compile(rf"{_DIGITS}|[^ \t]")
+_INTEGER = re.compile(rf"-?{_DIGITS}")
 _NUMBER = re.compile(rf"[+-]?{_DIGITS}(?:/({_DIGITS})|\.{_DIGITS})?")
 
 
 def parse(text: str) -> Tree:
-    """Reads an expression; ValueError says what is wrong with it. A sign may stand only at the start or after `(`."""
+    """Read an expression; ValueError says what is wrong with it. A sign may stand only at the start or after `(`."""
     if len(text) > LONGEST_TEXT:
-        raise ValueError(f"an expression may have {LONGEST_TEXT} characters, this one has {len(text)}")
-    tokens = deque([*_tokens(text), _END])
-    tree = _whole(tokens, nesting=0)
-    if tokens[0] != _END:
-        raise ValueError("')' closes nothing" if tokens[0] == ")" else f"an operator is missing before {tokens[0]!r}")
+        raise ValueError(f"longer than {LONGEST_TEXT} characters")
+    return _whole(deque([*_TOKEN.findall(text), _END]), _END, nesting=0)
+
+
+def _whole(tokens: deque[str], closing: str, nesting: int) -> Tree:
+    """Read what stands alone or between parentheses; its first number may have a minus sign."""
+    if tokens[0] == "-":
+        tokens.popleft()
+        tokens[0] = f"-{tokens[0]}"
+    tree = _chain(tokens, 1, nesting)
+    found = tokens.popleft()
+    if found != closing:
+        raise ValueError(f"an operator or {closing!r} is missing before {found!r}")
     return tree
 
 
-def _tokens(text: str) -> Iterator[str]:
-    position = 0
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise ValueError(f"{text[position]!r} is not arithmetic")
-        token = match.group()
-        if len(token) > LONGEST_NUMBER and token.isdigit():
-            raise ValueError(f"a number may have {LONGEST_NUMBER} digits")
-        if not token.isspace():
-            yield token
-        position = match.end()
-
-
-def _whole(tokens: deque[str], nesting: int) -> Tree:
-    """What stands alone or between parentheses; its first number may have a sign."""
-    if tokens[0] == "-":
-        tokens.popleft()
-        if not tokens[0].isdigit():
-            raise ValueError("a sign may stand only before a number")
-        tokens[0] = f"-{tokens[0]}"
-    return _chain(tokens, 1, nesting)
-
-
 def _chain(tokens: deque[str], rank: int, nesting: int) -> Tree:
-    """Operands joined by operators that bind at least as tightly as `rank`, grouped to the left."""
+    """Read operands joined by operators that bind at least as tightly as `rank`, grouped to the left."""
     tree = _operand(tokens, nesting)
     while RANK.get(tokens[0], 0) >= rank:
         operator = tokens.popleft()
@@ -73,16 +59,10 @@ def _chain(tokens: deque[str], rank: int, nesting: int) -> Tree:
 
 def _operand(tokens: deque[str], nesting: int) -> Tree:
     token = tokens.popleft()
-    if token == "(":
-        if nesting == DEEPEST_NESTING:
-            raise ValueError(f"parentheses may be nested {DEEPEST_NESTING} deep")
-        tree = _whole(tokens, nesting + 1)
-        closing = tokens.popleft()
-        if closing != ")":
-            raise ValueError("'(' is not closed" if closing == _END else f"an operator is missing before {closing!r}")
-        return tree
-    if not token[-1:].isdigit():
-        raise ValueError(f"a number is missing {'at the end' if token == _END else f'before {token!r}'}")
+    if token == "(" and nesting < DEEPEST_NESTING:
+        return _whole(tokens, ")", nesting + 1)
+    if _INTEGER.fullmatch(token) is None:
+        raise ValueError(f"a number is missing before {token!r}")
     return int(token)
 
 
@@ -114,26 +94,25 @@ def evaluate(tree: Tree) -> Fraction:
         return Fraction(tree)
     operator, left, right = tree
     a, b = evaluate(left), evaluate(right)
-    if operator == "+":
-        return a + b
-    if operator == "-":
-        return a - b
-    if operator == "*":
-        return a * b
+    if operator != "/":
+        return calculate(operator, a, b)
     if not b:
         raise ValueError("division by zero")
     return a / b
 
 
+def calculate(operator: str, a: Value, b: Value) -> Value:
+    """The result of `+`, `-` or `*`."""
+    if operator == "+":
+        return a + b
+    return a - b if operator == "-" else a * b
+
+
 def combine(operator: str, left: Tree, right: Tree) -> Tree:
     """The plain result of one operation on two plain numbers; ValueError on division by zero."""
     if isinstance(left, int) and isinstance(right, int):  # the common case, without fractions
-        if operator == "+":
-            return left + right
-        if operator == "-":
-            return left - right
-        if operator == "*":
-            return left * right
+        if operator != "/":
+            return calculate(operator, left, right)
         if right and left % right == 0:
             return left // right
     return from_fraction(evaluate((operator, left, right)))

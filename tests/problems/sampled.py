@@ -7,8 +7,8 @@ from r1_mini.problems.families import FAMILIES
 from r1_mini.problems.problem import Problem
 
 
-def sampled(name: str, axes: dict, n: int = 300) -> list[Problem]:
-    family, rng = FAMILIES[name], random.Random(0)
+def sampled(name: str, axes: dict, n: int = 300, seed: int = 0) -> list[Problem]:
+    family, rng = FAMILIES[name], random.Random(seed)
     own = family.axes(**axes)
     return [family.problem(family.sketch(rng, own, rng.choice(family.depths(own)))) for _ in range(n)]
 

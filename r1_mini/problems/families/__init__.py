@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from r1_mini.problems.families.base import Arithmetic, Family
+from r1_mini.problems.arithmetic import parse
+from r1_mini.problems.families.base import Family
 from r1_mini.problems.families.countdown import Countdown
 from r1_mini.problems.families.expression import Expression
 from r1_mini.problems.families.product import Product
@@ -18,13 +19,10 @@ FAMILIES: dict[str, Family[Any, Any]] = {
 def solve(question: str) -> Problem:
     """The problem a question asks: a countdown if it has a target, else of the first arithmetic family that has it.
 
-    ValueError says why it is none.
+    ValueError if it is none.
     """
     if "=" in question:
-        return FAMILIES["countdown"].solve(question)
-    for family in (family for family in FAMILIES.values() if isinstance(family, Arithmetic)):
-        try:
-            return family.solve(question)
-        except ValueError as error:
-            reason = error
-    raise reason
+        return Countdown().solve(question)
+    tree = parse(question)
+    family = next((family for family in (Sum(), Product()) if family.measure(tree)), Expression())
+    return family.problem(tree)

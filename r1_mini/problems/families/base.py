@@ -67,10 +67,6 @@ class Family(ABC, Generic[AxesT, SketchT]):
     def problem(self, sketch: SketchT) -> Problem:
         """Solve the question; ValueError if it is not of this family."""
 
-    def solve(self, question: str) -> Problem:
-        """Read a problem from text; ValueError says why it is none of this family."""
-        raise ValueError(f"a question of family {self.name} is not read from text")
-
 
 class Arithmetic(Family[AxesT, Tree]):
     """A family whose questions are expressions, worked by reducing them."""
@@ -78,8 +74,8 @@ class Arithmetic(Family[AxesT, Tree]):
     restates = True  # whether the restate wording exists
 
     @abstractmethod
-    def measure(self, tree: Tree) -> dict[str, int]:
-        """The difficulty of a question, "depth" first; ValueError if it is not of this family."""
+    def measure(self, tree: Tree) -> dict[str, int] | None:
+        """The difficulty of a question, "depth" first; None if it is not of this family."""
 
     def worked(self, tree: Tree) -> Tree:
         """The expression that the worked solution reduces: the question itself, unless the family rewrites it first."""
@@ -96,6 +92,8 @@ class Arithmetic(Family[AxesT, Tree]):
     def problem(self, sketch: Tree) -> Problem:
         """As every family; ValueError also where it divides by zero."""
         difficulty = self.measure(sketch)
+        if difficulty is None:
+            raise ValueError(f"{render(sketch)} is not of family {self.name}")
         steps, restated, answer = worked_out(self.worked(sketch))
         return Problem(
             family=self.name,

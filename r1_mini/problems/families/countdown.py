@@ -14,7 +14,7 @@ from pydantic import Field
 
 from r1_mini.config.base import Strict
 from r1_mini.problems import arithmetic
-from r1_mini.problems.arithmetic import Tree, canonical_key, evaluate, operations, passed_through, render
+from r1_mini.problems.arithmetic import Tree, calculate, canonical_key, evaluate, operations, passed_through, render
 from r1_mini.problems.families.base import Family, Operators, Range, worked_out
 from r1_mini.problems.problem import Problem
 
@@ -89,13 +89,9 @@ class Countdown(Family[CountdownAxes, Hunt]):
     def solve(self, question: str) -> Problem:
         """As every family, of the short wording, by search; ValueError also where there is no solution."""
         match = _QUESTION.fullmatch(question)
-        if match is None:
-            raise ValueError("a countdown is written as its numbers and the target, such as 19 36 55 7=65")
-        numbers = tuple(map(int, match[1].split()))
-        if len(numbers) > MOST_SEARCHED:
-            raise ValueError(
-                f"a countdown of {len(numbers)} numbers: a solution is searched for {MOST_SEARCHED} at most"
-            )
+        numbers = tuple(map(int, match[1].split())) if match else ()
+        if match is None or len(numbers) > MOST_SEARCHED:
+            raise ValueError(f"write up to {MOST_SEARCHED} numbers and the target, such as 19 36 55 7=65")
         solution = _searched([(Fraction(number), number) for number in numbers], int(match[2]))
         if solution is None:
             raise ValueError(f"no expression of {match[1]} is {match[2]}")
@@ -138,9 +134,9 @@ def _combined(rng: random.Random, axes: CountdownAxes, numbers: Sequence[int]) -
 
 def _result(operator: str, a: int, b: int) -> int | None:
     """What one operation on two positive numbers gives; None if that is not whole."""
-    if operator == "/":
-        return None if a % b else a // b
-    return a + b if operator == "+" else a - b if operator == "-" else a * b
+    if operator != "/":
+        return calculate(operator, a, b)
+    return None if a % b else a // b
 
 
 def _searched(standing: Sequence[tuple[Fraction, Tree]], target: int) -> "Tree | None":

@@ -42,9 +42,9 @@ class Expression(Arithmetic[ExpressionAxes]):
     def attempt(self, rng: random.Random, axes: ExpressionAxes, depth: int) -> "Tree | None":
         return _grow(rng, axes, upto(rng, axes.largest), depth, axes.nesting, bare=axes.operators)
 
-    def measure(self, tree: Tree) -> dict[str, int]:
+    def measure(self, tree: Tree) -> dict[str, int] | None:
         if isinstance(tree, int):
-            raise ValueError(f"{tree} has no operation")
+            return None
         digits = len(str(max(map(abs, numbers(tree)))))
         return {"depth": operations(tree), "digits": digits, "nesting": _nesting(render(tree))}
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from r1_mini.config.base import Strict
-from r1_mini.problems.arithmetic import Tree, numbers, operations, partial_products, render
+from r1_mini.problems.arithmetic import Tree, numbers, operations, partial_products
 from r1_mini.problems.families.base import Arithmetic, Pair
 
 
@@ -36,10 +36,9 @@ class Product(Arithmetic[ProductAxes]):
         return ("*", left, int(right))
 
     def worked(self, tree: Tree) -> Tree:
-        products = partial_products(tree)
-        if products is None:
-            raise ValueError(f"{render(tree)} is no product of two numbers")
-        return products
+        return partial_products(tree) or tree
 
-    def measure(self, tree: Tree) -> dict[str, int]:
+    def measure(self, tree: Tree) -> dict[str, int] | None:
+        if partial_products(tree) is None:
+            return None
         return {"depth": operations(self.worked(tree)), "digits": len(str(max(map(abs, numbers(tree)))))}

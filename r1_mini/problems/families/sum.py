@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from r1_mini.config.base import Strict
-from r1_mini.problems.arithmetic import Tree, render
+from r1_mini.problems.arithmetic import Tree
 from r1_mini.problems.families.base import Arithmetic, Range, fits, upto
 
 
@@ -55,14 +55,13 @@ class Sum(Arithmetic[SumAxes]):
             tree = ("+" if adds else "-", tree, term)
         return tree
 
-    def measure(self, tree: Tree) -> dict[str, int]:
+    def measure(self, tree: Tree) -> dict[str, int] | None:
         terms = []
-        rest = tree
-        while not isinstance(rest, int):
-            operator, rest, term = rest
+        while not isinstance(tree, int):
+            operator, tree, term = tree
             if operator not in "+-" or not isinstance(term, int):
-                raise ValueError(f"{render(tree)} is no chain of + and -")
+                return None
             terms.append(term)
         if not terms:
-            raise ValueError(f"{rest} has nothing to add or subtract")
-        return {"depth": len(terms), "digits": len(str(max(map(abs, [rest, *terms]))))}
+            return None
+        return {"depth": len(terms), "digits": len(str(max(map(abs, [tree, *terms]))))}
