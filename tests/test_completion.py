@@ -2,15 +2,13 @@
 
 import time
 from dataclasses import replace
-from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_mini.completion import Transcript, grade, is_correct, read, write
+from r1_mini.completion import TAGS, Transcript, grade, is_correct, read, write
 from r1_mini.problems import families
-from r1_mini.problems.arithmetic import parse_number
 
 WORKED = "<think>12+7=19\n19-3=16</think><answer>16</answer>"
 
@@ -26,115 +24,91 @@ def test_what_is_written_is_read_back() -> None:
     assert write((), "16") == "<think></think><answer>16</answer>"
 
 
-def test_an_unfinished_completion_is_neither_well_formed_nor_correct() -> None:
-    assert read(WORKED, "length").answer == "16"
-    assert not read(WORKED, "length").well_formed
-    assert not is_correct(read(WORKED, "length"), "16")
+def test_an_unfinished_completion_is_not_well_formed() -> None:
+    assert read(WORKED, "length") == Transcript("12+7=19\n19-3=16", "16", "length", well_formed=False)
 
 
 @pytest.mark.parametrize(
-    ("completion", "thinking", "answer"),
+    ("thinking", "answer", "completions"),
     [
-        ("", None, None),
-        ("16", None, None),
-        ("<think>12+7=19", None, None),
-        ("<think>12+7=19</think>", "12+7=19", None),
-        ("<think>12+7=19</think><answer>19", "12+7=19", None),
-        ("<answer>16</answer>", None, "16"),
-        ("<think></think>16", "", None),
-        ("x<think></think><answer>16</answer>", "", "16"),
-        ("<think></think>x<answer>16</answer>", "", "16"),
-        ("<think></think><answer>16</answer>x", "", "16"),
-        ("<think></think><answer>16</answer><answer>16</answer>", None, None),
-        ("<think></think><answer>15</answer><answer>16</answer>", None, None),
-        ("<answer>16</answer><answer>16</answer>", None, None),
-        ("<answer>16</answer><think></think>", None, None),
-        ("<think><answer>16</answer></think>", None, None),
-        ("<think><think></think></think><answer>16</answer>", None, None),
-        ("<think></think><answer><answer>16</answer></answer>", None, None),
-        ("<think></think><answer>1<think>6</answer>", None, None),
-        ("<think></think></think><answer>16</answer>", None, None),
-        ("</think><think><answer>16</answer>", None, None),
-        ("<think></think><answer>16<answer>", None, None),
-        ("<THINK></THINK><ANSWER>16</ANSWER>", None, None),
-        ("<think ></think ><answer>16</answer>", None, "16"),
+        (None, None, ["", "16", "<think>12+7=19"]),
+        ("12+7=19", None, ["<think>12+7=19</think>", "<think>12+7=19</think><answer>19"]),
+        (None, "16", ["<answer>16</answer>", "<think ></think ><answer>16</answer>"]),
+        ("", None, ["<think></think>16"]),
+        ("", "16", ["x<think></think><answer>16</answer>", "<think></think>x<answer>16</answer>"]),
+        ("", "16", ["<think></think><answer>16</answer>x"]),
+        # a tag repeated
+        (
+            None,
+            None,
+            ["<think></think><answer>15</answer><answer>16</answer>", "<answer>16</answer><answer>16</answer>"],
+        ),
+        (None, None, ["<think><think></think></think><answer>16</answer>", "<think></think><answer>16<answer>"]),
+        (
+            None,
+            None,
+            ["<think></think><answer><answer>16</answer></answer>", "<think></think><answer>1<think>6</answer>"],
+        ),
+        (None, None, ["<think></think></think><answer>16</answer>"]),
+        # out of order
+        (None, None, ["<answer>16</answer><think></think>", "<think><answer>16</answer></think>"]),
+        (None, None, ["</think><think><answer>16</answer>", "<THINK></THINK><ANSWER>16</ANSWER>"]),
     ],
 )
-def test_malformed_completions_give_only_what_is_unmistakable(completion, thinking, answer) -> None:
-    transcript = read(completion, "stop")
-    assert (transcript.thinking, transcript.answer) == (thinking, answer)
-    assert not transcript.well_formed
-    assert transcript.voice == "none"
-
-
-def test_voices_are_told_apart_by_the_thinking() -> None:
-    def voice(thinking: str) -> str:
-        return read(f"<think>{thinking}</think><answer>16</answer>", "stop").voice
-
-    assert voice("") == voice(" \n") == "direct"
-    assert voice("12+7=19\n19-3=16") == voice("19-3\n16") == "worked"
-    assert voice("12+7=18\nwait\n12+7=19\n19-3=16") == voice("wait") == "checked"
-    assert voice("await") == voice("wait what") == "worked"
-    assert read(WORKED, "length").voice == "none"
+def test_malformed_completions_give_only_what_is_unmistakable(thinking, answer, completions) -> None:
+    for completion in completions:
+        assert read(completion, "stop") == Transcript(thinking, answer, "stop", well_formed=False)
+        assert read(completion, "stop").voice == "none"
 
 
 @pytest.mark.parametrize(
-    ("right", "notations"),
+    ("voice", "thoughts"),
     [
-        ("16", ["16", " 16\n", "+16", "016", "16.0", "32/2"]),
-        ("-3", ["-3", "-03", "-6/2"]),
-        ("0", ["0", "-0", "0/7"]),
-        ("7/2", ["7/2", "14/4", "3.5"]),
+        ("direct", ["", " \n"]),
+        ("worked", ["12+7=19\n19-3=16", "19-3\n16", "await", "wait what"]),
+        ("checked", ["12+7=18\nwait\n12+7=19\n19-3=16", "wait"]),
     ],
 )
-def test_an_answer_of_the_right_value_is_correct_in_any_notation(right: str, notations: list[str]) -> None:
-    for notation in notations:
-        assert is_correct(read(f"<think></think><answer>{notation}</answer>", "stop"), right)
+def test_voices_are_told_apart_by_the_thinking(voice: str, thoughts: list[str]) -> None:
+    assert {read(write([thinking], "16"), "stop").voice for thinking in thoughts} == {voice}
+    assert {read(write([thinking], "16"), "length").voice for thinking in thoughts} == {"none"}
 
 
 @pytest.mark.parametrize(
-    "answers",
+    ("right", "correct", "answers"),
     [
-        ["", " ", "15", "-16", "16/1/1", "16/0", "33/2", "16.5"],
-        ["\uff11\uff16", "²", "16\u200b", "16\x00", "sixteen", "<b>16</b>"],
-        ["1.6e1", "16e0", "1_6", "0x10", "16.", "--16", "+-16"],
-        ["16 or 17", "16,17", "16=16", "12+4", "1 6", "16 16"],
-        ["9" * 10**6, "0" * 10**6 + "16"],
+        ("16", True, ["16", " 16\n", "+16", "016", "16.0", "32/2"]),
+        ("-3", True, ["-3", "-03", "-6/2"]),
+        ("0", True, ["0", "-0", "0/7"]),
+        ("7/2", True, ["7/2", "14/4", "3.5"]),
+        ("16", False, ["", " ", "15", "-16", "16/1/1", "16/0", "33/2", "16.5"]),
+        ("16", False, ["\uff11\uff16", "²", "16\u200b", "16\x00", "sixteen", "<b>16</b>"]),
+        ("16", False, ["1.6e1", "16e0", "1_6", "0x10", "16.", "--16", "+-16"]),
+        ("16", False, ["16 or 17", "16,17", "16=16", "12+4", "1 6", "16 16", " ".join(map(str, range(100)))]),
+        ("16", False, ["</answer><answer>".join(map(str, range(100)))]),
+        ("16", False, ["9" * 10**6, "0" * 10**6 + "16"]),
     ],
-    ids=["value", "characters", "notation", "expression", "length"],
 )
-def test_any_other_answer_is_wrong(answers: list[str]) -> None:
+def test_an_answer_is_correct_if_it_is_one_number_of_the_right_value(right: str, correct: bool, answers: list) -> None:
     for answer in answers:
-        assert not is_correct(read(f"<think></think><answer>{answer}</answer>", "stop"), "16")
+        assert is_correct(read(write((), answer), "stop"), right) == correct
+        assert not is_correct(read(write((), answer), "length"), right)
 
 
-def test_listing_every_number_does_not_make_an_answer_correct() -> None:
-    assert not is_correct(read("<think></think><answer>" + " ".join(map(str, range(100))) + "</answer>", "stop"), "16")
-    every_number = "".join(f"<answer>{number}</answer>" for number in range(100))
-    assert not is_correct(read(f"<think></think>{every_number}", "stop"), "16")
-
-
-@pytest.mark.parametrize(
-    "piece",
-    ["<", "<think>", "</answer>", "<think></think><answer>", "<answer>1</answer>", "9", " ", "<think", "\n", "é"],
-)
+@pytest.mark.parametrize("piece", ["<", *TAGS, "".join(TAGS[:3]), "<answer>1</answer>", "9", " ", "<think", "é"])
 def test_a_million_pieces_are_read_in_linear_time(piece: str) -> None:
+    many = piece * 10**6
     start = time.perf_counter()
-    transcript = read(piece * 10**6, "stop")
-    assert transcript.voice == "none"
-    assert not is_correct(transcript, "1")
-    transcript = read(f"<think>{piece * 10**6}</think><answer>{piece * 10**6}</answer>", "stop")
-    assert transcript.voice in ("direct", "worked", "none")
-    assert not is_correct(transcript, "1")
+    for completion in (many, f"<think>{many}</think><answer>{many}</answer>"):
+        assert not is_correct(read(completion, "stop"), "1")
+    assert read(many, "stop").voice == "none"
     assert time.perf_counter() - start < 3.0
 
 
-TAGGED = st.lists(
-    st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "16", "\n", "wait", "x"]), max_size=10
-)
+TAGGED = st.lists(st.sampled_from([*TAGS, "16", "\n", "wait", "x"]), max_size=10).map("".join)
 
 
-@given(TAGGED.map("".join) | st.text(max_size=100), st.sampled_from(["stop", "length"]), st.text(max_size=5))
+@given(TAGGED | st.text(max_size=100), st.sampled_from(["stop", "length"]), st.text(max_size=5))
 def test_reading_never_raises_and_well_formed_means_exactly_the_form(completion, finish, answer) -> None:
     transcript = read(completion, finish)
     is_correct(transcript, answer)
@@ -145,33 +119,22 @@ def test_reading_never_raises_and_well_formed_means_exactly_the_form(completion,
     assert (transcript.voice == "none") == (not transcript.well_formed)
 
 
-@given(st.fractions(max_denominator=10**6))
-def test_the_text_of_a_fraction_is_read_as_its_value(value: Fraction) -> None:
-    assert parse_number(str(value)) == value
-
-
 @pytest.mark.parametrize(
-    "thinking,expected",
+    ("completion", "chain", "first_wrong"),
     [
-        ("1+1=2\n2+1=3", ("right", None)),
-        ("1+1=2", ("wrong", None)),
-        ("1+1=3\n3+1=4", ("wrong", 1)),
-        ("1+1=2\n2+1=4", ("wrong", 2)),
-        ("1+1=3\nwait\n1+1=2\n2+1=3", ("right", None)),
-        ("   ", ("none", None)),
+        (write(["1+1=2", "2+1=3"], "3"), "right", None),
+        (write(["1+1=2"], "3"), "wrong", None),
+        (write(["1+1=3", "3+1=4"], "3"), "wrong", 1),
+        (write(["1+1=2", "2+1=4"], "3"), "wrong", 2),
+        (write(["1+1=3", "wait", "1+1=2", "2+1=3"], "3"), "right", None),
+        (write(["   "], "3"), "none", None),
+        ("<think>1+1=2", "none", None),  # thinking that never ends
     ],
 )
-def test_a_chain_is_right_from_the_question_to_a_number(thinking, expected):
-    graded = grade(families.solve("1+1+1"), f"<think>{thinking}</think><answer>3</answer>", "stop")
-    assert (graded.chain, graded.first_wrong) == expected
-
-
-def test_thinking_that_never_ends_is_no_chain():
-    assert grade(families.solve("1+1+1"), "<think>1+1=2", "length").chain == "none"
-
-
-def test_a_chain_that_nobody_can_check_is_neither_right_nor_wrong():
-    problem = replace(families.solve("1+1+1"), formula=None)
-    graded = grade(problem, "<think>Ann has 3 apples, so</think><answer>3</answer>", "stop")
-    assert (graded.chain, graded.steps, graded.first_wrong) == ("unchecked", None, None)
-    assert grade(problem, "<think></think><answer>3</answer>", "stop").chain == "none"
+def test_a_chain_is_right_from_the_question_to_a_number(completion, chain, first_wrong) -> None:
+    problem = families.solve("1+1+1")
+    graded = grade(problem, completion, "stop")
+    assert (graded.chain, graded.first_wrong) == (chain, first_wrong)
+    unchecked = grade(replace(problem, formula=None), completion, "stop")  # no exact checker reads its steps
+    assert unchecked.chain == ("none" if chain == "none" else "unchecked")
+    assert (unchecked.steps, unchecked.first_wrong) == (None, None)

@@ -1,17 +1,12 @@
 """Splits: a function of the canonical key, and nothing held out is taught."""
 
 from collections import Counter
+from typing import get_args
+
+import pytest
 
 from r1_mini.problems.families import solve
-from r1_mini.problems.problem import Problem, is_held_out, may_teach, split_of
-
-
-def problem(key: str, inside: set[str]) -> Problem:
-    return Problem(family="sum", question=key, answer="0", difficulty={"depth": 1}, key=key, inside=frozenset(inside))
-
-
-def first_of(split: str, prefix: str = "1+") -> str:
-    return next(key for key in (f"{prefix}{number}" for number in range(1000)) if split_of(key) == split)
+from r1_mini.problems.problem import Problem, Split, is_held_out, may_teach, split_of
 
 
 def test_splits_of_known_keys_never_change() -> None:
@@ -23,26 +18,35 @@ def test_splits_of_known_keys_never_change() -> None:
 
 def test_shares_of_the_splits_are_fifty_thirty_ten_and_ten_percent() -> None:
     counts = Counter(split_of(f"{a}+{b}") for a in range(200) for b in range(100))
-    shares = {"base": 0.5, "train": 0.3, "dev": 0.1, "test": 0.1}
-    assert counts.keys() == shares.keys()
-    assert all(abs(counts[split] / 20_000 - share) < 0.012 for split, share in shares.items())  # 3.4 standard errors
+    expected = {"base": 10_000, "train": 6_000, "dev": 2_000, "test": 2_000}
+    assert counts == pytest.approx(expected, abs=240)  # 3.4 standard errors
 
 
-def test_commuted_operands_fall_into_the_same_split() -> None:
+def test_commuted_operands_have_one_key_and_so_one_split() -> None:
     for question, commuted in [("12+7-3", "7-3+12"), ("37*24", "24*37"), ("(1+2)*3", "3 * (2+1)")]:
-        assert split_of(solve(question).key) == split_of(solve(commuted).key)
+        assert solve(question).key == solve(commuted).key
 
 
-def test_a_problem_may_teach_only_in_its_own_split_and_only_without_held_out_problems_inside() -> None:
-    base, train, dev, test = (first_of(split) for split in ("base", "train", "dev", "test"))
-    assert may_teach(problem(base, set()), "base")
-    assert may_teach(problem(base, {train, base}), "base")
-    assert not may_teach(problem(base, set()), "train")
-    assert not may_teach(problem(base, {train, dev}), "base")
-    assert not may_teach(problem(base, {test}), "base")
-    assert not may_teach(problem(train, {test}), "train")
-    assert may_teach(problem(dev, {base}), "dev")
-    assert [is_held_out(key) for key in (base, train, dev, test)] == [False, False, True, True]
+@pytest.mark.parametrize(
+    ("key", "inside", "teaches"),
+    [
+        ("12+7-3", [], ["base"]),
+        ("12+7-3", ["16+38-7", "24*37"], ["base"]),
+        ("12+7-3", ["16+38-7", "8-3"], []),  # a dev problem is solved on the way
+        ("12+7-3", ["5"], []),
+        ("24*37", ["5"], []),
+        ("8-3", ["12+7-3"], ["dev"]),
+    ],
+)
+def test_a_problem_may_teach_only_in_its_own_split_and_only_without_held_out_problems_inside(
+    key: str, inside: list[str], teaches: list[str]
+) -> None:
+    problem = Problem(family="sum", question=key, answer="", difficulty={}, key=key, inside=frozenset(inside))
+    assert [split for split in get_args(Split) if may_teach(problem, split)] == teaches
+
+
+def test_dev_and_test_are_held_out() -> None:
+    assert [is_held_out(key) for key in ("12+7-3", "24*37", "8-3", "5")] == [False, False, True, True]
 
 
 def test_problems_can_be_hashed_and_compared() -> None:
