@@ -91,54 +91,65 @@ def test_a_finished_run_started_again_repeats_no_work(smoke):
     assert time.monotonic() - began < 60
 
 
-def test_the_same_recipe_and_seed_give_the_same_bits_and_another_seed_others(smoke, tmp_path):
-    out, _ = smoke
-    assert run(tmp_path / "again").returncode == 0
-    assert weights(tmp_path / "again") == weights(out)
-    assert samples(tmp_path / "again") == samples(out)
-    assert run(tmp_path / "other", "seed=1", "base.trainer.max_steps=40", "grpo.trainer.max_steps=2").returncode == 0
-    assert weights(tmp_path / "other")["01-base"] != weights(out)["01-base"]
+SHORT = (
+    "base.trainer.max_steps=60",
+    "base.trainer.save_steps=20",
+    "grpo.trainer.max_steps=12",
+    "grpo.trainer.per_device_train_batch_size=64",
+    "grpo.trainer.save_total_limit=2",
+    "evaluate.limit=20",
+    "evaluate.samples=2",
+)
+"""The smoke recipe in seconds, for tests that need no result."""
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """A finished short run, which nobody may change; the folder beside it has its index."""
+    out = tmp_path_factory.mktemp("short") / "run"
+    done = run(out, *SHORT)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_the_same_recipe_and_seed_give_the_same_bits_and_another_seed_others(short, tmp_path):
+    assert run(tmp_path / "again", *SHORT).returncode == 0
+    assert weights(tmp_path / "again") == weights(short)
+    assert samples(tmp_path / "again") == samples(short)
+    assert run(tmp_path / "other", *SHORT, "seed=1", "grpo.trainer.max_steps=1").returncode == 0
+    assert weights(tmp_path / "other")["01-base"] != weights(short)["01-base"]
 
 
 def has_logged(metrics, lines):
     return metrics.exists() and len(metrics.read_bytes().splitlines()) >= lines
 
 
-def kill_when(asked, metrics, lines):
-    """Start a run and kill it when its stage has logged so many lines."""
-    started = Started(*asked).when(lambda: has_logged(metrics, lines))
+def kill_when(work, stage, lines):
+    """Start the short run and kill it when a stage has logged so many lines."""
+    metrics = work / f".work-{stage}" / "metrics.jsonl"
+    started = Started(*arguments(work, *SHORT)).when(lambda: has_logged(metrics, lines))
     assert started.signal(signal.SIGKILL).done().returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("stage,lines", [("01-base", 6), ("02-grpo", 6)])  # the base stage logs every tenth step
-def test_a_run_killed_in_a_stage_and_started_again_ends_in_the_same_bits(smoke, tmp_path, stage, lines):
-    out, _ = smoke
+@pytest.mark.parametrize("damaged", ["optimizer.pt", "model.safetensors"])
+def test_a_run_killed_in_each_stage_ends_in_the_same_bits_and_falls_back_from_a_damaged_checkpoint(
+    short, tmp_path, damaged
+):
     work = tmp_path / "run"
-    kill_when(arguments(work), work / f".work-{stage}" / "metrics.jsonl", lines)
-    assert not (work / stage).exists()
-    (work / f".work-{stage}" / ".resume" / "checkpoint-999").mkdir()  # a kill while a checkpoint was being written
-    done = run(work)
-    assert done.returncode == 0, done.stderr
-    assert "checkpoint-999 is damaged (" in done.stdout
-    assert weights(work) == weights(out)
-    assert samples(work) == samples(out)
-    assert [row["step"] for row in read_jsonl(work / stage / "metrics.jsonl")] == [
-        row["step"] for row in read_jsonl(out / stage / "metrics.jsonl")
-    ]
-
-
-@pytest.mark.parametrize("damaged,kept", [("optimizer.pt", 2), ("model.safetensors", 3)])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before_it_and_says_so(smoke, damaged, kept):
-    out, _ = smoke
-    work = out.parent / damaged
-    two = f"grpo.trainer.save_total_limit={kept}"
-    kill_when(arguments(work, two), work / ".work-02-grpo" / "metrics.jsonl", 10)
+    kill_when(work, "01-base", 4)  # which logs every tenth step
+    assert not (work / "01-base").exists()
+    (work / ".work-01-base" / ".resume" / "checkpoint-999").mkdir()  # a kill while a checkpoint was being written
+    kill_when(work, "02-grpo", 9)
     file = work / ".work-02-grpo" / ".resume" / "checkpoint-8" / damaged
     file.write_bytes(file.read_bytes()[:-100])
-    done = run(work, two)
+    done = run(work, *SHORT)
     assert done.returncode == 0, done.stderr
     assert "checkpoint-8 is damaged (" in done.stdout
-    assert weights(work) == weights(out)
+    assert weights(work) == weights(short)
+    assert samples(work) == samples(short)
+    for stage in ("01-base", "02-grpo"):
+        steps = [[row["step"] for row in read_jsonl(out / stage / "metrics.jsonl")] for out in (work, short)]
+        assert steps[0] == steps[1]
 
 
 @pytest.fixture
@@ -146,7 +157,7 @@ def edited(tmp_path):
     """The environment of a copy of the program with another comment in it, and with another version of numpy."""
     for package in ("r1_mini", "eval"):
         shutil.copytree(ROOT / package, tmp_path / "program" / package)
-    with (tmp_path / "program" / "r1_mini" / "plan" / "table.py").open("a") as file:
+    with (tmp_path / "program" / "r1_mini" / "errors.py").open("a") as file:
         file.write("# a comment\n")
     (tmp_path / "program" / "numpy-9.9.dist-info").mkdir()
     (tmp_path / "program" / "numpy-9.9.dist-info" / "METADATA").write_text("Name: numpy\nVersion: 9.9\n")
@@ -156,65 +167,39 @@ def edited(tmp_path):
 DIFFERENCE = f"was made with other code, numpy {importlib.metadata.version('numpy')} (now 9.9); it is used as it is"
 
 
-def test_after_an_edit_and_an_upgrade_a_finished_run_is_used_and_the_difference_is_said(smoke, tmp_path, edited):
-    out, _ = smoke
+def test_after_an_edit_and_an_upgrade_finished_work_is_used_and_interrupted_work_goes_on(short, tmp_path, edited):
     work = tmp_path / "runs" / "run"
-    shutil.copytree(out, work)  # alone, without the index beside it
-    before = {path: (path.stat().st_ino, path.stat().st_mtime) for path in sorted(work.glob("0*/*"))}
-    done = subprocess.run(
-        [sys.executable, "-m", "r1_mini", *arguments(work)], capture_output=True, text=True, timeout=300, **edited
-    )
-    assert done.returncode == 0, done.stderr
-    assert {path: (path.stat().st_ino, path.stat().st_mtime) for path in sorted(work.glob("0*/*"))} == before
-    assert done.stdout.count("done before, skipped") == 2
-    assert done.stdout.count(DIFFERENCE) == 1
-
-
-def test_after_an_edit_and_an_upgrade_an_interrupted_run_goes_on_from_its_checkpoint(smoke, tmp_path, edited):
-    out, _ = smoke
-    work = tmp_path / "run"
-    kill_when(arguments(work), work / ".work-02-grpo" / "metrics.jsonl", 6)
-    before = {path.name for path in (work / ".work-02-grpo" / ".resume").iterdir()}
-    assert "checkpoint-4" in before
+    kill_when(work, "02-grpo", 6)
+    shutil.rmtree(work.parent / ".index")  # as in a folder that was copied alone
+    before = {path: (path.stat().st_ino, path.stat().st_mtime) for path in sorted(work.glob("01-base/*"))}
     first = read_jsonl(work / ".work-02-grpo" / "metrics.jsonl")[:4]
-    done = subprocess.run(
-        [sys.executable, "-m", "r1_mini", *arguments(work)], capture_output=True, text=True, timeout=300, **edited
-    )
+    command = [sys.executable, "-m", "r1_mini", *arguments(work, *SHORT)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, **edited)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count("done before, skipped") == 1
     assert done.stdout.count(DIFFERENCE) == 1
+    assert {path: (path.stat().st_ino, path.stat().st_mtime) for path in sorted(work.glob("01-base/*"))} == before
     assert read_jsonl(work / "02-grpo" / "metrics.jsonl")[:4] == first  # with their seconds: not trained again
-    assert weights(work) == weights(out)
+    assert weights(work) == weights(short)
 
 
-def test_interrupting_says_so_in_one_line_and_leaves_a_run_that_resumes(tmp_path):
+def test_interrupting_says_so_in_one_line_and_leaves_a_run_that_resumes(short, tmp_path):
     work = tmp_path / "run"
     metrics = work / ".work-01-base" / "metrics.jsonl"
-    done = Started(*arguments(work)).when(lambda: has_logged(metrics, 1)).signal(signal.SIGINT).done(60)
+    done = Started(*arguments(work, *SHORT)).when(lambda: has_logged(metrics, 1)).signal(signal.SIGINT).done(60)
     assert done.returncode == 130
     assert done.stderr.strip().splitlines()[-1].startswith("interrupted")
     assert "Traceback" not in done.stderr
-    assert run(work, "evaluate.limit=30").returncode == 0
+    assert run(work, *SHORT).returncode == 0
+    assert weights(work) == weights(short)
 
 
-def test_a_stage_is_found_again_from_another_run(smoke, tmp_path):
-    out, _ = smoke
-    other = out.parent / "longer"
-    done = run(other, "grpo.trainer.max_steps=3")
+def test_another_run_takes_the_base_and_a_seed_of_the_grpo_stage_trains_that_stage_again(short):
+    done = run(short.parent / "seed", *SHORT, "grpo.seed=1")
     assert done.returncode == 0, done.stderr
     assert "01-base    done before, skipped" in done.stdout
-    assert weights(other)["01-base"] == weights(out)["01-base"]
-
-
-def test_a_seed_of_the_grpo_stage_trains_that_stage_again_on_the_same_base(smoke, tmp_path):
-    out, _ = smoke
-    folder = out.parent / "grpo-seed"
-    done = run(folder, "grpo.seed=1", "grpo.trainer.max_steps=3", "grpo.rewards={random: 1.0}")
-    assert done.returncode == 0, done.stderr
-    assert "01-base    done before, skipped" in done.stdout
-    assert samples(folder)["01-base"] == samples(out)["01-base"]
-    plain = out.parent / "grpo-plain"
-    assert run(plain, "grpo.trainer.max_steps=3", "grpo.rewards={random: 1.0}").returncode == 0
-    assert weights(plain)["02-grpo"] != weights(folder)["02-grpo"]
+    assert samples(short.parent / "seed")["01-base"] == samples(short)["01-base"]
+    assert weights(short.parent / "seed")["02-grpo"] != weights(short)["02-grpo"]
 
 
 def test_a_recipe_that_starts_from_a_folder_examines_that_model_as_the_base(smoke, tmp_path):
@@ -265,21 +250,13 @@ def test_a_folder_that_is_no_checkpoint_is_one_line_with_the_fix(smoke, tmp_path
     assert str(broken) in done.stderr.replace("\n", "")
 
 
-def test_an_answer_is_printed_with_each_step_judged(smoke):
-    out, _ = smoke
-    done = r1_mini("sample", str(out / "02-grpo"), "4+3", "--temperature", "0")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0] == "4+3"
-    assert done.stderr == ""
-    assert "answer" in done.stdout
-
-
 def test_questions_are_asked_again_and_again_until_the_input_ends(smoke):
     out, _ = smoke
     done = r1_mini("sample", str(out / "02-grpo"), text="4+3\n4+\n2+2\n")
-    assert done.returncode == 0
+    assert (done.returncode, done.stderr) == (0, "")
     assert "4+3" in done.stdout
     assert "2+2" in done.stdout
+    assert "answer" in done.stdout
     assert "no reference answer" in done.stdout
 
 
