@@ -7,7 +7,7 @@ import pytest
 from r1_mini.completion import is_correct, read
 from r1_mini.data.source import FamilySource
 from r1_mini.model.tokenizer import make_tokenizer
-from r1_mini.problems.families import FAMILIES
+from r1_mini.problems.families import solve
 from r1_mini.problems.steps import chain_is_right, check_chain
 from r1_mini.train.corpus import completion, corpus, tokenized, with_retraction
 
@@ -16,7 +16,7 @@ ASK = "User: {}\nAssistant:".format
 
 
 def test_each_voice_as_written_by_hand():
-    problem = FAMILIES["sum"].solve("12+7-3")
+    problem = solve("12+7-3")
     rng = random.Random(0)
     assert completion(problem, "direct", "list", rng) == "<think></think><answer>16</answer>"
     assert completion(problem, "worked", "list", rng) == "<think>12+7=19\n19-3=16</think><answer>16</answer>"
@@ -41,7 +41,7 @@ def test_every_answer_of_the_corpus_follows_from_its_chain(family, wording):
     seen = Counter()
     for prompt, text in islice(corpus(specs, {"direct": 0.2, "worked": 0.4, "checked": 0.4}, wording, 0, ASK), 400):
         question = prompt.removeprefix("User: ").removesuffix("\nAssistant:")
-        problem = FAMILIES[family].solve(question)
+        problem = solve(question)
         transcript = read(text, "stop")
         assert is_correct(transcript, problem.answer), text
         seen[transcript.voice] += 1

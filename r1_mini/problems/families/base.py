@@ -2,7 +2,7 @@
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -12,11 +12,10 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from r1_mini.config.base import Strict, wrong
 from r1_mini.errors import UserError
 from r1_mini.problems.arithmetic import (
-    LONGEST_TEXT,
     Tree,
     canonical_key,
     is_plain,
-    parse,
+    operations,
     passed_through,
     reduce_once,
     render,
@@ -107,15 +106,16 @@ class Arithmetic(Family[AxesT, Tree]):
             formula=render(sketch),
         )
 
-    def solve(self, question: str) -> Problem:
-        return self.problem(parse(question))
+
+def solved_on_the_way(formula: Tree, own: Callable[[Tree], str]) -> Iterator[str]:
+    """Keys of a formula, its parts and its remainders as expressions, and of all but the formula as `own` has them."""
+    passed = list(passed_through(formula))
+    whole = [formula] if operations(formula) >= 2 else []
+    return chain(map(canonical_key, whole + passed), map(own, passed))
 
 
 def worked_out(tree: Tree) -> tuple[tuple[str, ...], tuple[str, ...], str]:
-    """Reduce an expression: each operation done, what stands after each, and the value.
-
-    ValueError where it divides by zero.
-    """
+    """Reduce an expression: each operation done, what stands after each, and the value; ValueError if it has none."""
     steps: list[str] = []
     restated: list[str] = []
     while not is_plain(tree):
@@ -138,12 +138,6 @@ def _ascending(pair: tuple[int, int]) -> tuple[int, int]:
     if pair[0] > pair[1]:
         raise wrong(f"{list(pair)}: the first is larger than the second", "swap them")
     return pair
-
-
-def fits(what: str, characters: int) -> None:
-    """Raise the error of a validator if questions of these axes may be longer than can be read."""
-    if characters > LONGEST_TEXT:
-        raise wrong(f"{what} exceed {LONGEST_TEXT} characters", "ask for less")
 
 
 Pair = Annotated[tuple[T, T], pydantic.Strict(False), BeforeValidator(_twice)]

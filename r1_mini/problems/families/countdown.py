@@ -7,15 +7,15 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import chain, permutations
+from itertools import permutations
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
 from r1_mini.config.base import Strict
 from r1_mini.problems import arithmetic
-from r1_mini.problems.arithmetic import Tree, calculate, canonical_key, evaluate, operations, passed_through, render
-from r1_mini.problems.families.base import Family, Operators, Range, worked_out
+from r1_mini.problems.arithmetic import Tree, calculate, evaluate, render
+from r1_mini.problems.families.base import Family, Operators, Range, solved_on_the_way, worked_out
 from r1_mini.problems.problem import Problem
 
 MOST_SEARCHED = 5  # numbers of a question that is solved by search: a second at worst, and a hundred times that for 6
@@ -68,10 +68,7 @@ class Countdown(Family[CountdownAxes, Hunt]):
         return _key(sketch.solution)
 
     def inside(self, sketch: Hunt) -> Iterator[str]:
-        """The solution as an expression; and each part and remainder of it, as an expression and as a countdown."""
-        parts = list(passed_through(sketch.solution))
-        whole = [sketch.solution] if operations(sketch.solution) >= 2 else []
-        return chain(map(canonical_key, whole + parts), map(_key, parts))
+        return solved_on_the_way(sketch.solution, _key)
 
     def problem(self, sketch: Hunt) -> Problem:
         steps, _, target = worked_out(sketch.solution)

@@ -7,7 +7,6 @@ that play no part in the answer its GSM-NoOp (Mirzadeh et al. 2024, 2410.05229).
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain
 from math import isqrt
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -16,17 +15,8 @@ from pydantic import Field
 from ruamel.yaml import YAML
 
 from r1_mini.config.base import Strict
-from r1_mini.problems.arithmetic import (
-    Tree,
-    canonical_key,
-    divisors,
-    evaluate,
-    numbers,
-    operations,
-    passed_through,
-    render,
-)
-from r1_mini.problems.families.base import Family, Range, upto, worked_out
+from r1_mini.problems.arithmetic import Tree, canonical_key, divisors, evaluate, numbers, operations, render
+from r1_mini.problems.families.base import Family, Range, solved_on_the_way, upto, worked_out
 from r1_mini.problems.problem import Problem
 
 WORDINGS = 3
@@ -135,10 +125,7 @@ class Word(Family[WordAxes, Tale]):
         return f"{sketch.story.name} {canonical_key(sketch.formula)}"
 
     def inside(self, sketch: Tale) -> Iterator[str]:
-        """The expression; and all that is solved on its way, as an expression and as this story's."""
-        solved = [canonical_key(tree) for tree in passed_through(sketch.formula)]
-        whole = [canonical_key(sketch.formula)] if operations(sketch.formula) >= 2 else []
-        return chain(whole, solved, (f"{sketch.story.name} {key}" for key in solved))
+        return solved_on_the_way(sketch.formula, lambda tree: f"{sketch.story.name} {canonical_key(tree)}")
 
     def problem(self, sketch: Tale) -> Problem:
         rng = random.Random(sketch.seed)
