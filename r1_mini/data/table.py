@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from itertools import islice
+from operator import index
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -210,7 +211,7 @@ class Table(Source):
             raise ValueError("the question is empty")
         depth = 0
         if self.numbers is not None and self.target is not None:
-            numbers, target = [int(number) for number in _cell(cells, self.numbers)], int(_cell(cells, self.target))
+            numbers, target = [index(number) for number in _cell(cells, self.numbers)], index(_cell(cells, self.target))
             answer = f"{' '.join(map(str, numbers))}={target}"
             gold: str | None = answer
             key = f"{' '.join(map(str, sorted(numbers)))}={target}"  # as the family's, so that both are in one split
@@ -220,14 +221,8 @@ class Table(Source):
             depth = answer.count("<<") if self.extract == "gsm8k" else 0
         if gold is None or not can_read(self.judge, gold):
             raise ValueError(f"judge '{self.judge}' cannot read the right answer {shown(answer)}")
-        return Problem(
-            family=self.name,
-            question=question,
-            answer=gold,
-            difficulty={"depth": depth},
-            key=key,
-            judge=self.judge,
-        )
+        known = {"depth": depth}
+        return Problem(family=self.name, question=question, answer=gold, difficulty=known, key=key, judge=self.judge)
 
 
 def _cell(cells: Mapping[str, Any], column: str) -> Any:

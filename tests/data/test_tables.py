@@ -198,7 +198,7 @@ def refusal(entry) -> str:
         (
             [{"n": ["x"], "t": 3, "question": "?"}],
             {"numbers": "n", "target": "t", "judge": "countdown"},
-            "invalid liter",
+            "'str' object cannot",
         ),
         ([{"n": [1, 2], "t": 3, "question": "?"}], {"numbers": "n", "target": "t"}, "judge 'number' cannot read"),
         (

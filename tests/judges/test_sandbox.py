@@ -70,6 +70,7 @@ def test_a_question_without_end_is_wrong_and_the_next_is_answered(sandbox) -> No
 
 
 def test_silence_is_no_verdict_after_the_wait(sandbox, monkeypatch) -> None:
+    os.kill(sandbox.process.pid, signal.SIGSTOP)
     monkeypatch.setattr(sandbox_module, "WAIT", 0.0)
     assert "silent for 0 s" in sandbox.call("judge", "3", "3")["error"]
     assert sandbox.process is None
