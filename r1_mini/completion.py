@@ -44,9 +44,13 @@ def write(lines: Sequence[str], answer: str) -> str:
 
 
 @dataclass(frozen=True)
-class Transcript:
-    """A completion, read. A section that is missing, repeated or out of order is None."""
+class Graded:
+    """A completion of a problem, read. It is judged when that is first asked for.
 
+    A section that is missing, repeated or out of order is None.
+    """
+
+    problem: Problem
     thinking: str | None
     answer: str | None
     finish: Finish
@@ -61,43 +65,19 @@ class Transcript:
             return "direct"
         return "checked" if any(line.strip() == "wait" for line in self.thinking.split("\n")) else "worked"
 
-
-def read(completion: str, finish: Finish, prompt: str = "") -> Transcript:
-    """Read a completion of any length and content; its prompt may have begun it."""
-    completion = begun(prompt) + completion
-    tags = list(islice(_TAG.finditer(completion), len(TAGS) + 1))  # one more than allowed is enough to see
-    order = tuple(tag.group() for tag in tags)
-    thinking = answer = None
-    if order in (TAGS, TAGS[:3], TAGS[:2]):
-        thinking = completion[tags[0].end() : tags[1].start()]
-    if order in (TAGS, TAGS[2:]):
-        answer = completion[tags[-2].end() : tags[-1].start()]
-    well_formed = False
-    if order == TAGS and finish == "stop":
-        between = completion[tags[1].end() : tags[2].start()]
-        outside = completion[: tags[0].start()] + between + completion[tags[3].end() :]
-        well_formed = not outside.strip()
-    return Transcript(thinking, answer, finish, well_formed)
-
-
-def is_correct(transcript: Transcript, answer: str, judge: str = "number") -> bool:
-    """Whether a finished completion gives the right answer, by a judge of `judges.JUDGES`."""
-    return transcript.finish == "stop" and transcript.answer is not None and JUDGES[judge](transcript.answer, answer)
-
-
-@dataclass(frozen=True)
-class Graded(Transcript):
-    """A completion of a problem, read and judged. Its steps are judged when they are first asked for."""
-
-    correct: bool
-    formula: str | None
+    @cached_property
+    def correct(self) -> bool:
+        """Whether the completion is finished and its answer is right, by the judge of the problem."""
+        if self.answer is None or self.finish != "stop":
+            return False
+        return JUDGES[self.problem.judge](self.answer, self.problem.answer)
 
     @cached_property
     def steps(self) -> tuple[CheckedStep, ...] | None:
         """Each step judged; None if there is none, or if no exact checker reads the steps of the problem."""
-        if self.thinking is None or not self.thinking.strip() or self.formula is None:
+        if self.thinking is None or not self.thinking.strip() or self.problem.formula is None:
             return None
-        return tuple(check_chain(self.formula, self.thinking))
+        return tuple(check_chain(self.problem.formula, self.thinking))
 
     @property
     def chain(self) -> Chain:
@@ -117,7 +97,17 @@ class Graded(Transcript):
 
 @lru_cache(maxsize=4096)  # completions of one prompt are often alike, and every reward and metric asks
 def grade(problem: Problem, text: str, finish: Finish, prompt: str = "") -> Graded:
-    """Judge a completion of a problem; its prompt may have begun it."""
-    seen = read(text, finish, prompt)
-    correct = is_correct(seen, problem.answer, problem.judge)
-    return Graded(seen.thinking, seen.answer, finish, seen.well_formed, correct, problem.formula)
+    """Read a completion of a problem, of any length and content; its prompt may have begun it."""
+    text = begun(prompt) + text
+    tags = list(islice(_TAG.finditer(text), len(TAGS) + 1))  # one more than allowed is enough to see
+    order = tuple(tag.group() for tag in tags)
+    thinking = answer = None
+    if order in (TAGS, TAGS[:3], TAGS[:2]):
+        thinking = text[tags[0].end() : tags[1].start()]
+    if order in (TAGS, TAGS[2:]):
+        answer = text[tags[-2].end() : tags[-1].start()]
+    well_formed = False
+    if order == TAGS and finish == "stop":
+        outside = text[: tags[0].start()] + text[tags[1].end() : tags[2].start()] + text[tags[3].end() :]
+        well_formed = not outside.strip()
+    return Graded(problem, thinking, answer, finish, well_formed)

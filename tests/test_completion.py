@@ -7,16 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r1_mini.completion import TAGS, Transcript, grade, is_correct, read, write
+from r1_mini.completion import TAGS, Finish, Graded, grade, write
 from r1_mini.problems import families
+from r1_mini.problems.problem import Problem
 
+PROBLEM = families.solve("12+7-3")
 WORKED = "<think>12+7=19\n19-3=16</think><answer>16</answer>"
 
 
+def read(completion: str, finish: Finish = "stop", problem: Problem = PROBLEM) -> Graded:
+    return grade.__wrapped__(problem, completion, finish)  # large ones are not cached
+
+
 def test_a_well_formed_completion_gives_its_thinking_and_its_answer() -> None:
-    assert read(WORKED, "stop") == Transcript("12+7=19\n19-3=16", "16", "stop", True)
-    assert read(f" \n{WORKED}\n ", "stop").well_formed
-    assert read("<think></think>\n<answer>16</answer>", "stop").well_formed
+    assert read(WORKED) == Graded(PROBLEM, "12+7=19\n19-3=16", "16", "stop", True)
+    assert read(f" \n{WORKED}\n ").well_formed
+    assert read("<think></think>\n<answer>16</answer>").well_formed
 
 
 def test_what_is_written_is_read_back() -> None:
@@ -25,7 +31,7 @@ def test_what_is_written_is_read_back() -> None:
 
 
 def test_an_unfinished_completion_is_not_well_formed() -> None:
-    assert read(WORKED, "length") == Transcript("12+7=19\n19-3=16", "16", "length", well_formed=False)
+    assert read(WORKED, "length") == Graded(PROBLEM, "12+7=19\n19-3=16", "16", "length", well_formed=False)
 
 
 @pytest.mark.parametrize(
@@ -50,15 +56,14 @@ def test_an_unfinished_completion_is_not_well_formed() -> None:
             ["<think></think><answer><answer>16</answer></answer>", "<think></think><answer>1<think>6</answer>"],
         ),
         (None, None, ["<think></think></think><answer>16</answer>"]),
-        # out of order
         (None, None, ["<answer>16</answer><think></think>", "<think><answer>16</answer></think>"]),
         (None, None, ["</think><think><answer>16</answer>", "<THINK></THINK><ANSWER>16</ANSWER>"]),
     ],
 )
 def test_malformed_completions_give_only_what_is_unmistakable(thinking, answer, completions) -> None:
     for completion in completions:
-        assert read(completion, "stop") == Transcript(thinking, answer, "stop", well_formed=False)
-        assert read(completion, "stop").voice == "none"
+        assert read(completion) == Graded(PROBLEM, thinking, answer, "stop", well_formed=False)
+        assert read(completion).voice == "none"
 
 
 @pytest.mark.parametrize(
@@ -70,7 +75,7 @@ def test_malformed_completions_give_only_what_is_unmistakable(thinking, answer, 
     ],
 )
 def test_voices_are_told_apart_by_the_thinking(voice: str, thoughts: list[str]) -> None:
-    assert {read(write([thinking], "16"), "stop").voice for thinking in thoughts} == {voice}
+    assert {read(write([thinking], "16")).voice for thinking in thoughts} == {voice}
     assert {read(write([thinking], "16"), "length").voice for thinking in thoughts} == {"none"}
 
 
@@ -90,9 +95,10 @@ def test_voices_are_told_apart_by_the_thinking(voice: str, thoughts: list[str]) 
     ],
 )
 def test_an_answer_is_correct_if_it_is_one_number_of_the_right_value(right: str, correct: bool, answers: list) -> None:
+    problem = replace(PROBLEM, answer=right)
     for answer in answers:
-        assert is_correct(read(write((), answer), "stop"), right) == correct
-        assert not is_correct(read(write((), answer), "length"), right)
+        assert read(write((), answer), "stop", problem).correct == correct
+        assert not read(write((), answer), "length", problem).correct
 
 
 @pytest.mark.parametrize("piece", ["<", *TAGS, "".join(TAGS[:3]), "<answer>1</answer>", "9", " ", "<think", "é"])
@@ -100,23 +106,23 @@ def test_a_million_pieces_are_read_in_linear_time(piece: str) -> None:
     many = piece * 10**6
     start = time.perf_counter()
     for completion in (many, f"<think>{many}</think><answer>{many}</answer>"):
-        assert not is_correct(read(completion, "stop"), "1")
-    assert read(many, "stop").voice == "none"
+        assert not read(completion).correct
+    assert read(many).voice == "none"
     assert time.perf_counter() - start < 3.0
 
 
 TAGGED = st.lists(st.sampled_from([*TAGS, "16", "\n", "wait", "x"]), max_size=10).map("".join)
 
 
-@given(TAGGED | st.text(max_size=100), st.sampled_from(["stop", "length"]), st.text(max_size=5))
-def test_reading_never_raises_and_well_formed_means_exactly_the_form(completion, finish, answer) -> None:
-    transcript = read(completion, finish)
-    is_correct(transcript, answer)
-    if transcript.well_formed:
-        rebuilt = f"<think>{transcript.thinking}</think><answer>{transcript.answer}</answer>"
-        assert "".join(completion.split()) == "".join(rebuilt.split())
+@given(TAGGED | st.text(max_size=100), st.sampled_from(["stop", "length"]))
+def test_reading_never_raises_and_well_formed_means_exactly_the_form(completion: str, finish: Finish) -> None:
+    graded = read(completion, finish)
+    if graded.well_formed:
+        assert "".join(completion.split()) == "".join(write([graded.thinking], graded.answer).split())
         assert finish == "stop"
-    assert (transcript.voice == "none") == (not transcript.well_formed)
+    assert (graded.voice == "none") == (not graded.well_formed)
+    assert graded.correct <= (graded.answer is not None)
+    assert graded.chain in ("right", "wrong", "none")
 
 
 @pytest.mark.parametrize(
@@ -132,9 +138,8 @@ def test_reading_never_raises_and_well_formed_means_exactly_the_form(completion,
     ],
 )
 def test_a_chain_is_right_from_the_question_to_a_number(completion, chain, first_wrong) -> None:
-    problem = families.solve("1+1+1")
-    graded = grade(problem, completion, "stop")
+    graded = read(completion, problem=families.solve("1+1+1"))
     assert (graded.chain, graded.first_wrong) == (chain, first_wrong)
-    unchecked = grade(replace(problem, formula=None), completion, "stop")  # no exact checker reads its steps
+    unchecked = read(completion, problem=replace(graded.problem, formula=None))  # no exact checker reads its steps
     assert unchecked.chain == ("none" if chain == "none" else "unchecked")
     assert (unchecked.steps, unchecked.first_wrong) == (None, None)

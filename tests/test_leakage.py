@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from eval.exam.exam import Exam
-from r1_mini.completion import read
+from r1_mini.completion import grade
 from r1_mini.data.mix import draw
 from r1_mini.pipeline.recipe import load
 from r1_mini.problems.arithmetic import canonical_key, operations, parse, passed_through
+from r1_mini.problems.families import solve
 from r1_mini.problems.problem import split_of
 
 TINY = sorted((Path(__file__).parents[1] / "recipes" / "tiny").glob("*.yaml"), key=lambda path: path.stem == "r1_zero")
@@ -43,7 +44,7 @@ def test_no_test_problem_occurs_in_any_text_that_a_recipe_trains_on(path):
         if stage.kind == "base":
             for prompt, completion in stage.texts(specs, stage.work().texts, recipe.seed):
                 question = prompt.removeprefix("User: ").removesuffix("\nAssistant:")
-                taught |= problems_in(question, read(completion, "stop").thinking or "")
+                taught |= problems_in(question, grade(solve(question), completion, "stop").thinking or "")
         else:
             for problem in islice(draw(specs, "train", recipe.seed), stage.work().prompts):
                 taught |= problems_in(problem.question, "\n".join(problem.restated))

@@ -7,15 +7,13 @@ from itertools import islice
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from r1_mini.completion import read
+from r1_mini.completion import grade
 from r1_mini.config.base import explain
 from r1_mini.data.mix import AnySource, draw, source_of
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError
-from r1_mini.judges.judges import JUDGES
 from r1_mini.problems.arithmetic import canonical_key, evaluate, numbers, operations, parse, passed_through
 from r1_mini.problems.problem import Problem, may_teach, split_of
-from r1_mini.problems.steps import chain_is_right, check_chain
 from r1_mini.train.corpus import corpus
 
 SUM = {"family": "sum", "terms": [2, 6], "largest": 99}
@@ -72,11 +70,9 @@ def test_the_corpus_is_right_in_every_voice_and_solves_nothing_held_out(entry: d
     voices = {"direct": 0.2, "worked": 0.4, "checked": 0.4}
     for text, completion in islice(corpus(specs(entry), voices, wording, 0, "User: {}\nAssistant:".format), 500):
         problem = problems[text.removeprefix("User: ").removesuffix("\nAssistant:")]
-        transcript = read(completion, "stop")
-        assert JUDGES[problem.judge](transcript.answer, problem.answer)
-        if problem.formula is not None and transcript.voice != "direct":
-            assert chain_is_right(check_chain(problem.formula, transcript.thinking))
-        tree, story = parse(problem.formula or transcript.answer), problem.key.split(" ")[0]
+        graded = grade(problem, completion, "stop")
+        assert graded.correct and graded.chain in ("none" if graded.voice == "direct" else "right", "unchecked")
+        tree, story = parse(problem.formula or graded.answer), problem.key.split(" ")[0]
         for solved in [tree, *passed_through(tree)]:
             if problem.family == "word":
                 taught.add(f"{story} {canonical_key(solved)}")

@@ -4,11 +4,10 @@ from itertools import islice
 
 import pytest
 
-from r1_mini.completion import is_correct, read
+from r1_mini.completion import grade
 from r1_mini.data.source import FamilySource
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems.families import solve
-from r1_mini.problems.steps import chain_is_right, check_chain
 from r1_mini.train.corpus import completion, corpus, tokenized, with_retraction
 
 SUMS = (FamilySource.model_validate({"family": "sum", "terms": [2, 4], "largest": 99}),)
@@ -41,12 +40,10 @@ def test_every_answer_of_the_corpus_follows_from_its_chain(family, wording):
     seen = Counter()
     for prompt, text in islice(corpus(specs, {"direct": 0.2, "worked": 0.4, "checked": 0.4}, wording, 0, ASK), 400):
         question = prompt.removeprefix("User: ").removesuffix("\nAssistant:")
-        problem = solve(question)
-        transcript = read(text, "stop")
-        assert is_correct(transcript, problem.answer), text
-        seen[transcript.voice] += 1
-        if transcript.voice != "direct":
-            assert chain_is_right(check_chain(question, transcript.thinking)), (question, text)
+        graded = grade(solve(question), text, "stop")
+        assert graded.correct, text
+        seen[graded.voice] += 1
+        assert graded.chain == ("none" if graded.voice == "direct" else "right"), (question, text)
     assert 40 < seen["direct"] < 120
     assert seen["checked"] > 100
     assert seen["none"] == 0

@@ -4,8 +4,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from r1_mini import completion
-from r1_mini.completion import grade
+from r1_mini.completion import Graded, grade
 from r1_mini.data.source import FamilySource
 from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_model
@@ -70,10 +69,7 @@ def start(tmp_path):
 @pytest.fixture
 def all_right(monkeypatch):
     """Every completion counts as right: random weights never are."""
-    completion.grade.cache_clear()
-    monkeypatch.setattr(completion, "is_correct", lambda *_: True)
-    yield
-    completion.grade.cache_clear()
+    monkeypatch.setattr(Graded, "correct", True)
 
 
 def train(start, folder, **changes):

@@ -13,7 +13,7 @@ import yaml
 
 from eval.exam.suite import load_suite
 from eval.export.lm_eval import export, judged
-from r1_mini.completion import is_correct, read, write
+from r1_mini.completion import grade, write
 from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
@@ -157,7 +157,7 @@ def test_the_command_of_the_harness_agrees_problem_by_problem(suite, folder, tok
     ours, cut_off = {}, 0
     for one, (text,) in zip(problems, samples, strict=True):
         ours[one.problem.key] = (text.text, text.graded.correct)
-        cut_off += text.finish == "length" and is_correct(read(text.text, "stop"), one.problem.answer)
+        cut_off += text.finish == "length" and grade(one.problem, text.text, "stop").correct
     accuracy = sum(right for _, right in ours.values()) / len(ours)
     assert 0.3 < accuracy < 0.9
     assert cut_off >= 3  # would be right, had they ended
