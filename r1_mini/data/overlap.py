@@ -11,7 +11,7 @@ from itertools import chain
 from r1_mini.data.source import Source
 from r1_mini.errors import shown
 from r1_mini.problems.problem import Problem, is_held_out
-from r1_mini.problems.wording import words
+from r1_mini.problems.wording import arithmetic_in, words
 
 RUN = 13
 """Words in a row that make two questions overlap, as in GPT-3's decontamination (2005.14165, appendix C)."""
@@ -34,6 +34,7 @@ def separated(sources: Sequence[Source], asked: Sequence[Problem]) -> tuple[tupl
     kept: list[Source] = []
     lines: list[str] = []
     keys = frozenset(problem.key for problem in asked)
+    sums = {key for key in keys if key in arithmetic_in(key)[0]}
     for source in sources:
         listed = source.listed("train")
         if listed is None:
@@ -41,7 +42,13 @@ def separated(sources: Sequence[Source], asked: Sequence[Problem]) -> tuple[tupl
             kept.append(source.without(loose) if loose else source)
             continue
         runs = _telling_runs(asked, listed)
-        alike = [each for each in listed if each.key in keys or not runs.isdisjoint(runs_of(each.question))]
+        alike = [
+            each
+            for each in listed
+            if each.key in keys
+            or not runs.isdisjoint(runs_of(each.question))
+            or (sums and not sums.isdisjoint(arithmetic_in(each.question)[0]))
+        ]
         kept.append(source.without(problem.key for problem in alike) if alike else source)
         if alike:
             what = (

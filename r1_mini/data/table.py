@@ -8,6 +8,7 @@ text. `docs/DATA.md` has examples.
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
@@ -21,7 +22,7 @@ from pydantic import AfterValidator, Field
 from r1_mini.config.base import Strict
 from r1_mini.data.source import Source, known_name
 from r1_mini.errors import UserError, nearest, shown
-from r1_mini.judges.answers import after_marks, boxed, last_number
+from r1_mini.judges.answers import after_marks, boxed, choice, last_number
 from r1_mini.judges.judges import JUDGES, can_read
 from r1_mini.judges.sandbox import require
 from r1_mini.problems.problem import Problem, Split, split_of
@@ -29,12 +30,10 @@ from r1_mini.problems.wording import canonical_text
 
 MOST_UNUSABLE = 0.01  # share of unusable rows, above which a table is refused
 BUFFER = 10_000  # rows that a streamed set is shuffled among
-PROBED = (
-    1000  # problems that stand for the whole of a streamed set; the least rows that its unusable ones are a share of
-)
+PROBED = 1000
+"""Problems that stand for the whole of a streamed set; the least rows that its unusable ones are a share of."""
 
 _COLUMN = re.compile(r"\{(\w+)\}")
-
 
 EXTRACTS: dict[str, Callable[[str], str | None]] = {
     "as_is": str.strip,
@@ -64,6 +63,8 @@ class Table(Source):
     """What its problems are called in an exam; null is the name of the file or data set."""
     jsonl: str | None = Field(None, min_length=1)
     """Path of a file with a JSON object per line."""
+    test: str | None = Field(None, min_length=1)
+    """Path of a JSONL file with the problems of the exam; null takes a tenth of `jsonl`."""
     dataset: str | None = Field(None, min_length=1)
     """Id on the Hub, such as `openai/gsm8k`, or a folder: files for `load_dataset`, or what `save_to_disk` wrote."""
     config: str | None = None
@@ -141,20 +142,21 @@ class Table(Source):
         splits: dict[Split, list[Problem]] = {"base": [], "train": [], "dev": [], "test": []}
         if self.streamed:
             return {**splits, "train": list(islice(self._pass("train", None), PROBED))}, ()
-        keys: set[str] = set()
+        answers: dict[str, str] = {}
         unusable: list[str] = []
-        repeated = 0
+        repeated: Counter[bool] = Counter()  # whether with the same answer
         for split, problem in self._read(None, unusable):
-            if problem.key in keys:
-                repeated += 1
+            if problem.key in answers:
+                repeated[answers[problem.key] == problem.answer] += 1
             else:
-                keys.add(problem.key)
+                answers[problem.key] = problem.answer
                 splits[split].append(problem)
         notes = []
         if unusable:
             notes.append(f"left out because they cannot be used: {len(unusable)} rows, the first is {unusable[0]}")
-        if repeated:
-            notes.append(f"{self.place}: left out because the table, or its test split, asks the same: {repeated} rows")
+        for same, rows in repeated.items():
+            what = "asks the same" if same else "asks the same, with another right answer"
+            notes.append(f"{self.place}: left out because the table, or its test split, {what}: {rows} rows")
         return splits, notes
 
     def _read(self, seed: int | None, unusable: list[str]) -> Iterator[tuple[Split, Problem]]:
@@ -166,7 +168,9 @@ class Table(Source):
         size = PROBED if self.streamed else sum(map(len, parts.values()))
         rows = 0
         for part, data in parts.items():
-            where = self.place if self.jsonl else f"{self.place}, split {getattr(self.splits, part) or part}"
+            where = f"{self.place}, split {getattr(self.splits, part) or part}"
+            if self.jsonl:
+                where = str(self.test) if part == "test" else self.jsonl
             for number, cells in enumerate(data, start=1):
                 rows += 1
                 try:
@@ -189,7 +193,8 @@ class Table(Source):
         """The rows of "test", if the set has a test split of its own, and of "train", which teaches and is split."""
         require(self.judge)
         if self.jsonl is not None:
-            return {"train": _json_rows(self.jsonl, self.limit)}
+            held = {} if self.test is None else {"test": _json_rows(self.test, None)}
+            return {**held, "train": _json_rows(self.jsonl, self.limit)}
         there = _opened(self.place, self.config, self.streamed)
         test = "test" if "test" in there and self.splits.train != "test" else None
         parts = {}
@@ -203,10 +208,14 @@ class Table(Source):
 
     def problem(self, cells: Mapping[str, Any]) -> Problem:
         """The problem of a row; ValueError if it has no question, or an answer that the judge cannot read."""
+        columns: list[str] = []
         if self.template is None:
             question = _text(cells, self.question).strip()
         else:
-            question = _COLUMN.sub(lambda column: _text(cells, column[1]), self.template).strip()
+            columns = _COLUMN.findall(self.template)
+            question = _COLUMN.sub(
+                lambda found: _text(cells, found[1], found[1] != self.numbers), self.template
+            ).strip()
         if not question:
             raise ValueError("the question is empty")
         depth = 0
@@ -221,6 +230,9 @@ class Table(Source):
             depth = answer.count("<<") if self.extract == "gsm8k" else 0
         if gold is None or not can_read(self.judge, gold):
             raise ValueError(f"judge '{self.judge}' cannot read the right answer {shown(answer)}")
+        for options in filter(None, (_options(cells[column]) for column in columns if self.judge == "choice")):
+            if choice(gold) not in options:
+                raise ValueError(f"the right answer {gold} is none of the {len(options)} options; places count from 0")
         known = {"depth": depth}
         return Problem(family=self.name, question=question, answer=gold, difficulty=known, key=key, judge=self.judge)
 
@@ -231,16 +243,30 @@ def _cell(cells: Mapping[str, Any], column: str) -> Any:
     return cells[column]
 
 
-def _text(cells: Mapping[str, Any], column: str) -> str:
-    """A cell as text: numbers as they are written, options as lines."""
-    value, labels = _cell(cells, column), "ABCDEFGHIJ"
-    if isinstance(value, dict) and value.keys() == {"label", "text"}:  # ARC's options
-        value, labels = value["text"], value["label"]
-    if isinstance(value, list) and not all(isinstance(item, int | float) for item in value):
-        return "\n".join(f"({label}) {text}" for label, text in zip(labels[: len(value)], value, strict=True))
+def _text(cells: Mapping[str, Any], column: str, lettered: bool = True) -> str:
+    """A cell as text: numbers as they are written, options as lines, of a chat what its one user turn asks."""
+    value = _cell(cells, column)
+    if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
+        asked = [turn.get("content") for turn in value if turn.get("role") == "user"]
+        if len(asked) != 1 or not isinstance(asked[0], str) or value[0].get("role") == "system":
+            raise ValueError(f"column '{column}' is no chat with one turn, a user's")
+        return asked[0]
+    options = _options(value)
+    if options is not None and lettered:
+        return "\n".join(f"({label}) {text}" for label, text in options.items())
     if not isinstance(value, str | int | float | list):
         raise ValueError(f"column '{column}' holds {shown(value)}, not text")
-    return str(value)
+    return "" if value != value else str(value)  # NaN is how pandas writes an empty cell
+
+
+def _options(value: Any) -> dict[str, Any] | None:
+    """Label -> option of a list of plain values, or of ARC's `{label: […], text: […]}`; None of anything else."""
+    labels: Sequence[str] = "ABCDEFGHIJ"
+    if isinstance(value, dict) and value.keys() == {"label", "text"}:
+        value, labels = value["text"], value["label"]
+    if not isinstance(value, list) or not all(isinstance(each, str | int | float) for each in value):
+        return None
+    return dict(zip(labels[: len(value)], value, strict=True))
 
 
 def _json_rows(path: str, limit: int | None) -> list[dict[str, Any]]:

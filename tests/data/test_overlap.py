@@ -97,3 +97,11 @@ def test_an_exam_that_asks_everything_is_said(table) -> None:
     (kept,), _ = separated([taught], everything(taught))
     with pytest.raises(UserError, match="taught: no train problem, or an exam asks them all; ask for fewer problems"):
         next(draw([kept], "train", 0))
+
+
+@pytest.mark.parametrize("dress", ["{}=", "What is {}?", "$ {} $", "Tom counts {} apples. How many?"])
+def test_no_sum_of_the_exam_is_taught_in_another_dress(table, dress) -> None:
+    asked = source_of({"family": "sum"}).exam("test", 100, seed=0)
+    taught = table([dress.format(problem.question) for problem in asked])
+    (kept,), _ = separated([taught], asked)
+    assert not kept.listed("train")

@@ -100,16 +100,70 @@ def test_the_right_answer_is_got_out_of_its_column(extract: str, text: str, gold
 def test_a_question_of_several_columns_has_its_options_on_lines(jsonl) -> None:
     rows = [
         {"stem": "Which is a metal?", "options": ["Oak", "Iron"], "key": 1},
-        {"stem": "Which is a gas?", "options": {"label": ["P", "Q"], "text": ["Neon", "Gold"]}, "key": 0},
+        {"stem": "Which is a gas?", "options": {"label": ["A", "B"], "text": ["Neon", "Gold"]}, "key": 0},
         {"stem": "How many?", "options": [3, 4], "key": 0},
     ]
     columns = {"template": "{stem}\n{options}", "answer": "key", "extract": "letter"}
     table = source_of({"jsonl": jsonl(rows), "judge": "choice", **columns})
     assert {problem.question: problem.answer for problem in everything(table)} == {
         "Which is a metal?\n(A) Oak\n(B) Iron": "B",
-        "Which is a gas?\n(P) Neon\n(Q) Gold": "A",
-        "How many?\n[3, 4]": "A",
+        "Which is a gas?\n(A) Neon\n(B) Gold": "A",
+        "How many?\n(A) 3\n(B) 4": "A",
     }
+
+
+@pytest.mark.parametrize(
+    ("options", "key"), [(["x", "y"], 2), (["x", "y"], 3), ([3, 4], 2), ({"label": ["P", "Q"], "text": ["x", "y"]}, 0)]
+)
+def test_a_right_answer_that_is_none_of_the_options_is_refused(jsonl, options, key) -> None:
+    rows = [{"question": "Which?", "options": options, "answer": key}]
+    table = source_of(
+        {"jsonl": jsonl(rows), "judge": "choice", "extract": "letter", "template": "{question}\n{options}"}
+    )
+    with pytest.raises(UserError, match=r"the right answer [A-D] is none of the 2 options; places count from 0"):
+        everything(table)
+
+
+def test_a_chat_of_one_user_turn_is_its_question_and_every_other_chat_is_refused(jsonl) -> None:
+    user, system = {"role": "user", "content": "2+2?"}, {"role": "system", "content": "Be short."}
+    answered = [user, {"role": "assistant", "content": "4"}]
+    for chat in ([user], answered):
+        table = source_of({"jsonl": jsonl([{"prompt": chat, "answer": "4"}]), "question": "prompt"})
+        assert [problem.question for problem in everything(table)] == ["2+2?"]
+    for chat in ([system, user], [*answered, user], [{"from": "human", "value": "2+2?"}]):
+        table = source_of({"jsonl": jsonl([{"prompt": chat, "answer": "4"}]), "question": "prompt"})
+        with pytest.raises(UserError, match="column 'prompt' is no chat with one turn, a user's"):
+            everything(table)
+
+
+@pytest.mark.parametrize("cell", [None, "", " ", float("nan"), {}, "?"])
+@pytest.mark.parametrize("column", ["question", "answer"])
+def test_a_cell_that_holds_nothing_is_left_out_and_counted(jsonl, column, cell) -> None:
+    if column == "question" and cell == "?":
+        return
+    rows = [{"question": f"{n}+1", "answer": n + 1} for n in range(300)]
+    table = source_of({"jsonl": jsonl([*rows, {"question": "x+1", "answer": 1, column: cell}])})
+    assert len(everything(table)) == 300
+    assert table.notes()[0].startswith("left out because they cannot be used: 1 rows, the first is ")
+
+
+def test_the_same_question_with_another_answer_is_said_apart(jsonl) -> None:
+    rows = [("Is it 5?", 1), ("Is it 5", 2), ("is it 5", 1)]
+    table = source_of({"jsonl": jsonl([{"question": q, "answer": a} for q, a in rows])})
+    assert len(everything(table)) == 1
+    assert sorted(note.rpartition(", ")[2] for note in table.notes()) == [
+        "asks the same: 1 rows",
+        "with another right answer: 1 rows",
+    ]
+
+
+def test_the_problems_of_the_exam_may_have_a_file_of_their_own(jsonl, tmp_path) -> None:
+    held = tmp_path / "held.jsonl"
+    held.write_text('{"question": "one more", "answer": 9}\n')
+    rows = [{"question": f"question {n}", "answer": n} for n in range(50)]
+    table = source_of({"jsonl": jsonl(rows), "test": str(held)})
+    assert [problem.question for problem in table.exam("test", 1, 0)] == ["one more"]
+    assert len(table.listed("train")) + len(table.listed("dev")) == 50
 
 
 def test_a_column_may_have_any_name_and_a_template_any_braces(jsonl) -> None:

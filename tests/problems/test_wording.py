@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1_mini.problems.wording import canonical_text, words
+from r1_mini.problems.wording import arithmetic_in, canonical_text, words
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,56 @@ def test_surrounding_and_double_spaces_are_not_part_of_a_key(text: str) -> None:
 
 def test_words_are_without_case_and_punctuation_and_numbers_stay_whole() -> None:
     assert words("Nadia's 3 lamps cost $1,250.50; so?") == ["nadia", "s", "3", "lamps", "cost", "1,250.50", "so"]
+
+
+DRESSES = [
+    *(
+        "{}",
+        "{}=",
+        "{} = ?",
+        "{}?",
+        "{}.",
+        "What is {}?",
+        "Calculate {}.",
+        "Compute: {}",
+        "x = {}",
+        "{} = ___",
+        "1) {}",
+    ),
+    *(
+        "${}$",
+        r"\({}\)",
+        "**{}**",
+        "`{}`",
+        "How much is {}?",
+        "{} equals what?",
+        "Please find the value of {}.",
+        "({})",
+    ),
+]
+CARRIERS = ["Tom counts {} apples. How many?", "Ann wrote {} on the board; what is it?", "Do it: {} (give the number)"]
+SPELLINGS = [("+", " + "), ("-", "\u2212"), ("-", " \u2013 "), ("+", " plus "), ("-", " minus ")]
+
+
+@pytest.mark.parametrize("dress", DRESSES)
+@pytest.mark.parametrize(("sign", "spelling"), SPELLINGS)
+def test_a_sum_is_the_same_problem_in_every_dress(dress, sign, spelling) -> None:
+    for plain in ("51+39+8", "40-7+12-3", "12-5"):
+        assert canonical_text(dress.format(plain.replace(sign, spelling))) == canonical_text(plain)
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_a_sum_is_found_in_a_short_question(carrier) -> None:
+    sums, alone = arithmetic_in(carrier.format("51 + 39 + 8"))
+    assert canonical_text("51+39+8") in sums and not alone
+
+
+@pytest.mark.parametrize(
+    "text", ["2x+3-1 = y", "x + 3-1", "3+4+x", "what is 3+4-x", "f(3+4)", "5!", "What is 5?", "3^3"]
+)
+def test_algebra_and_single_numbers_are_no_sum(text) -> None:
+    assert arithmetic_in(text)[0] == frozenset()
+
+
+def test_numbers_that_are_listed_are_a_sum() -> None:
+    assert canonical_text("What is the sum of 51, 39 and 8?") == canonical_text("8+39+51")
