@@ -16,8 +16,7 @@ from typing import Annotated, Any, get_args
 from pydantic import AfterValidator, Field
 
 from r1_mini.completion import Graded, Voice
-from r1_mini.config.base import wrong
-from r1_mini.errors import nearest
+from r1_mini.config.base import known_name
 from r1_mini.problems.problem import Problem
 
 Rule = Callable[[Graded, Problem], float]
@@ -78,8 +77,7 @@ CONTROLS: dict[str, Control] = {
 
 def _known(weights: dict[str, float]) -> dict[str, float]:
     for name in weights:
-        if name not in RULES and name not in CONTROLS:
-            raise wrong(f"no reward is called '{name}'", nearest(name, [*RULES, *CONTROLS]), name)
+        known_name(name, [*RULES, *CONTROLS], key=name)
     return weights
 
 

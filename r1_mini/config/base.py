@@ -1,7 +1,7 @@
 """The base class of all settings (recipes, stages, suites, sweeps), and the wording of their errors."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
 import pydantic
@@ -43,6 +43,13 @@ class Strict(BaseModel):
 def wrong(what: str, fix: str, key: str = "") -> PydanticCustomError:
     """The error that a validator of settings raises. `key` is the wrong key below what is being validated."""
     return PydanticCustomError("settings", "{what}", {"what": what, "fix": fix, "key": key})
+
+
+def known_name(name: str, known: Iterable[str], key: str = "") -> str:
+    """`name` if it is known, else the error of a validator."""
+    if name not in (names := list(known)):
+        raise wrong(f"'{name}' is not known", nearest(name, names), key)
+    return name
 
 
 def explain(error: ValidationError, where: str, overrides: Mapping[str, str] | None = None) -> UserError:

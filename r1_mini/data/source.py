@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr, SerializeAsAny, model_serializer, model_validator
 
-from r1_mini.config.base import Strict, wrong
-from r1_mini.errors import UserError, nearest
+from r1_mini.config.base import Strict, known_name
+from r1_mini.errors import UserError
 from r1_mini.problems.families import FAMILIES
 from r1_mini.problems.problem import Problem, Split, is_held_out, split_of
 
@@ -156,10 +156,3 @@ class FamilySource(Source):
                 return family.problem(sketch)
         what = f"no further {split} problem of depth {depth} in {PATIENCE:,} samples with {self.axes!r}"
         raise self.exhausted(what)
-
-
-def known_name(name: str, known: Iterable[str], key: str = "") -> str:
-    """`name` if it is known, else the error of a validator."""
-    if name not in (names := list(known)):
-        raise wrong(f"'{name}' is not known", nearest(name, names), key)
-    return name

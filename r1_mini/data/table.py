@@ -19,8 +19,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from r1_mini.config.base import Strict
-from r1_mini.data.source import Source, known_name
+from r1_mini.config.base import Strict, known_name
+from r1_mini.data.source import Source
 from r1_mini.errors import UserError, nearest, shown
 from r1_mini.judges.answers import after_marks, boxed, choice, last_number
 from r1_mini.judges.judges import JUDGES, can_read

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeGuard
 
 from r1_mini.problems.arithmetic import (
+    LONGEST_TEXT,
     Tree,
     combine,
     from_fraction,
@@ -21,7 +22,6 @@ from r1_mini.problems.arithmetic import (
 )
 
 MOST_LINES = 256
-LONGEST_LINE = 400  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,9 @@ def chain_is_right(steps: Sequence[CheckedStep]) -> bool:
 
 
 def _lines(thinking: str) -> list[str]:
-    """The lines that are not blank, cut to `LONGEST_LINE` + 1 characters each and `MOST_LINES` + 1 in number."""
+    """The lines that are not blank, cut to `LONGEST_TEXT` + 1 characters each and `MOST_LINES` + 1 in number."""
     pieces = (piece.strip() for piece in thinking.split("\n"))
-    return [piece[: LONGEST_LINE + 1] for piece in pieces if piece][: MOST_LINES + 1]
+    return [piece[: LONGEST_TEXT + 1] for piece in pieces if piece][: MOST_LINES + 1]
 
 
 class _Judgment(NamedTuple):
@@ -80,8 +80,8 @@ class _Judgment(NamedTuple):
 
 
 def _judge(standing: Tree, text: str) -> _Judgment:
-    if len(text) > LONGEST_LINE:
-        return _Judgment(f"longer than {LONGEST_LINE} characters", None)
+    if len(text) > LONGEST_TEXT:
+        return _Judgment(f"longer than {LONGEST_TEXT} characters", None)
     judge = _judge_listed if "=" in text else _judge_restated
     at_once, spread = judge(standing, text), partial_products(standing)
     if spread is None or not at_once.reason:
@@ -91,7 +91,7 @@ def _judge(standing: Tree, text: str) -> _Judgment:
 
 
 def _judge_listed(standing: Tree, text: str) -> _Judgment:
-    """Of `12+7=19`: does 12+7 stand, ready to be done, and is it 19?"""
+    """Judge `12+7=19`: does 12+7 stand, ready to be done, and is it 19?"""
     left, _, right = text.partition("=")
     value = parse_number(right)
     if value is None:
@@ -112,7 +112,7 @@ def _judge_listed(standing: Tree, text: str) -> _Judgment:
 
 
 def _judge_restated(standing: Tree, text: str) -> _Judgment:
-    """Of `19-3`: is it what stood, with one operation done?"""
+    """Judge `19-3`: is it what stood, with one operation done?"""
     try:
         restated = parse(text)
     except ValueError as error:

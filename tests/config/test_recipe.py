@@ -103,7 +103,7 @@ def test_a_round_of_expert_iteration_is_as_long_as_what_it_keeps() -> None:
 @pytest.mark.parametrize(
     ("weights", "line"),
     [
-        ("{acuracy: 1}", "stages.1.rewards.acuracy: no reward is called 'acuracy'; did you mean 'accuracy'?"),
+        ("{acuracy: 1}", "stages.1.rewards.acuracy: 'acuracy' is not known; did you mean 'accuracy'?"),
         ("{}", "stages.1.rewards: should have at least 1 item after validation, not 0, got {}; change it"),
         ("{accuracy: much}", 'stages.1.rewards.accuracy: should be a valid number, got "much"; change it'),
         ("{accuracy: .inf}", "stages.1.rewards.accuracy: should be a finite number, got Infinity; change it"),

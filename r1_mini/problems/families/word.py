@@ -5,7 +5,7 @@ that play no part in the answer its GSM-NoOp (Mirzadeh et al. 2024, 2410.05229).
 """
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import isqrt
 from pathlib import Path
@@ -15,24 +15,11 @@ from pydantic import Field
 from ruamel.yaml import YAML
 
 from r1_mini.config.base import Strict
-from r1_mini.problems.arithmetic import Tree, canonical_key, divisors, evaluate, numbers, operations, render
+from r1_mini.problems.arithmetic import Tree, canonical_key, divisors, evaluate, numbers, operations, parse, render
 from r1_mini.problems.families.base import Family, Range, solved_on_the_way, upto, worked_out
 from r1_mini.problems.problem import Problem
 
 WORDINGS = 3
-FORMS: dict[str, Callable[..., Tree]] = {
-    "a": lambda s, a: a,
-    "a*b": lambda s, a, b: ("*", a, b),
-    "s": lambda s: s,
-    "s+a": lambda s, a: ("+", s, a),
-    "s-a": lambda s, a: ("-", s, a),
-    "s*a": lambda s, a: ("*", s, a),
-    "s/a": lambda s, a: ("/", s, a),
-    "a-s": lambda s, a: ("-", a, s),
-    "s+a*b": lambda s, a, b: ("+", s, ("*", a, b)),
-    "s-a*b": lambda s, a, b: ("-", s, ("*", a, b)),
-}
-"""What an event makes of the expression that stands, s, with numbers a and b of its own."""
 
 
 class WordAxes(Strict):
@@ -51,7 +38,7 @@ class WordAxes(Strict):
 
 
 Texts = Mapping[str, Sequence[str]]
-"""A key of `FORMS` -> the wordings of such an event."""
+"""What an event makes of the number that stands, such as `s+a*b`, with numbers of its own -> its wordings."""
 
 
 class Story(NamedTuple):
@@ -108,17 +95,16 @@ class Word(Family[WordAxes, Tale]):
         while left:
             between.append(_choose(rng, story.events, left))
             left -= _operations(between[-1])
-        formula: Tree = 0
-        value = 0
+        formula, value = "", 0
         events: list[Event] = []
         for form, wordings in (opening, *between, closing):
             own = _numbers(rng, form, value, min(10**axes.digits - 1, axes.largest), axes.largest)
             if own is None:
                 return None
-            formula = FORMS[form](formula, *own)
-            value = int(evaluate(FORMS[form](value, *own)))
+            formula = filled(form, formula, own)
+            value = int(evaluate(parse(filled(form, str(value), own))))
             events.append(Event(wordings, own, value))
-        return Tale(story, tuple(events), formula, axes, rng.getrandbits(32))
+        return Tale(story, tuple(events), parse(formula), axes, rng.getrandbits(32))
 
     def key(self, sketch: Tale) -> str:
         """The story and its expression, whatever the names, the wording and what else is told."""
@@ -146,6 +132,12 @@ class Word(Family[WordAxes, Tale]):
             inside=frozenset(self.inside(sketch)),
             formula=render(sketch.formula),
         )
+
+
+def filled(form: str, standing: str, own: Sequence[int]) -> str:
+    """The expression that an event makes of the one that stands, with numbers of its own."""
+    texts = dict(zip("sab", (f"({standing})", *map(str, own)), strict=False))
+    return "".join(texts.get(character, character) for character in form)
 
 
 def _operations(event: tuple[str, Sequence[str]]) -> int:
