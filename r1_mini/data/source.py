@@ -15,7 +15,9 @@ from pydantic import Field, PrivateAttr, SerializeAsAny, model_serializer, model
 
 from r1_mini.config.base import Strict, known_name
 from r1_mini.errors import UserError
+from r1_mini.problems.arithmetic import parse
 from r1_mini.problems.families import FAMILIES
+from r1_mini.problems.families.countdown import countdown_key
 from r1_mini.problems.problem import Problem, Split, is_held_out, split_of
 
 PATIENCE = 20_000  # samples without a problem that can be used, before a source counts as exhausted
@@ -33,6 +35,7 @@ class Source(Strict, ABC):
     """How often this entry is sampled, relative to the others."""
 
     _excluded: frozenset[str] = PrivateAttr(frozenset())
+    _excludes_countdowns: bool = PrivateAttr(False)
 
     @property
     @abstractmethod
@@ -76,10 +79,14 @@ class Source(Strict, ABC):
         """The same source, whose training problems neither have these keys nor solve such a problem on their way."""
         kept = self.model_copy()
         kept._excluded = self._excluded | frozenset(keys)
+        kept._excludes_countdowns = any("=" in key for key in kept._excluded)
         return kept
 
     def _excludes(self, problem: Problem) -> bool:
-        return problem.key in self._excluded or not problem.inside.isdisjoint(self._excluded)
+        keys = {problem.key, *problem.inside}
+        if self._excludes_countdowns and problem.formula is not None:
+            keys.add(countdown_key(parse(problem.formula)))  # the sum is a solution of that countdown
+        return not keys.isdisjoint(self._excluded)
 
     def content_hash(self) -> str:
         """Hash, hex, of what its problems depend on besides settings and code, or ""; UserError if it cannot be had."""

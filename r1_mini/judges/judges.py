@@ -31,14 +31,19 @@ Reached = tuple[tuple[int, ...], Fraction]
 """The numbers that an expression uses, without their signs and ascending, and its exact value."""
 
 
+_OPERATORS = str.maketrans({"\u00d7": "*", "\u00f7": "/", "\u2212": "-", "\u2013": "-"})
+
+
 @lru_cache(maxsize=1024)
 def parse_countdown(text: str) -> Reached | None:
-    """Read an expression of + - * / and parentheses; None for everything else."""
+    """Read an expression of + - * / and parentheses, with its value after `=` or without; else None."""
+    expression, equals, said = text.translate(_OPERATORS).strip(" \t\r\n").removeprefix("+").partition("=")
     try:
-        tree = parse(text.strip(" \t\r\n"))
-        return tuple(sorted(map(abs, numbers(tree)))), evaluate(tree)
+        tree = parse(expression)
+        reached = tuple(sorted(map(abs, numbers(tree)))), evaluate(tree)
     except ValueError:
         return None
+    return reached if not equals or parse_number(said) == reached[1] else None
 
 
 def parse_goal(gold: str) -> Reached | None:

@@ -1,6 +1,8 @@
 """What an exam asks is not trained on: the same question, or a long run of its words."""
 
 import json
+import random
+import re
 from itertools import islice
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from r1_mini.data.mix import draw, source_of
 from r1_mini.data.overlap import RUN, runs_of, separated
 from r1_mini.errors import UserError
+from r1_mini.problems import families
 from r1_mini.problems.problem import split_of
 
 LONG = "Nadia walks {a} miles along the old canal on every single morning before she opens her shop"  # 17 words
@@ -105,3 +108,13 @@ def test_no_sum_of_the_exam_is_taught_in_another_dress(table, dress) -> None:
     taught = table([dress.format(problem.question) for problem in asked])
     (kept,), _ = separated([taught], asked)
     assert not kept.listed("train")
+
+
+def test_a_sum_that_solves_a_countdown_of_the_exam_is_not_taught() -> None:
+    sums = source_of({"family": "sum", "terms": 3, "digits": 1, "largest": 20})
+    solved = next(sums.stream("train", random.Random(0)))
+    asked = families.solve(f"{' '.join(re.findall('[0-9]+', solved.question))}={solved.answer}")
+    (kept,), _ = separated([sums], [asked])
+    taught = {problem.key for problem in islice(draw([kept], "train", 0), 3000)}
+    assert solved.key in {problem.key for problem in islice(draw([sums], "train", 0), 3000)}
+    assert solved.key not in taught

@@ -65,10 +65,10 @@ class Countdown(Family[CountdownAxes, Hunt]):
         return None if solution is None else Hunt(tuple(numbers), solution, axes.wording)
 
     def key(self, sketch: Hunt) -> str:
-        return _key(sketch.solution)
+        return countdown_key(sketch.solution)
 
     def inside(self, sketch: Hunt) -> Iterator[str]:
-        return solved_on_the_way(sketch.solution, _key)
+        return solved_on_the_way(sketch.solution, countdown_key)
 
     def problem(self, sketch: Hunt) -> Problem:
         steps, _, target = worked_out(sketch.solution)
@@ -95,7 +95,7 @@ class Countdown(Family[CountdownAxes, Hunt]):
         return self.problem(Hunt(numbers, solution))
 
 
-def _key(solution: Tree) -> str:
+def countdown_key(solution: Tree) -> str:
     """The numbers, ascending, and the target."""
     return f"{' '.join(map(str, sorted(arithmetic.numbers(solution))))}={evaluate(solution)}"
 
