@@ -139,22 +139,18 @@ def operations(tree: Tree) -> int:
 
 def passed_through(tree: Tree) -> Iterator[Tree]:
     """Each expression of two or more operations solved on the way: proper sub-expressions, then what stands in turn."""
-    larger: list[Tree] = []
-    _list_larger(tree, larger)
-    yield from larger[:-1]  # the last one is the whole
+    yield from (part for part in _parts(tree) if operations(part) >= 2)
     while operations(tree) > 2:
         _, _, tree = reduce_once(tree)
         yield tree
 
 
-def _list_larger(tree: Tree, larger: list[Tree]) -> int:
-    """Appends every part of two or more operations, inner ones first, and returns the number of operations."""
-    if isinstance(tree, int):
-        return 0
-    count = 1 + _list_larger(tree[1], larger) + _list_larger(tree[2], larger)
-    if count >= 2:
-        larger.append(tree)
-    return count
+def _parts(tree: Tree) -> Iterator[Tree]:
+    """The proper sub-expressions, inner ones first."""
+    if not isinstance(tree, int):
+        for side in tree[1:]:
+            yield from _parts(side)
+            yield side
 
 
 def numbers(tree: Tree) -> Iterator[int]:

@@ -48,18 +48,18 @@ def check_chain(question: str, thinking: str) -> list[CheckedStep]:
     before: Tree | None = None  # what stood before the step that `wait` would take back
     steps: list[CheckedStep] = []
     for text in _lines(thinking):
+        reason = ""
         if len(steps) == MOST_LINES:
-            steps.append(CheckedStep(text, "wrong", f"more than {MOST_LINES} lines", is_plain(standing)))
+            reason = f"more than {MOST_LINES} lines"
         elif text != "wait":
             reason, follows = _judge(standing, text)
             before, standing = standing, standing if follows is None else follows
-            steps.append(CheckedStep(text, "wrong" if reason else "right", reason, is_plain(standing)))
         elif before is None:
-            steps.append(CheckedStep(text, "wrong", "no step to take back", is_plain(standing)))
+            reason = "no step to take back"
         else:
             standing, before = before, None
             steps[-1] = replace(steps[-1], verdict="retracted")
-            steps.append(CheckedStep(text, "right", "", is_plain(standing)))
+        steps.append(CheckedStep(text, "wrong" if reason else "right", reason, is_plain(standing)))
     return steps
 
 

@@ -24,5 +24,5 @@ def solve(question: str) -> Problem:
     if "=" in question:
         return Countdown().solve(question)
     tree = parse(question)
-    family = next((family for family in (Sum(), Product()) if family.measure(tree)), Expression())
+    family = next((family for family in (Sum(), Product()) if family.has(tree)), Expression())
     return family.problem(tree)

@@ -2,7 +2,7 @@
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -15,6 +15,7 @@ from r1_mini.problems.arithmetic import (
     Tree,
     canonical_key,
     is_plain,
+    numbers,
     operations,
     passed_through,
     reduce_once,
@@ -73,8 +74,12 @@ class Arithmetic(Family[AxesT, Tree]):
     restates = True  # whether the restate wording exists
 
     @abstractmethod
-    def measure(self, tree: Tree) -> dict[str, int] | None:
-        """The difficulty of a question, "depth" first; None if it is not of this family."""
+    def has(self, tree: Tree) -> bool:
+        """Whether an expression is a question of this family."""
+
+    def measure(self, tree: Tree) -> dict[str, int]:
+        """The difficulty of a question."""
+        return {"depth": operations(self.worked(tree)), "digits": digits(numbers(tree))}
 
     def worked(self, tree: Tree) -> Tree:
         """The expression that the worked solution reduces: the question itself, unless the family rewrites it first."""
@@ -90,8 +95,7 @@ class Arithmetic(Family[AxesT, Tree]):
 
     def problem(self, sketch: Tree) -> Problem:
         """As every family; ValueError also where it divides by zero."""
-        difficulty = self.measure(sketch)
-        if difficulty is None:
+        if not self.has(sketch):
             raise ValueError(f"{render(sketch)} is not of family {self.name}")
         steps, restated, answer = worked_out(self.worked(sketch))
         return Problem(
@@ -100,7 +104,7 @@ class Arithmetic(Family[AxesT, Tree]):
             answer=answer,
             steps=steps,
             restated=restated if self.restates else (),
-            difficulty=difficulty,
+            difficulty=self.measure(sketch),
             key=canonical_key(sketch),
             inside=frozenset(self.inside(sketch)),
             formula=render(sketch),
@@ -123,6 +127,11 @@ def worked_out(tree: Tree) -> tuple[tuple[str, ...], tuple[str, ...], str]:
         steps.append(f"{render(operation)}={render(result)}")
         restated.append(render(tree))
     return tuple(steps), tuple(restated), render(tree)
+
+
+def digits(values: Iterable[int]) -> int:
+    """How many digits the largest number has, whatever the signs."""
+    return len(str(max(map(abs, values))))
 
 
 def upto(rng: random.Random, most: int) -> int:

@@ -15,7 +15,7 @@ from pydantic import Field
 from r1_mini.config.base import Strict
 from r1_mini.problems import arithmetic
 from r1_mini.problems.arithmetic import Tree, calculate, evaluate, render
-from r1_mini.problems.families.base import Family, Operators, Range, solved_on_the_way, worked_out
+from r1_mini.problems.families.base import Family, Operators, Range, digits, solved_on_the_way, worked_out
 from r1_mini.problems.problem import Problem
 
 MOST_SEARCHED = 5  # numbers of a question that is solved by search: a second at worst, and a hundred times that for 6
@@ -77,7 +77,7 @@ class Countdown(Family[CountdownAxes, Hunt]):
             question=_asked(sketch.numbers, target, sketch.wording),
             answer=render(sketch.solution),
             steps=steps,
-            difficulty={"depth": len(sketch.numbers) - 1, "digits": len(str(max(sketch.numbers)))},
+            difficulty={"depth": len(sketch.numbers) - 1, "digits": digits(sketch.numbers)},
             key=self.key(sketch),
             inside=frozenset(self.inside(sketch)),
             judge="countdown",

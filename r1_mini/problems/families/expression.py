@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from r1_mini.config.base import Strict
-from r1_mini.problems.arithmetic import DEEPEST_NESTING, Tree, divisors, numbers, operations, render
+from r1_mini.problems.arithmetic import DEEPEST_NESTING, Tree, divisors, render
 from r1_mini.problems.families.base import Arithmetic, Operators, Range, upto
 
 
@@ -36,11 +36,11 @@ class Expression(Arithmetic[ExpressionAxes]):
     def attempt(self, rng: random.Random, axes: ExpressionAxes, depth: int) -> "Tree | None":
         return _grow(rng, axes, upto(rng, axes.largest), depth, axes.nesting, bare=axes.operators)
 
-    def measure(self, tree: Tree) -> dict[str, int] | None:
-        if isinstance(tree, int):
-            return None
-        digits = len(str(max(map(abs, numbers(tree)))))
-        return {"depth": operations(tree), "digits": digits, "nesting": _nesting(render(tree))}
+    def has(self, tree: Tree) -> bool:
+        return not isinstance(tree, int)
+
+    def measure(self, tree: Tree) -> dict[str, int]:
+        return super().measure(tree) | {"nesting": _nesting(render(tree))}
 
 
 def _grow(rng: random.Random, axes: ExpressionAxes, value: int, depth: int, nesting: int, bare: str) -> "Tree | None":

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from r1_mini.config.base import Strict
-from r1_mini.problems.arithmetic import Tree, numbers, operations, partial_products
+from r1_mini.problems.arithmetic import Tree, partial_products
 from r1_mini.problems.families.base import Arithmetic, Pair
 
 
@@ -38,7 +38,5 @@ class Product(Arithmetic[ProductAxes]):
     def worked(self, tree: Tree) -> Tree:
         return partial_products(tree) or tree
 
-    def measure(self, tree: Tree) -> dict[str, int] | None:
-        if partial_products(tree) is None:
-            return None
-        return {"depth": operations(self.worked(tree)), "digits": len(str(max(map(abs, numbers(tree)))))}
+    def has(self, tree: Tree) -> bool:
+        return partial_products(tree) is not None

@@ -50,13 +50,8 @@ class Sum(Arithmetic[SumAxes]):
             tree = ("+" if adds else "-", tree, term)
         return tree
 
-    def measure(self, tree: Tree) -> dict[str, int] | None:
-        terms = []
-        while not isinstance(tree, int):
-            operator, tree, term = tree
-            if operator not in "+-" or not isinstance(term, int):
-                return None
-            terms.append(term)
-        if not terms:
-            return None
-        return {"depth": len(terms), "digits": len(str(max(map(abs, [tree, *terms]))))}
+    def has(self, tree: Tree) -> bool:
+        if isinstance(tree, int):
+            return False
+        operator, left, term = tree
+        return operator in "+-" and isinstance(term, int) and (isinstance(left, int) or self.has(left))

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from r1_mini.config.base import Strict
 from r1_mini.problems.arithmetic import Tree, canonical_key, divisors, evaluate, numbers, operations, parse, render
-from r1_mini.problems.families.base import Family, Range, solved_on_the_way, upto, worked_out
+from r1_mini.problems.families.base import Family, Range, digits, solved_on_the_way, upto, worked_out
 from r1_mini.problems.problem import Problem
 
 WORDINGS = 3
@@ -125,7 +125,7 @@ class Word(Family[WordAxes, Tale]):
             restated=restated,
             difficulty={
                 "depth": operations(sketch.formula),
-                "digits": len(str(max(numbers(sketch.formula)))),
+                "digits": digits(numbers(sketch.formula)),
                 "distractors": distractors,
             },
             key=self.key(sketch),
