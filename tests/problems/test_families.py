@@ -63,7 +63,7 @@ def test_sums_have_the_terms_digits_operators_and_totals_that_were_set() -> None
 
 def test_factors_of_a_product_have_exactly_the_digits_that_were_set() -> None:
     for problem in sampled("product", {"digits": [3, 4]}):
-        assert [len(str(number)) for number in numbers_in(problem.question)] == [3, 4]
+        assert [*map(len, problem.question.split("*"))] == [3, 4]
 
 
 def test_expressions_use_every_operator_and_nesting_and_their_numbers_do_not_dwindle_with_depth() -> None:
@@ -119,10 +119,7 @@ def test_inside_are_the_larger_problems_on_the_way_and_never_the_problem_itself(
         assert all(operations(parse(key)) >= 2 for key in problem.inside)
 
 
-@pytest.mark.parametrize(
-    "question",
-    ["", "5", "1/0", "2*(3-3)/(1-1)", "1++2", "what is 2+2", "1" * 500, "\u0661+1", "Anna had 12 marbles. How many?"],
-)
+@pytest.mark.parametrize("question", ["", "5", "1/0", "2*(3-3)/(1-1)", "1++2", "what is 2+2", "1" * 500, "\u0661+1"])
 def test_what_is_no_problem_is_a_value_error(question: str) -> None:
     with pytest.raises(ValueError):
         solve(question)
@@ -135,16 +132,10 @@ def test_what_is_no_problem_is_a_value_error(question: str) -> None:
         ("sum", {"terms": 1}, "terms.0: should be greater than or equal to 2, got 1; change it"),
         ("sum", {"terms": [2, 41]}, "terms.1: should be less than or equal to 40, got 41; change it"),
         ("sum", {"terms": "2-6"}, 'terms: should be a list, got "2-6"; change it'),
-        ("sum", {"terms": [2.5, 6]}, "terms.0: should be a valid integer, got 2.5; change it"),
         ("sum", {"terms": True}, "terms.0: should be a valid integer, got true; change it"),
-        ("sum", {"digits": 0}, "digits: should be greater than or equal to 1, got 0; change it"),
-        ("sum", {"operators": "*"}, "operators: should be '+-' or '+', got \"*\"; change it"),
-        ("product", {"digits": [2, 0]}, "digits.1: should be greater than or equal to 1, got 0; change it"),
         ("expression", {"operators": "+^"}, "operators: should match pattern '^[-+*/]+$', got \"+^\"; change it"),
-        ("expression", {"nesting": -1}, "nesting: should be greater than or equal to 0, got -1; change it"),
         ("expression", {"dept": 3}, "dept: unknown key; did you mean 'depth'?"),
         ("countdown", {"wording": "long"}, "wording: should be 'short' or 'sentence', got \"long\"; change it"),
-        ("word", {"wording": 4}, "wording.0: should be less than or equal to 3, got 4; change it"),
     ],
 )
 def test_impossible_axes_are_refused_with_the_reason(name: str, axes: dict, message: str) -> None:
@@ -153,39 +144,26 @@ def test_impossible_axes_are_refused_with_the_reason(name: str, axes: dict, mess
     assert str(explain(refusal.value, "")).removeprefix(": ") == message
 
 
-@pytest.mark.parametrize(
-    ("name", "axes"),
-    [
-        ("expression", {"operators": "/", "largest": 1, "depth": 3}),
-        ("countdown", {"operators": "*", "largest_number": 2, "smallest": 17, "numbers": 4}),
-    ],
-)
-def test_axes_that_no_problem_can_meet_are_reported(name: str, axes: dict) -> None:
-    with pytest.raises(UserError, match=rf"{name}: no problem of depth 3 was found .*; allow more"):
-        sampled(name, axes, 1)
+def test_axes_that_no_problem_can_meet_are_reported() -> None:
+    with pytest.raises(UserError, match=r"expression: no problem of depth 3 was found .*; allow more"):
+        sampled("expression", {"operators": "/", "largest": 1, "depth": 3}, 1)
+    with pytest.raises(UserError, match=r"countdown: no problem of depth 3 was found .*; allow more"):
+        sampled("countdown", {"operators": "*", "largest_number": 2, "smallest": 17, "numbers": 4}, 1)
+
+
+OPERATORS = st.sampled_from(["+-*/", "+-", "-", "+-*", "-/"])
 
 
 @settings(max_examples=200, deadline=None)
-@given(
-    st.integers(0, 2**32),
-    st.fixed_dictionaries(
-        {
-            "depth": st.integers(1, 8),
-            "digits": st.integers(1, 3),
-            "operators": st.sampled_from(["+-*/", "+-", "-", "+-*", "-/"]),
-            "nesting": st.integers(0, 3),
-            "largest": st.integers(20, 999),
-        }
-    ),
-)
-def test_any_axes_yield_expressions_within_them(seed: int, axes: dict) -> None:
+@given(st.integers(0, 2**32), st.integers(1, 8), st.integers(1, 3), OPERATORS, st.integers(0, 3), st.integers(20, 999))
+def test_any_axes_yield_expressions_within_them(seed, depth, digits, operators, nesting, largest) -> None:
+    axes = {"depth": depth, "digits": digits, "operators": operators, "nesting": nesting, "largest": largest}
     try:
         (problem,) = sampled("expression", axes, 1, seed)
     except UserError as error:
         assert "allow more" in str(error)
         return
-    assert problem.difficulty["depth"] == axes["depth"]
-    assert problem.difficulty["digits"] <= axes["digits"]
-    assert problem.difficulty["nesting"] <= axes["nesting"]
-    assert set(problem.question) <= set("0123456789()" + axes["operators"])
-    assert all(0 <= int(step.split("=")[1]) <= axes["largest"] for step in problem.steps)
+    assert problem.difficulty["depth"] == depth
+    assert problem.difficulty["digits"] <= digits and problem.difficulty["nesting"] <= nesting
+    assert set(problem.question) <= set("0123456789()" + operators)
+    assert all(0 <= int(step.split("=")[1]) <= largest for step in problem.steps)

@@ -72,15 +72,8 @@ def test_there_are_enough_stories_and_every_part_has_its_wordings() -> None:
 
 
 def test_a_story_written_by_hand() -> None:
-    tale = tale_of(
-        "collection",
-        ("openings", "a", (12,)),
-        ("events", "s+a*b", (3, 4)),
-        ("events", "s-a", (6,)),
-        ("closings", "s", ()),
-        wording=1,
-    )
-    problem = FAMILY.problem(tale)
+    parts = [("openings", "a", (12,)), ("events", "s+a*b", (3, 4)), ("events", "s-a", (6,)), ("closings", "s", ())]
+    problem = FAMILY.problem(tale_of("collection", *parts, wording=1))
     name, thing = problem.question.split(" ")[0], problem.question.split(" ")[3].removesuffix(".")
     he = NAMES[name]["He"]
     assert problem.question == (
@@ -183,13 +176,10 @@ def test_names_wording_and_asides_do_not_change_the_key_or_the_answer() -> None:
     parts = [("openings", "a", (40,)), ("events", "s-a", (13,)), ("events", "s+a*b", (2, 9)), ("closings", "s", ())]
     told = [
         FAMILY.problem(tale_of("train", *parts, seed=seed, wording=wording, distractors=distractors))
-        for seed in range(10)
-        for wording in (1, 2, 3, [1, 3])
-        for distractors in (0, 1, 2)
+        for seed, wording, distractors in product(range(10), (1, 2, 3, [1, 3]), (0, 1, 2))
     ]
     assert len({problem.question for problem in told}) > 60
-    assert {problem.key for problem in told} == {"train 2*9+40-13"}
-    assert {(problem.answer, problem.formula) for problem in told} == {("45", "40-13+2*9")}
+    assert {(each.key, each.answer, each.formula) for each in told} == {("train 2*9+40-13", "45", "40-13+2*9")}
 
 
 def test_another_story_or_another_number_is_another_problem_and_another_order_of_events_is_not() -> None:
@@ -212,7 +202,6 @@ def test_every_story_survives_our_tokenizer() -> None:
     assert {character for text, _ in every_text() for character in text} <= set(CHARACTERS)
     tokenizer = make_tokenizer()
     for problem in sampled("word", {"distractors": 2}, 100):
-        text = f"User: {problem.question}\nAssistant:"
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = tokenizer(problem.question, add_special_tokens=False)["input_ids"]
         assert tokenizer.unk_token_id not in ids
-        assert tokenizer.decode(ids, skip_special_tokens=True) == text
+        assert tokenizer.decode(ids, skip_special_tokens=True) == problem.question
