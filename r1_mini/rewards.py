@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field
 
 from r1_mini.completion import Graded, Voice
 from r1_mini.config.base import known_name
+from r1_mini.judges.sandbox import timeouts
 from r1_mini.problems.problem import Problem
 
 Rule = Callable[[Graded, Problem], float]
@@ -119,6 +120,7 @@ def rollout_metrics(graded: Sequence[Graded], lengths: Sequence[int]) -> dict[st
         "length_right": _mean([length for length, each in zip(lengths, graded, strict=True) if each.correct]),
         "length_wrong": _mean([length for length, each in zip(lengths, graded, strict=True) if not each.correct]),
         **{f"voice_{voice}": voices.count(voice) / len(voices) for voice in get_args(Voice)},
+        **({"verifier_timeouts": float(timeouts())} if timeouts() else {}),
     }
 
 

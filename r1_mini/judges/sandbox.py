@@ -19,6 +19,8 @@ PACKAGES = {"latex": ("math_verify", "math"), "reasoning_gym": ("reasoning_gym",
 """Judge -> the package that it needs, and the extra of ours that installs the package."""
 LONGEST_ANSWER = 10_000  # characters
 WAIT = 300.0  # seconds for a reply, the first after the import; the process itself ends a question after 5 of CPU time
+PATIENCE, REGAINED = 6.0, 0.05
+"""Questions without a reply that may follow each other, and the part of one that each question gives back."""
 
 _CODE = Path(__file__).with_name("sandbox_process.py")
 
@@ -37,6 +39,8 @@ class Sandbox:
     def __init__(self, judge: str) -> None:
         self.judge = judge
         self.process: subprocess.Popen[bytes] | None = None
+        self.timeouts = 0
+        self.patience = PATIENCE
 
     def call(self, function: str, *arguments: str) -> dict[str, Any]:
         """Call a function of the process: {"result": …}, or {"error": …} if it raised, crashed or took too long."""
@@ -47,7 +51,17 @@ class Sandbox:
             return self._reply()
         except (EOFError, OSError, ValueError) as error:
             self.stop()
+            self.timeouts += 1
+            self.patience -= 1
             return {"error": f"no reply: {error!r}"}
+
+    def is_patient(self) -> bool:
+        """Whether another question is to be asked: one without a reply costs patience, which comes back slowly.
+
+        Else a batch of nothing but endless questions would take half an hour.
+        """
+        self.patience = min(PATIENCE, self.patience + REGAINED)
+        return self.patience >= 1
 
     def _start(self) -> None:
         require(self.judge)
@@ -83,10 +97,21 @@ class Sandbox:
 _SANDBOXES = {judge: Sandbox(judge) for judge in PACKAGES}
 
 
-@lru_cache(maxsize=16_384)  # rewards and metrics ask the same, and samples of one problem are often alike
 def verified(judge: str, answer: str, gold: str) -> bool:
     """Whether the judge's package holds an answer right; False for all that it raises on or takes too long about."""
-    return len(answer) <= LONGEST_ANSWER and _SANDBOXES[judge].call("judge", answer, gold).get("result") is True
+    if len(answer) > LONGEST_ANSWER or not _SANDBOXES[judge].is_patient():
+        return False
+    return _reply_to(judge, answer, gold).get("result") is True
+
+
+@lru_cache(maxsize=16_384)  # rewards and metrics ask the same, and samples of one problem are often alike
+def _reply_to(judge: str, answer: str, gold: str) -> dict[str, Any]:
+    return _SANDBOXES[judge].call("judge", answer, gold)
+
+
+def timeouts() -> int:
+    """How many questions have had no reply so far."""
+    return sum(sandbox.timeouts for sandbox in _SANDBOXES.values())
 
 
 def gym_entry(task: str) -> dict[str, Any]:

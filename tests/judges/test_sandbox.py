@@ -88,3 +88,24 @@ def test_a_missing_package_is_said_with_its_extra(monkeypatch) -> None:
     with pytest.raises(UserError, match=r"reasoning_gym is not installed; pip install 'r1-mini\[gym\]'"):
         Sandbox("reasoning_gym").call("judge", "1", "{}")
     require("amount")  # needs none
+
+
+def test_questions_without_end_are_soon_asked_no_more_and_others_are_again_after_a_while(monkeypatch) -> None:
+    class Silent(Sandbox):
+        def _start(self) -> None:
+            self.pipe, self.asked = self, getattr(self, "asked", 0)
+
+        def send_bytes(self, question: bytes) -> None:
+            self.asked += 1
+            if b"endless" in question:
+                raise EOFError
+
+        def _reply(self):
+            return {"result": True}
+
+    sandbox = Silent("latex")
+    monkeypatch.setitem(sandbox_module._SANDBOXES, "latex", sandbox)
+    assert not any(verified("latex", f"endless {number}", "1") for number in range(256))
+    assert sandbox.asked == sandbox.timeouts == 18  # the first six, and then one of twenty
+    assert [verified("latex", f"{number}", "1") for number in range(25)][-4:] == [True] * 4
+    assert all(verified("latex", f"{number}", "1") for number in range(25))  # what was not asked was not noted
