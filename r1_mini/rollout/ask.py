@@ -92,7 +92,7 @@ def _show(console: Console, problem: Problem, sample: Sample) -> None:
         console.print(Text.assemble(f"  {mark} ", (step.text, color), (reason, "dim")))
     if graded.steps and graded.chain == "wrong" and graded.first_wrong is None:
         console.print(Text("  ✗ the steps end before one number is left", style="red"))
-    result, color = f"wrong, it is {problem.answer}", "red"
+    result, color = "wrong" if problem.judge == "countdown" else f"wrong, it is {problem.answer}", "red"
     if not problem.answer:
         result, color = "no reference answer", "yellow"
     elif graded.correct:

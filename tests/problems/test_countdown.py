@@ -2,8 +2,7 @@
 
 import re
 from collections import Counter
-from fractions import Fraction
-from itertools import permutations, product, starmap
+from itertools import product, starmap
 
 import pytest
 
@@ -28,18 +27,6 @@ def asked(question: str) -> tuple[list[int], int]:
     """The numbers and the target of a question in the short wording."""
     left, right = question.split("=")
     return [int(number) for number in left.split(" ")], int(right)
-
-
-def reachable(given: tuple[int, ...]) -> set[Fraction]:
-    """Every value of an expression of all these numbers, by trying all of them: postfix, an operand at a time."""
-    if len(given) == 1:
-        return {Fraction(given[0])}
-    values = set()
-    for size in range(1, len(given)):
-        for order in set(permutations(given)):
-            for a, b in product(reachable(order[:size]), reachable(order[size:])):
-                values |= {a + b, a - b, a * b} | ({a / b} if b else set())
-    return values
 
 
 @pytest.mark.parametrize("axes", AXES, ids=str)
@@ -112,36 +99,16 @@ def test_the_key_forgets_the_order_of_the_numbers_the_solution_and_the_wording()
     assert FAMILY.key(Hunt((7, 19, 36, 55), parse("55+36-(19-7)"))) == "7 19 36 55=79"
 
 
-@pytest.mark.parametrize("target", range(1, 25))
-def test_a_question_is_solved_from_text_exactly_if_trying_everything_finds_a_solution(target: int) -> None:
-    for given in [(1, 5, 5, 5), (3, 3, 8, 8), (1, 1, 2, 7), (2, 3, 9), (4, 6), (0, 2, 5)]:
-        question = f"{' '.join(map(str, given))}={target}"
-        if target in reachable(given):
-            problem = solve(question)
-            assert (problem.family, problem.question) == ("countdown", question)
-            assert same_countdown(problem.answer, question)
-        else:
-            with pytest.raises(ValueError, match="no expression of"):
-                solve(question)
+def test_a_question_read_as_text_is_the_same_problem_without_a_solution() -> None:
+    for problem in sampled("countdown", {"numbers": [2, 6]}, 100):
+        again = solve(problem.question)
+        assert (again.family, again.question, again.judge) == ("countdown", problem.question, "countdown")
+        assert (again.key, again.difficulty) == (problem.key, problem.difficulty)
+        assert same_countdown(problem.answer, again.answer) and not same_countdown(again.answer, again.answer)
+    assert solve(" 03 8  3 8 = 24").key == "3 3 8 8=24"
 
 
-def test_a_question_may_need_a_fraction_on_the_way() -> None:
-    problem = solve("3 8 3 8=24")
-    assert problem.answer == "8/(3-8/3)"
-    assert problem.steps == ("3-8/3=1/3", "8/(1/3)=24")
-    assert problem.difficulty["depth"] == 3
-
-
-def test_a_drawn_question_read_as_text_is_the_same_problem_up_to_the_solution() -> None:
-    for problem in sampled("countdown", {"numbers": [2, 4]}, 100):
-        read_again = solve(problem.question)
-        assert read_again.key == problem.key and read_again.difficulty == problem.difficulty
-        assert same_countdown(read_again.answer, problem.answer)
-
-
-@pytest.mark.parametrize(
-    "question", ["7=7", "1 2=", "=3", "1+2=3", "1 2=3=3", "1 2 x=3", "1 \u0662=3", "1 2 3 4 5 6=21"]
-)
-def test_what_is_no_countdown_to_search_is_a_value_error_with_the_reason(question: str) -> None:
-    with pytest.raises(ValueError, match="write up to 5 numbers and the target"):
+@pytest.mark.parametrize("question", ["7=7", "1 2=", "=3", "1+2=3", "1 2=3=3", "1 2 x=3", "1 \u0662=3"])
+def test_what_is_no_countdown_is_a_value_error(question: str) -> None:
+    with pytest.raises(ValueError, match="a countdown is written as its numbers and the target"):
         solve(question)
