@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from pydantic_core import PydanticCustomError
 from rich.console import Console
 
 from r1_mini.config import packaged
+from r1_mini.config.base import temperature
 from r1_mini.errors import UserError, disk_error
 from r1_mini.system import distributed as processes
 
@@ -42,6 +44,14 @@ RecipeName = Annotated[str, _argument("RECIPE", "A YAML file, or the name of a p
 Overrides = Annotated[list[str] | None, _argument("[key=value]", "Settings that differ from the file.")]
 Voice = Annotated[Literal["direct", "worked"] | None, _option("Force the style of the answers.")]
 Out = Annotated[Path | None, _option("The folder to write.", "--out", "-o")]
+
+
+def _temperature(value: float) -> float:
+    try:
+        return temperature(value)
+    except PydanticCustomError as error:
+        raise typer.BadParameter(error.message()) from None
+
 
 Size = StrEnum("Size", {"0.3M": "0.3M", "5M": "5M", "30M": "30M"})
 Lengths = StrEnum("Lengths", {"short": "short", "long": "long"})
@@ -127,7 +137,7 @@ def recipes(name: Annotated[str | None, _argument("[NAME]", "Print this recipe."
 def sample(
     checkpoint: Annotated[Path, _argument("CHECKPOINT", "A model's folder, or its id on the Hub.")],
     question: Annotated[str | None, _argument("[QUESTION]", "Without it, asks for questions.")] = None,
-    temperature: Annotated[float, _option("0 is greedy.", min=0.0)] = 1.0,
+    temperature: Annotated[float, _option("0 is greedy.", callback=_temperature)] = 1.0,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
     max_tokens: Annotated[int, _option("Longest completion, tokens.", min=1)] = 160,
     voice: Voice = None,

@@ -176,3 +176,9 @@ def test_python_dash_m_is_the_same_command() -> None:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: no.yaml: no such file, and no packaged")
+
+
+@pytest.mark.parametrize("value", ["1e-320", "0.001", "-1", "inf", "nan", "1e300"])
+def test_sample_has_the_bounds_of_temperature_that_a_recipe_has(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["sample", "model", "1+1", f"--temperature={value}"]) == 2
+    assert "should be 0 (greedy) or from 0.01 to 10" in capsys.readouterr().err

@@ -63,8 +63,8 @@ def test_eval_says_the_verdict_and_the_same_exam_again_is_the_same_files(examine
 def test_an_exam_killed_half_way_or_of_two_processes_ends_in_the_same_bytes(smoke, tmp_path):
     asked = ("eval", smoke[0] / "02-grpo", "--suite", "smoke", "samples=400", "--out")
     assert r1_mini(*asked, tmp_path / "whole").returncode == 0
-    parts = tmp_path / "cut" / ".work-run.02-grpo" / ".resume" / "samples-1024"
-    started = Started(*asked, tmp_path / "cut").when(lambda: (parts / "0.jsonl").exists())
+    parts = tmp_path / "cut" / ".work-run.02-grpo" / ".resume" / "samples"
+    started = Started(*asked, tmp_path / "cut").when(lambda: (parts / "0-800.jsonl").exists())
     started.signal(signal.SIGKILL).done()
     assert len(list(parts.glob("*.jsonl"))) < 60 / 2
     assert r1_mini(*asked, tmp_path / "cut").returncode == 0
@@ -130,7 +130,7 @@ def test_a_checkpoint_that_cannot_be_examined_is_one_line(smoke, tmp_path, damag
     "arguments,line",
     [
         (["--suite", "arithmetik"], "--suite: no suite is called 'arithmetik'; did you mean 'arithmetic'?"),
-        (["--suite", "smoke", "temperature=0"], "4 samples at temperature 0 are all alike; set samples to 1"),
+        (["--suite", "smoke", "temperature=0"], "4 samples at temperature 0 are all alike; add samples=1"),
         (["--suite", "smoke", "split=train"], "'split=train': split: should be 'dev' or 'test', got \"train\""),
         (["--suite", "smoke", "sampels=3"], "no key is called 'sampels'; did you mean 'samples'?"),
         (["--suite", "smoke", "--voice", "loud"], "Invalid value for '--voice'"),

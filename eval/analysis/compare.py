@@ -177,13 +177,13 @@ def differences(scores: Mapping[str, Floats], pairs: Sequence[Pair], is_share: b
     found = []
     for before, after in pairs:
         old_SP, new_SP = scores[before], scores[after]
-        if len(old_SP) == 1:
-            difference = stats.paired_difference(old_SP[0], new_SP[0])
-            p_value = stats.permutation_p(old_SP[0], new_SP[0])
+        alone, few = len(old_SP) == 1, old_SP.shape[1] < stats.FEWEST
+        if is_share and (alone or few or not np.ptp(new_SP - old_SP)):
+            difference = stats.paired_difference(old_SP.mean(axis=0), new_SP.mean(axis=0))
         else:
             bounds = (-1.0, 1.0) if is_share else (-np.inf, np.inf)
             difference = stats.hierarchical(new_SP - old_SP, within=bounds)
-            p_value = stats.seeds_p(new_SP - old_SP)
+        p_value = stats.permutation_p(old_SP[0], new_SP[0]) if alone else stats.seeds_p(new_SP - old_SP)
         found.append((difference, before, after, p_value, stats.detectable(old_SP, new_SP)))
     adjusted = stats.holm([p_value for *_, p_value, _ in found])
     return [

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def examine(
             sample = partial(graded, model, tokenizer, suite, load(reference)[0] if reference else None)
             for name, params in {"samples": suite.sampling(voice), "greedy": suite.greedy_sampling(voice)}.items():
                 if params is not None:
-                    parts = node.scratch / f"{name}-{params.rows}"
+                    parts = node.scratch / name
                     parts.mkdir(exist_ok=True)
                     files = _sample_missing(sample, problems, params, parts, f"{folder.name}, {name}", console)
                     if processes.is_main():
@@ -101,32 +102,45 @@ def _sample_missing(
     title: str,
     console: Console,
 ) -> list[Path]:
-    """Sample the chunks whose file is missing in `parts`, each process its share; the files of all, in order.
+    """Sample the completions that no file in `parts` has yet, each process its share; the files of all, in order.
 
-    The chunks are the same whoever samples them, as the last digits of a log-probability depend on the batch.
+    Completions are numbered problem by problem, and a file is named after the first of its own and the one after its
+    last, so that an exam that ran out of memory goes on with fewer `rows`. The chunks are the same whoever samples
+    them, as the last digits of a log-probability depend on the batch.
     """
-    files = {parts / f"{number}.jsonl": chunk for number, chunk in enumerate(_chunks(problems, params))}
-    missing = [(path, *chunk) for path, chunk in files.items() if not path.exists()]
     total = len(problems) * params.n
-    done, correct, sampled = total - sum(len(chosen) * len(numbers) for _, chosen, numbers in missing), 0, 0
+    there = sorted(_completions(path) for path in parts.glob("[0-9]*.jsonl"))
+    gaps = pairwise([(0, 0), *there, (total, total)])
+    missing = [chunk for (_, first), (end, _) in gaps for chunk in _chunks(first, end, params)]
+    done, correct, sampled = total - sum(end - first for first, end in missing), 0, 0
     processes.wait()  # all have looked before the first one writes
     with progress_bar(console) as progress:
         bar = progress.add_task(title, total=total, completed=done, note="", visible=processes.is_main())
-        for path, chosen, numbers in missing[processes.rank() :: processes.count()]:
-            rows = list(sample(chosen, replace(params, n=len(numbers)), numbers.start))
-            write_text_atomic(path, "".join(f"{json.dumps(each, ensure_ascii=False)}\n" for each in rows))
+        for first, end in missing[processes.rank() :: processes.count()]:
+            chosen, first_sample = problems[first // params.n : -(-end // params.n)], first % params.n
+            rows = list(sample(chosen, replace(params, n=(end - first) // len(chosen)), first_sample))
+            text = "".join(f"{json.dumps(each, ensure_ascii=False)}\n" for each in rows)
+            write_text_atomic(parts / f"{first}-{end}.jsonl", text)
             done, sampled = done + len(rows) * processes.count(), sampled + len(rows)
             correct += sum(each["correct"] for each in rows)
             progress.update(bar, completed=min(total, done), note=f"{100 * correct / sampled:.1f}% right")
     processes.wait()
-    return list(files)
+    return [parts / f"{first}-{end}.jsonl" for first, end in sorted([*there, *missing])]
 
 
-def _chunks(problems: Sequence[ExamProblem], params: SamplingParams) -> list[tuple[Sequence[ExamProblem], range]]:
-    """The exam in chunks of at most `params.rows` completions: some problems, and the numbers of the completions."""
-    n_problems, n_samples = max(1, params.rows // params.n), min(params.rows, params.n)
-    return [
-        (problems[first : first + n_problems], range(number, min(number + n_samples, params.n)))
-        for first in range(0, len(problems), n_problems)
-        for number in range(0, params.n, n_samples)
-    ]
+def _completions(path: Path) -> tuple[int, int]:
+    """The first completion of a chunk's file, and the one after its last."""
+    first, _, end = path.stem.partition("-")
+    return int(first), int(end)
+
+
+def _chunks(first: int, end: int, params: SamplingParams) -> Iterator[tuple[int, int]]:
+    """Completions `first` to `end` in chunks of at most `params.rows`: of whole problems, or all of one problem."""
+    while first < end:
+        following = (first // params.n + 1) * params.n  # the first of the next problem
+        if first % params.n or min(first + params.rows, end) < following:
+            last = min(first + params.rows, following, end)
+        else:
+            last = min(first + params.rows, end) // params.n * params.n
+        yield first, last
+        first = last

@@ -1,7 +1,7 @@
 """samples.jsonl: one object per completion and how it was graded; a whole file as arrays of problems by samples."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import compress
 from pathlib import Path
@@ -24,6 +24,8 @@ CHAINS = ("right", "wrong", "none", "unchecked")
 """What is known of a chain of steps: `none` has no steps, `unchecked` has steps that no exact checker reads."""
 EXAM = ("suite", "split", "temperature", "top_p", "max_tokens", "seed")
 """Fields that are the same in every row of a file, and have to be the same in all files that are compared."""
+RIGHT = ("right",)
+"""What every right answer counts as in a vote, however it is written."""
 PROBLEM = ("key", "family", "question", "answer", "judge", "formula")
 """Fields of a row that are those of its problem, besides `difficulty`."""
 
@@ -119,7 +121,9 @@ def tabled(rows: Iterable[Mapping[str, Any]]) -> Samples:
         key, index, stopped = entry["key"], entry["sample_index"], entry["finish"] == "stop"
         if index == 0:
             first[key] = entry
-        value = VALUES[entry["judge"]](entry["parsed"]) if stopped and entry["parsed"] is not None else None
+        value: Hashable = RIGHT if entry["correct"] else None
+        if value is None and stopped and entry["parsed"] is not None:
+            value = VALUES[entry["judge"]](entry["parsed"])
         answer = -1 if value is None else answers.setdefault(value, len(answers))
         form = (entry["well_formed"], entry["voice"], entry["chain"], entry["first_wrong"] or 0)
         graded = (entry["correct"], entry["n_tokens"], stopped, *form, answer)

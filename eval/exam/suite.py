@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, PrivateAttr, ValidationError, model_serializer, model_validator
 
 from r1_mini.config import yaml_file
-from r1_mini.config.base import Several, Strict, explain, wrong
+from r1_mini.config.base import Several, Strict, Temperature, explain, wrong
 from r1_mini.data.mix import AnySource
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError, nearest
@@ -67,7 +67,7 @@ class Suite(Strict):
     """Completions per problem."""
     greedy: bool = True
     """Whether each problem is also answered once at temperature 0."""
-    temperature: float = Field(1.0, ge=0)
+    temperature: Temperature = 1.0
     """0 is greedy decoding; all samples would be the same then, so there is one."""
     top_p: float = Field(1.0, gt=0, le=1)
     max_tokens: int = Field(ge=1)
@@ -88,7 +88,8 @@ class Suite(Strict):
     @model_validator(mode="after")
     def _greedy_samples_once(self) -> Self:
         if self.temperature == 0 and self.samples > 1:
-            raise wrong(f"{self.samples} samples at temperature 0 are all alike", "set samples to 1", "samples")
+            fix = "add samples=1, or in a recipe evaluate.samples=1"
+            raise wrong(f"{self.samples} samples at temperature 0 are all alike", fix, "samples")
         return self
 
     def sampling(self, voice: str | None = None) -> SamplingParams:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from r1_mini.errors import UserError, nearest, shown
@@ -15,6 +15,16 @@ Several = Annotated[tuple[T, ...], pydantic.Strict(False)]
 """A tuple that may be given as a list, as YAML has it; the items stay strict."""
 Families = Annotated[Several[str], Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def temperature(value: float) -> float:
+    """The temperature itself; an error for one at which logits overflow, or at which nothing is left of the model."""
+    if value != 0 and not 0.01 <= value <= 10:
+        raise PydanticCustomError("temperature", "Input should be 0 (greedy) or from 0.01 to 10")
+    return value
+
+
+Temperature = Annotated[float, AfterValidator(temperature)]
 
 
 class Strict(BaseModel):

@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from r1_mini.config.base import wrong
+from r1_mini.config.base import Temperature, wrong
 from r1_mini.errors import UserError, nearest, shown
 
 OURS = {
@@ -141,6 +141,7 @@ def _check_value(key: str, value: Any, hint: Any, default: Any, choices: Iterabl
     for choice in chosen if choices else ():
         if isinstance(choice, str) and choice not in choices:
             raise wrong(f"'{choice}' is not a choice", nearest(choice, choices), key)
+    hint = Temperature if key == "temperature" else hint
     try:
         adapter = TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True))
         checked = adapter.validate_python(value)

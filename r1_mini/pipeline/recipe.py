@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from r1_mini.config import yaml_file
-from r1_mini.config.base import Families, Seed, Several, Strict, explain, wrong
+from r1_mini.config.base import Families, Seed, Several, Strict, Temperature, explain, wrong
 from r1_mini.data.source import Source
 from r1_mini.errors import nearest
 from r1_mini.model.prompts import PromptStyle
@@ -41,7 +41,7 @@ class Evaluate(Strict):
     """Completions per problem."""
     greedy: bool | None = None
     """Whether each problem is also answered once at temperature 0."""
-    temperature: float | None = Field(None, ge=0, le=10)
+    temperature: Temperature | None = None
     top_p: float | None = Field(None, gt=0, le=1)
     max_tokens: int | None = Field(None, ge=1, le=100_000)
     """Longest completion, tokens."""

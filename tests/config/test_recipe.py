@@ -72,6 +72,10 @@ def test_overrides_leave_the_rest_of_the_recipe_alone(recipe_file: Write) -> Non
         ("problems.0.terms=[5, 3]", "problems.0.terms: [5, 3]: the first is larger than the second; swap them"),
         ("problems.0.family=sun", "problems.0.family: 'sun' is not known; did you mean 'sum'?"),
         ("problems.0.term=3", "problems.0.term: unknown key; did you mean 'terms'?"),
+        *(
+            (f"evaluate.temperature={value}", f"evaluate.temperature: should be 0 (greedy) or from 0.01 to 10, got {value}")
+            for value in ("1e-320", "0.009", "11.0", "-1.0")
+        ),
         ("evaluate.samples=0", "evaluate.samples: should be greater than or equal to 1, got 0; "
          "change it"),
     ],

@@ -38,6 +38,7 @@ def checked(config: str, **values: Any) -> dict[str, Any]:
         ("GRPOConfig", "data_seed", 1, "the pipeline sets this field itself; set `seed` at the top of the recipe"),
         ("GRPOConfig", "loss_type", "dr_grop", "'dr_grop' is not a choice; did you mean 'dr_grpo'?"),
         ("GRPOConfig", "temperature", 0, "should be greater than 0, got 0; change it"),
+        ("GRPOConfig", "temperature", 1e-320, "should be 0 (greedy) or from 0.01 to 10, got 1e-320; change it"),
         ("SFTConfig", "max_steps", 0, "should be greater than 0, got 0; change it"),
         ("SFTConfig", "model_init_kwargs", {"dtype": "float8"}, "'float8' is not a choice; did you mean 'float"),
         ("SFTConfig", "report_to", "tensorbord", "'tensorbord' is not a choice; did you mean 'tensorboard'?"),

@@ -79,7 +79,7 @@ def write_exam(folder: Path, rows: Iterable[dict[str, Any]]) -> Path:
 
 
 def write_run(folder: Path, seed: int, base: str, forced: str, rl: str, setting: str = "", **recipe: Any) -> Path:
-    """A run folder with the three exams of four problems, all problems marked alike."""
+    """A run folder with the three exams of eight problems, all problems marked alike."""
     columns = {
         BASE: Sitting("base", "01-base"),
         FORCED: Sitting("base, forced", "01-base", "worked"),
@@ -87,7 +87,7 @@ def write_run(folder: Path, seed: int, base: str, forced: str, rl: str, setting:
     }
     exam = folder / "eval" / "arithmetic"
     for sitting, marks in zip(columns.values(), (base, forced, rl), strict=True):
-        write_exam(exam / sitting.folder, make_rows({key: marks for key in "abcd"}))
+        write_exam(exam / sitting.folder, make_rows({key: marks for key in "abcdefgh"}))
     Lineup(columns, pairs_of(columns), seed, setting).write(exam)
     settings = {"name": "x", "seed": seed, "stages": [{"kind": "base"}, {"kind": "grpo"}], **recipe}
     (folder / "recipe.yaml").write_text(json.dumps({**settings, "evaluate": {"suite": "arithmetic"}}), encoding="utf-8")

@@ -58,8 +58,10 @@ class Result:
     shown: float | None
 
 
-UNEVEN, EVEN, EASY = (0.5, 0.5), (5.0, 5.0), (4.5, 0.5)
+UNEVEN, EVEN, EASY, RARE = (0.5, 0.5), (5.0, 5.0), (4.5, 0.5), (0.5, 9.5)
+"""Chances of success with two humps, around the middle, skewed towards 1, and seldom far from 0."""
 SMALL, DEEP, LARGE = (100, 4), (300, 16), (1200, 4)
+TINY, SINGLE = (50, 4), (200, 1)
 SETTINGS = (
     *(Setting("score", 1, *size, spread) for size, spread in product((SMALL, DEEP, LARGE), (UNEVEN, EVEN, EASY))),
     *(Setting("difference", 1, *SMALL, spread) for spread in (UNEVEN, EVEN, EASY)),
@@ -73,9 +75,14 @@ SETTINGS = (
     Setting("score", 3, *DEEP, UNEVEN, 0.03),
     *(Setting("difference", seeds, *SMALL, EVEN, sd) for seeds, sd in product((3, 5), (0.0, 0.03))),
     Setting("difference", 3, *SMALL, EVEN, 0.03, gain=0.5),
+    *(
+        Setting("difference", 1, *size, spread, gain=gain)
+        for size, spread, gain in product((TINY, SINGLE), (EASY, UNEVEN, EVEN, RARE), (0.0, 1.0, 2.0))
+    ),
+    Setting("difference", 1, 60, 1, EASY, gain=0.5),
 )
 BEYOND = (  # for which 93 to 97 percent is not claimed
-    Setting("difference", 1, 60, 1, EASY, gain=0.5),
+    *(Setting("difference", 1, 20, 4, spread, gain=1.0) for spread in (EASY, UNEVEN, EVEN, RARE)),
     *(Setting("score", seeds, *SMALL, EASY, sd) for seeds, sd in ((3, 0.03), (3, 0.1), (5, 0.03), (5, 0.1))),
     *(Setting("score", 2, *SMALL, EVEN, sd) for sd in (0.0, 0.03, 0.1)),
 )
@@ -112,7 +119,7 @@ def claim(setting: Setting, before_SP: Array, after_SP: Array, seed: int) -> tup
     if setting.claim == "score":
         return hierarchical(before_SP, seed, within=(0.0, 1.0), resamples=RESAMPLES), None
     if setting.seeds == 1:
-        interval = paired_difference(before_SP[0], after_SP[0], seed, RESAMPLES)
+        interval = paired_difference(before_SP[0], after_SP[0])
     else:
         interval = hierarchical(after_SP - before_SP, seed, resamples=RESAMPLES)
     if interval.low <= 0:

@@ -26,7 +26,7 @@ def test_a_run_compares_rl_to_its_base_and_to_its_base_forced(tmp_path):
     short = summary.as_json()
     assert [short[name]["pass_at_1"] for name in columns] == [0.25, 0.5, 0.75]
     assert short["paired_difference"]["estimate"] == 0.5
-    assert short["verdict"] == "not shown"  # four problems: 2 of 16 choices of signs are as far, p = 1/8
+    assert short["verdict"] == "shown"  # eight problems: 2 of 256 choices of signs are as far, p = 1/128
     rows = list(csv.DictReader(io.StringIO(as_csv(summary))))
     figures = {(row["candidate"], row["figure"]): row["estimate"] for row in rows}
     assert len(figures) == len(rows)
@@ -55,13 +55,13 @@ def test_runs_of_two_recipes_are_two_columns_of_their_last_checkpoints(tmp_path)
 
 
 def test_several_comparisons_are_corrected_together(tmp_path):
-    marks = [{str(n): mark for n in range(6)} for mark in ("00", "11", "11")]
-    folders = [exam(tmp_path, name, each) for name, each in zip("abc", marks, strict=True)]
+    marks = [{str(n): mark for n in range(7)} for mark in ("00", "11", "11", "11", "11")]
+    folders = [exam(tmp_path, name, each) for name, each in zip("abcde", marks, strict=True)]
     found = summarize(columns_of(folders)).comparisons
-    assert [(c.before, c.after) for c in found] == [("a", "b"), ("a", "c")]
-    assert [c.p_value for c in found] == [pytest.approx(2 / 64)] * 2  # all six gained: 2 of 2^6 choices of signs
-    assert [c.p_adjusted for c in found] == [pytest.approx(4 / 64)] * 2
-    assert [c.verdict for c in found] == ["not shown"] * 2
+    assert [(c.before, c.after) for c in found] == [("a", other) for other in "bcde"]
+    assert [c.p_value for c in found] == [pytest.approx(2 / 128)] * 4  # all seven gained: 2 of 2^7 choices of signs
+    assert [c.p_adjusted for c in found] == [pytest.approx(8 / 128)] * 4
+    assert [c.verdict for c in found] == ["not shown"] * 4
     assert summarize(columns_of(folders[:2])).comparisons[0].verdict == "shown"
     assert summarize(columns_of(folders[1::-1])).comparisons[0].verdict == "not shown"  # a loss
 
@@ -81,6 +81,24 @@ def test_the_headline_leaves_out_the_axes_and_reports_them_apart(tmp_path):
     assert [(cell.axis, cell.depth, cell.estimate) for cell in score.cells] == [(None, 2, 1.0), ("far", 7, 0.0)]
 
 
+@pytest.mark.parametrize(
+    ("n_problems", "marks", "interval", "detectable"),
+    [
+        (20, "0000", (-0.161, 0.161), 0.230),  # Wilson's of 0 of 20
+        (20, "1111", (-0.161, 0.161), 0.230),
+        (2, "0000", (-1, 1), 1),
+    ],
+)
+def test_an_exam_in_which_nothing_differs_does_not_claim_to_know_the_difference(
+    tmp_path, n_problems, marks, interval, detectable
+):
+    folders = [exam(tmp_path, name, {str(n): marks for n in range(n_problems)}) for name in "ab"]
+    (found,) = summarize(columns_of(folders)).comparisons
+    assert (found.estimate, found.verdict, found.p_value) == (0, "not shown", 1)
+    assert (found.low, found.high) == pytest.approx(interval, abs=0.001)
+    assert found.detectable == pytest.approx(detectable, abs=0.001)
+
+
 def test_two_exams_of_one_name_are_two_columns_and_still_compared_field_by_field(tmp_path):
     warm, same = (exam(tmp_path / place, "ckpt", {"a": "10", "b": "11"}) for place in ("w", "s"))
     assert len(columns_of([warm, same])) == 2
@@ -91,7 +109,7 @@ def test_two_exams_of_one_name_are_two_columns_and_still_compared_field_by_field
 def test_seeds_that_agree_on_everything_right_are_still_not_certain(tmp_path):
     runs = [write_run(tmp_path / f"r{seed}", seed, "10", "10", "11") for seed in (0, 1, 2)]
     interval = summarize(columns_of(runs)).scores["rl"].pass_at_1_interval
-    assert interval.high == 1.0 and interval.low < 0.6  # Wilson's for 4 of 4
+    assert interval.high == 1.0 and interval.low < 0.7  # Wilson's for 8 of 8
 
 
 def runs(folder, *names_and_seeds):

@@ -15,6 +15,7 @@ from eval.analysis.stats import (
     interval_of,
     paired_difference,
     permutation_p,
+    planned_detectable,
     seeds_p,
     verdict,
     wilson,
@@ -47,25 +48,53 @@ def test_the_interval_of_pass_at_1_is_wilsons_for_the_effective_number_of_sample
     assert ends(clustered_proportion(means_P, n_samples)) == ends(wilson(successes, n))
 
 
-def test_difference_is_after_minus_before_and_pairing_removes_the_difficulty_of_the_problems():
-    assert paired_difference([0.0, 0.5], [0.5, 1.0]) == Interval(0.5, 0.5, 0.5)
-    assert paired_difference([0.5, 1.0], [0.0, 0.5]) == Interval(-0.5, -0.5, -0.5)
+def spaced(*parts):
+    """20 problems: (how many, what differs), the others differ in nothing."""
+    values = [value for count, value in parts for _ in range(count)]
+    return np.array(values + [0.0] * (20 - len(values)))
 
 
 @pytest.mark.parametrize(
-    ("before_P", "after_P", "estimate", "half"),
+    ("difference", "expected"),
     [
-        # 60 problems gained, 40 did not: standard error sqrt(0.6 * 0.4 / 100) = 0.0490.
-        ([0.0] * 100, [1.0] * 60 + [0.0] * 40, 0.6, 0.0960),
-        # Differences -1/2, 0, 1/2, 1 in equal parts: mean 1/4, variance 5/16, standard error sqrt(5/16/400) = 0.0280.
-        ([0.5, 0.5, 0.5, 0.0] * 100, [0.0, 0.5, 1.0, 1.0] * 100, 0.25, 0.0548),
+        # k = t^2 / n = 2.0930^2 / 20 = 0.21904. Without losses the upper end is Wilson's of the gains with this
+        # quantile, (p + k/2 + t sqrt(p (1 - p) / n + k / (4 n))) / (1 + k), and the lower one (p - k) / (1 + k).
+        (spaced((5, 1.0)), (0.0254, 0.4839)),
+        (spaced((5, -1.0)), (-0.4839, -0.0254)),
+        (spaced((20, 1.0)), (0.6406, 1.0)),
+        (spaced((20, -1.0)), (-1.0, -0.6406)),
+        (spaced((5, 0.5)), (0.0127, 0.2419)),  # half of each sample: gains of half the size
+        # Nothing differs: Wilson's of 0 of 20, z^2 / (n + z^2).
+        (spaced(), (-0.1611, 0.1611)),
+        # Of six, all gained, k = 2.5706^2 / 6 is more than 1: no gain of so few is above zero.
+        (np.ones(6), (-1.0, 1.0)),
+        (np.ones(7), (0.078, 1.0)),
     ],
 )
-def test_bootstrap_interval_is_two_standard_errors_wide_and_the_same_each_time(before_P, after_P, estimate, half):
-    gain = paired_difference(before_P, after_P, seed=1)
-    assert gain.estimate == estimate
-    assert (gain.low, gain.high) == pytest.approx((estimate - half, estimate + half), abs=0.011)
-    assert gain == paired_difference(before_P, after_P, seed=1)
+def test_interval_of_a_difference_by_hand(difference, expected):
+    for before in (np.zeros_like(difference), -difference / 2):
+        interval = paired_difference(before, before + difference)
+        assert interval.estimate == pytest.approx(difference.mean())
+        assert ends(interval) == expected
+
+
+def test_the_interval_of_a_difference_is_of_gains_and_losses_with_its_mean_and_variance():
+    # 10 x +1/4, 4 x +1/2, 2 x -1/4: sum of sizes 5, of squares 1.75, so 0.35 each: 4.5 / 0.35 gained, 0.5 / 0.35 lost.
+    mixed = spaced((10, 0.25), (4, 0.5), (2, -0.25))
+    interval = paired_difference(np.zeros(20), mixed)
+    gained, lost, n, k = 4.5 / 0.35, 0.5 / 0.35, 20, 0.2190368
+    for limit in (interval.low / 0.35, interval.high / 0.35):  # where Tango's test rejects: its statistic is t
+        # The share of losses q solves 2 n q^2 - (gained + lost - (2 n - gained + lost) d) q - lost d (1 - d) = 0.
+        roots = np.roots([2 * n, -(gained + lost - (2 * n - gained + lost) * limit), -lost * limit * (1 - limit)])
+        q = max(roots.real)
+        assert (0.2 / 0.35 - limit) ** 2 == pytest.approx(k * (2 * q + limit * (1 - limit)), rel=1e-4)
+    assert (interval.low, interval.high) == (-paired_difference(mixed, np.zeros(20)).high, interval.high)
+
+
+def test_the_interval_of_a_big_exam_is_two_standard_errors_wide():
+    # Differences -1/2, 0, 1/2, 1 in equal parts: mean 1/4, variance 5/16, standard error sqrt(5/16/400) = 0.0280.
+    interval = paired_difference([0.5, 0.5, 0.5, 0.0] * 100, [0.0, 0.5, 1.0, 1.0] * 100)
+    assert (interval.low, interval.high) == pytest.approx((0.25 - 0.0549, 0.25 + 0.0549), abs=0.002)
 
 
 def test_bootstrap_columns_share_the_problems_drawn():
@@ -159,7 +188,8 @@ def test_holm_multiplies_the_smallest_by_all_the_next_by_one_less_and_never_fall
 
 def test_hierarchical_interval_of_one_seed_or_of_seeds_in_full_agreement_is_the_bootstrap_over_problems():
     difference = np.repeat([-0.5, 0.0, 0.5, 1.0], 10)
-    assert hierarchical([difference], seed=3) == paired_difference(np.zeros(40), difference, seed=3)
+    resampled = bootstrap_means(difference[:, None], seed=3)[:, 0]
+    assert hierarchical([difference], seed=3) == interval_of(resampled, difference.mean())
     assert hierarchical([difference] * 3) == hierarchical([difference])
 
 
@@ -218,7 +248,14 @@ THREE_SEEDS = np.repeat([[0.4], [0.5], [0.6]], 50, axis=1)
 NOISE = np.repeat([[1.0, 1.0, -1.0, -1.0], [1.0, -1.0, 1.0, -1.0]], 25, axis=1) + np.array([[0.2], [0.3]])
 
 
-@pytest.mark.parametrize(("difference", "expected"), [(SIXTY, 0.1380), (THREE_SEEDS, 0.3097), (NOISE, 0.7041)])
+@pytest.mark.parametrize(
+    ("difference", "expected"),
+    [
+        *((SIXTY, 0.1380), (THREE_SEEDS, 0.3097), (NOISE, 0.7041)),
+        *((np.zeros(20), 0.2303), (np.zeros((3, 20)), 0.2303)),  # 0.1611 / 1.9600 * 2.8016: not 0
+        (np.ones(6), 1.0),
+    ],
+)
 def test_detectable_difference_by_hand(difference, expected):
     assert detectable(np.zeros_like(difference), difference) == pytest.approx(expected, abs=1e-4)
     assert detectable(difference, np.zeros_like(difference)) == pytest.approx(expected, abs=1e-4)
@@ -232,7 +269,7 @@ def test_a_detectable_difference_is_shown_in_four_of_five_exams():
     shown = 0
     for _ in range(400):
         difference = rng.choice([-1.0, 1.0], 100) + gain
-        interval = paired_difference(np.zeros(100), difference, resamples=500)
+        interval = paired_difference(np.zeros(100), difference)
         shown += verdict(interval, permutation_p(np.zeros(100), difference)) == "shown"
     assert shown / 400 == pytest.approx(0.8, abs=0.05)
 
@@ -249,3 +286,12 @@ def test_a_detectable_difference_is_shown_in_four_of_five_exams():
 )
 def test_a_gain_is_shown_only_above_zero_and_beyond_luck(gain, p_value, expected):
     assert verdict(gain, p_value) == expected
+
+
+@pytest.mark.parametrize(
+    ("n_problems", "n_samples", "expected"),
+    # r = 2.8016^2 / problems; (r + sqrt(r^2 + 2 r (1 + r) / samples)) / (2 (1 + r)).
+    [(1200, 8, 0.0237), (60, 4, 0.1913), (30, 8, 0.2577), (6, 100, 1.0), (2, 4, 1.0)],
+)
+def test_what_an_exam_will_show_is_known_from_its_size(n_problems, n_samples, expected):
+    assert planned_detectable(n_problems, n_samples) == pytest.approx(expected, abs=1e-4)

@@ -80,7 +80,7 @@ def test_samples_tell_how_likely_the_checkpoint_and_the_one_it_started_from_find
 
 
 @pytest.mark.parametrize(
-    "chunks,rows", [(0, 12), (3, 12), (8, 12), (3, 20)]
+    "chunks,rows", [(0, 12), (3, 12), (8, 12), (3, 20), (3, 4), (3, 3)]
 )  # of 7 with samples and 2 with greedy answers
 def test_an_interrupted_exam_samples_the_missing_chunks_and_ends_in_the_same_bytes(
     checkpoint, tmp_path, monkeypatch, chunks, rows
@@ -91,7 +91,8 @@ def test_an_interrupted_exam_samples_the_missing_chunks_and_ends_in_the_same_byt
         sit(checkpoint, tmp_path / "two" / "cut")
     sampled = stop_after(monkeypatch, 99)
     sit(checkpoint, tmp_path / "two" / "cut", rows=rows)
-    assert len(sampled) == (9 - chunks if rows == 12 else 4 + 1)  # other rows are other chunks
+    again = {12: 9 - chunks, 20: 3 + 1, 4: 11 + 5, 3: 11 * 2 + 7}  # of 3 chunks, 3 problems each are not sampled again
+    assert len(sampled) == again[rows]
     for part in ("samples.jsonl", "greedy.jsonl"):
         assert (tmp_path / "two" / "cut" / part).read_bytes() == (tmp_path / "one" / "whole" / part).read_bytes()
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from eval.analysis.metrics import maj_at_k
 from eval.exam.samples import load_samples, pooled, require_same_exam, tabled
 from r1_mini.errors import UserError
 from tests.eval.conftest import make_row, make_rows, make_samples
@@ -24,6 +25,14 @@ def test_rows_may_come_in_any_order_and_two_notations_of_a_number_are_one_answer
     assert tabled(rows[::-1]).correct_PN.tolist() == [[False, True], [True, False]]
     rows = [make_row("a", "1", 0), make_row("a", "1", 1, parsed=" 03")]
     assert tabled(rows).answer_PN.tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("parsed", ["(([]))", "?", "-", "x" * 1001])
+def test_what_is_right_has_one_value_in_a_vote_whatever_it_looks_like(parsed):
+    rows = [make_row("a", "1", 0, judge="reasoning_gym", parsed=parsed), make_row("a", "1", 1, judge="reasoning_gym")]
+    samples = tabled([*rows, make_row("a", "0", 2, judge="reasoning_gym", parsed="?")])
+    assert samples.answer_PN.tolist() == [[0, 0, -1]]
+    assert maj_at_k(samples, 3).tolist() == [1.0]
 
 
 def test_an_axis_is_apart_from_the_exam_proper():

@@ -72,6 +72,10 @@ def test_a_suite_can_be_a_file_of_the_user(tmp_path):
         ("problems: [{family: sum, terms: 3, number: 5, surface: odd}]", "problems.0.surface"),
         ("problems: [{family: sum, terms: 3, number: 5}]\ntemperature: 0", "2 samples at temperature 0 are all alike"),
         ("problems: [{family: sum, terms: 3, number: 5}]\ntop_q: 1", "top_q"),
+        *(
+            (f"temperature: {value}", f"temperature: should be 0 (greedy) or from 0.01 to 10, got {value}")
+            for value in ("0.009", "-1.0", "11.0")
+        ),
     ],
 )
 def test_a_suite_that_cannot_be_held_is_one_clear_line(tmp_path, text, line):
