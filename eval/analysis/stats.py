@@ -21,7 +21,7 @@ FEWEST = 7  # problems: even if all of fewer are gained, the interval of the gai
 FEW = 30  # problems: an exam of fewer comes with a warning
 SMALLEST_P = 1e-300  # near the smallest float; a p-value below it is reported as this
 FINEST = 2**17  # steps into which permutation_p divides the sum of all absolute differences, at most
-Verdict = Literal["shown", "not shown"]
+Verdict = Literal["shown", "worse", "not shown"]
 Floats = NDArray[np.float64]
 
 
@@ -216,11 +216,14 @@ def planned_detectable(n_problems: int, n_samples: int) -> float:
 
 
 def verdict(gain: Interval, p_value: float) -> Verdict:
-    """Whether the exam shows a gain: the interval lies above zero and the test, `holm`'s if one of several, agrees.
+    """Whether the exam shows a gain, or a loss: the interval excludes zero and the test, `holm`'s if one of several,
+    agrees. Otherwise the two are not told apart.
 
-    The test protects small exams, where a bootstrap over a handful of problems gives too narrow intervals.
+    The test protects small exams, where an interval from a handful of problems may be too narrow.
     """
-    return "shown" if gain.low > 0 and p_value < 1 - LEVEL else "not shown"
+    if p_value >= 1 - LEVEL or gain.low <= 0 <= gain.high:
+        return "not shown"
+    return "shown" if gain.low > 0 else "worse"
 
 
 def _difference(before: ArrayLike, after: ArrayLike) -> Floats:

@@ -86,7 +86,7 @@ class Exam:
     def __call__(
         self, run: RunFolder, checkpoints: Mapping[str, Path], seconds: Mapping[str, float], console: Console
     ) -> None:
-        """Examine each column and publish the comparison; without a stage of reinforcement there is none."""
+        """Examine each column and publish the comparison; of one checkpoint there is none."""
         folder = run.path / "eval" / self.suite.name
         spent: defaultdict[str, float] = defaultdict(float)
         for stage, value in seconds.items():
@@ -103,8 +103,8 @@ class Exam:
         self.lineup.write(folder)
         rounded = {name: round(value, 2) for name, value in spent.items()}
         run.update_manifest(seconds={**rounded, "total": round(sum(rounded.values()), 2)})
-        if not any(stage.reinforces for stage in self.recipe.stages) and not self.recipe.evaluate.columns:
-            console.print(f"no stage of reinforcement, so nothing to compare; the samples: {folder}")
+        if not any(self.lineup.columns[before].voice is None for before, _ in self.lineup.pairs):
+            console.print(f"one checkpoint, so nothing to compare; the samples: {folder}")
         elif self.publish is not None:
             self.publish(run.path, console)
 

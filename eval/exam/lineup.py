@@ -1,10 +1,12 @@
 """The columns of an exam: which checkpoints are examined, forced to a voice or not, and which pairs are compared.
 
-By default a run has three: what RL started from, the same forced to write its steps, and the last checkpoint.
+By default a run has a column for each stage on the way to its last checkpoint, and what RL started from, forced to
+write its steps; each difference is what one stage made of the one before it, or RL of what it started from.
 """
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -74,27 +76,65 @@ class Lineup:
 def lineup_of(recipe: Recipe) -> Lineup:
     """The columns and pairs that a recipe asks for, or the default ones."""
     last = list(recipe.nodes)[-1]
-    columns = _named(recipe) or _default(recipe, last)
+    columns = _named(recipe)
     pairs = [(before, after) for before, after in recipe.evaluate.pairs] or pairs_of(columns)
+    if not columns:
+        columns, pairs = _default(recipe, last)
     stages = tuple(stage.model_copy(update={"seed": None}) for stage in recipe.stages)
     setting = recipe.model_copy(update={"name": "", "seed": 0, "stages": stages})
     return Lineup(columns, pairs, recipe.seed_of(recipe.nodes[last]), fingerprint(setting))
 
 
 def pairs_of(columns: dict[str, Sitting]) -> list[Pair]:
-    """The default pairs: the first and the last column, the forced and the last, the first and each other one."""
-    first, *others = columns
-    last, middle = list(columns)[-1], others[:-1]
-    forced = [(key, last) for key in middle if columns[key].voice]
-    return [(first, last), *forced, *((first, key) for key in middle)] if others else []
+    """The pairs of named columns: the first and the last, the forced and the last, the first and each other one."""
+    first, *others = columns or [BASE]
+    forced = [(key, others[-1]) for key in others[:-1] if columns[key].voice]
+    return [*((first, key) for key in others[-1:]), *forced, *((first, key) for key in others[:-1])]
 
 
-def _default(recipe: Recipe, last: str) -> dict[str, Sitting]:
-    reinforcing = [name for name, stage in recipe.nodes.items() if stage.reinforces]
-    start = (recipe.start_of(reinforcing[0]) or last) if reinforcing else last
-    label = "after SFT" if start != MODEL and recipe.nodes[start].kind == "sft" else "base"
-    columns = {BASE: Sitting(label, start), FORCED: Sitting(f"{label}, forced", start, "worked")}
-    return columns if last == start else {**columns, RL: Sitting("after RL", last, reference=start)}
+def _before(recipe: Recipe, stage: str) -> str | None:
+    """What a stage starts from; None for random weights and for the recipe's model."""
+    return None if stage == MODEL else recipe.start_of(stage)
+
+
+def _trained_from(recipe: Recipe, stage: str) -> str | None:
+    """What the stages of RL that end with this one started from; of another kind of stage, what it started from."""
+    before = _before(recipe, stage)
+    while before in recipe.nodes and recipe.nodes[stage].reinforces and recipe.nodes[before].reinforces:
+        stage, before = before, _before(recipe, before)
+    return before
+
+
+def _default(recipe: Recipe, last: str) -> tuple[dict[str, Sitting], list[Pair]]:
+    start = _trained_from(recipe, last) or last
+    way = [last]
+    while (before := _before(recipe, way[0])) is not None:
+        way.insert(0, before)
+    keys = {stage: stage for stage in way} | {way[0]: BASE}
+    if last != start and recipe.nodes[last].reinforces:
+        keys[last] = RL
+    columns = {}
+    for stage in way:
+        label = _label(recipe, stage, way)
+        columns[keys[stage]] = Sitting(label, stage, reference=start if keys[stage] == RL else None)
+        if stage == start:
+            columns[FORCED] = Sitting(f"{label}, forced", stage, "worked")
+    pairs = [(keys[start], keys[last]), (FORCED, keys[last])] if last != start else []
+    pairs += [(keys[old], keys[new]) for old, new in pairwise(way)]
+    return columns, list(dict.fromkeys([*pairs, (keys[start], FORCED)]))
+
+
+def _label(recipe: Recipe, stage: str, way: list[str]) -> str:
+    """`base`, `after SFT`, `after RL`; the name of a stage where that would not tell it from others."""
+    if stage == way[0]:
+        return "base"
+
+    def kind(name: str) -> str:
+        if name == MODEL:
+            return "base"
+        return "RL" if recipe.nodes[name].reinforces else recipe.nodes[name].kind.upper()
+
+    return f"after {kind(stage)}" if list(map(kind, way)).count(kind(stage)) == 1 else f"after {stage}"
 
 
 def _named(recipe: Recipe) -> dict[str, Sitting]:

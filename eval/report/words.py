@@ -53,7 +53,11 @@ def operations(depth: int) -> str:
     return f"{depth} operation{'s' if depth != 1 else ''}" if depth else "all"
 
 
-_ONE, _NATS = "{:.1f}".format, "{:.3f}".format
+def _one(value: float) -> str:
+    return f"{value:.1f}".replace("-0.0", "0.0")
+
+
+_ONE, _NATS = _one, "{:.3f}".format
 _TEMPLATES = Environment(
     loader=PackageLoader("eval", "."),
     autoescape=lambda name: name is not None and ".html" in name,
@@ -101,6 +105,7 @@ def table(summary: Comparison) -> list[list[tuple[str, list[str]]]]:
         [(label, [sections[place][label] for sections in by_column]) for label in section]
         for place, section in enumerate(by_column[0])
     ]
+    sections.append([(axis, [with_interval(score.axes[axis]) for score in scores]) for axis in scores[0].axes])
     sections = [[row for row in section if row[0] not in OPTIONAL or set(row[1]) != {"-"}] for section in sections]
     if max(len(score.seeds) for score in scores) > 1:
         texts = [[f"{in_hundred(seed.pass_at_1)} (seed {seed.seed})" for seed in score.seeds] for score in scores]

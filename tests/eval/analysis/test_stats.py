@@ -279,12 +279,12 @@ def test_a_detectable_difference_is_shown_in_four_of_five_exams():
     [
         (Interval(0.10, 0.05, 0.15), 0.001, "shown"),
         (Interval(0.10, -0.01, 0.21), 0.001, "not shown"),
-        (Interval(-0.10, -0.15, -0.05), 0.001, "not shown"),
+        (Interval(-0.10, -0.15, -0.05), 0.001, "worse"),
         (Interval(0.67, 0.50, 1.00), 0.250, "not shown"),
         (Interval(0.0, 0.0, 0.0), 1.0, "not shown"),
     ],
 )
-def test_a_gain_is_shown_only_above_zero_and_beyond_luck(gain, p_value, expected):
+def test_a_gain_or_a_loss_is_shown_only_beyond_zero_and_beyond_luck(gain, p_value, expected):
     assert verdict(gain, p_value) == expected
 
 

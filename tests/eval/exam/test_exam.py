@@ -76,13 +76,20 @@ def test_by_default_rl_is_compared_with_what_it_started_from_and_with_that_force
     assert Lineup.read(tmp_path) == lineup
 
 
-def test_rl_after_sft_is_compared_with_the_model_after_sft_and_without_rl_the_last_is_also_forced():
+def test_every_stage_has_a_column_and_is_credited_with_what_it_made_of_the_one_before_it():
     lineup = lineup_of(recipe(SFT, GRPO))
-    assert columns(lineup)["base"] == ("after SFT", "02-sft", None)
-    assert columns(lineup)["forced_worked"] == ("after SFT, forced", "02-sft-worked", None)
-    lineup = lineup_of(recipe(SFT))
-    assert list(columns(lineup)) == ["base", "forced_worked"]
-    assert lineup.final == "base" and columns(lineup)["base"][1] == "02-sft"
+    assert columns(lineup) == {
+        "base": ("base", "01-base", None),
+        "02-sft": ("after SFT", "02-sft", None),
+        "forced_worked": ("after SFT, forced", "02-sft-worked", None),
+        "rl": ("after RL", "03-grpo", "02-sft"),
+    }
+    assert lineup.pairs == [("02-sft", "rl"), ("forced_worked", "rl"), ("base", "02-sft"), ("02-sft", "forced_worked")]
+    without = lineup_of(recipe(SFT))
+    assert [each.label for each in without.columns.values()] == ["base", "base, forced", "after SFT"]
+    assert without.pairs[:2] == [("base", "02-sft"), ("forced_worked", "02-sft")]
+    assert lineup_of(recipe(GRPO, GRPO)).pairs[0] == ("base", "rl")  # what both stages of RL have made
+    assert lineup_of(recipe(GRPO, SFT)).pairs[0] == ("02-grpo", "03-sft")
 
 
 def test_a_recipe_of_five_stages_names_its_columns_and_pairs():

@@ -35,8 +35,13 @@ def test_headline_says_which_way_it_went_and_what_the_exam_could_have_seen(summa
         "The smallest detectable difference, one that this exam shows four times in five, is 1.2 points.",
         "Verdicts are on p-values corrected for 2 comparisons (Holm).",
     ]
-    assert sentences(changed(summary, -0.1, "not shown"))[0].startswith("Not shown: pass@1 fell from 40.0% (base)")
+    worse = sentences(changed(summary, -0.1, "worse"))
+    assert worse[0].startswith("Worse: pass@1 fell from 40.0% (base)") and "luck" not in worse[0]
+    assert not [sentence for sentence in worse if "harpened" in sentence or "of the gain" in sentence]
     assert sentences(changed(summary, 0.01, "not shown"))[0].endswith("this exam cannot tell the difference from luck.")
+    summary["comparisons"][0]["p_adjusted"] = 0.06
+    (few,) = sentences(changed(summary, 0.1, "not shown"), "Not shown: pass@1 went from")
+    assert few.endswith("; too few problems differ, p = 0.06.") and "luck" not in few
     assert not sentences(summary | {"comparisons": summary["comparisons"][:1]}, "Holm")
     alone = summary | {"comparisons": [], "gain": None, "sharpened": None}
     assert sentences(alone) == ["pass@1: base 40.0%; base, forced 62.0%; after RL 91.0%."]
@@ -52,8 +57,19 @@ def test_part_of_the_gain_that_the_base_already_had(summary, forced, part):
     assert sentence.endswith("Shown: the gain is more than a choice of voice.")
     (sentence,) = sentences(changed(summary, 0.01, "not shown", at=1), "alone reaches")
     assert "it changed by +1.0" in sentence and sentence.endswith("Not shown: the gain may be only a choice of voice.")
-    (sentence,) = sentences(changed(summary, -0.1, "not shown", at=1), "alone reaches")
-    assert "it fell by -10.0 points" in sentence
+    (sentence,) = sentences(changed(summary, -0.1, "worse", at=1), "alone reaches")
+    assert "; after RL stays below that: -10.0 points" in sentence
+    assert "gain" not in sentence and "voice" not in sentence
+
+
+def test_each_other_pair_of_columns_has_a_sentence_of_its_own(summary):
+    summary["names"]["02-sft"], summary["scores"]["02-sft"] = "after SFT", summary["scores"]["base"]
+    pair = {**summary["comparisons"][0], "before": "base", "after": "02-sft"}
+    summary["comparisons"].append(pair)
+    assert sentences(summary, "after SFT against base: better, +51.0 points")
+    assert sentences(changed(summary, -0.1, "worse", at=2), "after SFT against base: worse, -10.0 points")
+    (sentence,) = sentences(changed(summary, 0.01, "not shown", at=2), "after SFT against base: not told apart")
+    assert sentence.endswith("cannot tell the difference from luck.")
 
 
 def test_the_forced_column_is_compared_where_there_is_one_whatever_the_stage(summary, text):
@@ -79,6 +95,7 @@ def test_sharpened_or_new(summary):
     summary["sharpened"]["crossing"] = 8
     assert sentences(summary, "Sharpened: with 8 samples per problem, base solves as many problems as after RL.")
     assert not sentences(changed(summary, 0.01, "not shown"), "harpened")
+    assert not sentences(changed(summary, 0.51, "shown") | {"n_samples": 1}, "harpened")
 
 
 def test_several_training_runs_are_not_called_one(summary, text):
