@@ -32,6 +32,7 @@ def run(recipe: Recipe, folder: Path, console: Console) -> None:
         publish(columns_of([run]), run, console, run)
 
     exam = Exam(recipe, compared)
+    _say_if_small(exam.suite, exam.questions, console)
     pipeline.run(recipe, check(recipe, exam.problems(), console), folder, console, exam)
 
 
@@ -45,6 +46,7 @@ def evaluate(
 ) -> None:
     """Examine any checkpoints on a suite, and compare the others with the first."""
     suite, problems = _suite(suite_name, checkpoints, overrides)
+    _say_if_small(suite, problems, console)
     named: dict[str, Path] = {}
     for path in checkpoints:
         named[_name(path, voice, named)] = find_checkpoint(path)
@@ -109,6 +111,12 @@ def _suite(name: str, checkpoints: Sequence[Path], overrides: Sequence[str]) -> 
     run = checkpoints[0].resolve().parent
     recipe_problems = load(run / "recipe.yaml").problems if is_run(run) else ()
     return load_suite(name, recipe_problems=recipe_problems, where="--suite", prompt=prompt, **changes)
+
+
+def _say_if_small(suite: Suite, problems: Sequence[ExamProblem], console: Console) -> None:
+    is_small, what = suite.shows(problems)
+    if is_small:
+        console.print(f"warning: exam {suite.name}: {what}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _say_if_prompts_differ(columns: Columns, console: Console) -> None:

@@ -6,11 +6,12 @@ like is in `model/prompts.py`, which answers are equal in `judges/`, which steps
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Literal
 
+from r1_mini.judges.answers import LONGEST_ANSWER, amount, last_number
 from r1_mini.judges.judges import JUDGES
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.steps import CheckedStep, chain_is_right, check_chain
@@ -55,6 +56,7 @@ class Graded:
     answer: str | None
     finish: Finish
     well_formed: bool  # <think>…</think><answer>…</answer>, each tag once, nothing else around, and finished
+    text: str = field(default="", compare=False, repr=False)
 
     @property
     def voice(self) -> Voice:
@@ -71,6 +73,19 @@ class Graded:
         if self.answer is None or self.finish != "stop":
             return False
         return JUDGES[self.problem.judge](self.answer, self.problem.answer)
+
+    @cached_property
+    def lenient(self) -> bool:
+        """Whether it is right but for its form: a finished completion whose last number is the right answer.
+
+        The last number of the answer, or of the whole text if no tags hold an answer. Of problems whose answers are no
+        numbers, what is correct. Nothing is rewarded for it.
+        """
+        if self.correct or self.finish != "stop" or self.problem.judge not in ("number", "amount"):
+            return self.correct
+        said = _TAG.sub(" ", self.text) if self.answer is None else self.answer
+        number = last_number(said[-LONGEST_ANSWER:])
+        return number is not None and amount(number) == amount(self.problem.answer)
 
     @cached_property
     def steps(self) -> tuple[CheckedStep, ...] | None:
@@ -110,4 +125,4 @@ def grade(problem: Problem, text: str, finish: Finish, prompt: str = "") -> Grad
     if order == TAGS and finish == "stop":
         outside = text[: tags[0].start()] + text[tags[1].end() : tags[2].start()] + text[tags[3].end() :]
         well_formed = not outside.strip()
-    return Graded(problem, thinking, answer, finish, well_formed)
+    return Graded(problem, thinking, answer, finish, well_formed, text)

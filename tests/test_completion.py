@@ -143,3 +143,36 @@ def test_a_chain_is_right_from_the_question_to_a_number(completion, chain, first
     unchecked = read(completion, problem=replace(graded.problem, formula=None))  # no exact checker reads its steps
     assert unchecked.chain == ("none" if chain == "none" else "unchecked")
     assert (unchecked.steps, unchecked.first_wrong) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("completion", "lenient"),
+    [
+        ("12+7 is 19, 19-3 is 16.", True),
+        ("The answer is **16**.", True),
+        (r"So it is $\boxed{16}$.", True),
+        ("#### 16", True),
+        ("<think>12+7=19</think>16", True),
+        ("<think>12+7=19</think><answer>**16**</answer>", True),
+        ("<think>12+7=19</think><answer>19-3 = 16</answer>", True),
+        ("16 is wrong, it is 17", False),
+        ("<think>16</think><answer>17</answer>", False),  # it has an answer, and that is what counts
+        ("<think>16</think><answer>19-3</answer>", False),
+        ("", False),
+        ("no number", False),
+        ("9" * 10**6, False),
+    ],
+)
+def test_the_lenient_score_reads_the_last_number_and_is_no_reward(completion: str, lenient: bool) -> None:
+    graded = read(completion)
+    assert (graded.lenient, graded.correct) == (lenient, False)
+    assert not read(completion, "length").lenient
+
+
+@pytest.mark.parametrize(
+    ("judge", "right", "lenient"), [("amount", "16", True), ("choice", "B", False), ("text", "16", False)]
+)
+def test_the_lenient_score_is_of_answers_that_are_numbers(judge: str, right: str, lenient: bool) -> None:
+    problem = replace(PROBLEM, answer=right, judge=judge)
+    assert read("It is B or 16", "stop", problem).lenient == lenient
+    assert read(write((), right), "stop", problem).lenient  # what is correct is lenient

@@ -58,6 +58,8 @@ class Score:
     seeds: list[SeedScore]
     pass_at_1: float
     pass_at_1_interval: Interval
+    lenient: float
+    """pass@1 if the last number of a completion counted, in whatever form."""
     pass_at_k: list[CurvePoint]
     maj_at_k: list[CurvePoint]
     greedy: Accuracy | None
@@ -98,6 +100,8 @@ class Gain:
     before: str
     after: str
     parts: list[Part]
+    form: float
+    """How much of it is form: the difference less that of the lenient score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +155,11 @@ def summarize(columns: Columns) -> Comparison:
     gain = sharpened = None
     if pairs:
         old, new = (proper[name] for name in pairs[0])
-        gain = Gain(*pairs[0], gain_parts(old.pooled, new.pooled))
+        strict, lenient = (
+            float(new.scores(metric).mean() - old.scores(metric).mean())
+            for metric in (metrics.pass_at_1, metrics.lenient)
+        )
+        gain = Gain(*pairs[0], gain_parts(old.pooled, new.pooled), form=strict - lenient)
         sharpened = sharpened_or_new(old.samples, new.samples, pairs[0])
     return Comparison(
         title=", ".join(names.values()),
@@ -225,6 +233,7 @@ def score(column: Column) -> Score:
         ],
         pass_at_1=whole.estimate,
         pass_at_1_interval=Interval(*whole.ends),
+        lenient=float(metrics.lenient(pooled).mean()),
         pass_at_k=curve(metrics.pass_at_k),
         maj_at_k=curve(metrics.maj_at_k),
         greedy=_accuracy(proper.greedy) if proper.greedy else None,
@@ -266,7 +275,7 @@ def as_csv(comparison: Comparison) -> str:
     lines: list[tuple[Any, ...]] = []
     for name, score in comparison.scores.items():
         label = comparison.names[name]
-        plain = ("mean_tokens", "tokens_right", "tokens_wrong", "entropy", "kl", "well_formed", "truncated")
+        plain = ("lenient", "mean_tokens", "tokens_right", "tokens_wrong", "entropy", "kl", "well_formed", "truncated")
         lines += [(label, f"pass@{point.k}", *point.ends) for point in score.pass_at_k]
         lines += [(label, f"maj@{point.k}", *point.ends) for point in score.maj_at_k]
         lines += [(label, "greedy", *score.greedy.ends)] if score.greedy else []

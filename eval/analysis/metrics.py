@@ -24,6 +24,11 @@ def pass_at_1(samples: Samples) -> Floats:
     return _mean(samples.correct_PN)
 
 
+def lenient(samples: Samples) -> Floats:
+    """Share of completions of each problem whose last number is right, in whatever form."""
+    return _mean(samples.lenient_PN)
+
+
 def powers(n: int) -> list[int]:
     """The k of a curve over k: 1, 2, 4, … and n itself."""
     return [*(2**e for e in range(n.bit_length()) if 2**e < n), n]

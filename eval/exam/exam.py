@@ -125,4 +125,5 @@ def _planned(suite: Suite, questions: Sequence[ExamProblem]) -> planning.Exam:
         greedy=suite.greedy_sampling() is not None,
         dtype=suite.dtype,
         line=sum(lines) // len(lines),
+        shows=suite.shows(questions),
     )

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from eval.exam.suite import ExamProblem, Suite
+from r1_mini.completion import Graded, grade
 from r1_mini.errors import UserError, shown
 from r1_mini.judges.judges import VALUES
 from r1_mini.problems.problem import Problem
@@ -39,7 +40,10 @@ def row(one: ExamProblem, sample: Sample, index: int, suite: Suite, params: Samp
         **{"axis": one.axis, "difficulty": dict(problem.difficulty), "sample_index": index},
         **{"prompt": sample.prompt, "completion": sample.text, "finish": sample.finish, "n_tokens": sample.n_tokens},
         **{"logp": logp, "logp_reference": reference, "parsed": graded.answer},
-        **{name: getattr(graded, name) for name in ("correct", "well_formed", "voice", "chain", "first_wrong")},
+        **{
+            name: getattr(graded, name)
+            for name in ("correct", "lenient", "well_formed", "voice", "chain", "first_wrong")
+        },
         **{"rewards": {name: rule(graded, problem) for name, rule in RULES.items()}},
         **{"suite": suite.name, "split": suite.split},
         **{name: getattr(params, name) for name in ("temperature", "top_p", "max_tokens", "seed")},
@@ -70,6 +74,7 @@ class Samples:
     settings: Mapping[str, Any]  # the fields of `EXAM`
     first: tuple[Mapping[str, Any], ...]  # the row of each problem's sample 0, for reading
     correct_PN: NDArray[np.bool_]
+    lenient_PN: NDArray[np.bool_]  # correct, or the last number is right in another form
     tokens_PN: NDArray[np.int64]
     stopped_PN: NDArray[np.bool_]
     formed_PN: NDArray[np.bool_]
@@ -126,7 +131,8 @@ def tabled(rows: Iterable[Mapping[str, Any]]) -> Samples:
             value = VALUES[entry["judge"]](entry["parsed"])
         answer = -1 if value is None else answers.setdefault(value, len(answers))
         form = (entry["well_formed"], entry["voice"], entry["chain"], entry["first_wrong"] or 0)
-        graded = (entry["correct"], entry["n_tokens"], stopped, *form, answer)
+        lenient = entry["lenient"] if "lenient" in entry else _graded(entry).lenient  # files of older versions lack it
+        graded = (entry["correct"], lenient, entry["n_tokens"], stopped, *form, answer)
         cells.append((key, index, *graded, entry["logp"], entry["logp_reference"]))
     frame = pd.DataFrame(cells, columns=["key", "sample", *TABLES])
     frame = frame.astype({"logp_PN": np.float32, "reference_PN": np.float32})  # None is NaN
@@ -135,6 +141,10 @@ def tabled(rows: Iterable[Mapping[str, Any]]) -> Samples:
     tables: dict[str, Any] = {name: wide.loc[list(first), name].to_numpy() for name in TABLES}
     settings = {name: entry[name] for name in EXAM}
     return Samples(tuple(map(_question, first.values())), settings, tuple(first.values()), **tables)
+
+
+def _graded(row: Mapping[str, Any]) -> Graded:
+    return grade(problem_of(row), row["completion"], row["finish"], row["prompt"])
 
 
 def _question(row: Mapping[str, Any]) -> Question:

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, ValidationError, model_serializer, model_validator
 
+from eval.analysis.stats import FEW, FEWEST, planned_detectable
 from r1_mini.config import yaml_file
 from r1_mini.config.base import Several, Strict, Temperature, explain, wrong
 from r1_mini.data.mix import AnySource
@@ -91,6 +92,15 @@ class Suite(Strict):
             fix = "add samples=1, or in a recipe evaluate.samples=1"
             raise wrong(f"{self.samples} samples at temperature 0 are all alike", fix, "samples")
         return self
+
+    def shows(self, problems: Sequence["ExamProblem"]) -> tuple[bool, str]:
+        """Whether the problems without an axis are too few to tell much, and how small a difference they can show."""
+        n = sum(each.axis is None for each in problems)
+        smallest = planned_detectable(n, self.samples)
+        what = f"{n:,} problems show differences from about {100 * smallest:.1f} points on, four times in five"
+        if n < FEWEST:
+            what = f"{n} problems are too few to show any difference"
+        return n < FEW, f"{what}; ask {FEW} or more" if n < FEW else what
 
     def sampling(self, voice: str | None = None) -> SamplingParams:
         """How the completions are sampled, forced to a voice or not."""

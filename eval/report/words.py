@@ -15,7 +15,8 @@ Sweep = Mapping[str, Any]
 """The summary of a sweep."""
 UNITS = "percent\n[95% interval]"  # of every cell of the table but the tokens and nats
 LONGEST_NAME = 40
-OPTIONAL = ("greedy", "KL to base, nats")  # left out where no column has them
+LENIENT = "last number"
+OPTIONAL = ("greedy", LENIENT, "KL to base, nats")  # left out where no column has them
 _CHAIN = {"by_right": "sound", "by_wrong": "unsound", "without": "no chain", "unchecked": "unchecked"}
 CHAINS = {f"{answer}_{kind}": f"{answer}, {label}" for answer in ("right", "wrong") for kind, label in _CHAIN.items()}
 """Answer, then chain. A chain is sound if no wrong step is left standing and it arrives at a number."""
@@ -45,6 +46,8 @@ def signed(share: float) -> str:
 def points(difference: Interval) -> str:
     """`+12.3 points (95% interval +10.0 to +14.6)`."""
     estimate, low, high = map(signed, difference.ends)
+    if (difference.low, difference.high) == (-1, 1):
+        return f"{estimate} points (too few problems for an interval)"
     return f"{estimate} points (95% interval {low} to {high})"
 
 
@@ -101,6 +104,8 @@ def table(summary: Comparison) -> list[list[tuple[str, list[str]]]]:
     """Sections of rows (label, one cell per column) in `UNITS`: accuracy, completions, voices, chains, runs."""
     scores = list(summary.scores.values())
     by_column = [_figures(score, chains_of(summary)) for score in scores]
+    if all(in_hundred(score.lenient) == in_hundred(score.pass_at_1) for score in scores):
+        by_column = [[{**accuracy, LENIENT: "-"}, *others] for accuracy, *others in by_column]
     sections = [
         [(label, [sections[place][label] for sections in by_column]) for label in section]
         for place, section in enumerate(by_column[0])
@@ -118,6 +123,7 @@ def _figures(score: Score, chains: list[str]) -> list[dict[str, str]]:
     """The sections of a column: label -> figure."""
     most = score.pass_at_k[-1]
     accuracy = {"pass@1": with_interval(score.pass_at_k[0]), "greedy": _or_dash(with_interval, score.greedy)}
+    accuracy[LENIENT] = in_hundred(score.lenient)
     if most.k > 1:
         accuracy |= {f"maj@{most.k}": with_interval(score.maj_at_k[-1]), f"pass@{most.k}": with_interval(most)}
     completions = {

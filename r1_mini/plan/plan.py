@@ -86,6 +86,8 @@ def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, sh
     if exam.split == "test":
         what = "asks the test split: for figures to report; to choose between settings, evaluate.split=dev"
         notes.append(f"exam {exam.suite}: {what}")
+    is_small, what = exam.shows
+    (warnings if is_small else notes).append(f"exam {exam.suite}: {what}")
     for part in parts:
         if any(phase.get("logits", 0) > device.memory for phase in part.phases.values()):
             warnings.append(f"{part.name}: the logits of the sampling alone take more than the memory; lower `rows`")

@@ -38,6 +38,7 @@ class Exam:
     greedy: bool  # whether each question is also answered once at temperature 0
     dtype: str
     line: int  # bytes of a typical line of samples.jsonl
+    shows: tuple[bool, str]  # whether it has too few problems, and how small a difference they show
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ def make_row(key: str, mark: str, index: int = 0, depth: int = 2, **changes: Any
         "finish": "length" if mark == "-" else "stop",
         "parsed": parsed,
         "correct": correct,
+        "lenient": correct,
         "well_formed": mark != "-",
         "voice": voice,
         "chain": chain,

@@ -32,7 +32,7 @@ VOCABULARY = len(make_tokenizer())
 MIB = 2**20
 CPU = environment.Device("cpu", "a processor", 24 * 2**30, 20 * 2**30)
 GPU = environment.Device("cuda", "a GPU", 80 * 2**30, 80 * 2**30)
-EXAM = Exam("smoke", "dev", ("1+2+3", "9-4+1"), SamplingParams(4, 64), True, "float32", 500)
+EXAM = Exam("smoke", "dev", ("1+2+3", "9-4+1"), SamplingParams(4, 64), True, "float32", 500, (False, ""))
 BASE = TINY[: TINY.index("  - kind: grpo")]
 
 

@@ -9,7 +9,7 @@ from eval.analysis.columns import columns_of
 from eval.analysis.compare import SeedScore, as_csv, summarize
 from eval.exam.lineup import Lineup
 from r1_mini.errors import UserError
-from tests.eval.conftest import make_rows, write_exam, write_run
+from tests.eval.conftest import make_row, make_rows, write_exam, write_run
 
 
 def exam(folder, name, marks, **changes):
@@ -97,6 +97,16 @@ def test_an_exam_in_which_nothing_differs_does_not_claim_to_know_the_difference(
     assert (found.estimate, found.verdict, found.p_value) == (0, "not shown", 1)
     assert (found.low, found.high) == pytest.approx(interval, abs=0.001)
     assert found.detectable == pytest.approx(detectable, abs=0.001)
+
+
+def test_how_much_of_a_gain_is_form(tmp_path):
+    loose = [make_row(str(n), "x", completion="it is 3", lenient=n < 12) for n in range(20)]  # right without tags
+    strict = [make_row(str(n), "1" if n < 16 else "0") for n in range(20)]
+    folders = [write_exam(tmp_path / name, rows) for name, rows in (("base", loose), ("rl", strict))]
+    summary = summarize(columns_of(folders))
+    assert [(score.pass_at_1, score.lenient) for score in summary.scores.values()] == [(0.0, 0.6), (0.8, 0.8)]
+    assert summary.comparisons[0].estimate == 0.8
+    assert summary.gain.form == pytest.approx(0.6)  # 80 points, of which 20 are left if form does not count
 
 
 def test_two_exams_of_one_name_are_two_columns_and_still_compared_field_by_field(tmp_path):

@@ -87,6 +87,23 @@ def test_a_suite_that_cannot_be_held_is_one_clear_line(tmp_path, text, line):
 
 
 @pytest.mark.parametrize(
+    "changes,expected",
+    [
+        ({}, (False, "60 problems show differences from about 19.1 points on, four times in five")),
+        (
+            {"limit": 20},
+            (True, "20 problems show differences from about 37.6 points on, four times in five; ask 30 or more"),
+        ),
+        ({"limit": 6}, (True, "6 problems are too few to show any difference; ask 30 or more")),
+    ],
+)
+def test_a_suite_says_how_small_a_difference_it_shows_and_whether_it_is_too_small(changes, expected):
+    suite, asked = load_suite("smoke", **changes)
+    assert suite.shows(asked) == expected
+    assert not suite.shows(load_suite("smoke", limit=30)[1])[0]
+
+
+@pytest.mark.parametrize(
     "name,changes,line",
     [
         ("arithmetik", {}, "did you mean 'arithmetic'?"),

@@ -34,7 +34,9 @@ def make_row(number: int, index: int, completion: str, **changes: Any) -> dict[s
     graded = grade(families.solve(question), completion, "stop")
     about = {"family": "sum" if number % 3 else "expression", "question": question, "answer": str(number + 2)}
     text = {"formula": question, "completion": completion, "n_tokens": 20, "parsed": graded.answer}
-    judged = {name: getattr(graded, name) for name in ("correct", "well_formed", "voice", "chain", "first_wrong")}
+    judged = {
+        name: getattr(graded, name) for name in ("correct", "lenient", "well_formed", "voice", "chain", "first_wrong")
+    }
     return exams.make_row(f"p{number:04}", "1", index, 2 + number % 4, **about, **text, **judged) | changes
 
 
@@ -88,6 +90,7 @@ def make_score(accuracy: float, tokens: float) -> dict[str, Any]:
         "seeds": [{"seed": 0, "pass_at_1": accuracy}],
         "pass_at_1": accuracy,
         "pass_at_1_interval": about(accuracy),
+        "lenient": accuracy,
         "pass_at_k": [about(1 - wrong**k, k=k) for k in ks],
         "maj_at_k": [about(accuracy + 0.01 * k * wrong, k=k) for k in ks],
         "greedy": about(accuracy, n_problems=1200),
@@ -136,7 +139,7 @@ def make_summary() -> dict[str, Any]:
             "rl": make_score(0.91, 36.0),
         },
         "comparisons": [difference("base", "rl", 0.51), difference("forced_worked", "rl", 0.29)],
-        "gain": {**pair, "parts": parts},
+        "gain": {**pair, "parts": parts, "form": 0.0},
         "sharpened": {
             **{**pair, "n": 16, "leads": True, "crossing": None, "bound": 0.171},
             **{"n_solved_anew": 12, "n_lost": 3, "solved_anew": solved},

@@ -47,6 +47,29 @@ def test_headline_says_which_way_it_went_and_what_the_exam_could_have_seen(summa
     assert sentences(alone) == ["pass@1: base 40.0%; base, forced 62.0%; after RL 91.0%."]
 
 
+def test_form_is_told_from_ability_where_it_matters(summary):
+    assert not sentences(summary, "Form is") and "last number" not in str(words.table(compared(summary)))
+    summary["scores"]["base"]["lenient"], summary["gain"]["form"] = 0.85, 0.45
+    text = "Form is +45.0 points of the difference: if the last number of a text counted, pass@1 would go from 85.0% to 91.0%."
+    assert sentences(summary, "Form is") == [text]
+    assert ("last number", ["85.0", "62.0", "91.0"]) in words.table(compared(summary))[0]
+
+
+def test_an_exam_that_cannot_tell_says_so(summary):
+    first = summary["comparisons"][0]
+    assert not sentences(summary, "nothing can be told")
+    for share, what in ((0.0, "No problem was solved"), (1.0, "Every sample is right")):
+        for score in (summary["scores"]["base"], summary["scores"]["rl"]):
+            score["pass_at_1"] = share
+        assert sentences(summary, "nothing can be told") == [f"{what}, so nothing can be told."]
+    summary["n_problems"] = 20
+    assert sentences(summary, "Fewer than 30 problems tell little of others.")
+    summary["n_problems"] = 2
+    first |= {"low": -1.0, "high": 1.0, "detectable": 1.0, "verdict": "not shown"}
+    assert "+51.0 points (too few problems for an interval)" in sentences(summary)[0]
+    assert sentences(summary, "2 problems are too few to show any difference.") and not sentences(summary, "smallest")
+
+
 @pytest.mark.parametrize(
     ("forced", "part"), [(0.655, "50% of the gain"), (0.1, "none of the gain"), (0.95, "all of the gain")]
 )
