@@ -32,7 +32,7 @@ VOCABULARY = len(make_tokenizer())
 MIB = 2**20
 CPU = environment.Device("cpu", "a processor", 24 * 2**30, 20 * 2**30)
 GPU = environment.Device("cuda", "a GPU", 80 * 2**30, 80 * 2**30)
-EXAM = Exam("smoke", "dev", ("1+2+3", "9-4+1"), SamplingParams(4, 64), True, "float32", 500, (False, ""))
+EXAM = Exam("smoke", "dev", ("1+2+3", "9-4+1"), SamplingParams(4, 64), True, "float32", 500, (False, "60 problems"))
 BASE = TINY[: TINY.index("  - kind: grpo")]
 
 
@@ -378,7 +378,9 @@ def test_more_processes_than_groups_are_refused_as_a_run_would(recipe_file):
 def test_remarks_on_the_exam_and_on_memory_are_of_what_there_is(recipe_file, dry):
     made = planned(recipe_file)
     usual = remarks(made)
-    assert made.fits and usual.startswith("note memory: on a CPU, libraries and the allocator add up to 40%")
+    assert made.fits and usual.startswith("note exam smoke: 60 problems | note memory: on a CPU, libraries and the")
+    few = replace(EXAM, shows=(True, "2 problems are too few"))
+    assert "warning exam smoke: 2 problems are too few" in remarks(planned(recipe_file, exam=few))
     assert "note exam smoke: asks the test split" in remarks(planned(recipe_file, exam=replace(EXAM, split="test")))
     tight = planned(recipe_file, device=replace(CPU, memory=round(1.1 * made.needed), free=made.needed - 1))
     assert tight.fits and "warning memory: on a CPU" in remarks(tight) and "and so much is not left" in remarks(tight)
