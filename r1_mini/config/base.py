@@ -62,25 +62,33 @@ def known_name(name: str, known: Iterable[str], key: str = "") -> str:
     return name
 
 
-def explain(error: ValidationError, where: str, overrides: Mapping[str, str] | None = None) -> UserError:
-    """The first thing that pydantic found wrong, as one line: what, the file or override and the key, the fix.
+def explain(
+    error: ValidationError, where: str, overrides: Mapping[str, str] | None = None, stages: Any = None
+) -> UserError:
+    """What pydantic found wrong, as one line: what, the file or override and the key, the fix.
 
-    `overrides` maps each path that was overridden to the text of the override.
+    `overrides` maps each path that was overridden to the text of the override. `stages` are those of the file: of a
+    mapping, the key names the stage where pydantic has its number.
     """
-    first = error.errors()[0]
+    first = max(error.errors(), key=lambda each: len(each["loc"]))  # the alternative of a union that fits best
     context = first.get("ctx") or {}
-    location = [str(key) for key in first["loc"]]
+    location = [str(key) for key in first["loc"] if "[" not in str(key)]  # no alternatives, such as `list[int]`
     if first["type"] == "settings":
         what, fix = context["what"], context["fix"]
-        location += [context["key"]] if context["key"] else []
+        location += context["key"].split(".") if context["key"] else []
     elif first["type"] == "missing":
         what, fix = "missing", "add it"
+    elif first["type"] == "literal_error":
+        choices = re.findall("'([^']*)'", context["expected"])
+        what, fix = f"{shown(first['input'])} is not a choice", nearest(str(first["input"]), choices)
     elif "error" in context:  # a ValueError, whose text says what to do
         what, fix = str(context["error"]), ""
     else:
         message = re.sub(r"^(Input|String|Tuple|List|Dictionary|Value) should", "should", first["msg"])
         message = re.sub("a valid dictionary.*", "keys and values", message).replace("a valid tuple", "a list")
         what, fix = f"{message}, got {shown(first['input'])}", "change it"
+    if isinstance(stages, Mapping) and location[0] == "stages" and location[1:]:
+        location[1] = list(stages)[int(location[1])]
     key = ".".join(location)
     for path, text in (overrides or {}).items():
         if key and (f"{key}.".startswith(f"{path}.") or f"{path}.".startswith(f"{key}.")):

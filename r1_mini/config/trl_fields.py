@@ -1,7 +1,7 @@
-"""The `trainer:` and `peft:` sections of a stage, checked when the recipe is loaded: by TRL, where TRL checks.
+"""The `trainer:` and `peft:` sections of a stage, checked when the recipe is loaded.
 
-A stage's TRL config is built once, on no device. What TRL takes without a word is checked here: types, choices that
-fail only at the first loss, numbers that must be positive, and the fields that the pipeline sets itself.
+A pydantic model made from the type hints of TRL's config checks each value. Then the config is built once, on no
+device, for what TRL checks itself.
 """
 
 import copy
@@ -11,15 +11,16 @@ import importlib.util
 import os
 import typing
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AliasChoices, ConfigDict, Field, create_model
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
-from r1_mini.config.base import Temperature, wrong
-from r1_mini.errors import UserError, nearest, shown
+from r1_mini.config.base import Strict, Temperature, wrong
+from r1_mini.errors import UserError
 
 OURS = {
     "output_dir": "give --out",
@@ -38,48 +39,74 @@ OURS = {
 }
 """Fields that the pipeline sets itself -> what to do instead."""
 
-CHOICES: dict[str, tuple[str, ...]] = {
+CHOICES: dict[str, tuple[Any, ...]] = {
     "loss_type": ("grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
-    "scale_rewards": ("group", "batch", "none"),
+    "scale_rewards": ("group", "batch", "none", True, False),
     "importance_sampling_level": ("token", "sequence"),
     "multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum"),
     "vllm_mode": ("server", "colocate"),
 }
 """Choices of GRPOConfig that TRL checks only when it computes the first loss or reward."""
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-"""dtype of the trained weights; `auto` keeps the checkpoint's dtype."""
-TRACKERS = ("tensorboard", "trackio", "wandb")
-"""Trackers that are an extra of this package, under the name of their own package."""
+_EXTRAS = ("tensorboard", "trackio", "wandb")  # of this package, under the name of the tracker's
 _POSITIVE = ("max_steps", "temperature", "top_p")  # and whole numbers that TRL sets to more than 0
 _MACHINE = ("deepspeed", "fsdp", "fsdp_config", "tf32")  # checked by TRL against this machine, not only as settings
 
 
+class ModelOptions(TypedDict, total=False):
+    """`model_init_kwargs`: of options of `from_pretrained`, the one that transformers checks only when it loads."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        Field(validation_alias=AliasChoices("dtype", "torch_dtype")),  # the second is transformers' old name
+    ]
+    """Of the trained weights; `auto` keeps the checkpoint's."""
+
+
+class Fields(Strict, arbitrary_types_allowed=True):
+    """Base of the models of TRL's configs."""
+
+
 @cache
-def _fields(config_name: str) -> dict[str, tuple[Any, Any, tuple[str, ...]]]:
-    """Name -> (type, default, choices) of every field of a TRL config. Importing TRL takes seconds, so not above."""
+def _model(config_name: str) -> type[Fields]:
+    """A TRL config as a pydantic model. Importing TRL takes seconds, so not above."""
     import trl
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
     config = getattr(trl, config_name)
-    hints = typing.get_type_hints(config)
-    return {
-        field.name: (hints[field.name], field.default, _choices(config_name, field, hints[field.name]))
-        for field in dataclasses.fields(config)
-        if field.init
+    literal: Any = Literal
+    tracker: Any = literal["none", "all", *INTEGRATION_TO_CALLBACK]
+    hints: dict[str, Any] = typing.get_type_hints(config)
+    hints |= {
+        "report_to": tracker | None | list[tracker],
+        "model_init_kwargs": ModelOptions | None,
+        "temperature": Temperature,
     }
+    fields = [field for field in dataclasses.fields(config) if field.init]
+    types: dict[str, Any] = {field.name: (_bounded(field, hints[field.name]), field.default) for field in fields}
+    return create_model(config_name, __base__=Fields, **types)
 
 
-def _choices(config_name: str, field: Any, hint: Any) -> tuple[str, ...]:
+def _bounded(field: Any, hint: Any) -> Any:
+    """The type of a field with its choices, or with the least number that makes sense: TRL annotates neither."""
+    name, default = field.name, field.default
+    literal: Any = Literal
+    choices = field.metadata.get("choices") or CHOICES.get(name, ())
     for kind in (hint, *typing.get_args(hint)):
         if isinstance(kind, type) and issubclass(kind, enum.Enum):
-            return tuple(str(option.value) for option in kind)
-    ours = CHOICES.get(field.name, ()) if config_name == "GRPOConfig" else ()
-    return ours or tuple(field.metadata.get("choices") or ())
+            choices = [each.value for each in kind]
+    if choices:
+        return literal[*choices, default]
+    if name in _POSITIVE or (type(default) is int and default > 0):
+        return Annotated[hint, Field(gt=0)]
+    return Annotated[hint, Field(ge=0)] if type(default) in (int, float) and default >= 0 else hint
 
 
 def resolved(config_name: str, defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Every field of a TRL config: TRL's default, overridden by a stage's `defaults`, overridden by `values`."""
-    return {**{name: default for name, (_, default, _) in _fields(config_name).items()}, **defaults, **values}
+    fields = _model(config_name).model_fields
+    return {**{name: field.default for name, field in fields.items()}, **defaults, **values}
 
 
 def check_trainer(
@@ -89,32 +116,24 @@ def check_trainer(
     fixed: Mapping[str, str] = MappingProxyType({}),
     processes: int | None = None,
 ) -> dict[str, Any]:
-    """The trainer section of a stage, each value in its field's type; a settings error if one is wrong.
+    """The trainer section of a stage, each value in its field's type; ValueError if one is wrong.
 
     `defaults` are the stage's own, `fixed` the fields that it sets itself, each with what to do instead. `processes`
     train together; by default as many as the launcher has started.
     """
-    fields, ours = _fields(config_name), {**OURS, **fixed}
-    checked: dict[str, Any] = {}
-    for key, value in values.items():
-        if key in ours:
-            raise wrong("the pipeline sets this field itself", ours[key], key)
-        if key not in fields:
-            raise wrong(f"trl.{config_name} has no such field", nearest(key, fields.keys() - ours.keys()), key)
-        hint, default, choices = fields[key]
-        checked[key] = _check_value(key, value, hint, default, choices)
+    ours = {**OURS, **fixed}
+    for key in ours.keys() & values.keys():
+        raise wrong("the pipeline sets this field itself", ours[key], key)
+    checked = _model(config_name).model_validate(values).model_dump(exclude_unset=True)
     world = processes or int(os.environ.get("WORLD_SIZE", "1"))
-    try:
-        config = _build(config_name, {**defaults, **checked}, world)
-    except (ValueError, TypeError, ArithmeticError) as error:
-        raise wrong(str(error).partition("\n")[0].rstrip("."), f"see trl.{config_name}") from None
+    config = _built(config_name, {**defaults, **checked}, world)
     if config_name == "GRPOConfig" and (share := config.generation_batch_size // world) % config.num_generations:
         what = f"each process generates {share} completions, not whole groups of {config.num_generations}"
         raise wrong(what, f"make it a multiple of {config.num_generations}", "per_device_train_batch_size")
     return checked
 
 
-def _build(config_name: str, values: Mapping[str, Any], world: int) -> Any:
+def _built(config_name: str, values: Mapping[str, Any], world: int) -> Any:
     """TRL's config for `world` processes, checked by TRL. It is built without accelerate's state, which stays unset."""
     import torch
     import trl
@@ -126,46 +145,14 @@ def _build(config_name: str, values: Mapping[str, Any], world: int) -> Any:
         return unplaced(output_dir="", use_cpu=True, **fields)
 
 
-def _check_value(key: str, value: Any, hint: Any, default: Any, choices: Iterable[str]) -> Any:
-    """`value` in the type of its field."""
-    if key == "scale_rewards" and isinstance(value, bool):  # TRL takes both, its annotation does not say so
-        return "group" if value else "none"
-    if key == "report_to":
-        from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
-
-        choices = ("none", "all", *INTEGRATION_TO_CALLBACK)
-    chosen = [value] if not isinstance(value, list) else value
-    if key == "model_init_kwargs" and isinstance(value, Mapping):  # transformers looks at it only when it loads
-        old_name = "torch_dtype" in value
-        choices, chosen = (("dtype",), ["torch_dtype"]) if old_name else (DTYPES, [value.get("dtype", "auto")])
-    for choice in chosen if choices else ():
-        if isinstance(choice, str) and choice not in choices:
-            raise wrong(f"'{choice}' is not a choice", nearest(choice, choices), key)
-    hint = Temperature if key == "temperature" else hint
-    try:
-        adapter = TypeAdapter(hint, config=ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True))
-        checked = adapter.validate_python(value)
-    except ValidationError as error:
-        message = error.errors()[0]["msg"].removeprefix("Input should be ")
-        raise wrong(f"should be {message}, got {shown(value)}", "change it", key) from None
-    if isinstance(checked, enum.Enum):
-        return value
-    is_positive = key in _POSITIVE or (type(default) is int and default > 0)
-    has_bound = type(checked) in (int, float) and (is_positive or (type(default) in (int, float) and default >= 0))
-    if has_bound and (checked < 0 or (checked == 0 and is_positive)):
-        raise wrong(f"should be {'greater than 0' if is_positive else '0 or more'}, got {value}", "change it", key)
-    return checked
-
-
 def check_peft(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The `peft:` section of a stage: fields of peft.LoraConfig; an error if peft refuses them or is missing."""
-    try:
-        from peft import LoraConfig
+    """The `peft:` section of a stage: fields of peft.LoraConfig; ValueError if peft refuses them."""
+    from peft import LoraConfig
 
+    try:
         LoraConfig(**values)
-    except (ImportError, TypeError, ValueError) as error:
-        fix = "pip install 'r1-mini[peft]'" if isinstance(error, ImportError) else "see peft.LoraConfig"
-        raise wrong(str(error).partition("\n")[0], fix) from None
+    except TypeError as error:  # no such field
+        raise wrong(str(error), "see peft.LoraConfig") from None
     return dict(values)
 
 
@@ -175,7 +162,7 @@ def require_machine(values: Mapping[str, Any], where: str) -> None:
 
     trackers = values.get("report_to") or ()
     trackers = [trackers] if isinstance(trackers, str) else trackers
-    needed = [("report_to", tracker, f"r1-mini[{tracker}]") for tracker in trackers if tracker in TRACKERS]
+    needed = [("report_to", each, f"r1-mini[{each}]") for each in trackers if each in _EXTRAS]
     needed += [("use_vllm", "vllm", "trl[vllm]")] if values.get("use_vllm") else []
     lacks = [
         (f".{key}", f"needs the package {package}", f"pip install '{extra}', or leave it out")

@@ -35,13 +35,12 @@ def dump(value: Any) -> str:
 def read_mapping(path: Path) -> dict[str, Any]:
     """The keys and values of a YAML file; UserError if it cannot be read or holds something else."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot be read: {reason}", where=str(path), fix="name a YAML file in UTF-8") from None
-    value = parse(text, str(path))
+        value = parse(path.read_text(encoding="utf-8"), str(path))
+        what = "holds no keys and values"
+    except (OSError, UnicodeError) as error:
+        value, what = None, f"cannot be read: {getattr(error, 'strerror', None) or error}"
     if not isinstance(value, dict):
-        raise UserError("holds no keys and values", where=str(path), fix="start it with `name: …`")
+        raise UserError(what, where=str(path), fix="name a YAML file in UTF-8 that begins with `name: …`")
     return value
 
 
@@ -51,44 +50,43 @@ def apply_overrides(settings: dict[str, Any], overrides: Iterable[str], keys: It
     A path starts with one of `keys`, the top-level keys that `settings` may have, or with the name or the kind of a
     stage: `seed=1`, `stages.1.trainer.max_steps=5`, `grpo.trainer.max_steps=5`.
     """
-    return {_apply(settings, text, list(keys)): text for text in overrides}
+    known, paths = set(keys), {}
+    for text in overrides:
+        where = f"override {text!r}"
+        try:
+            key, value = text.split("=", 1)
+            first, *rest = key.strip().split(".")
+            path = [first, *rest] if first in known else ["stages", _stage(settings, first, known, where), *rest]
+            _set(settings, path, parse(value, where))
+        except (ValueError, LookupError, TypeError):
+            raise UserError("names no setting", where=where, fix="write for example grpo.trainer.max_steps=5") from None
+        paths[".".join(path)] = text
+    return paths
 
 
-def _apply(settings: dict[str, Any], text: str, keys: Sequence[str]) -> str:
-    where = f"override {text!r}"
-    key, equals, value = text.partition("=")
-    path = key.strip().split(".")
-    if not equals or not all(path):
-        raise UserError("not of the form key=value", where=where, fix="write for example seed=1")
-    if path[0] not in keys:
-        path = [*_stage_path(settings.get("stages"), path[0], keys, where), *path[1:]]
-    place: Any = settings
-    for depth, name in enumerate(path):
-        index: Any = name
-        if isinstance(place, list) and name.isdecimal() and int(name) < len(place):
-            index = int(name)
-        elif not isinstance(place, dict):
-            what = f"{'.'.join(path[:depth])} has no '{name}'"
-            raise UserError(what, where=where, fix="shorten the path, or choose an index of the list")
-        if depth == len(path) - 1:
-            place[index] = parse(value, where)
-        elif isinstance(place, dict) and place.get(index) is None:
-            place[index] = {}
-        place = place[index]
-    return ".".join(path)
+def _set(place: Any, path: Sequence[str], value: Any) -> None:
+    """Set the value at a path below a mapping or a list. Mappings that are missing on the way are made."""
+    name, *rest = path
+    index: Any = int(name) if isinstance(place, list) else name
+    if not rest:
+        place[index] = value
+        return
+    if isinstance(place, dict) and place.get(index) is None:
+        place[index] = {}
+    _set(place[index], rest, value)
 
 
-def _stage_path(stages: Any, called: str, keys: Sequence[str], where: str) -> tuple[str, str]:
-    """Where the stage of that name, else the only stage of that kind, stands in a list or a mapping of stages."""
+def _stage(settings: Mapping[str, Any], called: str, keys: set[str], where: str) -> str:
+    """Where the stage of that name, else the only stage of that kind, stands in the list or the mapping of stages."""
+    stages = settings.get("stages")
     entries = stages.items() if isinstance(stages, Mapping) else enumerate(stages if isinstance(stages, list) else ())
     found = [(str(place), stage) for place, stage in entries if isinstance(stage, Mapping)]
     named = [place for place, stage in found if called in (place, stage.get("name"))]
     matches = named or [place for place, stage in found if stage.get("kind") == called]
     if len(matches) == 1:
-        return "stages", matches[0]
+        return matches[0]
+    names = {str(name) for _, stage in found for name in (stage.get("name"), stage.get("kind")) if name}
+    what, fix = f"no key and no stage is called '{called}'", nearest(called, keys | names)
     if matches:
-        fix = f"write {' or '.join(f'stages.{place}' for place in matches)} instead"
-        raise UserError(f"there are {len(matches)} {called} stages", where=where, fix=fix)
-    names = {str(name) for place, stage in found for name in (stage.get("name"), stage.get("kind")) if name}
-    what = f"no key {'and no stage ' if names else ''}is called '{called}'"
-    raise UserError(what, where=where, fix=nearest(called, {*keys, *names}))
+        what, fix = f"{len(matches)} stages are called '{called}'", f"write stages.{' or stages.'.join(matches)}"
+    raise UserError(what, where=where, fix=fix)

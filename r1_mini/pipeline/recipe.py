@@ -198,7 +198,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise explain(error, str(path), overridden) from None
+        raise explain(error, str(path), overridden, values.get("stages")) from None
 
 
 def dump(recipe: Recipe) -> str:

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-from pydantic_core import PydanticCustomError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -71,9 +70,9 @@ def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, sh
     for number, (name, stage) in enumerate(recipe.nodes.items(), start=1):
         try:
             check_trainer(stage.CONFIG, stage.trainer, stage.DEFAULTS, stage.FIXED, share.processes)
-        except PydanticCustomError as error:  # so many processes would refuse to start
+        except ValueError as error:  # so many processes would refuse to start
             where = f"--processes {share.processes}: {name}.trainer"
-            raise UserError(error.message(), where=where, fix="change one of them") from None
+            raise UserError(str(error), where=where, fix="change one of them") from None
         parts.append(planner.stage(name, stage, dev.get(number)))
     parts.append(planner.exam(exam))
     start, tokenizer = planner.start, planner.start.tokenizer

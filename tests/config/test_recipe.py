@@ -4,28 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from r1_mini.errors import UserError
-from r1_mini.pipeline.recipe import Recipe, dump, load
-from r1_mini.train.grpo import GrpoStage
-from r1_mini.train.rejection import RejectionStage
-from r1_mini.train.sft import BaseStage
-from tests.conftest import TINY
+from r1_mini.pipeline.recipe import dump, load
 
 Write = Callable[..., Path]
-
-
-def base_of(recipe: Recipe) -> BaseStage:
-    stage = recipe.stages[0]
-    assert isinstance(stage, BaseStage)
-    return stage
-
-
-def grpo_of(recipe: Recipe) -> GrpoStage:
-    stage = recipe.stages[1]
-    assert isinstance(stage, GrpoStage)
-    return stage
 
 
 def refusal(path: Path, *overrides: str) -> str:
@@ -40,8 +23,9 @@ def refusal(path: Path, *overrides: str) -> str:
 def test_what_a_recipe_leaves_out_has_its_default(recipe_file: Write) -> None:
     recipe = load(recipe_file())
     assert (recipe.seed, recipe.model, recipe.evaluate.suite, recipe.evaluate.samples) == (0, None, "arithmetic", None)
-    assert base_of(recipe).voices.model_dump() == {"direct": 0.60, "worked": 0.35, "checked": 0.05}
-    assert grpo_of(recipe).rewards == {"accuracy": 1.0, "format": 0.1}
+    base, grpo = (stage.model_dump() for stage in recipe.stages)
+    assert base["voices"] == {"direct": 0.60, "worked": 0.35, "checked": 0.05}
+    assert grpo["rewards"] == {"accuracy": 1.0, "format": 0.1}
 
 
 def test_a_stage_without_problems_draws_from_the_recipes(recipe_file: Write) -> None:
@@ -58,69 +42,37 @@ def test_overrides_leave_the_rest_of_the_recipe_alone(recipe_file: Write) -> Non
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("sed=1", "no key and no stage is called 'sed'; did you mean 'seed'?"),
-        ("seed=a", "seed: should be a valid integer, got \"a\"; change it"),
         ("seed=-1", "seed: should be greater than or equal to 0, got -1; change it"),
         ("name=../x", "name: should match pattern"),
         ("stages=[]", "stages: should have at least 1 item"),
-        ("seed.x=1", "seed: should be a valid integer, got {\"x\": 1}; change it"),
         ("stages.0.kind=bose", "stages.0.kind: no stage is called 'bose'; did you mean 'base'?"),
         ("model=x", "model: given, but every stage starts from other weights; remove `model`"),
         ("base.voices.direct=0.7", "stages.0.voices: direct, worked and checked sum to 1.1, not 1"),
-        ("base.optimizer=sgd", "stages.0.optimizer: should be 'muon' or 'adamw', got \"sgd\"; change it"),
+        ("base.optimizer=sgd", "stages.0.optimizer: \"sgd\" is not a choice; known: adamw, muon"),
+        ("base.trainer.adam_beta1=0.8", "stages.0.trainer.adam_beta1: has no effect beside the stage's optimizer, muon; "),
+        ("base.trainer.optim=sgd", "stages.0.trainer.optim: has no effect beside the stage's optimizer, muon; "),
         ("base.model.hidden_size=97", "stages.0.model: hidden_size 97 is not a multiple of twice the 4 heads"),
         ("problems.0.terms=[5, 3]", "problems.0.terms: [5, 3]: the first is larger than the second; swap them"),
         ("problems.0.family=sun", "problems.0.family: 'sun' is not known; did you mean 'sum'?"),
         ("problems.0.term=3", "problems.0.term: unknown key; did you mean 'terms'?"),
-        *(
-            (f"evaluate.temperature={value}", f"evaluate.temperature: should be 0 (greedy) or from 0.01 to 10, got {value}")
-            for value in ("1e-320", "0.009", "11.0", "-1.0")
-        ),
-        ("evaluate.samples=0", "evaluate.samples: should be greater than or equal to 1, got 0; "
-         "change it"),
+        ("evaluate.temperature=1e-320", "evaluate.temperature: should be 0 (greedy) or from 0.01 to 10, got 1e-320"),
+        ("evaluate.temperature=0.009", "evaluate.temperature: should be 0 (greedy) or from 0.01 to 10, got 0.009"),
+        ("evaluate.temperature=11.0", "evaluate.temperature: should be 0 (greedy) or from 0.01 to 10, got 11.0"),
+        ("evaluate.samples=0", "evaluate.samples: should be greater than or equal to 1, got 0; change it"),
+        ("grpo.trainer=[1]", "stages.1.trainer: should be keys and values, got [1]; change it"),
+        ("grpo.trainer.loss_type=dr", "stages.1.trainer.loss_type: \"dr\" is not a choice; known: bnpo, cispo, dapo, dr_grpo"),
+        ("grpo.rewards={acuracy: 1}", "stages.1.rewards.acuracy: 'acuracy' is not known; did you mean 'accuracy'?"),
+        ("grpo.rewards={}", "stages.1.rewards: should have at least 1 item after validation, not 0, got {}; change it"),
+        ("grpo.rewards={format: .inf}", "stages.1.rewards.format: should be a finite number, got Infinity; change it"),
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_named_with_its_fix(recipe_file: Write, override: str, line: str) -> None:
     assert refusal(recipe_file(), override).startswith(f"override '{override}': {line}")
 
 
-@pytest.mark.parametrize("name", ["adam_beta1=0.8", "optim=sgd"])
-def test_a_field_of_adamw_is_refused_beside_muon(recipe_file: Write, name: str) -> None:
-    line = "has no effect beside the stage's optimizer, muon; set `optimizer: adamw`"
-    assert line in refusal(recipe_file(), f"base.trainer.{name}")
-
-
-def test_a_wrong_field_of_a_trainer_is_named_with_its_stage(recipe_file: Write) -> None:
-    override = "grpo.trainer.loss_type=dr_grop"
-    line = "stages.1.trainer.loss_type: 'dr_grop' is not a choice; did you mean 'dr_grpo'?"
-    assert refusal(recipe_file(), override) == f"override '{override}': {line}"
-    assert refusal(recipe_file(), "grpo.trainer=[1]").endswith("should be keys and values, got [1]; change it")
-
-
-def test_a_round_of_expert_iteration_is_as_long_as_what_it_keeps() -> None:
-    with pytest.raises(ValidationError, match="the pipeline sets this field itself") as refused:
-        RejectionStage.model_validate({"kind": "rejection", "trainer": {"max_steps": 10}})
-    assert "a round trains on what it has kept" in refused.value.errors()[0]["ctx"]["fix"]
-    RejectionStage.model_validate({"kind": "rejection", "trainer": {"num_train_epochs": 2.0}})
-
-
-@pytest.mark.parametrize(
-    ("weights", "line"),
-    [
-        ("{acuracy: 1}", "stages.1.rewards.acuracy: 'acuracy' is not known; did you mean 'accuracy'?"),
-        ("{}", "stages.1.rewards: should have at least 1 item after validation, not 0, got {}; change it"),
-        ("{accuracy: much}", 'stages.1.rewards.accuracy: should be a valid number, got "much"; change it'),
-        ("{accuracy: .inf}", "stages.1.rewards.accuracy: should be a finite number, got Infinity; change it"),
-    ],
-)
-def test_a_wrong_reward_is_named_with_its_fix(recipe_file: Write, weights: str, line: str) -> None:
-    assert refusal(recipe_file(), f"grpo.rewards={weights}") == f"override 'grpo.rewards={weights}': {line}"
-
-
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("", "holds no keys and values; start it with `name: …`"),
         ("- 1", "holds no keys and values; "),
         ("1: a", "1: unknown key; "),
         ("name: a", "stages: missing; add it"),
@@ -129,45 +81,26 @@ def test_a_wrong_reward_is_named_with_its_fix(recipe_file: Write, weights: str, 
         ("name: a\nstages: [{kind: base}]", "stages.0.problems: no problems here nor at the top; add for example "),
         ("name: a\nproblems: [{family: sum}]\nstages: [{kind: grpo}]", "model: missing, and no base stage makes one; "),
         ("name: a\nproblems: [{family: sum}]\nstages: [{kind: base}, {kind: base}]", "stages.1.kind: a base stage starts "),
+        ("name: a\nstages: [{kind: base, problems: [{jsonl: a}]}]", "stages.0.problems: 'a' has no worked solutions to learn "),
+        ("name: a\nstages: [{kind: base, problems: [{dataset: a/b}]}]", "stages.0.problems: 'b' has no worked solutions to "),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_recipe_gets_one_line(recipe_file: Write, text: str, line: str) -> None:
     assert refusal(recipe_file(text)).startswith(f"recipe.yaml: {line}")
 
 
-def test_a_recipe_cannot_be_changed_after_it_was_validated(recipe_file: Write) -> None:
-    with pytest.raises(ValueError, match="frozen"):
-        load(recipe_file()).seed = 1  # type: ignore[misc]
-
-
 def test_a_dumped_recipe_loads_into_an_equal_one(recipe_file: Write) -> None:
-    quoted = [
-        "name='1e-3'",
-        "evaluate.suite='010'",
-        "base.trainer.logging_strategy=no",
-        "base.trainer.weight_decay=1e-10",
-    ]
+    quoted = ["name='1e-3'", "evaluate.suite='010'", "base.trainer.logging_strategy=no"]
     first = load(recipe_file(), quoted)
     assert (first.name, first.evaluate.suite) == ("1e-3", "010")
     assert load(recipe_file(dump(first))) == first
     assert dump(load(recipe_file(dump(first)))) == dump(first)
 
 
-@pytest.mark.parametrize("source", ["{jsonl: quiz.jsonl}", "{dataset: own/set}", "{reasoning_gym: chain_sum}"])
-def test_a_base_stage_on_problems_without_worked_solutions_gets_one_line(recipe_file: Write, source: str) -> None:
-    path = recipe_file(TINY.replace("{family: sum, terms: [2, 4], digits: 1}", source))
-    with pytest.raises(
-        UserError, match=r"stages\.0\.problems: '[a-z_]+' has no worked solutions to learn from; give the"
-    ):
-        load(path)
-
-
 def test_tables_are_read_from_a_recipe_without_being_opened_and_written_as_they_are_read(recipe_file: Write) -> None:
     text = "{jsonl: nowhere.jsonl, judge: amount}\n  - {dataset: own/set, stream: true, extract: gsm8k, weight: 2}"
     path = recipe_file(
-        TINY.replace("{family: sum, terms: [2, 4], digits: 1}", text).replace(
-            "kind: base", "kind: base\n    problems: [{family: sum}]"
-        )
+        f"name: a\nproblems:\n  - {text}\nstages: [{{kind: base, problems: [{{family: sum}}]}}, {{kind: grpo}}]"
     )
     recipe = load(path)
     assert [(each.name, each.weight) for each in recipe.problems] == [("nowhere", 1.0), ("set", 2.0)]
@@ -214,12 +147,12 @@ def test_in_a_list_each_stage_starts_from_the_one_above_unless_it_says_otherwise
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ("rl2.from=rl3", "stages.1.from: no stage is called 'rl3'; did you mean 'rl"),
-        ("rl2.from=grpo", "stages.1.from: 2 stages are called 'grpo'; "),
+        ("rl2.from=rl3", "stages.rl2.from: no stage is called 'rl3'; did you mean 'rl"),
+        ("rl2.from=grpo", "stages.rl2.from: 2 stages are called 'grpo'; "),
         ("rl1.from=rl2", "stages: a circle: "),
-        ("small.from=cold", "stages.3.kind: a base stage starts from random weights; "),
+        ("rl1.trainer.beta=x", 'stages.rl1.trainer.beta: should be a valid number, got "x"; change it'),
+        ("small.from=cold", "stages.small.kind: a base stage starts from random weights; "),
         ("model=null", "model: missing, and no base stage makes one; "),
-        ("cold.from=small", "model: given, but every stage starts from other weights; "),
         ("evaluate.columns=[cold, rl9]", "evaluate.columns: no stage is called 'rl9'; "),
         ("evaluate.columns=[cold+loud]", "evaluate.columns.0: "),
         ("evaluate.pairs=[[cold]]", "evaluate.pairs.0: "),

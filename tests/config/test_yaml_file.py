@@ -24,11 +24,7 @@ def test_words_and_numbers_that_yaml_1_1_misreads_mean_what_they_say() -> None:
     [
         ("name: [a", "here: line 1, column 9: not valid YAML: expected ',' or ']', but got '<stream end>'; correct it"),
         ("name: a\nname: b", 'here: line 2, column 1: not valid YAML: found duplicate key "name" with value "b"'),
-        ("stages: {x: {y: 1, y: 2}}", 'here: line 1, column 20: not valid YAML: found duplicate key "y"'),
-        (
-            "a: !!python/object:os.system {}",
-            "here: line 1, column 4: not valid YAML: could not determine a constructor",
-        ),
+        ("a: !!python/object:os.system {}", "here: line 1, column 4: not valid YAML: could not determine a constr"),
         ("[" * 5000, "here: not valid YAML: maximum recursion depth exceeded"),
         ("seed: " + "1" * 5000, "here: not valid YAML: Exceeds the limit"),
     ],
@@ -71,13 +67,15 @@ def test_whatever_is_dumped_is_read_back_alike(value: object) -> None:
 
 def test_a_file_that_cannot_be_read_gets_one_line(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes("name: Bärbel".encode("latin-1"))
-    for path, reason in (
-        (tmp_path / "no.yaml", "No such file"),
-        (tmp_path, "Is a dir"),
-        (tmp_path / "latin", "'utf-8'"),
+    (tmp_path / "list").write_text("- 1")
+    for name, line in (
+        ("no.yaml", "cannot be read: No such file"),
+        (".", "cannot be read: Is a dir"),
+        ("latin", "cannot be read: 'utf-8'"),
+        ("list", "holds no keys and values"),
     ):
-        with pytest.raises(UserError, match=f"{path.name}: cannot be read: {reason}.*; name a YAML file in UTF-8"):
-            read_mapping(path)
+        with pytest.raises(UserError, match=f": {line}.*; name a YAML file in UTF-8 that begins with `name: …`"):
+            read_mapping(tmp_path / name)
 
 
 def recipe(as_mapping: bool = False) -> dict[str, Any]:
@@ -117,12 +115,12 @@ def test_the_later_of_two_overrides_wins() -> None:
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("seed", "not of the form key=value; write for example seed=1"),
-        ("=1", "not of the form key=value; write for example seed=1"),
-        ("stages.3.kind=grpo", "stages has no '3'; shorten the path, or choose an index of the list"),
-        ("seed.x=1", "seed has no 'x'; shorten the path"),
+        ("seed", "names no setting; write for example grpo.trainer.max_steps=5"),
+        ("stages.3.kind=grpo", "names no setting; "),
+        ("stages.base.kind=grpo", "names no setting; "),
+        ("seed.x=1", "names no setting; "),
         ("lung.seed=1", "no key and no stage is called 'lung'; did you mean 'long'?"),
-        ("grpo.seed=1", "there are 2 grpo stages; write stages.1 or stages.2 instead"),
+        ("grpo.seed=1", "2 stages are called 'grpo'; write stages.1 or stages.2"),
     ],
 )
 def test_an_override_that_names_no_place_gets_one_line(override: str, line: str) -> None:

@@ -135,7 +135,7 @@ def test_what_is_no_problem_is_a_value_error(question: str) -> None:
         ("sum", {"terms": True}, "terms.0: should be a valid integer, got true; change it"),
         ("expression", {"operators": "+^"}, "operators: should match pattern '^[-+*/]+$', got \"+^\"; change it"),
         ("expression", {"dept": 3}, "dept: unknown key; did you mean 'depth'?"),
-        ("countdown", {"wording": "long"}, "wording: should be 'short' or 'sentence', got \"long\"; change it"),
+        ("countdown", {"wording": "long"}, 'wording: "long" is not a choice; known: sentence, short'),
     ],
 )
 def test_impossible_axes_are_refused_with_the_reason(name: str, axes: dict, message: str) -> None:

@@ -78,7 +78,7 @@ SPACE = f"{{{RATE}: {{low: 1.0e-4, high: 1.0e-2}}}}"
         ({"space": f"{{{RATE}: {{low: 1.0, high: 0.5}}}}"}, f"space.{RATE}: `low <= high` must hold"),
         ({"space": f"{{{RATE}: {{low: 0.0, high: 0.5, log: true}}}}"}, "`low > 0` must hold for `log=True`"),
         ({"space": f"{{{RATE}: {{choices: []}}}}"}, "`low <= high` must hold"),
-        ({"space": f"{{{BETA}: {{low: -1.0, high: 1.0}}}}"}, "beta: should be 0 or more, got -1.0"),
+        ({"space": f"{{{BETA}: {{low: -1.0, high: 1.0}}}}"}, "beta: should be greater than or equal to 0, got -1.0"),
         ({"space": f"{{{RATE}: {{choices: [1.0], when: {{{BETA}: [0]}}}}}}"}, f"nothing there is called '{BETA}'"),
         ({"settings": "{a: {}}", "objective": "pass_at1"}, "did you mean 'pass_at_1'?"),
         ({"settings": "{a: {}}", "space": SPACE}, "give either settings or a space"),
