@@ -1,9 +1,10 @@
 """`r1-mini`: arguments and exit codes; each command is one call.
 
-0 done, 1 the work failed, 2 the user's input or disk is at fault (one line), 130 interrupted.
+0 done, 1 the work failed, 2 the user's input or disk is at fault (one line), 130 interrupted, 143 by SIGTERM.
 """
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -14,12 +15,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 from pydantic_core import PydanticCustomError
-from rich.console import Console
 
 from r1_mini.config import packaged
 from r1_mini.config.base import temperature
-from r1_mini.errors import UserError, disk_error
+from r1_mini.errors import UserError, disk_error, one_line
 from r1_mini.system import distributed as processes
+from r1_mini.system.files import require_replaceable, write_json_atomic
+from r1_mini.system.terminal import Terminal
 
 app = typer.Typer(
     name="r1-mini",
@@ -36,6 +38,27 @@ def _argument(metavar: str, about: str) -> Any:
     return typer.Argument(metavar=metavar, help=about, show_default=False)
 
 
+def _folder(path: Path | None) -> Path | None:
+    """The folder of an option, which may be a link to one; refused if something else is there."""
+    if path is not None:
+        require_replaceable(path.resolve(), folder=True)
+    return path
+
+
+def _file(path: Path | None) -> Path | None:
+    """The file that an option names; refused if anything but a regular file is there."""
+    if path is not None:
+        require_replaceable(path)
+    return path
+
+
+def _number(value: float | None) -> float | None:
+    """The number of an option; `nan` is below every bound and above it."""
+    if value is not None and value != value:
+        raise UserError("nan is not a number", fix="give one")
+    return value
+
+
 def _option(about: str, *names: str, default: str | bool = True, **limits: Any) -> Any:
     return typer.Option(*names, help=about, show_default=default, **limits)
 
@@ -43,7 +66,7 @@ def _option(about: str, *names: str, default: str | bool = True, **limits: Any) 
 RecipeName = Annotated[str, _argument("RECIPE", "A YAML file, or the name of a packaged recipe.")]
 Overrides = Annotated[list[str] | None, _argument("[key=value]", "Settings that differ from the file.")]
 Voice = Annotated[Literal["direct", "worked"] | None, _option("Force the style of the answers.")]
-Out = Annotated[Path | None, _option("The folder to write.", "--out", "-o")]
+Out = Annotated[Path | None, _option("The folder to write.", "--out", "-o", callback=_folder)]
 
 
 def _temperature(value: float) -> float:
@@ -72,7 +95,7 @@ def run(recipe: RecipeName, overrides: Overrides = None, out: Out = None) -> Non
 
     The run's folder is runs/<name of the recipe>.
     """
-    console = Console(quiet=not processes.is_main())
+    console = Terminal(quiet=not processes.is_main())
     with console.status("checking the recipe"):  # importing TRL takes seconds
         from r1_mini.pipeline.recipe import load
 
@@ -92,11 +115,11 @@ def plan(
     overrides: Overrides = None,
     processes: Annotated[int, _option("Processes of accelerate launch.", min=1, max=65_536)] = 1,
     sharding: Annotated[Literal["none", "fsdp", "zero2", "zero3"], _option("How they divide the model.")] = "none",
-    gpu: Annotated[float | None, _option("Plan for GPUs of so many GiB.", default="this machine", min=0.1)] = None,
-    json_file: Annotated[Path | None, _option("Write the plan to this file too.", "--json", dir_okay=False)] = None,
+    gpu: Annotated[float | None, _option("Plan for GPUs of so many GiB.", default="this machine", min=0.1, max=1e6, callback=_number)] = None,
+    json_file: Annotated[Path | None, _option("Write the plan to this file too.", "--json", callback=_file)] = None,
 ) -> None:
     """Say what a recipe would do before it does: memory, tokens, disk, prompts. Exit code 1 if it does not fit."""
-    console = Console()
+    console = Terminal()
     with console.status("planning"):  # importing TRL takes seconds
         from eval.exam.exam import Exam
         from r1_mini.pipeline.recipe import load
@@ -104,7 +127,6 @@ def plan(
         from r1_mini.plan import plan as planning
         from r1_mini.plan.stages import Share
         from r1_mini.system import environment
-        from r1_mini.system.files import write_json_atomic
         from r1_mini.system.logs import silent
 
         framework = environment.resident()
@@ -161,7 +183,7 @@ def evaluate(
     suite: Annotated[str, _option("A suite of eval/exam/suites, or the path of one.")] = "arithmetic",
     voice: Voice = None,
     out: Out = None,
-    export_lm_eval: Annotated[Path | None, _option("Write tasks of lm-evaluation-harness instead.")] = None,
+    export_lm_eval: Annotated[Path | None, _option("Write tasks of lm-evaluation-harness instead.", callback=_folder)] = None,
 ) -> None:
     """Examine checkpoints on a suite and compare them to the first. An interrupted exam goes on.
 
@@ -174,9 +196,9 @@ def evaluate(
     overrides = [each for each in arguments if Path(each) not in checkpoints]
     with silent():
         if export_lm_eval is not None:
-            commands.export(checkpoints, suite, export_lm_eval, Console(), overrides)
+            commands.export(checkpoints, suite, export_lm_eval, Terminal(), overrides)
         else:
-            commands.evaluate(checkpoints, suite, out, voice, Console(), overrides)
+            commands.evaluate(checkpoints, suite, out, voice, Terminal(), overrides)
 
 
 @app.command(epilog="Example: r1-mini compare runs/seed-0 runs/seed-1 runs/seed-2")
@@ -190,8 +212,10 @@ def compare(
     The report goes to runs/compare; that of a single run, into its folder.
     """
     from eval import commands
+    from r1_mini.system.logs import silent
 
-    commands.compare(paths, suite, out, Console())
+    with silent():
+        commands.compare(paths, suite, out, Terminal())
 
 
 @app.command(epilog="Example: r1-mini sweep controls --workers 2")
@@ -214,7 +238,7 @@ def sweep(
 
     file = packaged.find(name, "sweeps")
     with silent():
-        if not run_sweep(file, out, storage, workers, Console()):
+        if not run_sweep(file, out, storage, workers, Terminal()):
             raise typer.Exit(1)
 
 
@@ -227,7 +251,7 @@ def push(
     """Put a run's last checkpoint on the Hub, with a model card written from the run's numbers."""
     from eval.export import card
 
-    card.push(run, repo, private, Console())
+    card.push(run, repo, private, Terminal())
 
 
 @app.command(epilog="Example: r1-mini bench --size 0.3M --checkpoint runs/tiny-r1-zero/02-grpo")
@@ -236,12 +260,12 @@ def bench(
     profile: Annotated[list[Lengths] | None, _option("Lengths of completions; repeatable.", default="all")] = None,
     checkpoint: Annotated[list[Path] | None, _option("A model trained on r1_zero's problems; repeatable.")] = None,
     pairs: Annotated[int, _option("Steps of each side, in turn.", min=1)] = 5,
-    zero_variance: Annotated[float, _option("Share of zero-variance groups.", min=0.0, max=1.0)] = 0.3,
+    zero_variance: Annotated[float, _option("Share of zero-variance groups.", min=0.0, max=1.0, callback=_number)] = 0.3,
     scaling: Annotated[bool, _option("Also time our step with other batches and sizes.", "--scaling")] = False,
-    out: Annotated[Path, _option("The file of all timings.", "--out", "-o", dir_okay=False)] = Path("runs/bench.json"),
+    out: Annotated[Path, _option("The file of all timings.", "--out", "-o", callback=_file)] = Path("runs/bench.json"),
 ) -> None:
     """Time a GRPO step and rollouts, in turn with stock TRL's and model.generate's."""
-    console = Console()
+    console = Terminal()
     with console.status("loading"):  # importing TRL takes seconds
         from eval.bench.run import bench as time_all
         from r1_mini.system.logs import silent
@@ -258,23 +282,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # of the tiny model 90 times slower (2.7 s, not 0.03 s). With a short spin, then sleep: 0.14 s there, and about 3 %
     # lost on an idle machine, where sleeping at once would lose half. Torch reads this once, when it is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    ended_by = [signal.SIGINT]
+
+    def interrupt(number: int, frame: object) -> None:
+        ended_by.append(signal.Signals(number))
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):  # Slurm, Docker and Kubernetes send the first one
+        if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` ignores the second one
+            signal.signal(number, interrupt)
     try:
         code = app(args=arguments, prog_name="r1-mini", standalone_mode=False)
         if code == 130:
             print("interrupted; the same command resumes the run" if _log else "interrupted", file=sys.stderr)
+            return 128 + ended_by[-1]
         return code if isinstance(code, int) else 0
     except UserError as error:
         return _fail(error, 2)
     except typer.TyperException as error:  # a wrong option, a missing argument; empty after the help
         message = error.format_message().rstrip(".")
-        return _fail(UserError(message, fix="see r1-mini --help"), 2) if message else 2
+        dash = ", and write -- before what begins with a dash" if message.startswith("No such option") else ""
+        return _fail(UserError(message, fix=f"see r1-mini --help{dash}"), 2) if message else 2
     except typer.Abort:  # end of input at a prompt
         return 130
     except BrokenPipeError:  # the reader, `head` for example, has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (the interpreter flushes it at exit)
         return 0
     except Exception as error:
-        cause = disk_error(error)
+        cause = disk_error(error, _log.parent if _log else "")
         return _fail(cause, 2) if cause else _fail(error, 1)
 
 
@@ -290,5 +325,5 @@ def _fail(error: Exception, code: int) -> int:
             hint = f"; the traceback is in {_log}"
     if processes.is_main() or code == 1:  # what the user got wrong, the main process says
         place = "" if processes.is_main() else f" in process {processes.rank()}"
-        print(f"error{place}: {' '.join(text.split())}{hint}", file=sys.stderr)
+        print(f"error{place}: {one_line(text)}{hint}", file=sys.stderr)
     return code

@@ -3,8 +3,12 @@
 import difflib
 import errno
 import json
+import re
+import resource
 from collections.abc import Iterable
 from typing import Any
+
+from r1_mini.text import masked, visible
 
 
 class UserError(Exception):
@@ -12,7 +16,12 @@ class UserError(Exception):
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         line = f"{where}: {what}" if where else what
-        super().__init__(" ".join((f"{line}; {fix}" if fix else line).split()))
+        super().__init__(one_line(f"{line}; {fix}" if fix else line))
+
+
+def one_line(text: str) -> str:
+    """An error's text for the screen: one line, no escape codes, no passwords."""
+    return visible(masked(" ".join(text.split())))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -36,23 +45,34 @@ def shown(value: Any) -> str:
 _DISK = {
     errno.ENOSPC: ("the disk is full", "free some space and run the same command again"),
     errno.EDQUOT: ("the disk quota is used up", "free some space and run the same command again"),
+    errno.EFBIG: ("longer than files may be here", "raise the limit (`ulimit -f`) and run the same command again"),
+    errno.ENAMETOOLONG: ("the name is too long", "choose a shorter one"),
+    errno.ENOTDIR: ("lies in a file, not in a folder", "choose another name"),
+    errno.EEXIST: ("is there and not a folder", "choose another name, or move it away"),
+    errno.EISDIR: ("is a folder where a file belongs", "choose another name, or move it away"),
+    errno.ELOOP: ("links lead in a circle", "choose another name"),
     errno.EROFS: ("the disk is read-only", "choose another folder with --out"),
     errno.EACCES: ("permission denied", "choose another folder with --out or change the permissions"),
     errno.EPERM: ("permission denied", "choose another folder with --out or change the permissions"),
 }
 
 
-def disk_error(error: BaseException) -> UserError | None:
-    """A full, read-only or forbidden disk as a UserError; None if `error` and its causes are something else.
+def disk_error(error: BaseException, folder: object = "") -> UserError | None:
+    """What the disk or a path refuses as a UserError; None if `error` and its causes are something else.
 
-    torch and safetensors wrap the system's error in their own, so the causes and their texts are read too.
+    torch and safetensors wrap the system's error in their own, or lose it, so the causes and their texts are read too.
+    `folder`: what is named where no file is.
     """
     cause: BaseException | None = error
     while cause is not None:
         text, code = str(cause), cause.errno if isinstance(cause, OSError) else None
-        if any(sign in text for sign in ("No space left on device", "os error 28", "file write failed")):
-            code = errno.ENOSPC
+        if found := re.search(r"os error (\d+)", text):  # of Rust, so of safetensors and tokenizers
+            code = int(found[1])
+        elif code is None and any(sign in text for sign in ("inline_container.cc", "PytorchStreamWriter")):
+            limited = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
+            code = errno.EFBIG if limited else errno.ENOSPC  # torch says only that less was written than it wrote
         if code in _DISK:
-            return UserError(_DISK[code][0], where=str(getattr(cause, "filename", None) or ""), fix=_DISK[code][1])
+            where = str(getattr(cause, "filename", None) or folder)
+            return UserError(_DISK[code][0], where=where, fix=_DISK[code][1])
         cause = cause.__cause__ or cause.__context__
     return None

@@ -52,7 +52,6 @@ def bench(
     Without a size all are timed, without a profile both, with nothing but checkpoints these alone. RuntimeError if a
     side dies; the log next to `out` has its output.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
     cases = []
     for path in map(find_checkpoint, checkpoints):  # on the default recipe's problems, with lengths as they come
         name = "/".join(path.resolve().parts[-2:])
@@ -62,6 +61,7 @@ def bench(
     missing = {"TRL, vLLM": "vLLM is not installed"} if importlib.util.find_spec("vllm") is None else {}
     if not torch.cuda.is_available():
         missing = {rival: "needs CUDA" for rival, fields in RIVALS.items() if fields}
+    out.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for case, rival in itertools.product(cases, [rival for rival in RIVALS if rival not in missing]):
         rows.append((replace(case, what="rollout" if rival == GENERATE else "step"), rival))

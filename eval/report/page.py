@@ -27,6 +27,7 @@ from eval.report import plots, transcripts, words
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.pipeline.store import stage_metrics
 from r1_mini.system.files import write_json_atomic, write_text_atomic
+from r1_mini.text import visible
 
 
 def publish(columns: Columns, folder: Path, console: Console, run: Path | None = None) -> None:
@@ -80,7 +81,7 @@ def write(folder: Path, summary: Mapping[str, Any], csv: str, html: str, console
     write_json_atomic(folder / "summary.json", summary)
     write_text_atomic(folder / "comparison.csv", csv)
     write_text_atomic(folder / "report.html", html)
-    console.print(f"the page: {folder / 'report.html'}", soft_wrap=True)
+    console.print(f"the page: {folder / 'report.html'}", soft_wrap=True, markup=False)
 
 
 def render_exam(
@@ -97,7 +98,7 @@ def render_exam(
         training=list(plots.training(curves)),
         manifest=manifest,
         transcripts=Markup(transcripts.embedded(summary, samples)),
-        visible=transcripts.visible,
+        visible=visible,
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )

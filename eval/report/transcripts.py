@@ -5,19 +5,18 @@ written as escapes. The script of the page then inserts it as text nodes only.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from eval.analysis.compare import Comparison
 from eval.exam.samples import Samples, problem_of
 from r1_mini.completion import grade
+from r1_mini.text import visible
 
 FIXED = 10
 MOST_TEXT = (2_000, 500, 120)  # characters of one completion; the next one is used where the page would be too large
 MOST_ANSWER = 100
 MOST_PAGE = 2_000_000  # bytes of all transcripts
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _HTML = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
 
 
@@ -76,8 +75,3 @@ def fixed(samples: Samples) -> list[int]:
     places = [place for place, question in enumerate(samples.questions) if question.axis is None]
     places = sorted(places or range(len(samples.questions)), key=lambda place: samples.questions[place].depth)
     return [places[index] for index in dict.fromkeys(number * len(places) // FIXED for number in range(FIXED))]
-
-
-def visible(text: str) -> str:
-    r"""The text with control characters, bidirectional controls and lone surrogates written as `\u202e`."""
-    return _UNSEEN.sub(lambda match: f"\\u{ord(match.group()):04x}", text)

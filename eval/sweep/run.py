@@ -41,6 +41,7 @@ from r1_mini.pipeline.recipe import Recipe, dump
 from r1_mini.pipeline.store import fingerprint
 from r1_mini.system.environment import machine
 from r1_mini.system.files import read_jsonl, write_json_atomic, write_text_atomic
+from r1_mini.text import secrets
 from r1_mini.train.callbacks import DEV_SCORE, progress_bar
 
 COMMAND: tuple[str, ...] = (sys.executable, "-m", "r1_mini")
@@ -59,7 +60,6 @@ def sweep(path: Path, out: Path | None, url: str | None, workers: int, console: 
     with console.status("checking the sweep"):
         plan, recipes = read(path)
         study = Study(plan, recipes, out or Path("runs") / plan.name, url)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ThreadPoolExecutor(workers) as pool, progress_bar(console) as progress:
         bar = progress.add_task(plan.name, note="")
         futures = [pool.submit(study.work, environment(index, workers)) for index in range(workers)]
@@ -237,7 +237,10 @@ class Study:
 
 
 def open_storage(url: str) -> RDBStorage:
-    """Optuna's database at a URL, with its tables; UserError if it does not answer."""
+    """Optuna's database at a URL, with its tables; UserError if it does not answer, or if the URL has a password."""
+    if any(secrets(url)):
+        fix = "leave it out; put it into ~/.pgpass or PGPASSWORD (PostgreSQL), or ~/.my.cnf (MySQL)"
+        raise UserError("a password here stands in lists of processes", where=f"--storage {url}", fix=fix)
     is_sqlite = url.startswith("sqlite")
     for _ in range(4):  # of machines that make the tables at once, all but one fail, and find them the next time
         try:

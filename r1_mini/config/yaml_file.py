@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from r1_mini.errors import UserError, nearest
+from r1_mini.text import cut, secrets
 
 
 def parse(text: str, where: str) -> Any:
@@ -19,7 +20,7 @@ def parse(text: str, where: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         place = f"{where}: line {mark.line + 1}, column {mark.column + 1}" if mark else where
         problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        raise UserError(f"not valid YAML: {problem}", where=place, fix="correct it") from None
+        raise UserError(f"not valid YAML: {cut(problem)}", where=place, fix="correct it") from None
 
 
 def dump(value: Any) -> str:
@@ -41,7 +42,15 @@ def read_mapping(path: Path) -> dict[str, Any]:
         value, what = None, f"cannot be read: {getattr(error, 'strerror', None) or error}"
     if not isinstance(value, dict):
         raise UserError(what, where=str(path), fix="name a YAML file in UTF-8 that begins with `name: …`")
+    _refuse_secrets(value, str(path))
     return value
+
+
+def _refuse_secrets(value: Any, where: str, key: str = "") -> None:
+    """UserError for a password or a token: recipes end in files, pages and lists of processes."""
+    for found in secrets(value, key):
+        fix = "leave it out; log in with `hf auth login`, or use what the service reads from the environment"
+        raise UserError("holds a password or a token", where=f"{where}: {found}", fix=fix)
 
 
 def apply_overrides(settings: dict[str, Any], overrides: Iterable[str], keys: Iterable[str]) -> dict[str, str]:
@@ -52,12 +61,14 @@ def apply_overrides(settings: dict[str, Any], overrides: Iterable[str], keys: It
     """
     known, paths = set(keys), {}
     for text in overrides:
-        where = f"override {text!r}"
+        where = f"override {cut(text)!r}"
         try:
             key, value = text.split("=", 1)
             first, *rest = key.strip().split(".")
             path = [first, *rest] if first in known else ["stages", _stage(settings, first, known, where), *rest]
-            _set(settings, path, parse(value, where))
+            parsed = parse(value, where)
+            _refuse_secrets(parsed, where, ".".join(path))
+            _set(settings, path, parsed)
         except (ValueError, LookupError, TypeError):
             raise UserError("names no setting", where=where, fix="write for example grpo.trainer.max_steps=5") from None
         paths[".".join(path)] = text
@@ -67,7 +78,7 @@ def apply_overrides(settings: dict[str, Any], overrides: Iterable[str], keys: It
 def _set(place: Any, path: Sequence[str], value: Any) -> None:
     """Set the value at a path below a mapping or a list. Mappings that are missing on the way are made."""
     name, *rest = path
-    index: Any = int(name) if isinstance(place, list) else name
+    index: Any = int(name) if isinstance(place, list) and name.isascii() and name.isdecimal() else name
     if not rest:
         place[index] = value
         return

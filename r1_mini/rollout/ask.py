@@ -19,13 +19,14 @@ from r1_mini.problems.problem import Problem
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import Sample, generate
 from r1_mini.system.logs import silent
+from r1_mini.system.terminal import Terminal
 
 _MARKS = {"right": ("✓", "green"), "wrong": ("✗", "red"), "retracted": ("↶", "yellow")}
 
 
 def ask(checkpoint: Path, question: str | None, params: SamplingParams, prompt: PromptStyle) -> None:
     """Print the answer to `question`; without one, ask for questions until an empty line or the end of input."""
-    console = Console()
+    console = Terminal()
     with silent(), console.status("loading"):
         model, tokenizer = load_checkpoint(checkpoint, prompt=prompt)
         taught = taught_by(checkpoint.resolve().parent / "recipe.yaml")

@@ -1,14 +1,18 @@
 """Files and folders that appear whole or not at all, and the metrics file, which survives a kill."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from r1_mini.errors import UserError
 
 ASIDE = ".aside-"  # begins the name of what is being written or replaced; only a killed process leaves one
 _OLD = f"{ASIDE}old-"
@@ -20,11 +24,52 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_text_atomic(path: Path, text: str) -> None:
-    """Write to a temporary file, flush to the disk, rename: a reader sees the old text or the new one, never a half."""
-    aside = path.parent / f"{ASIDE}{path.name}"
+def require_replaceable(path: Path, *, folder: bool = False) -> None:
+    """UserError unless a file (or a folder) of ours can be at `path`: a device, a link and the like are never replaced.
+
+    Looks at the path and changes nothing; OSError for a name that is too long, or below a file.
+    """
     try:
-        with aside.open("w", encoding="utf-8", newline="\n") as file:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not (stat.S_ISDIR if folder else stat.S_ISREG)(mode):
+        what = f"is there and not a {'folder' if folder else 'regular file'}"
+        raise UserError(what, where=str(path), fix="choose another name")
+
+
+@contextlib.contextmanager
+def named(path: object) -> Iterator[None]:
+    """Within the block, an OSError without a file name (a write to an open file) gets this one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+@contextlib.contextmanager
+def if_writable() -> Iterator[None]:
+    """Within the block, a read-only disk is no error: who only reads needs no lock and no log."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write to a temporary file, flush to the disk, rename: a reader sees the old text or the new one, never a half.
+
+    A file that holds this text already is left alone, so that a finished run can be opened on a read-only disk.
+    """
+    require_replaceable(path)
+    if path.exists() and path.read_bytes() == text.encode():
+        return
+    aside = path.parent / f"{ASIDE}{path.name}"
+    remove(aside)
+    try:
+        with named(path), aside.open("w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -57,6 +102,7 @@ def folder_atomic(path: Path) -> Iterator[Path]:
 
 def take_place(source: Path, target: Path) -> None:
     """Rename `source` to `target` and remove the folder that was there."""
+    require_replaceable(target, folder=True)
     old = target.parent / f"{_OLD}{target.name}"
     remove(old)
     if target.exists():
@@ -66,10 +112,11 @@ def take_place(source: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder with all it holds, if it is there."""
+    """Delete a regular file, or a folder with all it holds, if it is there; UserError for anything else."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
+        require_replaceable(path)
         path.unlink(missing_ok=True)
 
 
@@ -88,8 +135,9 @@ class Metrics(contextlib.AbstractContextManager):
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a record, which has a `step`. NaN and infinities become null."""
         if self._file is not None:
-            self._file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
-            self._file.flush()
+            with named(self._file.name):
+                self._file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+                self._file.flush()
 
     def close(self) -> None:
         if self._file is not None:
