@@ -60,6 +60,8 @@ def _number(value: float | None) -> float | None:
 
 
 def _option(about: str, *names: str, default: str | bool = True, **limits: Any) -> Any:
+    if isinstance(limits.get("min"), float):
+        limits["callback"] = _number
     return typer.Option(*names, help=about, show_default=default, **limits)
 
 
@@ -115,7 +117,10 @@ def plan(
     overrides: Overrides = None,
     processes: Annotated[int, _option("Processes of accelerate launch.", min=1, max=65_536)] = 1,
     sharding: Annotated[Literal["none", "fsdp", "zero2", "zero3"], _option("How they divide the model.")] = "none",
-    gpu: Annotated[float | None, _option("Plan for GPUs of so many GiB.", default="this machine", min=0.1, max=1e6, callback=_number)] = None,
+    gpu: Annotated[
+        float | None,
+        _option("Plan for GPUs of so many GiB.", default="this machine", min=0.1, max=1e6),
+    ] = None,
     json_file: Annotated[Path | None, _option("Write the plan to this file too.", "--json", callback=_file)] = None,
 ) -> None:
     """Say what a recipe would do before it does: memory, tokens, disk, prompts. Exit code 1 if it does not fit."""
@@ -183,7 +188,9 @@ def evaluate(
     suite: Annotated[str, _option("A suite of eval/exam/suites, or the path of one.")] = "arithmetic",
     voice: Voice = None,
     out: Out = None,
-    export_lm_eval: Annotated[Path | None, _option("Write tasks of lm-evaluation-harness instead.", callback=_folder)] = None,
+    export_lm_eval: Annotated[
+        Path | None, _option("Write tasks of lm-evaluation-harness instead.", callback=_folder)
+    ] = None,
 ) -> None:
     """Examine checkpoints on a suite and compare them to the first. An interrupted exam goes on.
 
@@ -260,7 +267,7 @@ def bench(
     profile: Annotated[list[Lengths] | None, _option("Lengths of completions; repeatable.", default="all")] = None,
     checkpoint: Annotated[list[Path] | None, _option("A model trained on r1_zero's problems; repeatable.")] = None,
     pairs: Annotated[int, _option("Steps of each side, in turn.", min=1)] = 5,
-    zero_variance: Annotated[float, _option("Share of zero-variance groups.", min=0.0, max=1.0, callback=_number)] = 0.3,
+    zero_variance: Annotated[float, _option("Share of zero-variance groups.", min=0.0, max=1.0)] = 0.3,
     scaling: Annotated[bool, _option("Also time our step with other batches and sizes.", "--scaling")] = False,
     out: Annotated[Path, _option("The file of all timings.", "--out", "-o", callback=_file)] = Path("runs/bench.json"),
 ) -> None:

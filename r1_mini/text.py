@@ -11,7 +11,7 @@ _NAMES = (
 )
 _NAME = re.compile(rf"(?:^|[\W_]){_NAMES}$", re.IGNORECASE)
 _NAMED = re.compile(rf"((?:^|[\W_]){_NAMES}\b[\"']?\s*[=:]).*", re.IGNORECASE | re.DOTALL)
-_VALUE = re.compile(r"(?<=://)[^:/\s]*:[^/\s]\S*@|(?<=https://)[^/\s]+@|(?<=http://)[^/\s]+@|\b(?:hf_|sk-|gh[pousr]_)\w{20,}")
+_VALUE = re.compile(r"(?<=://)[^:/\s]*:\S+@|(?<=https://)[^/\s]+@|(?<=http://)[^/\s]+@|\b(?:hf_|sk-|gh[pousr]_)\w{20,}")
 _QUERY = re.compile(rf"([?&]{_NAMES}=)[^&\s]*", re.IGNORECASE)
 
 

@@ -12,6 +12,7 @@ from eval.exam.samples import Samples, load_samples, pooled, require_same_exam
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError
 from r1_mini.pipeline.store import is_intact, read_note
+from r1_mini.system.files import reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,8 @@ def _column(label: str, folders: Sequence[Path], seeds: Sequence[int | None]) ->
 
 
 def _exam_folder(run: Path, suite: str | None) -> Path:
-    return run / "eval" / (suite or Path(str(read_mapping(run / "recipe.yaml")["evaluate"]["suite"])).stem)
+    with reading(run / "recipe.yaml"):
+        return run / "eval" / (suite or Path(str(read_mapping(run / "recipe.yaml")["evaluate"]["suite"])).stem)
 
 
 def _expanded(path: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from eval.analysis.gain import Part, Sharpened, gain_parts, sharpened_or_new
 from eval.analysis.stats import Floats, Interval
 from eval.exam.lineup import Pair
 from eval.exam.samples import Samples
+from r1_mini.system.files import reading
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,8 @@ class Comparison:
     @staticmethod
     def read(path: Path) -> "Comparison":
         """Read a summary.json."""
-        return TypeAdapter(Comparison).validate_json(path.read_bytes())
+        with reading(path):
+            return TypeAdapter(Comparison).validate_json(path.read_bytes())
 
 
 def summarize(columns: Columns) -> Comparison:

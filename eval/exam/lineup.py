@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from r1_mini.errors import UserError
 from r1_mini.pipeline.recipe import MODEL, Recipe
 from r1_mini.pipeline.store import fingerprint
-from r1_mini.system.files import write_json_atomic
+from r1_mini.system.files import reading, write_json_atomic
 
 FILE = "columns.json"
 BASE, FORCED, RL = "base", "forced_worked", "rl"
@@ -70,7 +70,8 @@ class Lineup:
         if not (folder / FILE).is_file():
             fix = "give a run, or a folder that r1-mini eval wrote; or run the recipe to its end"
             raise UserError("no exam", where=str(folder), fix=fix)
-        return TypeAdapter(Lineup).validate_json((folder / FILE).read_bytes())
+        with reading(folder / FILE):
+            return TypeAdapter(Lineup).validate_json((folder / FILE).read_bytes())
 
 
 def lineup_of(recipe: Recipe) -> Lineup:

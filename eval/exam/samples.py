@@ -19,6 +19,7 @@ from r1_mini.problems.problem import Problem
 from r1_mini.rewards import RULES
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import Sample
+from r1_mini.system.files import reading
 
 VOICES = ("direct", "worked", "checked", "none")
 CHAINS = ("right", "wrong", "none", "unchecked")
@@ -113,7 +114,7 @@ TABLES = [each.name for each in fields(Samples) if each.name.endswith("_PN")]
 
 def load_samples(path: Path) -> Samples:
     """Read a samples file of one exam."""
-    with path.open(encoding="utf-8") as lines:
+    with reading(path), path.open(encoding="utf-8") as lines:
         return tabled(map(json.loads, lines))
 
 

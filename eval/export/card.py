@@ -1,6 +1,5 @@
 """A model card from a run's own numbers, and the run's last checkpoint on the Hub with it."""
 
-import json
 from pathlib import Path
 
 from rich.console import Console
@@ -10,6 +9,7 @@ from eval.exam.lineup import Lineup
 from eval.report import words
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError
+from r1_mini.pipeline.store import read_manifest
 
 
 def card(run: Path) -> tuple[str, Path]:
@@ -31,7 +31,7 @@ def card(run: Path) -> tuple[str, Path]:
         words=words,
         stages=stages,
         recipe=(run / "recipe.yaml").read_text("utf-8"),
-        manifest=json.loads((run / "manifest.json").read_text("utf-8")),
+        manifest=read_manifest(run),
     )
     return text, run / lineup.columns[lineup.final].stage
 

@@ -6,7 +6,6 @@ own, and all text but our own drawings is escaped.
 
 import base64
 import hashlib
-import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +24,7 @@ from eval.analysis.compare import Comparison, as_csv, summarize
 from eval.exam.samples import Samples
 from eval.report import plots, transcripts, words
 from r1_mini.config.yaml_file import read_mapping
-from r1_mini.pipeline.store import stage_metrics
+from r1_mini.pipeline.store import read_manifest, stage_metrics
 from r1_mini.system.files import write_json_atomic, write_text_atomic
 from r1_mini.text import visible
 
@@ -35,11 +34,11 @@ def publish(columns: Columns, folder: Path, console: Console, run: Path | None =
     summary = summarize(columns)
     curves, manifest = {}, {}
     if run is not None:
-        curves, manifest = stage_metrics(run), json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+        curves, manifest = stage_metrics(run), read_manifest(run)
         recipe = read_mapping(run / "recipe.yaml")
         checkpoints = {
             stage: {name: digest for name, digest in entry["sha256"].items() if name.endswith(".safetensors")}
-            for stage, entry in manifest.get("stages", {}).items()
+            for stage, entry in manifest["stages"].items()
         }
         origin = {"title": recipe["name"], "recipe": recipe["name"], "seed": recipe["seed"], "checkpoints": checkpoints}
         summary = replace(summary, seconds=manifest.get("seconds"), **origin)
@@ -65,10 +64,10 @@ def show(
     console.print(title, highlight=False)
     table = Table(box=box.SIMPLE_HEAD)
     for place, head in enumerate(heads):
-        table.add_column(Text(head), justify="right" if place else "left")
+        table.add_column(Text(visible(head)), justify="right" if place else "left")
     for section in sections:
         for row in section:
-            table.add_row(*map(Text, row))
+            table.add_row(*(Text(visible(cell)) for cell in row))
         table.add_section()
     console.print(table)
     for sentence in sentences:

@@ -93,6 +93,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.sweep, self.folder, self.stopping = sweep, folder, Event()
         self.recipes: dict[str, str] = {}
+        storage = open_storage(url) if url else None
         for name in ("trials", "recipes"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(folder / ".lock")
@@ -103,7 +104,7 @@ class Study:
             write_text_atomic(folder / "sweep.yaml", dump_yaml(sweep.model_dump(mode="json")))
             identity = fingerprint([sweep.model_copy(update={"trials": 0}), recipes])  # more trials: a search goes on
             self.study = optuna.create_study(
-                storage=open_storage(url or f"sqlite:///{folder.resolve()}/sweep.db"),
+                storage=storage or open_storage(f"sqlite:///{folder.resolve()}/sweep.db"),
                 study_name=f"{sweep.name}-{identity[:12]}",
                 direction=sweep.direction,
                 pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
@@ -238,7 +239,7 @@ class Study:
 
 def open_storage(url: str) -> RDBStorage:
     """Optuna's database at a URL, with its tables; UserError if it does not answer, or if the URL has a password."""
-    if any(secrets(url)):
+    if any(secrets({"url": url})):
         fix = "leave it out; put it into ~/.pgpass or PGPASSWORD (PostgreSQL), or ~/.my.cnf (MySQL)"
         raise UserError("a password here stands in lists of processes", where=f"--storage {url}", fix=fix)
     is_sqlite = url.startswith("sqlite")

@@ -189,6 +189,8 @@ class Training:
 def read(path: Path) -> tuple[Sweep, dict[str, Recipe]]:
     """The sweep in a YAML file, and its recipes by name; UserError if one of its values does not suit its recipe."""
     values = yaml_file.read_mapping(path)
+    if "stages" in values and "recipe" not in values:
+        raise UserError("is a recipe, not a sweep", where=str(path), fix=f"r1-mini run {path}")
     try:
         sweep = Sweep.model_validate(values)
     except ValidationError as error:

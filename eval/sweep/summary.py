@@ -26,6 +26,7 @@ from eval.sweep.spec import OBJECTIVES, Range, Setting, Sweep, Training, overrid
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError
 from r1_mini.pipeline.store import stage_metrics
+from r1_mini.system.files import reading
 
 TRIALS = "trials.json"
 FEWEST_TRAININGS = 8
@@ -50,7 +51,8 @@ def compare_sweep(folder: Path, out: Path | None, console: Console) -> None:
 def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[plots.Rows]]]:
     """The summary of a sweep, and each setting's metrics of the stages after the base, seed by seed."""
     sweep = Sweep.model_validate(read_mapping(folder / "sweep.yaml"))
-    trainings = [Training(**entry) for entry in json.loads((folder / TRIALS).read_text(encoding="utf-8"))]
+    with reading(folder / TRIALS):
+        trainings = [Training(**entry) for entry in json.loads((folder / TRIALS).read_text(encoding="utf-8"))]
     default = sweep.default or trainings[0].setting
     finished = comparable(folder, trainings, default)
     runs = {name: [folder / training.folder for training in each] for name, each in finished.items()}

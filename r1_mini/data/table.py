@@ -273,11 +273,15 @@ def _json_rows(path: str, limit: int | None) -> list[dict[str, Any]]:
     """The rows of a JSONL file. Not by `datasets`, whose columns have one type: here an answer may be 3 or "three"."""
     rows, where = [], path
     try:
+        if Path(path).exists() and not Path(path).is_file():  # a fifo would wait, /dev/zero would never end
+            raise ValueError("not a regular file")
         with open(path, encoding="utf-8-sig") as file:
             for number, line in enumerate(islice(file, limit), start=1):
                 where = f"{path}:{number}"
                 if line.strip():
                     rows.append({**json.loads(line)})
+                    if "\\u" in line:  # perhaps a lone surrogate, which is no text
+                        json.dumps(rows[-1], ensure_ascii=False).encode()
     except (OSError, ValueError, TypeError, RecursionError) as error:
         fix = 'give a file in UTF-8 with {"question": …, "answer": …} on each line; for a folder write `dataset:`'
         raise UserError(f"cannot be read: {error}", where=where, fix=fix) from None

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from r1_mini.config import yaml_file
 from r1_mini.config.base import Families, Seed, Several, Strict, Temperature, explain, wrong
 from r1_mini.data.source import Source
-from r1_mini.errors import nearest
+from r1_mini.errors import UserError, nearest
 from r1_mini.model.prompts import PromptStyle
 from r1_mini.train import STAGES, AnyStage
 from r1_mini.train.stage import Problems, StageSettings
@@ -194,6 +194,8 @@ class Recipe(Strict):
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in a YAML file with `key=value` overrides applied in order; UserError if anything is wrong."""
     values = yaml_file.read_mapping(Path(path))
+    if "recipe" in values and "stages" not in values:
+        raise UserError("is a sweep, not a recipe", where=str(path), fix=f"r1-mini sweep {path}")
     overridden = yaml_file.apply_overrides(values, overrides, Recipe.model_fields)
     try:
         return Recipe.model_validate(values)

@@ -5,7 +5,6 @@ processes train, and the main one writes.
 """
 
 import gc
-import json
 import shlex
 import shutil
 import sys
@@ -24,14 +23,17 @@ from r1_mini.data.source import Source
 from r1_mini.errors import UserError
 from r1_mini.pipeline.recipe import MODEL, Recipe, Step, dump, load
 from r1_mini.pipeline.start import Checked
-from r1_mini.pipeline.store import Node, Store, checkpoint_hash, first_difference, read_note
+from r1_mini.pipeline.store import Node, Store, checkpoint_hash, first_difference, read_manifest, read_note
 from r1_mini.problems.problem import Problem
 from r1_mini.system import distributed as processes
 from r1_mini.system import environment
-from r1_mini.system.files import clear_leftovers, write_json_atomic, write_text_atomic
+from r1_mini.system.files import clear_leftovers, if_writable, require_replaceable, write_json_atomic, write_text_atomic
 from r1_mini.system.logs import quiet
 from r1_mini.train.grpo import DevExam
 from r1_mini.train.stage import Job
+
+WRITTEN = (".lock", "recipe.yaml", "manifest.json", "log.txt", "summary.json", "comparison.csv", "report.html")
+"""Files that a run writes into its folder."""
 
 
 class Examiner(Protocol):
@@ -58,9 +60,11 @@ class RunFolder:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What manifest.json holds."""
-        path = self.path / "manifest.json"
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        """What manifest.json holds; nothing if it is damaged: the stages are noted in it again, one by one."""
+        try:
+            return read_manifest(self.path)
+        except UserError:
+            return {}
 
     def update_manifest(self, **changes: Any) -> None:
         """Set keys of manifest.json; a mapping is merged into the mapping that is there."""
@@ -85,7 +89,8 @@ def run(recipe: Recipe, checked: Checked, out: Path, console: Console, examine: 
             old, peaks = folder.manifest, {"peak_memory_mib": environment.peak() // 2**20}
             if torch.cuda.is_available():  # of the main process
                 peaks["peak_gpu_memory_mib"] = torch.cuda.max_memory_allocated() // 2**20
-            folder.update_manifest(**{name: max(peak, old.get(name, 0)) for name, peak in peaks.items()})
+            with if_writable():
+                folder.update_manifest(**{name: max(peak, old.get(name, 0)) for name, peak in peaks.items()})
 
 
 def train_stage(
@@ -141,24 +146,30 @@ def opened(path: Path, recipe: str) -> Iterator[RunFolder]:
     def claim() -> None:
         if path.exists() and not (path / "recipe.yaml").exists() and not (path.is_dir() and not any(path.iterdir())):
             raise UserError("not a run folder, and not empty", where=str(path), fix="choose another one with --out")
+        for name in WRITTEN:
+            require_replaceable(path / name)
+        require_replaceable((path / "eval").resolve(), folder=True)
         path.mkdir(parents=True, exist_ok=True)
         try:
-            held.enter_context(FileLock(path / ".lock", timeout=0, preserve_lock_file=True))
+            with if_writable():
+                held.enter_context(FileLock(path / ".lock", timeout=0, preserve_lock_file=True))
         except Timeout:
             fix = "wait for it, or choose another folder with --out"
             raise UserError("another process is running in this folder", where=str(path), fix=fix) from None
         clear_leftovers(path)
         new, there = path / ".recipe.yaml", path / "recipe.yaml"
-        write_text_atomic(new, recipe)
-        settings = [load(each).model_dump(mode="json", exclude={"evaluate"}) for each in (there, new) if each.exists()]
-        if changed := first_difference(settings[0], settings[-1]):
-            new.unlink()
-            what = "holds another run: {} is {} there and {} now".format(*changed)
-            raise UserError(what, where=str(path), fix="choose another folder with --out")
-        new.replace(there)
+        if not there.exists() or there.read_bytes() != recipe.encode():
+            write_text_atomic(new, recipe)
+            settings = [
+                load(each).model_dump(mode="json", exclude={"evaluate"}) for each in (there, new) if each.exists()
+            ]
+            if changed := first_difference(settings[0], settings[-1]):
+                new.unlink()
+                what = "holds another run: {} is {} there and {} now".format(*changed)
+                raise UserError(what, where=str(path), fix="choose another folder with --out")
+            new.replace(there)
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        old = {name: value for name, value in folder.manifest.items() if name != "stages"}
-        write_json_atomic(path / "manifest.json", {"started": now, **_origin(), **old, "opened": now})
+        write_json_atomic(path / "manifest.json", {"started": now, **_origin(), "stages": {}, **folder.manifest})
 
     with ExitStack() as held:
         processes.on_main(claim)

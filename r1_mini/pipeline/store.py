@@ -25,7 +25,7 @@ from rich.console import Console
 from r1_mini.errors import shown
 from r1_mini.system import distributed as processes
 from r1_mini.system.environment import source, versions
-from r1_mini.system.files import read_jsonl, remove, sha256, write_json_atomic
+from r1_mini.system.files import if_writable, read_jsonl, reading, remove, sha256, write_json_atomic, write_text_atomic
 
 NOTE = "node.json"
 SCRATCH = ".resume"
@@ -116,7 +116,8 @@ class Store:
     def _lock(self, name: str, folder: Path, console: Console) -> FileLock:
         lock = FileLock(self.index / f"{name}.lock", preserve_lock_file=True)
         try:
-            lock.acquire(timeout=0)
+            with if_writable():
+                lock.acquire(timeout=0)
         except Timeout:
             say(console, f"{folder.name}: another process is working on it; waiting")
             lock.acquire()
@@ -135,7 +136,7 @@ class Store:
     def _place(self, node: Node) -> None:
         """Remove what only resuming needed, and say in the index where the node is."""
         remove(node.folder / SCRATCH)
-        (self.index / node.key).write_text(os.path.relpath(node.folder.resolve(), self.root))
+        write_text_atomic(self.index / node.key, os.path.relpath(node.folder.resolve(), self.root))
 
     def _move_aside(self, path: Path, identity: Any, console: Console) -> None:
         """Rename a folder that this identity cannot use to `<name>.<start of its own key>`, and say why."""
@@ -148,7 +149,7 @@ class Store:
             aside = aside.with_name(f"{aside.name}+")
         path.rename(aside)
         if "files" in note:
-            (self.index / key).write_text(os.path.relpath(aside.resolve(), self.root))
+            write_text_atomic(self.index / key, os.path.relpath(aside.resolve(), self.root))
         changed = first_difference(note.get("identity", {}), identity)
         why = "{} is {} there and {} now".format(*changed) if changed else "its files are not those that were written"
         say(console, f"{path.name}: moved to {aside.name}, because {why}")
@@ -176,7 +177,7 @@ def read_note(folder: Path) -> dict[str, Any]:
     """node.json of a node: key, identity, made_with, seconds, files and their sha256. Empty if there is none."""
     try:
         return dict(json.loads((folder / NOTE).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return {}
 
 
@@ -240,15 +241,24 @@ def _link(found: Path, folder: Path) -> None:
     half.rename(folder)
 
 
+def read_manifest(run: Path) -> dict[str, Any]:
+    """manifest.json of a run: where and with what it was made, and its stages; UserError if that cannot be read."""
+    path = run / "manifest.json"
+    with reading(path, "run the recipe again: what is finished is not done again"):
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        return {**manifest, "stages": {**manifest["stages"]}}
+
+
 def stage_metrics(run: Path) -> dict[str, list[dict[str, Any]]]:
     """Kind of stage -> its metrics, in the order of the run; the steps of several stages of a kind go on counting."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for name, stage in json.loads((run / "manifest.json").read_text(encoding="utf-8"))["stages"].items():
+    for name, stage in read_manifest(run)["stages"].items():
         path = run / name / "metrics.jsonl"
         if path.exists():  # a stage may have none
-            records = found.setdefault(stage["kind"], [])
-            before = records[-1]["step"] if records else 0
-            records += [{**each, "step": before + each["step"]} for each in read_jsonl(path)]
+            with reading(path):
+                records = found.setdefault(stage["kind"], [])
+                before = records[-1]["step"] if records else 0
+                records += [{**each, "step": before + each["step"]} for each in read_jsonl(path)]
     return found
 
 

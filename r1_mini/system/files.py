@@ -49,6 +49,16 @@ def named(path: object) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def reading(path: Path, fix: str = "run the command that wrote it again") -> Iterator[None]:
+    """Within the block, which reads a file that a command wrote, whatever it lacks is one line for the user."""
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = str(error).partition("\n")[0][:150]
+        raise UserError(f"is damaged or not what it should be ({reason})", where=str(path), fix=fix) from None
+
+
+@contextlib.contextmanager
 def if_writable() -> Iterator[None]:
     """Within the block, a read-only disk is no error: who only reads needs no lock and no log."""
     try:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from r1_mini.system.files import if_writable
+
 
 @contextmanager
 def quiet(path: Path) -> Iterator[None]:
@@ -18,7 +20,9 @@ def quiet(path: Path) -> Iterator[None]:
         if isinstance(logger, logging.Logger):  # libraries add handlers that write to stderr
             logger.handlers.clear()
             logger.propagate = True
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler: logging.Handler = logging.NullHandler()
+    with if_writable():
+        handler = logging.FileHandler(path, encoding="utf-8")
     form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(handlers=[handler], level=logging.INFO, format=form, force=True)
     logging.captureWarnings(True)

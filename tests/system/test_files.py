@@ -113,4 +113,6 @@ def test_a_disk_that_fills_up_while_metrics_are_written_says_so() -> None:
     metrics._file = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115
     with pytest.raises(OSError, match="No space left") as caught:
         metrics.append({"step": 1})
-    assert str(disk_error(caught.value)) == "the disk is full; free some space and run the same command again"
+    assert (
+        str(disk_error(caught.value)) == "/dev/full: the disk is full; free some space and run the same command again"
+    )
