@@ -77,7 +77,7 @@ class Exam:
 
     def planned(self) -> planning.Exam:
         """What `r1-mini plan` needs to know of the exam."""
-        return _planned(self.suite, self.questions)
+        return replace(_planned(self.suite, self.questions), columns=len(self.lineup.columns))
 
     def planned_on_dev(self) -> dict[int, planning.Exam]:
         """What it needs to know of the exams during training, by the number of their stage."""
@@ -119,7 +119,6 @@ def _planned(suite: Suite, questions: Sequence[ExamProblem]) -> planning.Exam:
         lines.append(len(json.dumps(line, ensure_ascii=False)) + 1)
     return planning.Exam(
         suite=suite.name,
-        split=suite.split,
         questions=tuple(each.problem.question for each in questions),
         sampling=suite.sampling(),
         greedy=suite.greedy_sampling() is not None,

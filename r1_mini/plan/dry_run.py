@@ -21,8 +21,6 @@ from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.rollout.choose import choose
 from r1_mini.train.logps import narrow_tiles
 
-Peft = Mapping[str, Any] | None
-
 
 class Ledger(TorchDispatchMode):
     """Counts the storages that operations make inside the `with` block and that are still alive: now, and at most."""
@@ -57,7 +55,11 @@ class DryModel:
     """A causal language model on fake tensors, with the adapter of `peft`; `recompute`: it checkpoints activations."""
 
     def __init__(
-        self, config: PretrainedConfig, dtype: torch.dtype = torch.float32, peft: Peft = None, recompute: bool = False
+        self,
+        config: PretrainedConfig,
+        dtype: torch.dtype = torch.float32,
+        peft: Mapping[str, Any] | None = None,
+        recompute: bool = False,
     ) -> None:
         text = config.get_text_config(decoder=True)
         if any(getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")):
@@ -77,7 +79,6 @@ class DryModel:
         self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.weights, self.gradients = bytes_of(self.model.parameters()), bytes_of(self.trained)
         self.parameters: int = model.num_parameters() - (sum(p.numel() for p in self.trained) if peft else 0)
-        """Numbers in the model, without the adapter."""
         self.vocabulary: int = self.model.get_output_embeddings().weight.shape[0]
 
     def gathered(self) -> int:

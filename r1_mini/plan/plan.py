@@ -1,6 +1,6 @@
 """The plan of a recipe: every stage and the exam, what usually goes wrong, and whether it fits."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from typing import Any
@@ -62,10 +62,7 @@ class Plan:
 
 
 def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, share: Share, framework: int) -> Plan:
-    """`dev`: number of a stage -> its exam while it trains. `framework`: what the libraries take on a CPU, bytes.
-
-    UserError for a model that does not exist, a mixture of experts, and a process without a whole group.
-    """
+    """`dev`: number of a stage -> its exam while it trains. `framework`: what the libraries take on a CPU, bytes."""
     planner, parts = Planner(recipe, device, share, framework), []
     for number, (name, stage) in enumerate(recipe.nodes.items(), start=1):
         try:
@@ -78,13 +75,10 @@ def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, sh
     start, tokenizer = planner.start, planner.start.tokenizer
     whole = Plan(recipe.name, start.where, parts[0].parameters, device, share, parts)
     warnings, notes = list(dict.fromkeys(planner.warnings)), []
-    warnings += [f"tokenizer: {fault}" for fault in tokenizer_faults(tokenizer, start.generation)]
+    warnings += filter(None, [template_fault(tokenizer, start.generation)])
     if split := [tag for tag in TAGS if len(tokenizer(tag, add_special_tokens=False)["input_ids"]) > 1]:
         what = "more than one token each, as usual for a model that was not trained on them"
         notes.append(f"tokenizer: {', '.join(split)}: {what}")
-    if exam.split == "test":
-        what = "asks the test split: for figures to report; to choose between settings, evaluate.split=dev"
-        notes.append(f"exam {exam.suite}: {what}")
     is_small, what = exam.shows
     (warnings if is_small else notes).append(f"exam {exam.suite}: {what}")
     for part in parts:
@@ -99,22 +93,18 @@ def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, sh
     return replace(whole, warnings=warnings, notes=notes)
 
 
-def tokenizer_faults(tokenizer: PreTrainedTokenizerBase, generation: GenerationConfig | None) -> Iterator[str]:
-    """What usually goes wrong in training with a tokenizer, a sentence each."""
-    pad = tokenizer.pad_token
-    if pad is None:
-        yield "the tokenizer has no pad token: TRL pads with EOS; set one if the model must learn EOS"
-    elif pad == tokenizer.eos_token:
-        yield f"the pad token is the EOS token {pad!r}: a loss that leaves out padding leaves out the end too"
+def template_fault(tokenizer: PreTrainedTokenizerBase, generation: GenerationConfig | None) -> str:
+    """A sentence if the chat template ends a turn with none of the tokens that end a completion; else empty."""
     if not tokenizer.chat_template:
-        return
+        return ""
     turns = [{"role": "user", "content": "1+1"}, {"role": "assistant", "content": "two"}]
     end = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition("two")[2]
     stops = stop_tokens(generation, tokenizer)
-    if not set(tokenizer(end, add_special_tokens=False)["input_ids"]) & set(stops):
-        names = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(stops))) or "none"
-        what = f"ends a turn with {end!r}" if end.strip() else "writes nothing at the end of a turn"
-        yield f"the chat template {what}, which has none of the tokens that end a completion ({names})"
+    if set(tokenizer(end, add_special_tokens=False)["input_ids"]) & set(stops):
+        return ""
+    names = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(stops))) or "none"
+    what = f"ends a turn with {end!r}" if end.strip() else "writes nothing at the end of a turn"
+    return f"tokenizer: the chat template {what}, which has none of the tokens that end a completion ({names})"
 
 
 def show(plan: Plan, console: Console) -> None:
@@ -141,7 +131,6 @@ def show(plan: Plan, console: Console) -> None:
 
 
 def _size(number: int) -> str:
-    """Bytes in MiB, from 1,024 of them on in GiB."""
     return f"{number / 2**30:,.2f} GiB" if number >= 2**30 else f"{number / 2**20:,.1f} MiB"
 
 

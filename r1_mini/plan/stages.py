@@ -32,13 +32,13 @@ class Exam:
     """What a plan needs to know of an exam; the command line hands it over, since r1_mini does not import eval."""
 
     suite: str
-    split: str
     questions: tuple[str, ...]
     sampling: SamplingParams
     greedy: bool  # whether each question is also answered once at temperature 0
     dtype: str
     line: int  # bytes of a typical line of samples.jsonl
     shows: tuple[bool, str]  # whether it has too few problems, and how small a difference they show
+    columns: int = 3  # checkpoints to examine, forced ones among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,7 @@ class Planner:
         solutions = [[*ids, tokenizer.eos_token_id] for ids in (encode(tokenizer, texts) if texts else [])]
         lengths, solved = [len(ids) for ids in prompts], [len(ids) for ids in solutions]
         longest = {"prompts": max(lengths)} | ({"worked solutions": max(solved)} if solved else {})
-        if work.sampling is not None:
-            longest["completions"] = work.sampling.max_tokens
+        longest |= {"completions": work.sampling.max_tokens} if work.sampling else {}
         self._check_lengths(name, longest, solved)
 
         if fields.get("use_vllm") and fields["vllm_mode"] == "colocate":  # it stays until the run ends
@@ -151,9 +150,8 @@ class Planner:
         compares = any(stage.reinforces for stage in self.recipe.stages)
         phase = {**self.held, "weights": dry.weights, "reference": compares * dry.weights}
         phase |= sampling(dry, params, min(params.rows, number * params.n), longest["prompts"])
-        columns = len(self.recipe.evaluate.columns) or 2 + compares
-        completions = columns * number * (params.n + exam.greedy)
-        counts = {"checkpoints": columns, "problems": number, "completions": completions}
+        completions = exam.columns * number * (params.n + exam.greedy)
+        counts = {"checkpoints": exam.columns, "problems": number, "completions": completions}
         counts["tokens, at most"] = completions * params.max_tokens
         disk = completions * exam.line
         return Part(name, dry.parameters, {"sampling": phase}, counts, longest, self._first(prompts), disk)
