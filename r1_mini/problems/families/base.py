@@ -2,7 +2,7 @@
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -37,10 +37,36 @@ class Family(ABC, Generic[AxesT, SketchT]):
     name: str
     axes: type[AxesT]
     """The settings of its difficulty."""
+    restates = True  # whether the restate wording exists
 
     @abstractmethod
     def depths(self, axes: AxesT) -> range:
         """Every depth (number of steps) that the axes allow, ascending."""
+
+    @abstractmethod
+    def attempt(self, rng: random.Random, axes: AxesT, depth: int) -> SketchT | None:
+        """Sample a question of this depth; None if the numbers that were sampled first leave none for the rest."""
+
+    @abstractmethod
+    def formula(self, sketch: SketchT) -> Tree:
+        """The expression that the question means."""
+
+    @abstractmethod
+    def question(self, sketch: SketchT) -> str:
+        """The text of the question."""
+
+    @abstractmethod
+    def keys(self, sketch: SketchT, tree: Tree) -> tuple[str, ...]:
+        """What a tree solves, if this question asks for it: the canonical form of that question first."""
+
+    def worked(self, formula: Tree) -> Tree:
+        """The expression that the worked solution reduces: the formula, unless the family rewrites it first."""
+        return formula
+
+    def measure(self, sketch: SketchT) -> dict[str, int]:
+        """The difficulty of a question."""
+        formula = self.formula(sketch)
+        return {"depth": operations(self.worked(formula)), "digits": len(str(max(map(abs, numbers(formula)))))}
 
     def sketch(self, rng: random.Random, axes: AxesT, depth: int) -> SketchT:
         """Sample a question of this depth; UserError if the axes admit none."""
@@ -51,71 +77,54 @@ class Family(ABC, Generic[AxesT, SketchT]):
         what = f"no problem of depth {depth} was found in {TRIES:,} tries with {axes!r}"
         raise UserError(what, where=self.name, fix="allow more")
 
-    @abstractmethod
-    def attempt(self, rng: random.Random, axes: AxesT, depth: int) -> SketchT | None:
-        """Sample a question of this depth; None if the numbers that were sampled first leave none for the rest."""
-
-    @abstractmethod
     def key(self, sketch: SketchT) -> str:
-        """Return the canonical form of the question, which decides its split."""
+        """The canonical form of the question, which decides its split."""
+        return self.keys(sketch, self.formula(sketch))[0]
 
-    @abstractmethod
     def inside(self, sketch: SketchT) -> Iterator[str]:
         """Keys of the problems of two or more operations that are solved on the way; never the question's own."""
+        own, worked = self.key(sketch), self.worked(self.formula(sketch))
+        solved = chain(passed_through(worked), [worked] if operations(worked) >= 2 else [])
+        return (key for tree in solved for key in self.keys(sketch, tree) if key != own)
 
-    @abstractmethod
     def problem(self, sketch: SketchT) -> Problem:
-        """Solve the question; ValueError if it is not of this family."""
+        """Solve the question; ValueError if it divides by zero."""
+        formula = self.formula(sketch)
+        steps, restated, answer = worked_out(self.worked(formula))
+        return Problem(
+            family=self.name,
+            question=self.question(sketch),
+            answer=answer,
+            steps=steps,
+            restated=restated if self.restates else (),
+            difficulty=self.measure(sketch),
+            key=self.key(sketch),
+            inside=frozenset(self.inside(sketch)),
+            formula=render(formula),
+        )
 
 
 class Arithmetic(Family[AxesT, Tree]):
-    """A family whose questions are expressions, worked by reducing them."""
-
-    restates = True  # whether the restate wording exists
+    """A family whose questions are expressions, and their own formulas."""
 
     @abstractmethod
     def has(self, tree: Tree) -> bool:
         """Whether an expression is a question of this family."""
 
-    def measure(self, tree: Tree) -> dict[str, int]:
-        """The difficulty of a question."""
-        return {"depth": operations(self.worked(tree)), "digits": digits(numbers(tree))}
+    def formula(self, sketch: Tree) -> Tree:
+        return sketch
 
-    def worked(self, tree: Tree) -> Tree:
-        """The expression that the worked solution reduces: the question itself, unless the family rewrites it first."""
-        return tree
+    def question(self, sketch: Tree) -> str:
+        return render(sketch)
 
-    def key(self, sketch: Tree) -> str:
-        return canonical_key(sketch)
-
-    def inside(self, sketch: Tree) -> Iterator[str]:
-        key, worked = canonical_key(sketch), self.worked(sketch)
-        solved = passed_through(worked) if worked is sketch else chain(passed_through(worked), [worked])
-        return (other for other in map(canonical_key, solved) if other != key)
+    def keys(self, sketch: Tree, tree: Tree) -> tuple[str, ...]:
+        return (canonical_key(tree),)
 
     def problem(self, sketch: Tree) -> Problem:
-        """As every family; ValueError also where it divides by zero."""
+        """As every family; ValueError also if the expression is not of this one."""
         if not self.has(sketch):
             raise ValueError(f"{render(sketch)} is not of family {self.name}")
-        steps, restated, answer = worked_out(self.worked(sketch))
-        return Problem(
-            family=self.name,
-            question=render(sketch),
-            answer=answer,
-            steps=steps,
-            restated=restated if self.restates else (),
-            difficulty=self.measure(sketch),
-            key=canonical_key(sketch),
-            inside=frozenset(self.inside(sketch)),
-            formula=render(sketch),
-        )
-
-
-def solved_on_the_way(formula: Tree, own: Callable[[Tree], str]) -> Iterator[str]:
-    """Keys of a formula, its parts and its remainders as expressions, and of all but the formula as `own` has them."""
-    passed = list(passed_through(formula))
-    whole = [formula] if operations(formula) >= 2 else []
-    return chain(map(canonical_key, whole + passed), map(own, passed))
+        return super().problem(sketch)
 
 
 def worked_out(tree: Tree) -> tuple[tuple[str, ...], tuple[str, ...], str]:
@@ -127,11 +136,6 @@ def worked_out(tree: Tree) -> tuple[tuple[str, ...], tuple[str, ...], str]:
         steps.append(f"{render(operation)}={render(result)}")
         restated.append(render(tree))
     return tuple(steps), tuple(restated), render(tree)
-
-
-def digits(values: Iterable[int]) -> int:
-    """How many digits the largest number has, whatever the signs."""
-    return len(str(max(map(abs, values))))
 
 
 def upto(rng: random.Random, most: int) -> int:

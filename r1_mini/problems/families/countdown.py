@@ -5,16 +5,16 @@ The task of TinyZero (Pan et al. 2025, github.com/Jiayi-Pan/TinyZero), which sma
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import permutations
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
 from r1_mini.config.base import Strict
-from r1_mini.problems import arithmetic
-from r1_mini.problems.arithmetic import Tree, calculate, evaluate, render
-from r1_mini.problems.families.base import Family, Operators, Range, digits, solved_on_the_way, worked_out
+from r1_mini.problems.arithmetic import Tree, calculate, canonical_key, evaluate, numbers, render
+from r1_mini.problems.families.base import Family, Operators, Range
 from r1_mini.problems.problem import Problem
 
 _QUESTION = re.compile(r"\s*([0-9]{1,6}(?:\s+[0-9]{1,6})+)\s*=\s*([0-9]{1,6})\s*", re.ASCII)
@@ -52,42 +52,41 @@ class Hunt(NamedTuple):
 class Countdown(Family[CountdownAxes, Hunt]):
     name = "countdown"
     axes = CountdownAxes
+    restates = False
 
     def depths(self, axes: CountdownAxes) -> range:
         return range(axes.numbers[0] - 1, axes.numbers[1])
 
     def attempt(self, rng: random.Random, axes: CountdownAxes, depth: int) -> Hunt | None:
-        numbers = [rng.randint(1, axes.largest_number) for _ in range(depth + 1)]
-        solution = _combined(rng, axes, numbers)
-        return None if solution is None else Hunt(tuple(numbers), solution, axes.wording)
+        given = tuple(rng.randint(1, axes.largest_number) for _ in range(depth + 1))
+        solution = _combined(rng, axes, given)
+        return None if solution is None else Hunt(given, solution, axes.wording)
 
-    def key(self, sketch: Hunt) -> str:
-        return countdown_key(sketch.solution)
+    def formula(self, sketch: Hunt) -> Tree:
+        return sketch.solution
 
-    def inside(self, sketch: Hunt) -> Iterator[str]:
-        return solved_on_the_way(sketch.solution, countdown_key)
+    def question(self, sketch: Hunt) -> str:
+        target = evaluate(sketch.solution)
+        *others, last = map(str, sketch.numbers)
+        if sketch.wording == "short":
+            return f"{' '.join(others)} {last}={target}"
+        return _SENTENCE.format(target=target, numbers=f"{', '.join(others)} and {last}")
+
+    def keys(self, sketch: Hunt, tree: Tree) -> tuple[str, ...]:
+        return countdown_key(tree), canonical_key(tree)
 
     def problem(self, sketch: Hunt) -> Problem:
-        steps, _, target = worked_out(sketch.solution)
-        return Problem(
-            family=self.name,
-            question=_asked(sketch.numbers, target, sketch.wording),
-            answer=render(sketch.solution),
-            steps=steps,
-            difficulty={"depth": len(sketch.numbers) - 1, "digits": digits(sketch.numbers)},
-            key=self.key(sketch),
-            inside=frozenset(self.inside(sketch)),
-            judge="countdown",
-        )
+        """As every family; no exact checker reads the steps of a search, so there is no formula."""
+        return replace(super().problem(sketch), answer=render(sketch.solution), judge="countdown", formula=None)
 
     def solve(self, question: str) -> Problem:
         """Read a question in the short wording; ValueError if it is none. No solution is searched for."""
         match = _QUESTION.fullmatch(question)
         if match is None:
             raise ValueError("a countdown is written as its numbers and the target, such as 19 36 55 7=65")
-        numbers = sorted(map(int, match[1].split()))
-        key = f"{' '.join(map(str, numbers))}={int(match[2])}"
-        difficulty = {"depth": len(numbers) - 1, "digits": digits(numbers)}
+        given = sorted(map(int, match[1].split()))
+        key = f"{' '.join(map(str, given))}={int(match[2])}"
+        difficulty = {"depth": len(given) - 1, "digits": len(str(given[-1]))}
         return Problem(
             family=self.name, question=question, answer=key, difficulty=difficulty, key=key, judge="countdown"
         )
@@ -95,19 +94,12 @@ class Countdown(Family[CountdownAxes, Hunt]):
 
 def countdown_key(solution: Tree) -> str:
     """The numbers, ascending, and the target."""
-    return f"{' '.join(map(str, sorted(arithmetic.numbers(solution))))}={evaluate(solution)}"
+    return f"{' '.join(map(str, sorted(numbers(solution))))}={evaluate(solution)}"
 
 
-def _asked(numbers: Sequence[int], target: str, wording: str) -> str:
-    texts = list(map(str, numbers))
-    if wording == "short":
-        return f"{' '.join(texts)}={target}"
-    return _SENTENCE.format(target=target, numbers=f"{', '.join(texts[:-1])} and {texts[-1]}")
-
-
-def _combined(rng: random.Random, axes: CountdownAxes, numbers: Sequence[int]) -> "Tree | None":
+def _combined(rng: random.Random, axes: CountdownAxes, given: Sequence[int]) -> "Tree | None":
     """All numbers in one expression, two at a time, each result within the axes; None if it got stuck."""
-    standing: list[tuple[int, Tree]] = [(number, number) for number in numbers]  # values, and how they were made
+    standing: list[tuple[int, Tree]] = [(number, number) for number in given]  # values, and how they were made
     while len(standing) > 1:
         least = axes.smallest if len(standing) == 2 else 1
         for operator in rng.sample(axes.operators, len(axes.operators)):

@@ -39,8 +39,8 @@ class Expression(Arithmetic[ExpressionAxes]):
     def has(self, tree: Tree) -> bool:
         return not isinstance(tree, int)
 
-    def measure(self, tree: Tree) -> dict[str, int]:
-        return super().measure(tree) | {"nesting": _nesting(render(tree))}
+    def measure(self, sketch: Tree) -> dict[str, int]:
+        return super().measure(sketch) | {"nesting": _nesting(render(sketch))}
 
 
 def _grow(rng: random.Random, axes: ExpressionAxes, value: int, depth: int, nesting: int, bare: str) -> "Tree | None":

@@ -35,8 +35,8 @@ class Product(Arithmetic[ProductAxes]):
         right = "".join(str(rng.randrange(1, 10)) if place in nonzero else "0" for place in range(second))
         return ("*", left, int(right))
 
-    def worked(self, tree: Tree) -> Tree:
-        return partial_products(tree) or tree
+    def worked(self, formula: Tree) -> Tree:
+        return partial_products(formula) or formula
 
     def has(self, tree: Tree) -> bool:
         return partial_products(tree) is not None

@@ -5,7 +5,7 @@ that play no part in the answer its GSM-NoOp (Mirzadeh et al. 2024, 2410.05229).
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import isqrt
 from pathlib import Path
@@ -15,9 +15,8 @@ from pydantic import Field
 from ruamel.yaml import YAML
 
 from r1_mini.config.base import Strict
-from r1_mini.problems.arithmetic import Tree, canonical_key, divisors, evaluate, numbers, operations, parse, render
-from r1_mini.problems.families.base import Family, Range, digits, solved_on_the_way, upto, worked_out
-from r1_mini.problems.problem import Problem
+from r1_mini.problems.arithmetic import Tree, canonical_key, divisors, evaluate, parse
+from r1_mini.problems.families.base import Family, Range, upto
 
 WORDINGS = 3
 
@@ -102,36 +101,47 @@ class Word(Family[WordAxes, Tale]):
             if own is None:
                 return None
             formula = filled(form, formula, own)
-            value = int(evaluate(parse(filled(form, str(value), own))))
+            value = int(evaluate(parse(formula)))
             events.append(Event(wordings, own, value))
         return Tale(story, tuple(events), parse(formula), axes, rng.getrandbits(32))
 
-    def key(self, sketch: Tale) -> str:
-        """The story and its expression, whatever the names, the wording and what else is told."""
-        return f"{sketch.story.name} {canonical_key(sketch.formula)}"
+    def formula(self, sketch: Tale) -> Tree:
+        return sketch.formula
 
-    def inside(self, sketch: Tale) -> Iterator[str]:
-        return solved_on_the_way(sketch.formula, lambda tree: f"{sketch.story.name} {canonical_key(tree)}")
+    def keys(self, sketch: Tale, tree: Tree) -> tuple[str, ...]:
+        """The story and the expression, whatever the names, the wording and what else is told."""
+        expression = canonical_key(tree)
+        return f"{sketch.story.name} {expression}", expression
 
-    def problem(self, sketch: Tale) -> Problem:
-        rng = random.Random(sketch.seed)
-        distractors = rng.randint(*sketch.axes.distractors)
-        steps, restated, answer = worked_out(sketch.formula)
-        return Problem(
-            family=self.name,
-            question=_text(rng, sketch, distractors),
-            answer=answer,
-            steps=steps,
-            restated=restated,
-            difficulty={
-                "depth": operations(sketch.formula),
-                "digits": digits(numbers(sketch.formula)),
-                "distractors": distractors,
-            },
-            key=self.key(sketch),
-            inside=frozenset(self.inside(sketch)),
-            formula=render(sketch.formula),
-        )
+    def measure(self, sketch: Tale) -> dict[str, int]:
+        return super().measure(sketch) | {"distractors": _telling(sketch)[1]}
+
+    def question(self, sketch: Tale) -> str:
+        rng, distractors = _telling(sketch)
+        pronouns = stories()[1]
+        name = rng.choice(list(pronouns))
+        thing = rng.choice(sketch.story.things)
+        words = {"name": name, **pronouns[name], "thing": thing, "things": thing.split("|")[1]}
+        first, last = sketch.axes.wording
+        sentences = []
+        for event in sketch.events:
+            told = dict(zip("ab", map(Number, event.numbers), strict=False))
+            sentences.append(rng.choice(event.wordings[first - 1 : last]).format(**words, **told))
+        most = 10**sketch.axes.digits - 1
+        asides = list(sketch.story.asides)
+        for place in sorted((rng.randrange(1, len(sentences)) for _ in range(distractors)), reverse=True):
+            fewer = sketch.events[place - 1].value - 1
+            aside = rng.choice([aside for aside in asides if "limits" in aside or fewer])
+            asides.remove(aside)
+            low, high = aside.get("limits", (1, fewer))
+            sentences.insert(place, aside["text"].format(**words, d=Number(rng.randint(low, min(high, most)))))
+        return " ".join(sentences)
+
+
+def _telling(tale: Tale) -> tuple[random.Random, int]:
+    """The random numbers that tell a tale, and how many distractors they put into it."""
+    rng = random.Random(tale.seed)
+    return rng, rng.randint(*tale.axes.distractors)
 
 
 def filled(form: str, standing: str, own: Sequence[int]) -> str:
@@ -190,27 +200,3 @@ class Number(int):
             return str(int(self))
         one, many = words.split("|")
         return one if self == 1 else many
-
-
-def _text(rng: random.Random, tale: Tale, distractors: int) -> str:
-    """Tell the story."""
-    pronouns = stories()[1]
-    name = rng.choice(list(pronouns))
-    thing = rng.choice(tale.story.things)
-    words = {"name": name, **pronouns[name], "thing": thing, "things": thing.split("|")[1]}
-    first, last = tale.axes.wording
-    sentences = [
-        rng.choice(event.wordings[first - 1 : last]).format(
-            **words, **dict(zip("ab", map(Number, event.numbers), strict=False))
-        )
-        for event in tale.events
-    ]
-    most = 10**tale.axes.digits - 1
-    asides = list(tale.story.asides)
-    for place in sorted((rng.randrange(1, len(sentences)) for _ in range(distractors)), reverse=True):
-        fewer = tale.events[place - 1].value - 1
-        aside = rng.choice([aside for aside in asides if "limits" in aside or fewer])
-        asides.remove(aside)
-        low, high = aside.get("limits", (1, fewer))
-        sentences.insert(place, aside["text"].format(**words, d=Number(rng.randint(low, min(high, most)))))
-    return " ".join(sentences)
