@@ -82,7 +82,8 @@ def lineup_of(recipe: Recipe) -> Lineup:
     if not columns:
         columns, pairs = _default(recipe, last)
     stages = tuple(stage.model_copy(update={"seed": None}) for stage in recipe.stages)
-    setting = recipe.model_copy(update={"name": "", "seed": 0, "stages": stages})
+    evaluate = recipe.evaluate.model_copy(update={"rows": None})  # it changes no completion
+    setting = recipe.model_copy(update={"name": "", "seed": 0, "stages": stages, "evaluate": evaluate})
     return Lineup(columns, pairs, recipe.seed_of(recipe.nodes[last]), fingerprint(setting))
 
 

@@ -115,7 +115,8 @@ def test_a_recipe_of_five_stages_names_its_columns_and_pairs():
     assert only_pairs.columns["rl1"].reference is None  # rl1 is not made from sft2
 
 
-def test_runs_that_differ_in_name_and_seeds_are_of_one_setting():
-    one, other = recipe({**GRPO, "seed": 4}), recipe({**GRPO, "seed": 5}).model_copy(update={"name": "y", "seed": 3})
+def test_runs_that_differ_in_name_seeds_and_rows_are_of_one_setting():
+    one, other = recipe({**GRPO, "seed": 4}), recipe({**GRPO, "seed": 5}, rows=16)
+    other = other.model_copy(update={"name": "y", "seed": 3})
     assert lineup_of(one).setting == lineup_of(other).setting != lineup_of(recipe(SFT)).setting
     assert (lineup_of(one).seed, lineup_of(other).seed) == (4, 5)
