@@ -15,7 +15,7 @@ WRONG = [
     *(["run", name] for name in ("no.yaml", "", ".", "/dev/null", LONG, "\x1b[31m", "fifo", "broken.yaml", "sweep.yaml", "latin.yaml")),
     *([*RECIPE, text] for text in (
         "seed", "=1", "seed=", "seed=-1", "seed=1.5", "seed=\x1b[31m", "sed=1", "seed=[", f"seed={HUGE}", "stages=[]", "stages.9.seed=1",
-        "stages.٠.seed=1", "name=../x", "grpo.trainer.hub_token=x1", "model=nowhere", "problems=[]", "problems=[{jsonl: fifo}]",
+        "stages.\u0660.seed=1", "name=../x", "grpo.trainer.hub_token=x1", "model=nowhere", "problems=[]", "problems=[{jsonl: fifo}]",
         "problems=[{jsonl: /dev/zero}]", 'problems=[{jsonl: "a\\0b"}]', "problems=[{jsonl: surrogate.jsonl}]", "problems=[{jsonl: .}]",
         "grpo.trainer.max_steps=0", "grpo.trainer.learning_rate=.nan", "evaluate.suite=nowhere", "evaluate.temperature=1e-320",
         "evaluate.max_tokens=0",
