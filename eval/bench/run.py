@@ -1,31 +1,271 @@
 """`r1-mini bench`: our GRPO step and our rollouts, timed in turn with stock TRL's and `model.generate`.
 
-Each side is a process of its own. The sides take turns, a step each, so that whatever else the machine does affects
-both: a gain is the median over pairs of neighboring steps.
+Each side is a process of its own, with the same weights, prompts, reward and settings. The sides take turns, a step
+each, so that whatever else the machine does affects both: a gain is the median over pairs of neighboring steps. A
+random network would not end its completions, so the chance of EOS is built into the weights.
 """
 
 import contextlib
 import importlib.util
 import itertools
+import math
+import os
+import signal
+import sys
+import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+import transformers
+from datasets import Dataset
+from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch.utils.benchmark import Timer
+from trl import GRPOConfig, GRPOTrainer
 
-from eval.bench.side import GENERATE, RIVALS, SIZES, Case, serve
-from r1_mini.model.checkpoint import find_checkpoint
-from r1_mini.system.environment import commit, machine, versions
+from r1_mini.completion import grade
+from r1_mini.data.mix import draw
+from r1_mini.data.source import FamilySource
+from r1_mini.model.architecture import make_model
+from r1_mini.model.checkpoint import find_checkpoint, load_checkpoint
+from r1_mini.model.prompts import encode, prompts_for, stop_tokens
+from r1_mini.model.tokenizer import make_tokenizer
+from r1_mini.rollout.engine import SamplingParams, rollout
+from r1_mini.system import environment
 from r1_mini.system.files import write_json_atomic
 from r1_mini.train.callbacks import progress_bar
+from r1_mini.train.grpo import GrpoStage, Trainer
+from r1_mini.train.logps import narrow_tiles
+from r1_mini.train.trainer import arguments
+
+PROBLEMS = FamilySource.model_validate({"family": "sum", "terms": [2, 6], "digits": 2, "largest": 99})  # of r1_zero
+SIZES: dict[str, dict[str, int]] = {
+    "0.3M": {"hidden_size": 96, "layers": 3, "heads": 6},
+    "5M": {"hidden_size": 256, "layers": 6, "heads": 8, "intermediate_size": 736},
+    "30M": {"hidden_size": 512, "layers": 10, "heads": 8, "intermediate_size": 1280},
+}
+RIVALS: dict[str, dict[str, Any]] = {
+    "TRL": {},
+    "model.generate": {},
+    "TRL, continuous batching": {"use_transformers_continuous_batching": True},
+    "TRL, vLLM": {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": 0.3},
+}
+"""What ours is compared with -> fields of its GRPOConfig, which need CUDA."""
+GENERATE = "model.generate"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What both sides do: one GRPO step, or the rollouts alone."""
+
+    what: Literal["step", "rollout"]
+    size: str
+    profile: str
+    mean: float | None  # of the completions' geometric lengths, tokens with EOS; None: as a checkpoint writes them
+    longest: int  # tokens after which a completion is truncated
+    prompts: int
+    samples: int
+    zero_variance: float  # share of the groups whose reward is constant
+    steps: int  # most steps that will be done: there are prompts for so many
+    checkpoint: str | None = None  # folder of the weights, instead of random ones of the size
+
+    @property
+    def batch(self) -> int:
+        return self.prompts * self.samples
+
+
+class Groups(NamedTuple):
+    """Lengths in tokens of the prompts and completions of a step, and which groups' rewards differ."""
+
+    prompts_P: NDArray[np.int_]
+    lengths_PG: NDArray[np.int_]
+    varies_P: NDArray[np.bool_]
+
+
+def serve(case: Case, name: str, micro_batch: int, connection: Connection, log: Path) -> None:
+    """Do a step for every message, and report it, until the connection is closed; what is printed goes to the log."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its sides
+    with log.open("a", encoding="utf-8") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    side = Side(case, name, connection)
+    if case.what == "rollout":
+        side.rollouts()
+    else:
+        with TemporaryDirectory(prefix="r1-mini-bench-") as folder:
+            side.steps(micro_batch, Path(folder))
+
+
+class Side(transformers.TrainerCallback):
+    """Reports each step to the parent, from one beginning to the next, and waits until it wants another."""
+
+    def __init__(self, case: Case, name: str, connection: Connection) -> None:
+        self.case, self.name, self.connection = case, name, connection
+        self.began = self.rollout = 0.0
+        self.groups: Groups | None = None
+        if case.checkpoint:
+            self.model, self.tokenizer = load_checkpoint(Path(case.checkpoint))
+        else:
+            self.tokenizer = make_tokenizer()
+            self.model = make_model(self.tokenizer, seed=0, **SIZES[case.size])
+            set_lengths(self.model, case.mean or 1.0)
+        count = (case.steps + 1) * case.prompts  # the last step only begins
+        self.problems = list(itertools.islice(draw((PROBLEMS,), "train", 0), count))
+        self.prompts = prompts_for(self.tokenizer, self.problems)
+        self.prompt_ids = encode(self.tokenizer, self.prompts)
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        if self.groups:
+            seconds = time.perf_counter() - self.began
+            report = {"seconds": seconds, "seconds_rollout": self.rollout, "seconds_update": seconds - self.rollout}
+            report |= {"tokens": int(self.groups.lengths_PG.sum()), "flops": step_flops(self.model, self.groups)}
+            report |= {"zero_variance": 1 - float(self.groups.varies_P.mean())}
+            self.connection.send({**report, "peak_mib": environment.peak() / 2**20})
+        try:
+            self.connection.recv()
+        except EOFError:
+            sys.exit()
+        self.rollout, self.began = 0.0, time.perf_counter()
+
+    def _timed(self, generate: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, its time added to that of the rollouts."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            started = time.perf_counter()
+            done = generate(*args, **kwargs)
+            self.rollout += time.perf_counter() - started
+            return done
+
+        return timed
+
+    def rollouts(self) -> None:
+        """Rollouts alone: our engine's or `model.generate`'s, from token ids to token ids."""
+        case, model, tokenizer, eos = self.case, self.model, self.tokenizer, self.tokenizer.eos_token_id
+        model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        stop = stop_tokens(model.generation_config, tokenizer)
+
+        def ours(prompts: list[list[int]], step: int) -> NDArray[np.int_]:
+            done = rollout(model, prompts, SamplingParams(case.samples, case.longest, seed=step), stop=stop)
+            return np.array([[len(completion.tokens) for completion in group] for group in done])
+
+        def generate(prompts: list[list[int]], step: int) -> NDArray[np.int_]:
+            torch.manual_seed(step)
+            batch = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt").to(model.device)
+            options = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+            ids = model.generate(**batch, **options, num_return_sequences=case.samples, max_new_tokens=case.longest)
+            completions = ids[:, batch["input_ids"].shape[1] :].tolist()
+            lengths = [[*tokens, eos].index(eos) + (eos in tokens) for tokens in completions]
+            return np.reshape(lengths, (case.prompts, case.samples))
+
+        sample = self._timed(generate if self.name == GENERATE else ours)
+        for step in itertools.count():
+            self.on_step_begin()
+            prompts = self.prompt_ids[step * case.prompts : (step + 1) * case.prompts]
+            nothing = np.zeros(case.prompts, dtype=bool)  # is updated
+            self.groups = Groups(np.array(list(map(len, prompts))), sample(prompts, step), nothing)
+
+    def steps(self, micro_batch: int, folder: Path) -> None:
+        """GRPO steps of our trainer or of TRL's."""
+        case, ours = self.case, self.name == "ours"
+        fields = {
+            "max_steps": case.steps + 1,  # the last is never done: the parent hangs up before
+            "per_device_train_batch_size": case.batch if ours else micro_batch,
+            "gradient_accumulation_steps": 1 if ours else case.batch // micro_batch,
+            "num_generations": case.samples,
+            "max_completion_length": case.longest,
+            "learning_rate": 1e-6,  # so small that lengths stay as they are
+            "lr_scheduler_type": "constant",
+            "save_strategy": "no",
+            **({} if ours else RIVALS[self.name]),
+        }
+        if "use_vllm" in fields:  # it reads the weights from a folder
+            self.model.save_pretrained(folder / "model")
+            self.tokenizer.save_pretrained(folder / "model")
+            self.model = transformers.LlamaForCausalLM.from_pretrained(folder / "model")
+        trainer_class: Callable[..., GRPOTrainer] = Trainer if ours else GRPOTrainer
+        own = {"problems": self.problems, "sampling": SamplingParams(case.samples, case.longest)} if ours else {}
+        trainer = trainer_class(
+            model=self.model,
+            args=GRPOConfig(**arguments(GrpoStage.DEFAULTS, fields, folder, 0)),
+            train_dataset=Dataset.from_dict({"prompt": self.prompts, "problem": range(len(self.prompts))}),
+            processing_class=self.tokenizer,
+            reward_funcs=self._rewards,
+            **own,
+        )
+        for callback in (transformers.PrinterCallback, transformers.ProgressCallback):
+            trainer.remove_callback(callback)
+        trainer.add_callback(self)
+        trainer._generate = self._timed(trainer._generate)
+        with narrow_tiles(self.model.config.vocab_size) if ours else contextlib.nullcontext():
+            trainer.train()
+
+    def _rewards(
+        self, completions: Sequence[str], completion_ids: Sequence[Sequence[int]], problem: Sequence[int], **_: Any
+    ) -> list[float]:
+        """A checkpoint's accuracy; of random weights a hash of the completion, and constant in the first groups."""
+        case, rewards = self.case, []
+        constant = round(case.zero_variance * case.prompts)
+        for index, text, ids in zip(problem, completions, completion_ids, strict=True):
+            by_hash = index % case.prompts >= constant and zlib.crc32(repr(list(ids)).encode()) & 1
+            rewards.append(float(grade(self.problems[index], text, "stop").correct if case.checkpoint else by_hash))
+        lengths, given = ([len(ids) for ids in each] for each in (completion_ids, self.prompt_ids))
+        shape = (case.prompts, case.samples)
+        varies_P = np.ptp(np.reshape(rewards, shape), axis=1) > 0
+        self.groups = Groups(np.array(given)[problem[:: case.samples]], np.reshape(lengths, shape), varies_P)
+        return rewards
+
+
+@torch.no_grad()
+def set_lengths(model: transformers.LlamaForCausalLM, mean: float) -> None:
+    """Make EOS one token in `mean` whatever came before, padding impossible, all others about equally likely.
+
+    A chance of 1 / mean is odds of 1 to mean - 1, shared by the other tokens, whose logits are about 0. Channel 0 of
+    the residual stream is a large constant that no layer writes to. After the last norm it is the root of the width, so
+    its column in the head is a bias, in a model that has none: not every engine knows a head's bias.
+    """
+    config, head = model.config, model.lm_head.weight
+    eos, padding, width = config.eos_token_id, config.pad_token_id, config.hidden_size
+    model.get_input_embeddings().weight[:, 0] = 100.0
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.weight[0] = 0.0
+        layer.mlp.down_proj.weight[0] = 0.0
+    head[:, 0] = 0.0
+    head[[eos, padding]] = 0.0
+    head[eos, 0] = math.log((config.vocab_size - 2) / (mean - 1)) / width**0.5
+    head[padding, 0] = -100.0
+
+
+def step_flops(model: transformers.PreTrainedModel, groups: Groups) -> float:
+    """Arithmetic of a step, FLOP: what has to be done when nothing is done twice or on padding.
+
+    Sampling: 2 FLOP per weight for every sampled token and, once per group, every prompt token. Update: 6 per weight
+    (forward 2, backward 4) for every token of the rows whose group's rewards vary. Attention, per token and layer:
+    4 * mean context * width in a forward pass, three times that in the update. Weights: those of matrix products.
+    """
+    weights = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear))
+    channels = model.config.hidden_size * model.config.num_hidden_layers
+
+    def cost(tokens: NDArray[np.int_], context: NDArray[np.float64]) -> float:
+        return float((tokens * (2.0 * weights + 4.0 * channels * context)).sum())
+
+    prompts_P, lengths_PG, varies_P = groups
+    rows_PG = prompts_P[:, None] + lengths_PG
+    sampling = cost(prompts_P, prompts_P / 2) + cost(lengths_PG, rows_PG - lengths_PG / 2)
+    return sampling + 3 * cost(rows_PG[varies_P], rows_PG[varies_P] / 2)
+
 
 PROFILES: dict[str, tuple[float, int]] = {"short": (30, 80), "long": (60, 512)}
 """Mean and longest length of the completions, tokens."""
@@ -34,7 +274,7 @@ BATCHES = {"0.3M": {"short": (32, 16), "long": (16, 16)}, "5M": {"short": (16, 8
 }
 """Prompts and samples of a step, so that all together take about ten minutes on two cores."""
 _CONTEXT = get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["eval.bench.side"])  # importing TRL takes seconds
+_CONTEXT.set_forkserver_preload(["eval.bench.run"])  # importing TRL takes seconds
 
 
 def bench(
@@ -49,8 +289,7 @@ def bench(
 ) -> None:
     """Time each size with each profile, and each checkpoint; print the table, write every timing to the file `out`.
 
-    Without a size all are timed, without a profile both, with nothing but checkpoints these alone. RuntimeError if a
-    side dies; the log next to `out` has its output.
+    Without a size all are timed, without a profile both, with nothing but checkpoints these alone.
     """
     cases = []
     for path in map(find_checkpoint, checkpoints):  # on the default recipe's problems, with lengths as they come
@@ -70,9 +309,9 @@ def bench(
     with console.status("measuring the matrix product"):
         rate = matrix_rate()
     result: dict[str, Any] = {
-        "machine": machine(),
-        "versions": versions(),
-        "commit": commit(),
+        "machine": environment.machine(),
+        "versions": environment.versions(),
+        "commit": environment.commit(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "torch_threads": torch.get_num_threads(),
         "gflops": rate / 1e9,
@@ -88,10 +327,9 @@ def bench(
             write_json_atomic(out, result)
             progress.advance(bar)
     console.print(
-        f"{result['torch_threads']} threads; the limit: the time of a step's arithmetic, each token once, at the rate "
-        f"of a matrix product, {result['gflops']:,.0f} GFLOP/s. Random weights: the reward is constant in "
-        f"{zero_variance:.0%} of the groups, else 0 or 1 by a hash of the completion. Checkpoints: accuracy. "
-        f"Medians of {pairs} steps of each side, in turn, and of the ratio in each pair [smallest, largest].",
+        f"{result['torch_threads']} threads; the limit: a step's arithmetic, each token once, at the rate of a matrix "
+        f"product, {result['gflops']:,.0f} GFLOP/s. Random weights: the reward is constant in {zero_variance:.0%} of "
+        f"the groups. Medians of {pairs} steps of each side and of their ratios, pair by pair [smallest, largest].",
         markup=False,
     )
     console.print(comparison(result["rows"]))
@@ -137,8 +375,7 @@ def started(case: Case, side: str, micro_batch: int, log: Path) -> Iterator[Call
             return dict(connection.recv())
         except (EOFError, ConnectionError):
             process.join(10)
-            what = f"{side} ({case.what}, {case.size}) ended with exit code {process.exitcode}"
-            raise RuntimeError(f"{what}; see {log}") from None
+            raise RuntimeError(f"{side}, {case.what}: exit code {process.exitcode}; see {log}") from None
 
     try:
         yield step
@@ -181,13 +418,13 @@ def compare(case: Case, rival: str, rate: float, log: Path) -> dict[str, Any]:
         "micro_batch": best if case.what == "step" else None,
         "micro_batches_seconds_update": tried,
         "sides": by_side.median().assign(peak_mib=by_side["peak_mib"].max()).to_dict("index"),
-        "speedup": speedup(seconds["ours"], seconds[rival]) if rival else None,
+        "speedup": speedup(seconds["ours"], seconds[rival]) if rival else None,  # of each pair of steps
         "timings": frame.to_dict("records"),
     }
 
 
 def speedup(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
-    """How many times as long theirs takes, pair by pair: median, smallest and largest."""
+    """How many times as long theirs takes, pair by pair."""
     return dict(pd.Series(np.divide(theirs, ours)).agg(["median", "min", "max"]))
 
 

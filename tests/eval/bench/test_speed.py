@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from eval.bench.run import case_of, growing, micro_batches, speedup
-from eval.bench.side import Groups, set_lengths, step_flops, weights_of
+from eval.bench.run import Groups, case_of, growing, micro_batches, set_lengths, speedup, step_flops
 from r1_mini import cli
 from r1_mini.model.architecture import make_model
 from r1_mini.model.tokenizer import make_tokenizer
@@ -32,7 +31,9 @@ def tiny_model(mean):
 def flops(*varies):
     """Of groups with a prompt of 4 tokens and completions of 6 and 8, at 1,000 weights and 80 per token of context."""
     groups = Groups(np.full(len(varies), 4), np.array([[6, 8]] * len(varies)), np.array(varies))
-    return step_flops(1000, SimpleNamespace(hidden_size=10, num_hidden_layers=2), groups)
+    model = torch.nn.Linear(100, 10)
+    model.config = SimpleNamespace(hidden_size=10, num_hidden_layers=2)
+    return step_flops(model, groups)
 
 
 def test_sampling_costs_two_flop_a_weight_and_attention_to_the_mean_context_and_prefills_a_prompt_once():
@@ -53,7 +54,8 @@ def test_the_embedding_and_the_norms_take_no_part_in_matrix_products():
     model, tokenizer = tiny_model(10)
     middle = 128  # 48 * 8 / 3
     weights = 2 * (4 * 48 * 48 + 3 * 48 * middle) + 48 * len(tokenizer)
-    assert weights_of(model) == weights
+    one_token = Groups(np.array([0]), np.array([[1]]), np.array([False]))
+    assert step_flops(model, one_token) == 2 * weights + 4 * 48 * 2 * 0.5
     others = 48 * len(tokenizer) + 5 * 48  # embedding; two norms a layer, one at the end
     assert sum(parameter.numel() for parameter in model.parameters()) == weights + others
 
@@ -167,5 +169,5 @@ def test_ctrl_c_ends_the_sides_and_a_side_that_dies_is_one_line(tmp_path):
     os.kill(sides[1], signal.SIGKILL)
     _, errors = command.communicate(timeout=30)
     assert command.returncode == 1
-    what = f"TRL (step, 0.3M) ended with exit code -9; see {tmp_path}/bench.json.log"
+    what = f"TRL, step: exit code -9; see {tmp_path}/bench.json.log"
     assert errors == f"error: RuntimeError: {what}; --debug shows where\n"
