@@ -15,8 +15,9 @@ SWEEPS = sorted((FOLDER / "sweeps").glob("*.yaml"))
 RECIPES = sorted((FOLDER / "tiny").glob("*.yaml"))
 
 
-def test_there_are_recipes():
+def test_there_are_recipes_and_sweeps():
     assert {path.stem for path in RECIPES} >= {"r1_zero", "expression", "smoke"}
+    assert {path.stem for path in SWEEPS} >= {"controls", "kl", "exposure", "curriculum", "algorithms"}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -24,10 +25,6 @@ def test_a_recipe_loads_and_its_resolved_form_loads_as_the_same(path, tmp_path):
     recipe = load(path)
     (tmp_path / "resolved.yaml").write_text(dump(recipe))
     assert load(tmp_path / "resolved.yaml") == recipe
-
-
-def test_there_are_sweeps():
-    assert {path.stem for path in SWEEPS} >= {"controls", "kl", "exposure", "curriculum", "algorithms"}
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
@@ -43,19 +40,20 @@ def test_a_sweep_loads_and_trains_one_base_where_the_base_is_not_what_it_varies(
         assert name == "more base" or not any(key.startswith("base.") for key in setting)
 
 
-@pytest.mark.parametrize("name", ["r1_literal", "dr_grpo", "dapo", "gspo", "cispo", "reinforce", "expert_iteration"])
+PAPERS = ("r1_zero", "r1_literal", "dr_grpo", "dapo", "gspo", "cispo", "reinforce", "expert_iteration")
+
+
+@pytest.mark.parametrize("name", PAPERS)
 def test_the_papers_settings_start_from_the_base_of_the_default_recipe_and_see_as_many_completions(name):
     ours, theirs = (load(FOLDER / "tiny" / f"{each}.yaml") for each in ("r1_zero", name))
     assert (theirs.problems, theirs.stages[0], theirs.evaluate) == (ours.problems, ours.stages[0], ours.evaluate)
-    assert [_seen(recipe.stages[1]) for recipe in (ours, theirs)] == [(128_000, 16)] * 2
-
-
-def _seen(stage):
-    """Completions in all, and of each problem."""
+    stage = theirs.stages[1]
     if stage.kind == "rejection":
-        return stage.rounds * stage.prompts * stage.samples, stage.samples
-    trainer = stage.trainer
-    return trainer["max_steps"] * trainer["per_device_train_batch_size"], trainer["num_generations"]
+        seen, group = stage.rounds * stage.prompts * stage.samples, stage.samples
+    else:
+        seen = stage.trainer["max_steps"] * stage.trainer["per_device_train_batch_size"]
+        group = stage.trainer["num_generations"]
+    assert (seen, group) == (250 * 512, 16)  # those of r1_zero
 
 
 def test_the_base_trained_longer_differs_in_its_steps_alone():
@@ -73,19 +71,42 @@ def test_a_curriculum_adds_an_operation_at_a_time_and_takes_as_many_steps_as_its
     assert [setting["grpo.trainer.max_steps"] for setting in rivals] == [steps] * 2
 
 
+SHORT = {
+    "base": ["max_steps=2", "per_device_train_batch_size=4"],
+    "grpo": ["max_steps=1", "per_device_train_batch_size=8", "num_generations=2", "max_completion_length=12"],
+    "rejection": ["per_device_train_batch_size=8"],
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A folder of runs, in which a base that several recipes share is trained once."""
+    return tmp_path_factory.mktemp("runs")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_runs_for_a_step_of_each_stage(path, tmp_path):
+def test_a_recipe_runs_for_a_step_of_each_stage(path, runs):
     kinds = [stage.kind for stage in load(path).stages]
-    short = ["evaluate.limit=8", "evaluate.samples=1"]
-    short += [f"stages.{place}.trainer.max_steps=1" for place, kind in enumerate(kinds) if kind == "grpo"]
+    short = [
+        "base.model.hidden_size=48",
+        "base.model.layers=1",
+        "evaluate.limit=4",
+        "evaluate.samples=1",
+        "evaluate.max_tokens=12",
+    ]
+    short += [f"stages.{place}.trainer.{field}" for place, kind in enumerate(kinds) for field in SHORT[kind]]
     if "rejection" in kinds:  # which needs a base that is right now and then
-        short += ["base.trainer.max_steps=300", "rejection.rounds=1", "rejection.prompts=50"]
-    else:
-        short += ["base.trainer.max_steps=10"]
-    done = r1_mini("run", str(path), *short, "--out", str(tmp_path / "run"))
+        short += ["problems=[{family: sum, terms: 2, digits: 1, largest: 3}]", "base.problems=[]"]
+        short += [
+            "base.trainer.max_steps=100",
+            "base.voices={direct: 1, worked: 0, checked: 0}",
+            "base.early_voices=null",
+        ]
+        short += ["rejection.rounds=1", "rejection.prompts=20"]
+    done = r1_mini("run", path, *short, "--out", runs / path.stem)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run" / "report.html").is_file() or len(kinds) == 1
+    assert (runs / path.stem / "report.html").is_file() or len(kinds) == 1
 
 
 WORDS = """
@@ -98,10 +119,10 @@ stages:
     model: {hidden_size: 32, layers: 1, heads: 2}
     voices: {direct: 0.3, worked: 0.4, checked: 0.3}
     wording: restate
-    trainer: {max_steps: 4, per_device_train_batch_size: 8}
+    trainer: {max_steps: 2, per_device_train_batch_size: 8}
   - kind: grpo
-    trainer: {max_steps: 2, per_device_train_batch_size: 16, num_generations: 4, max_completion_length: 24}
-evaluate: {suite: own, limit: 8, samples: 2, max_tokens: 24}
+    trainer: {max_steps: 1, per_device_train_batch_size: 8, num_generations: 2, max_completion_length: 12}
+evaluate: {suite: own, limit: 6, samples: 1, max_tokens: 12}
 """
 
 
