@@ -10,7 +10,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, reduce
 from math import gcd, isqrt
 from typing import TypeAlias, TypeVar
 
@@ -171,15 +171,14 @@ def divisors(value: int) -> tuple[int, ...]:
 
 def partial_products(tree: Tree) -> "Tree | None":
     """A product of two numbers over the nonzero digits of the second, 37*24 as 37*20+37*4; None of any other tree."""
-    if isinstance(tree, int) or tree[0] != "*" or not isinstance(tree[1], int) or not isinstance(tree[2], int):
-        return None
-    left, right = tree[1], tree[2]
-    digits = [int(digit) if right > 0 else -int(digit) for digit in str(abs(right))]
-    parts = [digit * 10**place for place, digit in enumerate(reversed(digits)) if digit] or [0]
-    spread: Tree = ("*", left, parts.pop())  # the highest place
-    while parts:
-        spread = ("+", spread, ("*", left, parts.pop()))
-    return spread
+    match tree:
+        case ("*", int(left), int(right)):
+            digits = str(abs(right))
+            parts = [int(digit) * 10 ** (len(digits) - place) for place, digit in enumerate(digits, start=1)]
+            signed = [part if right > 0 else -part for part in parts if part] or [0]
+            products: list[Tree] = [("*", left, part) for part in signed]
+            return reduce(lambda done, product: ("+", done, product), products)
+    return None
 
 
 def render(tree: Tree, leading: bool = True) -> str:

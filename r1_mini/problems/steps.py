@@ -7,7 +7,7 @@ digits are bounded.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, TypeGuard
+from typing import Literal, TypeGuard
 
 from r1_mini.problems.arithmetic import (
     LONGEST_TEXT,
@@ -74,55 +74,47 @@ def _lines(thinking: str) -> list[str]:
     return [piece[: LONGEST_TEXT + 1] for piece in pieces if piece][: MOST_LINES + 1]
 
 
-class _Judgment(NamedTuple):
-    reason: str  # "" if right
-    follows: "Tree | None"  # what stands afterwards if the line is believed; None if it does not fit the expression
-
-
-def _judge(standing: Tree, text: str) -> _Judgment:
+def _judge(standing: Tree, text: str) -> "tuple[str, Tree | None]":
+    """Judge a line: the reason, "" if right, and what stands if the line is believed, None if it does not fit."""
     if len(text) > LONGEST_TEXT:
-        return _Judgment(f"longer than {LONGEST_TEXT} characters", None)
+        return f"longer than {LONGEST_TEXT} characters", None
     judge = _judge_listed if "=" in text else _judge_restated
-    at_once, spread = judge(standing, text), partial_products(standing)
-    if spread is None or not at_once.reason:
-        return at_once
-    by_parts = judge(spread, text)  # a product may also be done by partial products
-    return by_parts if not by_parts.reason or at_once.follows is None else at_once
+    judged: list[tuple[str, Tree | None]] = []
+    for tree in (standing, partial_products(standing)):  # a product may also be done by partial products
+        if tree is not None:
+            try:
+                judged.append(judge(tree, text))
+            except ValueError as error:
+                judged.append((str(error), None))
+    return min(judged, key=lambda one: (one[0] != "", one[1] is None))
 
 
-def _judge_listed(standing: Tree, text: str) -> _Judgment:
-    """Judge `12+7=19`: does 12+7 stand, ready to be done, and is it 19?"""
+def _judge_listed(standing: Tree, text: str) -> tuple[str, Tree]:
+    """Judge `12+7=19`: does 12+7 stand, ready to be done, and is it 19? ValueError if it does not stand there."""
     left, _, right = text.partition("=")
     value = parse_number(right)
     if value is None:
-        return _Judgment("what follows = is no number", None)
-    try:
-        operation = parse(left)
-    except ValueError as error:
-        return _Judgment(str(error), None)
+        raise ValueError("what follows = is no number")
+    operation, result = parse(left), from_fraction(value)
     if not _is_ready(operation):
-        return _Judgment("not one operation on two numbers", None)
-    result = from_fraction(value)
+        raise ValueError("not one operation on two numbers")
     follows = _substitute(standing, operation, result)
     if follows is None and operation[0] in "+*":
         follows = _substitute(standing, (operation[0], operation[2], operation[1]), result)
     if follows is None:
-        return _Judgment(f"{render(operation)} is not what stands to be done", None)
-    return _Judgment(_fault(operation, result), follows)
+        raise ValueError(f"{render(operation)} is not what stands to be done")
+    return _fault(operation, result), follows
 
 
-def _judge_restated(standing: Tree, text: str) -> _Judgment:
-    """Judge `19-3`: is it what stood, with one operation done?"""
-    try:
-        restated = parse(text)
-    except ValueError as error:
-        return _Judgment(str(error), None)
+def _judge_restated(standing: Tree, text: str) -> tuple[str, Tree]:
+    """Judge `19-3`: is it what stood, with one operation done? ValueError if it is no expression."""
+    restated = parse(text)
     if restated == standing:
-        return _Judgment("nothing was done", restated)
+        return "nothing was done", restated
     old, new = _difference(standing, restated)
     if not _is_ready(old):
-        return _Judgment("more than one operation done, or something copied wrong", restated)
-    return _Judgment(_fault(old, new), restated)
+        return "more than one operation done, or something copied wrong", restated
+    return _fault(old, new), restated
 
 
 def _is_ready(tree: Tree) -> TypeGuard[tuple[str, Tree, Tree]]:

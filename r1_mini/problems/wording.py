@@ -12,7 +12,6 @@ _SENTENCE_MARKS = re.compile(r"(?<!\d)[.,](?=\d)|[.,](?!\d)|[;:?\"'`\u2018-\u201
 _AROUND_SYMBOLS = re.compile(r"\s*([^\w\s])\s*")
 _WORD = re.compile(r"[^\W_]+(?:[.,/]\d+)*")
 
-
 SHORT = 20  # words around a sum, up to which a question counts as that sum
 _ASKS = re.compile(
     "a|answer|calculate|compute|determine|equals?|evaluate|expression|find|following|give|how|is|it|me|much|of|out|please"
@@ -21,9 +20,11 @@ _ASKS = re.compile(
 _SPELLED = {
     r"\\times|\\cdot|[\u00d7\u00b7\u2715\u22c5]|\btimes\b|\bmultiplied by\b": "*",
     r"\bplus\b|\badded to\b": "+",
+    r"\bminus\b": "-",
+    r"\\div|[\u00f7\u2044\u2215]|\bdivided by\b|\bover\b": "/",
+    r"\\d?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}": r"(\1)/(\2)",
+    r"\\(?:left|right|,|;|!)|\*\*|[${}\\`_]": " ",
 }
-_SPELLED |= {r"\bminus\b": "-", r"\\div|[\u00f7\u2044\u2215]|\bdivided by\b|\bover\b": "/"}
-_SPELLED |= {r"\\d?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}": r"(\1)/(\2)", r"\\(?:left|right|,|;|!)|\*\*|[${}\\`_]": " "}
 _LISTED = re.compile(r"\b(?:sum of|total of|add)((?: ?\d+,)* ?\d+,? and \d+)")
 _SUM = re.compile(r"(?:(?<![^\W\d_])|(?=\s))([\d(+*/). -]++)(?:(?<=[\s(])|(?![^\W\d_]))|[\d(+*/).-]+")
 
