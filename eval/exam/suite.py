@@ -17,7 +17,7 @@ from eval.analysis.stats import FEW, FEWEST, planned_detectable
 from r1_mini.config import yaml_file
 from r1_mini.config.base import Several, Strict, Temperature, explain, wrong
 from r1_mini.data.mix import AnySource
-from r1_mini.data.source import Source
+from r1_mini.data.source import Exhausted, Source
 from r1_mini.errors import UserError, nearest
 from r1_mini.model.prompts import PromptStyle
 from r1_mini.problems.problem import Problem, Split
@@ -154,7 +154,7 @@ def load_suite(
             raise UserError(f"the suite has no family '{family}'", where=where, fix=nearest(family, known))
         kept = tuple(entry for entry in suite.problems if entry.spec.name in families)
         suite = suite.model_copy(update={"problems": kept})
-    problems = _problems(suite)[:limit]
+    problems = _problems(suite, {"--suite": "limit"}.get(where, where.replace("suite", "limit")))[:limit]
     if sum(each.axis is None for each in problems) < 2:
         what = "fewer than two problems without an axis, so there is no headline"
         raise UserError(what, where=str(path), fix=f"ask for more; `{OWN}` has the problems of a recipe")
@@ -183,12 +183,23 @@ def _own_entries(sources: Sequence[Source], suite: Mapping[str, Any], limit: int
     return entries
 
 
-def _problems(suite: Suite) -> list[ExamProblem]:
-    """Every problem, entries mixed in proportion, so that the first N are a smaller exam of the same kind."""
+def _problems(suite: Suite, limit: str) -> list[ExamProblem]:
+    """Every problem, entries mixed in proportion, so that the first N are a smaller exam of the same kind.
+
+    UserError if there are too few, with the number that would fit; `limit` is the key that sets that of the suite OWN.
+    """
     used: set[str] = set()
     placed: list[tuple[float, ExamProblem]] = []
-    for entry in suite.problems:
-        problems = entry.spec.exam(suite.split, entry.number, suite.seed, suite.min_depth, used)
+    for number, entry in enumerate(suite.problems):
+        try:
+            problems = entry.spec.exam(suite.split, entry.number, suite.seed, suite.min_depth, used)
+        except Exhausted as error:
+            fits, key = error.found, f"problems.{number}.number"
+            if suite.name == OWN:
+                fits, key = fits * len(suite.problems), limit
+            if fits < 2:
+                raise
+            raise UserError(error.what, where=suite.name, fix=f"{key}={fits} would fit") from None
         used.update(problem.key for problem in problems)
         for place, problem in enumerate(problems):
             asked = replace(problem, question=SURFACES[entry.surface](problem.question))

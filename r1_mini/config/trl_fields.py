@@ -7,11 +7,12 @@ device, for what TRL checks itself.
 import copy
 import dataclasses
 import enum
+import fnmatch
 import importlib.util
 import os
 import typing
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -20,7 +21,7 @@ from pydantic import AliasChoices, ConfigDict, Field, create_model
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from r1_mini.config.base import Strict, Temperature, wrong
-from r1_mini.errors import UserError
+from r1_mini.errors import UserError, nearest, shown
 
 OURS = {
     "output_dir": "give --out",
@@ -36,8 +37,38 @@ OURS = {
     "save_strategy": "set save_steps",
     "ignore_data_skip": "resuming would repeat data",
     "push_to_hub": "push the finished run with `r1-mini push RUN REPO`",
+    "log_completions_hub_repo": "push the finished run with `r1-mini push RUN REPO`",
+    "auto_find_batch_size": "set per_device_train_batch_size; r1-mini plan says what fits",
+    "remove_unused_columns": "rewards read the problem that stands beside each prompt",
+    "deepspeed": "launch with recipes/accelerate/zero2.yaml or zero3.yaml",
+    "fsdp": "launch with recipes/accelerate/fsdp2.yaml",
+    "fsdp_config": "launch with recipes/accelerate/fsdp2.yaml",
 }
 """Fields that the pipeline sets itself -> what to do instead."""
+
+NO_EFFECT = {
+    "": "*eval* hub_* do_* *_for_best_model greater_is_better prediction_loss_only include_for_metrics label_names "
+    "length_column_name chat_template_*",
+    "SFTConfig": "dataset_* max_length truncation_mode *packing* padding_free pad_to_multiple_of *_only_loss *_token",
+    "GRPOConfig": "label_smoothing_factor train_sampling_strategy max_tool_calling_iterations log_multimodal",
+}
+"""TRL config, "" for both -> patterns of the fields that change nothing here: there is no evaluation by TRL and no
+push, texts are rendered, tokenized and packed by us, and GRPO has its own loss and its own order of prompts."""
+ONLY_WITH = {
+    "vllm_*": "use_vllm",
+    "ref_model_*": "sync_ref_model",
+    "use_bias_correction_kl": "beta",
+    "entropy_coef_*": "use_adaptive_entropy",
+    "entropy_target": "use_adaptive_entropy",
+    "liger_kernel_config": "use_liger_kernel",
+    "torch_compile_*": "torch_compile",
+    "transformers_continuous_batching_config": "use_transformers_continuous_batching",
+    "gradient_checkpointing_kwargs": "gradient_checkpointing",
+    "activation_checkpointing_kwargs": "activation_checkpointing",
+}
+"""Patterns of fields that change nothing unless another field is set -> that field."""
+MOST = {int: 10_000_000, float: 3.4e38}
+"""The largest number of a field: steps, rows, tokens; what float32 can hold."""
 
 CHOICES: dict[str, tuple[Any, ...]] = {
     "loss_type": ("grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
@@ -49,8 +80,9 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 """Choices of GRPOConfig that TRL checks only when it computes the first loss or reward."""
 
 _EXTRAS = ("tensorboard", "trackio", "wandb")  # of this package, under the name of the tracker's
-_POSITIVE = ("max_steps", "temperature", "top_p")  # and whole numbers that TRL sets to more than 0
-_MACHINE = ("deepspeed", "fsdp", "fsdp_config", "tf32")  # checked by TRL against this machine, not only as settings
+_PACKAGES = {"azure_ml": "azureml", "flyte": "flytekit"}  # of trackers, where it has another name
+_POSITIVE = ("max_steps", "temperature", "top_p", "logging_steps", "save_steps")  # and whole numbers of default > 0
+_MACHINE = ("tf32",)  # checked by TRL against this machine, not only as a setting
 
 
 class ModelOptions(TypedDict, total=False):
@@ -125,12 +157,36 @@ def check_trainer(
     for key in ours.keys() & values.keys():
         raise wrong("the pipeline sets this field itself", ours[key], key)
     checked = _model(config_name).model_validate(values).model_dump(exclude_unset=True)
+    for key, number in checked.items():
+        if type(number) in MOST and abs(number) > (most := MOST[type(number)]):
+            raise wrong(f"should be at most {most:,}, got {shown(number)}", "lower it", key)
+    changed = [key for key, value in checked.items() if value != resolved(config_name, {}, {})[key]]
+    _require_effect(config_name, changed, resolved(config_name, defaults, checked))
     world = processes or int(os.environ.get("WORLD_SIZE", "1"))
     config = _built(config_name, {**defaults, **checked}, world)
     if config_name == "GRPOConfig" and (share := config.generation_batch_size // world) % config.num_generations:
         what = f"each process generates {share} completions, not whole groups of {config.num_generations}"
         raise wrong(what, f"make it a multiple of {config.num_generations}", "per_device_train_batch_size")
     return checked
+
+
+def _require_effect(config_name: str, changed: Collection[str], settings: Mapping[str, Any]) -> None:
+    """ValueError if a field that was changed would change nothing beside these settings."""
+    from transformers import GenerationConfig
+
+    for pattern in f"{NO_EFFECT['']} {NO_EFFECT[config_name]}".split():
+        for key in fnmatch.filter(changed, pattern):
+            raise wrong("has no effect in this stage", "leave it out", key)
+    for pattern, needed in ONLY_WITH.items():
+        for key in fnmatch.filter(changed, pattern):
+            if not settings[needed]:
+                raise wrong(f"has no effect without {needed}", f"set {needed} too, or leave it out", key)
+    if "generation_kwargs" in changed and not settings["use_vllm"]:
+        known = vars(GenerationConfig())
+        for name in settings["generation_kwargs"].keys() - known.keys():
+            raise wrong(f"'{name}' has no effect", nearest(name, known), "generation_kwargs")
+    if "warmup_steps" in changed and settings["lr_scheduler_type"] == "constant":
+        raise wrong("has no effect beside a constant rate", "set lr_scheduler_type=constant_with_warmup", "warmup_steps")
 
 
 def _built(config_name: str, values: Mapping[str, Any], world: int) -> Any:
@@ -162,8 +218,13 @@ def require_machine(values: Mapping[str, Any], where: str) -> None:
 
     trackers = values.get("report_to") or ()
     trackers = [trackers] if isinstance(trackers, str) else trackers
-    needed = [("report_to", each, f"r1-mini[{each}]") for each in trackers if each in _EXTRAS]
+    needed = [
+        ("report_to", _PACKAGES.get(each, each), f"r1-mini[{each}]" if each in _EXTRAS else each)
+        for each in trackers
+        if each not in ("none", "all")
+    ]
     needed += [("use_vllm", "vllm", "trl[vllm]")] if values.get("use_vllm") else []
+    needed += [("use_liger_kernel", "liger_kernel", "liger-kernel")] if values.get("use_liger_kernel") else []
     lacks = [
         (f".{key}", f"needs the package {package}", f"pip install '{extra}', or leave it out")
         for key, package, extra in needed
@@ -174,5 +235,7 @@ def require_machine(values: Mapping[str, Any], where: str) -> None:
         lacks.append(("", f"{torch.cuda.device_count()} GPUs are visible, and one process works with one", fix))
     if values.get("tf32") and not (torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8):
         lacks.append((".tf32", "needs a GPU of NVIDIA's Ampere generation or later", "set it to null"))
+    if values.get("fp16") and not torch.cuda.is_available():
+        lacks.append((".fp16", "has no effect without a GPU", "set bf16, or leave it out"))
     for key, what, fix in lacks:
         raise UserError(what, where=where + key, fix=fix)

@@ -23,6 +23,16 @@ from r1_mini.problems.problem import Problem, Split, is_held_out, split_of
 PATIENCE = 20_000  # samples without a problem that can be used, before a source counts as exhausted
 
 
+class Exhausted(UserError):
+    """A source has too few problems: `found` of those that an exam wants."""
+
+    def __init__(self, source: "Source", what: str, found: int = 0) -> None:
+        axes = getattr(source, "axes", None)
+        fix = f"widen {', '.join(type(axes).model_fields)}" if axes else "ask for fewer problems, or for others"
+        super().__init__(what, where=source.name, fix=fix)
+        self.what, self.found = f"{source.name}: {what}", found
+
+
 class Source(Strict, ABC):
     """One entry of a recipe's `problems:`. The same seed gives the same problems."""
 
@@ -55,7 +65,7 @@ class Source(Strict, ABC):
                 yield problem
             elif (refused := refused + 1) > PATIENCE:
                 break
-        raise self.exhausted(f"no {split} problem, or an exam asks them all")
+        raise Exhausted(self, f"no {split} problem, or an exam asks them all")
 
     def exam(self, split: Split, n: int, seed: int, min_depth: int = 1, used: Container[str] = ()) -> list[Problem]:
         """`n` distinct problems of a split, of `min_depth` where depth is known, and with no key that is `used`."""
@@ -65,7 +75,7 @@ class Source(Strict, ABC):
                 chosen.setdefault(problem.key, problem)
                 if len(chosen) == n:
                     return list(chosen.values())
-        raise self.exhausted(f"{len(chosen)} {split} problems to ask, not {n}")
+        raise Exhausted(self, f"{len(chosen)} {split} problems to ask, not {n}", len(chosen))
 
     def _candidates(self, split: Split, seed: int) -> Iterable[Problem]:
         """Problems of a split that an exam chooses from, as many as it may look at."""
@@ -99,10 +109,6 @@ class Source(Strict, ABC):
     def notes(self) -> Sequence[str]:
         """What a run says of its data before it trains, a line each."""
         return ()
-
-    def exhausted(self, what: str) -> UserError:
-        """The error of a source that has too few problems."""
-        return UserError(what, where=self.name, fix="ask for fewer problems, or for others")
 
 
 class FamilySource(Source):
@@ -144,10 +150,14 @@ class FamilySource(Source):
         rng = random.Random(f"exam {split} {seed}")
         depths = [depth for depth in FAMILIES[self.family].depths(self.axes) if depth >= min_depth]
         if not depths:
-            raise self.exhausted(f"no problem of depth {min_depth} or more with {self.axes!r}")
+            raise Exhausted(self, f"no problem of depth {min_depth} or more with {self.axes!r}")
         problems: dict[str, Problem] = {}
         while len(problems) < n:
-            problem = self._sample(depths[len(problems) % len(depths)], split, rng, problems, used)
+            try:
+                problem = self._sample(depths[len(problems) % len(depths)], split, rng, problems, used)
+            except Exhausted as error:
+                error.found = len(problems)
+                raise
             problems[problem.key] = problem
         return list(problems.values())
 
@@ -161,5 +171,4 @@ class FamilySource(Source):
                 continue
             if split == "test" or not any(map(is_held_out, family.inside(sketch))):  # may_teach, before the solution
                 return family.problem(sketch)
-        what = f"no further {split} problem of depth {depth} in {PATIENCE:,} samples with {self.axes!r}"
-        raise self.exhausted(what)
+        raise Exhausted(self, f"no further {split} problem of depth {depth} in {PATIENCE:,} samples with {self.axes!r}")

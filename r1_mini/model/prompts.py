@@ -101,5 +101,5 @@ def require_context(config: PretrainedConfig, prompts: Iterable[Sequence[int]], 
         what = f"a prompt of {longest} tokens and {max_tokens} more take {longest + max_tokens}"
         fix = "leave such questions out, or take another model"
         if longest < context:
-            fix = f"allow at most {context - longest}"
+            fix = f"{context - longest} would fit"
         raise UserError(f"{what}, the context length of the model is {context}", where=where, fix=fix)

@@ -144,7 +144,8 @@ class Recipe(Strict):
             raise wrong(f"a circle: {' -> '.join(error.args[1])}", "change a `from`", "stages") from None
         for column in (*self.evaluate.columns, *(each for pair in self.evaluate.pairs for each in pair)):
             self.find(column.partition("+")[0], "evaluate.columns")
-        return self
+        stages = (stage.started_from(self.root_of(name) == MODEL) for name, stage in self.nodes.items())
+        return self.model_copy(update={"stages": tuple(stages)})
 
     @property
     def nodes(self) -> dict[str, StageSettings]:
@@ -172,6 +173,12 @@ class Recipe(Strict):
         if stage.start:
             return self.find(stage.start)
         return names[place - 1] if place else MODEL
+
+    def root_of(self, name: str) -> str:
+        """What the branch of a stage begins with: MODEL, or the stage of random weights."""
+        while (above := self.start_of(name)) in self.nodes:
+            name = str(above)
+        return above or name
 
     def steps(self) -> list[Step]:
         """The stages, each after the one that it starts from; graphlib.CycleError."""

@@ -1,14 +1,18 @@
 """What is checked before a run starts: what this machine lacks, and what no machine could do."""
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
 
 import torch
 from rich.console import Console
-from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from r1_mini.config.trl_fields import require_machine as require_packages
 from r1_mini.data.mix import draw
@@ -19,15 +23,20 @@ from r1_mini.model.architecture import make_config
 from r1_mini.model.checkpoint import find_checkpoint, load_shape, shape_of
 from r1_mini.model.prompts import encode, prompts_for, require_context
 from r1_mini.model.tokenizer import make_tokenizer
-from r1_mini.pipeline.recipe import Recipe
+from r1_mini.pipeline.recipe import MODEL, Recipe
 from r1_mini.pipeline.store import say
 from r1_mini.problems.problem import Problem
 from r1_mini.system.logs import silent
+from r1_mini.train.corpus import completion
 from r1_mini.train.sft import BaseStage
-from r1_mini.train.stage import TuningStage
+from r1_mini.train.stage import StageSettings, TuningStage
 
 TRIED = 100
 """Problems of a source that are sampled to check it; every depth is among them."""
+LOADING = ("dtype", "device_map", "low_cpu_mem_usage", "quantization_config", "revision", "trust_remote_code")
+"""Options of from_pretrained that concern the weights; the others are of the model or its config."""
+MOST_TEXTS = 10**8
+"""Texts that a stage may train on: they are made before it trains, and held in memory."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +53,13 @@ class Start:
 
 def start_of(recipe: Recipe, stage: str = "") -> Start:
     """What the branch of a stage begins with; of the last stage by default. Downloads only small files from the Hub."""
-    stage = stage or list(recipe.nodes)[-1]
-    while (above := recipe.start_of(stage)) in recipe.nodes:
-        stage = str(above)
-    if above is not None:
+    root = recipe.root_of(stage or list(recipe.nodes)[-1])
+    if root == MODEL:
         config, generation, tokenizer = load_shape(
             find_checkpoint(Path(str(recipe.model)), weights=False), recipe.prompt
         )
         return Start(str(recipe.model), config, generation, tokenizer, config.dtype or torch.float32)
-    base = recipe.nodes[stage]
+    base = recipe.nodes[root]
     assert isinstance(base, BaseStage)
     tokenizer = make_tokenizer()
     return Start("random weights", make_config(tokenizer, **base.model.model_dump()), None, tokenizer)
@@ -70,41 +77,97 @@ class Checked:
 
 def check(recipe: Recipe, examined: Sequence[Problem], console: Console) -> Checked:
     """UserError for whatever would keep a recipe from running to its end, before anything is trained or written."""
-    require_machine(recipe)
     model = None if recipe.model is None else find_checkpoint(Path(recipe.model))
     with silent():
-        require_possible(recipe)
-    return Checked(model, training_problems(recipe, examined, console))
+        return Checked(model, check_plan(recipe, examined, console))
+
+
+def check_plan(
+    recipe: Recipe, examined: Sequence[Problem], console: Console, elsewhere: bool = False
+) -> dict[str, tuple[Source, ...]]:
+    """As `check`, without the weights of the recipe's model. `elsewhere`: another machine will run it."""
+    if not elsewhere:
+        require_machine(recipe)
+    problems = training_problems(recipe, examined, console)
+    with TemporaryDirectory() as folder:
+        for place, (name, stage) in enumerate(recipe.nodes.items()):
+            start = start_of(recipe, name)
+            some = require_possible(stage, start, problems[name], f"stages.{place}")
+            rehearse(stage, start, some, f"stages.{place}", Path(folder), elsewhere)
+    return problems
+
+
+def sharded() -> bool:
+    """Whether each process holds a part of the weights, by the way it was launched."""
+    return "true" in (os.environ.get("ACCELERATE_USE_FSDP"), os.environ.get("ACCELERATE_USE_DEEPSPEED"))
 
 
 def require_machine(recipe: Recipe) -> None:
     """UserError for what a stage needs and this machine, or the way that it is launched, lacks."""
-    sharded = "true" in (os.environ.get("ACCELERATE_USE_FSDP"), os.environ.get("ACCELERATE_USE_DEEPSPEED"))
     for place, stage in enumerate(recipe.stages):
         require_packages(stage.trainer, f"stages.{place}.trainer")
-        if sharded and isinstance(stage, TuningStage) and stage.peft is not None:
+        if sharded() and isinstance(stage, TuningStage) and stage.peft is not None:
             what = "an adapter of weights that are sharded over processes cannot be merged"
             raise UserError(what, where=f"stages.{place}.peft", fix="launch with recipes/accelerate/ddp.yaml")
 
 
-def require_possible(recipe: Recipe) -> None:
-    """UserError for what no machine could do: an adapter that fits no module of the model, problems that do not exist
-    or that the tokenizer cannot write, prompts that leave no room in the model's context."""
-    for place, (name, stage) in enumerate(recipe.nodes.items()):
-        start = start_of(recipe, name)
-        if start.tokenizer.eos_token is None:
-            raise UserError("the tokenizer has no EOS token", where=start.where, fix="set eos_token in its settings")
-        if isinstance(stage, TuningStage) and stage.peft is not None:
-            shape_of(start.config, torch.float32, stage.peft)
-        sampling = stage.work().sampling
-        for source in recipe.problems_of(stage):
-            try:
-                some = list(islice(draw([source], stage.split, "possible"), TRIED))
-            except ValueError as error:
-                raise UserError(str(error), where=f"stages.{place}.problems") from None
-            prompts = encode(start.tokenizer, prompts_for(start.tokenizer, source.listed(stage.split) or some))
-            longest = sampling.max_tokens if sampling else 0
-            require_context(start.config, prompts, longest, f"stages.{place}.{stage.LENGTH_KEY}")
+def require_possible(stage: StageSettings, start: Start, sources: Sequence[Source], where: str) -> Problem:
+    """UserError for what no machine could do: more texts than fit a life, problems that do not exist or that the
+    tokenizer cannot write, texts that leave no room in the model's context. Returns a problem of the stage."""
+    if start.tokenizer.eos_token is None:
+        raise UserError("the tokenizer has no EOS token", where=start.where, fix="set eos_token in its settings")
+    work = stage.work()
+    if work.rounds * work.texts > MOST_TEXTS:
+        what = f"trains on {work.rounds * work.texts:.0e} texts, the most is {MOST_TEXTS:.0e}"
+        raise UserError(what, where=where, fix="lower its steps or its batch")
+    for source in sources:
+        try:
+            some = list(islice(draw([source], stage.split, "possible"), TRIED))
+        except UserError as error:
+            raise UserError(str(error), where=f"{where}.problems") from None
+        problems = source.listed(stage.split) or some
+        texts, most = prompts_for(start.tokenizer, problems), 0
+        if work.sampling is None:
+            wording = getattr(stage, "wording", "list")
+            solved = [completion(each, "worked", wording, Random(0)) for each in problems]
+            texts = [prompt + solution for prompt, solution in zip(texts, solved, strict=True)]
+        else:
+            most = work.sampling.max_tokens
+        require_context(start.config, encode(start.tokenizer, texts), most, f"{where}.{stage.LENGTH_KEY}")
+    return some[0]
+
+
+def rehearse(
+    stage: StageSettings, start: Start, problem: Problem, where: str, folder: Path, elsewhere: bool = False
+) -> None:
+    """UserError for what TRL, peft or torch refuse when the stage's trainer, optimizer and schedule are built.
+
+    The model is on fake tensors, which take no memory, and the data are one row. Where weights are sharded, building a
+    trainer shards them, so nothing is rehearsed. `elsewhere`: packages and a GPU that are missing here do not count.
+    """
+    if sharded():
+        return
+    if (adapter := getattr(stage, "peft", None)) is not None:
+        shape_of(start.config, torch.float32, adapter)
+    options = stage.trainer.get("model_init_kwargs") or {}
+    options = {key: value for key, value in options.items() if key not in LOADING and not hasattr(start.config, key)}
+    try:
+        config = stage.config(folder, 0)
+        if elsewhere and config.fp16:
+            config.fp16, config.bf16 = False, True
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(copy.deepcopy(start.config), dtype=torch.float32, **options)
+        with FakeTensorMode(allow_non_fake_inputs=True):  # on meta, torch's fused optimizers refuse to be built
+            model = model.to_empty(device=config.device)
+            model.tie_weights()
+        model.hf_device_map = {"": str(config.device)}  # so that no trainer moves it, which fake tensors refuse
+        trainer = stage.rehearse(model, copy.deepcopy(start.tokenizer), config, problem)
+        trainer.create_optimizer_and_scheduler(stage.work().steps)
+        trainer.get_train_dataloader()
+    except Exception as error:  # libraries refuse in many ways
+        if not (elsewhere and isinstance(error, ImportError)):
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(reason.rstrip("."), where=f"{where}.trainer", fix="correct or remove the field") from error
 
 
 def training_problems(recipe: Recipe, examined: Sequence[Problem], console: Console) -> dict[str, tuple[Source, ...]]:

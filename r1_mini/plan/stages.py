@@ -169,12 +169,8 @@ class Planner:
         return found
 
     def _check_lengths(self, name: str, longest: Mapping[str, int], solved: Sequence[int] = ()) -> None:
-        """Warn of texts that do not fit into the context, and of worked solutions that do not fit into a completion."""
-        context = getattr(self.start.config.get_text_config(decoder=True), "max_position_embeddings", None)
-        prompt, completion = longest["prompts"], longest.get("completions", max(solved, default=0))
-        if context and prompt + completion > context:
-            what = f"a prompt of {prompt} tokens and a completion of {completion} do not fit"
-            self.warnings.append(f"{name}: {what} into the context length of {context}")
+        """Warn of worked solutions that do not fit into a completion."""
+        completion = longest.get("completions", max(solved, default=0))
         if longer := sum(length > completion for length in solved):
             what = f"{longer} of {len(solved)} worked solutions do not fit into {completion} tokens"
             self.warnings.append(f"{name}: {what}, the longest has {max(solved)}: they would be truncated")

@@ -33,12 +33,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from datasets import Dataset
 from pydantic import Field
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOConfig
 
 from r1_mini.completion import Finish, grade
@@ -54,7 +56,7 @@ from r1_mini.train.advantages import Baseline, group_advantages
 from r1_mini.train.callbacks import DEV_SCORE, BestOnDev
 from r1_mini.train.logps import FrugalTrainer, only_advantages_count
 from r1_mini.train.stage import EVERY_STAGE, Job, TuningStage, Work
-from r1_mini.train.trainer import arguments, load, save, train
+from r1_mini.train.trainer import load, save, train
 
 
 class DevExam(Strict):
@@ -87,6 +89,7 @@ class GrpoStage(TuningStage):
         "disable_dropout": True,  # the sampler has none, and both must be one policy
         "shuffle_dataset": False,  # the problems come in a random order already
     }
+    RATES: ClassVar = {"model": 1e-6, "adapter": 2e-5}
     LENGTH_KEY = "trainer.max_completion_length"
     reinforces = True
 
@@ -129,33 +132,55 @@ class GrpoStage(TuningStage):
             reference=fields["beta"] != 0 and self.peft is None,
         )
 
-    def train(self, job: Job) -> None:
-        """With `job.dev_score` and `dev`, the result is the best checkpoint that was examined, else the last."""
-        model, tokenizer = load(job)
-        config = GRPOConfig(
-            **arguments(self.DEFAULTS, self.trainer, job.work, job.seed), reward_weights=list(self.rewards.values())
-        )
-        work = self.work(config.world_size)
-        assert work.sampling is not None
-        # A resumed run must begin with a new rollout, since TRL does not save rollouts.
-        period = math.lcm(work.micro_steps_per_rollout, work.accumulation) // work.accumulation
-        config.save_steps = math.ceil(config.save_steps / period) * period
-        problems = list(islice(draw(job.problems, "train", job.seed), work.prompts))
+    def config(self, work: Path, seed: int) -> GRPOConfig:
+        config: GRPOConfig = super().config(work, seed)
+        config.reward_weights = list(self.rewards.values())
+        return config
+
+    def trainer_of(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: GRPOConfig, problems: list[Problem]
+    ) -> "Trainer":
+        """TRL's trainer on the prompts of these problems."""
+        sampling = self.work(config.world_size).sampling
+        assert sampling is not None
         prompts = prompts_for(tokenizer, problems)
-        where = "grpo.trainer.max_completion_length"
-        require_context(model.config, encode(tokenizer, prompts), config.max_completion_length, where)
-        dataset = Dataset.from_dict({"prompt": prompts, "problem": range(len(prompts))})
-        torch.manual_seed(job.seed)
-        trainer = Trainer(
+        return Trainer(
             problems=problems,
-            sampling=replace(work.sampling, seed=job.seed),
+            sampling=replace(sampling, seed=config.seed),
             baseline=self.baseline,
             model=model,
             peft_config=adapter(self.peft),
             args=config,
-            train_dataset=dataset,
+            train_dataset=Dataset.from_dict({"prompt": prompts, "problem": range(len(prompts))}),
             processing_class=tokenizer,
             reward_funcs=[as_trl_reward(name, problems) for name in self.rewards],
+        )
+
+    def rehearse(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: GRPOConfig, problem: Problem
+    ) -> "Trainer":
+        """Without what takes real weights: vLLM, and the reference model, which TRL reads from the disk."""
+        config.use_vllm = False
+        if self.peft is None and config.beta:
+            config.beta, config.sync_ref_model = 0.0, False
+        return self.trainer_of(model, tokenizer, config, [problem])
+
+    def train(self, job: Job) -> None:
+        """With `job.dev_score` and `dev`, the result is the best checkpoint that was examined, else the last."""
+        model, tokenizer = load(job)
+        config = self.config(job.work, job.seed)
+        work = self.work(config.world_size)
+        # A resumed run must begin with a new rollout, since TRL does not save rollouts.
+        period = math.lcm(work.micro_steps_per_rollout, work.accumulation) // work.accumulation
+        config.save_steps = math.ceil(config.save_steps / period) * period
+        problems = list(islice(draw(job.problems, "train", job.seed), work.prompts))
+        torch.manual_seed(job.seed)
+        trainer = self.trainer_of(model, tokenizer, config, problems)
+        require_context(
+            model.config,
+            encode(tokenizer, trainer.train_dataset["prompt"]),
+            config.max_completion_length,
+            self.LENGTH_KEY,
         )
         if self.dev is None:
             train(trainer, job, METRICS)

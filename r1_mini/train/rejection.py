@@ -16,11 +16,9 @@ from typing import Any, ClassVar, Literal
 from datasets import Dataset
 from pydantic import Field
 from transformers import PreTrainedTokenizerBase
-from trl import SFTConfig
 
 from r1_mini.data.mix import draw
 from r1_mini.errors import UserError
-from r1_mini.model.checkpoint import adapter
 from r1_mini.model.prompts import encode
 from r1_mini.problems.problem import Problem
 from r1_mini.rewards import rollout_metrics
@@ -29,16 +27,15 @@ from r1_mini.rollout.generate import Sample, generate
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import read_jsonl, take_place
 from r1_mini.train.callbacks import progress_bar
-from r1_mini.train.sft import LOGGED, TEXT_STAGE, text_trainer
+from r1_mini.train.sft import LOGGED, TEXT_STAGE, TextStage
 from r1_mini.train.stage import Job, TuningStage, Work
-from r1_mini.train.trainer import arguments, load, save, train
+from r1_mini.train.trainer import load, save, train
 
 
-class RejectionStage(TuningStage):
+class RejectionStage(TextStage, TuningStage):
     """Expert iteration: sample, keep the right completions, train on them through TRL's SFTTrainer, and again."""
 
     VERSION = 1
-    CONFIG = "SFTConfig"
     DEFAULTS: ClassVar = {
         **TEXT_STAGE,
         "per_device_train_batch_size": 256,
@@ -47,6 +44,7 @@ class RejectionStage(TuningStage):
         "lr_scheduler_type": "linear",
     }
     FIXED: ClassVar = {"max_steps": "a round trains on what it has kept; set num_train_epochs, or prompts of the stage"}
+    RATES: ClassVar = {"model": 2e-5, "adapter": 1e-3}
     LENGTH_KEY = "max_tokens"
     reinforces = True
 
@@ -105,8 +103,8 @@ class RejectionStage(TuningStage):
             what = f"none of {len(problems) * self.samples:,} completions is right in {job.name}"
             raise UserError(what, where="rejection", fix="train the base longer, or ask easier problems")
         random.Random(f"kept {job.seed} {number}").shuffle(kept)
-        config = SFTConfig(**arguments(self.DEFAULTS, self.trainer, job.work, job.seed))
-        trainer = text_trainer(model, tokenizer, config, Dataset.from_list(kept), peft_config=adapter(self.peft))
+        config = self.config(job.work, job.seed)
+        trainer = self.trainer_of(model, tokenizer, config, Dataset.from_list(kept))
         log = job.out / "metrics.jsonl"
         rounds = read_jsonl(log) if log.exists() else []
         before = max((record["step"] for record in rounds if record["round"] < number), default=0)

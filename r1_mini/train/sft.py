@@ -7,6 +7,7 @@ batch. Texts are packed (`packing.py`), which changes no gradient. Not here: whi
 from collections.abc import Iterator
 from functools import partial
 from itertools import accumulate, chain, islice
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from datasets import Dataset
@@ -22,11 +23,12 @@ from r1_mini.model.checkpoint import adapter
 from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.model.prompts import prompt_for
 from r1_mini.model.tokenizer import make_tokenizer
+from r1_mini.problems.problem import Problem
 from r1_mini.train.callbacks import progress_bar
 from r1_mini.train.corpus import Voices, Wording, corpus, tokenized
 from r1_mini.train.packing import pack
 from r1_mini.train.stage import EVERY_STAGE, Job, StageSettings, TuningStage
-from r1_mini.train.trainer import arguments, load, save, train
+from r1_mini.train.trainer import load, save, train
 
 TEXT_STAGE: dict[str, Any] = {
     **EVERY_STAGE,
@@ -43,11 +45,53 @@ LOGGED = {
 """The trainer's name of a metric -> ours."""
 
 
-class BaseStage(StageSettings):
+class TextStage(StageSettings):
+    """A stage that trains on texts through TRL's SFTTrainer."""
+
+    CONFIG = "SFTConfig"
+
+    def trainer_of(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SFTConfig, examples: Dataset
+    ) -> SFTTrainer:
+        """TRL's trainer on `input_ids` and `labels`, free of padding."""
+        return SFTTrainer(
+            model=model,
+            args=config,
+            train_dataset=examples,
+            processing_class=tokenizer,
+            data_collator=partial(pack, pad=tokenizer.pad_token_id),
+            peft_config=adapter(getattr(self, "peft", None)),
+        )
+
+    def rehearse(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SFTConfig, problem: Problem
+    ) -> SFTTrainer:
+        return self.trainer_of(model, tokenizer, config, Dataset.from_list([{"input_ids": [0, 0], "labels": [0, 0]}]))
+
+    def train_on_texts(
+        self,
+        texts: Iterator[tuple[str, str]],
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        config: SFTConfig,
+        job: Job,
+    ) -> None:
+        """Train on (prompt, completion) pairs and save the result in `job.out`."""
+        rows = self.work(config.world_size).texts
+        with progress_bar(job.console) as bar:
+            advance = partial(bar.advance, bar.add_task("corpus", total=rows, note=""))
+            examples = tokenized(texts, tokenizer, rows, config.per_device_train_batch_size, job.seed, advance)
+        tokens = list(accumulate(map(len, examples["input_ids"])))  # TRL would count those of packed rows wrongly
+        trainer = self.trainer_of(model, tokenizer, config, examples)
+        names = {**LOGGED, "entropy": "entropy"}
+        train(trainer, job, names, lambda step: {"tokens": tokens[step * rows // config.max_steps - 1]})
+        save(trainer, job.out)
+
+
+class BaseStage(TextStage):
     """Next-token training of random weights on worked problems."""
 
     VERSION = 1
-    CONFIG = "SFTConfig"
     DEFAULTS: ClassVar = {
         **TEXT_STAGE,
         "max_steps": 1000,
@@ -83,16 +127,25 @@ class BaseStage(StageSettings):
     def train(self, job: Job) -> None:
         tokenizer = make_tokenizer()
         model = make_model(tokenizer, **self.model.model_dump(), seed=job.seed)
-        fields = arguments(self.DEFAULTS, self.trainer, job.work, job.seed)
-        if fields["lr_scheduler_type"] == "warmup_stable_decay":
-            half = {"num_decay_steps": fields["max_steps"] // 2, "decay_type": "linear"}
-            fields["lr_scheduler_kwargs"] = half | (fields.get("lr_scheduler_kwargs") or {})
-        config = SFTConfig(**fields)
+        config = self.config(job.work, job.seed)
         texts = self.texts(job.problems, self.work(config.world_size).texts, job.seed)
-        optimizer = None
+        self.train_on_texts(texts, model, tokenizer, config, job)
+
+    def config(self, work: Path, seed: int) -> SFTConfig:
+        """With half of the steps for the decay of the learning rate."""
+        config: SFTConfig = super().config(work, seed)
+        if config.lr_scheduler_type == "warmup_stable_decay":
+            half = {"num_decay_steps": config.max_steps // 2, "decay_type": "linear"}
+            config.lr_scheduler_kwargs = half | (config.lr_scheduler_kwargs or {})
+        return config
+
+    def trainer_of(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SFTConfig, examples: Dataset
+    ) -> SFTTrainer:
+        trainer = super().trainer_of(model, tokenizer, config, examples)
         if self.optimizer == "muon":
-            optimizer = MuonAdamW(model, lr=config.learning_rate, weight_decay=config.weight_decay)
-        train_on_texts(texts, model, tokenizer, config, job, optimizers=(optimizer, None))
+            trainer.optimizer = MuonAdamW(model, lr=config.learning_rate, weight_decay=config.weight_decay)
+        return trainer
 
     def texts(self, sources: tuple[Source, ...], number: int, seed: int) -> Iterator[tuple[str, str]]:
         """The (prompt, completion) pairs of training, in order: the early mixture, then the last."""
@@ -106,18 +159,18 @@ class BaseStage(StageSettings):
         return chain(islice(first, early), islice(last, number - early))
 
 
-class SftStage(TuningStage):
+class SftStage(TextStage, TuningStage):
     """Next-token training of a model on worked problems in the format that rewards ask for: R1's cold start."""
 
     VERSION = 1
-    CONFIG = "SFTConfig"
     DEFAULTS: ClassVar = {
         **TEXT_STAGE,
         "max_steps": 100,
         "per_device_train_batch_size": 16,
-        "learning_rate": 2e-5,
+        "learning_rate": 1e-3,
         "lr_scheduler_type": "cosine",
     }
+    RATES: ClassVar = {"model": 2e-5, "adapter": 1e-3}
     reinforces = False
 
     kind: Literal["sft"]
@@ -126,38 +179,9 @@ class SftStage(TuningStage):
 
     def train(self, job: Job) -> None:
         model, tokenizer = load(job)
-        config = SFTConfig(**arguments(self.DEFAULTS, self.trainer, job.work, job.seed))
+        config = self.config(job.work, job.seed)
         pairs = corpus(
             job.problems, self.voices.model_dump(), self.wording, f"{job.seed} sft", partial(prompt_for, tokenizer)
         )
         texts = ((prompt, completion.removeprefix(begun(prompt))) for prompt, completion in pairs)
-        train_on_texts(texts, model, tokenizer, config, job, peft_config=adapter(self.peft))
-
-
-def text_trainer(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SFTConfig, examples: Dataset, **options: Any
-) -> SFTTrainer:
-    """A trainer on `input_ids` and `labels`, free of padding; `options` are more arguments of SFTTrainer."""
-    collate = partial(pack, pad=tokenizer.pad_token_id)
-    data = {"train_dataset": examples, "processing_class": tokenizer, "data_collator": collate}
-    return SFTTrainer(model=model, args=config, **data, **options)
-
-
-def train_on_texts(
-    texts: Iterator[tuple[str, str]],
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    config: SFTConfig,
-    job: Job,
-    **options: Any,
-) -> None:
-    """Train on (prompt, completion) pairs and save the result in `job.out`; `options` as in `text_trainer`."""
-    rows = job.settings.work(config.world_size).texts
-    with progress_bar(job.console) as bar:
-        advance = partial(bar.advance, bar.add_task("corpus", total=rows, note=""))
-        examples = tokenized(texts, tokenizer, rows, config.per_device_train_batch_size, job.seed, advance)
-    tokens = list(accumulate(map(len, examples["input_ids"])))  # TRL would count those of packed rows wrongly
-    trainer = text_trainer(model, tokenizer, config, examples, **options)
-    names = {**LOGGED, "entropy": "entropy"}
-    train(trainer, job, names, lambda step: {"tokens": tokens[step * rows // config.max_steps - 1]})
-    save(trainer, job.out)
+        self.train_on_texts(texts, model, tokenizer, config, job)

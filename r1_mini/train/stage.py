@@ -7,18 +7,20 @@ one line in `STAGES` (`r1_mini/train/__init__.py`).
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
+import torch
+import trl
 from pydantic import Field, field_validator
 from rich.console import Console
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from r1_mini.config.base import Seed, Several, Strict
 from r1_mini.config.trl_fields import check_peft, check_trainer, resolved
 from r1_mini.data.mix import AnySource
 from r1_mini.data.source import Source
 from r1_mini.model.prompts import PromptStyle
-from r1_mini.problems.problem import Split
+from r1_mini.problems.problem import Problem, Split
 from r1_mini.rollout.engine import SamplingParams
 
 Problems = Several[AnySource]
@@ -35,6 +37,12 @@ EVERY_STAGE: dict[str, Any] = {
     "dataloader_pin_memory": False,
 }
 """Default fields of both TRL configs."""
+
+
+def arguments(defaults: Mapping[str, Any], fields: Mapping[str, Any], work: Path, seed: int) -> dict[str, Any]:
+    """The fields for the TRL config of a stage: the defaults of its kind, overridden by the recipe's fields."""
+    ours = {"output_dir": str(work), "seed": seed, "data_seed": seed, "use_cpu": not torch.cuda.is_available()}
+    return {**defaults, **fields, **ours}
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,9 @@ class StageSettings(Strict):
     """Fields of that config that differ from TRL's defaults."""
     FIXED: ClassVar[Mapping[str, str]] = {"num_train_epochs": "problems are sampled without end; set max_steps"}
     """Fields of that config that the stage sets itself -> what a user can do instead."""
+    RATES: ClassVar[Mapping[str, float]] = {}
+    """Default learning rate of a stage that trains all weights of a foreign "model", or an "adapter". The one in
+    DEFAULTS is for models of our own, of less than a million parameters."""
     reinforces: ClassVar[bool]
     """True if it learns from its own completions; else it reads worked solutions."""
     LENGTH_KEY: ClassVar[str] = "problems"
@@ -125,6 +136,23 @@ class StageSettings(Strict):
     def fields(self) -> dict[str, Any]:
         """Every field of its TRL config: TRL's default, overridden by ours, overridden by the recipe's."""
         return resolved(self.CONFIG, self.DEFAULTS, self.trainer)
+
+    def started_from(self, is_foreign: bool) -> Self:
+        """The stage with the default learning rate for what it trains, if the recipe sets none."""
+        rate = self.RATES.get("adapter" if getattr(self, "peft", None) is not None else "model" * is_foreign)
+        if rate is None or "learning_rate" in self.trainer:
+            return self
+        return self.model_copy(update={"trainer": {**self.trainer, "learning_rate": rate}})
+
+    def config(self, work: Path, seed: int) -> Any:
+        """The TRL config that it trains with; `work` is the trainer's folder."""
+        return getattr(trl, self.CONFIG)(**arguments(self.DEFAULTS, self.trainer, work, seed))
+
+    def rehearse(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: Any, problem: Problem
+    ) -> Trainer:
+        """The trainer that `train` builds, with one row of data."""
+        raise NotImplementedError
 
     def train(self, job: Job) -> None:
         """Fill `job.out` with a checkpoint; resume from `job.work` if an earlier attempt was interrupted."""

@@ -1,4 +1,4 @@
-"""What all stages share: the fields of a trainer, loading, training from the last checkpoint, saving.
+"""What all stages share: loading, training from the last checkpoint, saving.
 
 Not here: what a stage trains on and its loss (a file for each kind), and which stages a run has (`pipeline/run.py`).
 """
@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, Trainer
@@ -21,12 +20,6 @@ from r1_mini.system.files import Metrics, write_text_atomic
 from r1_mini.train.callbacks import Reporter
 from r1_mini.train.logps import narrow_tiles
 from r1_mini.train.stage import Job
-
-
-def arguments(defaults: Mapping[str, Any], fields: Mapping[str, Any], work: Path, seed: int) -> dict[str, Any]:
-    """The fields for the TRL config of a stage: the defaults of its kind, overridden by the recipe's fields."""
-    ours = {"output_dir": str(work), "seed": seed, "data_seed": seed, "use_cpu": not torch.cuda.is_available()}
-    return {**defaults, **fields, **ours}
 
 
 def load(job: Job) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -16,7 +16,7 @@ from r1_mini.rewards import as_trl_reward
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.train.advantages import group_advantages
 from r1_mini.train.grpo import GrpoStage, Trainer
-from r1_mini.train.trainer import arguments
+from r1_mini.train.stage import arguments
 
 STOCK_SCORING = GRPOTrainer._get_per_token_logps_and_entropies
 QUESTIONS = ("1+2", "12-4")
