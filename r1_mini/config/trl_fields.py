@@ -186,7 +186,9 @@ def _require_effect(config_name: str, changed: Collection[str], settings: Mappin
         for name in settings["generation_kwargs"].keys() - known.keys():
             raise wrong(f"'{name}' has no effect", nearest(name, known), "generation_kwargs")
     if "warmup_steps" in changed and settings["lr_scheduler_type"] == "constant":
-        raise wrong("has no effect beside a constant rate", "set lr_scheduler_type=constant_with_warmup", "warmup_steps")
+        raise wrong(
+            "has no effect beside a constant rate", "set lr_scheduler_type=constant_with_warmup", "warmup_steps"
+        )
 
 
 def _built(config_name: str, values: Mapping[str, Any], world: int) -> Any:

@@ -77,9 +77,9 @@ class Checked:
 
 def check(recipe: Recipe, examined: Sequence[Problem], console: Console) -> Checked:
     """UserError for whatever would keep a recipe from running to its end, before anything is trained or written."""
-    model = None if recipe.model is None else find_checkpoint(Path(recipe.model))
     with silent():
-        return Checked(model, check_plan(recipe, examined, console))
+        problems = check_plan(recipe, examined, console)
+        return Checked(None if recipe.model is None else find_checkpoint(Path(recipe.model)), problems)
 
 
 def check_plan(
@@ -151,19 +151,20 @@ def rehearse(
         shape_of(start.config, torch.float32, adapter)
     options = stage.trainer.get("model_init_kwargs") or {}
     options = {key: value for key, value in options.items() if key not in LOADING and not hasattr(start.config, key)}
+    if elsewhere:
+        kept = {key: value for key, value in stage.trainer.items() if key not in ("fp16", "tf32")}
+        stage = stage.model_copy(update={"trainer": kept})
     try:
         config = stage.config(folder, 0)
-        if elsewhere and config.fp16:
-            config.fp16, config.bf16 = False, True
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(copy.deepcopy(start.config), dtype=torch.float32, **options)
         with FakeTensorMode(allow_non_fake_inputs=True):  # on meta, torch's fused optimizers refuse to be built
             model = model.to_empty(device=config.device)
             model.tie_weights()
         model.hf_device_map = {"": str(config.device)}  # so that no trainer moves it, which fake tensors refuse
-        trainer = stage.rehearse(model, copy.deepcopy(start.tokenizer), config, problem)
-        trainer.create_optimizer_and_scheduler(stage.work().steps)
-        trainer.get_train_dataloader()
+        if trainer := stage.rehearse(model, copy.deepcopy(start.tokenizer), config, problem):
+            trainer.create_optimizer_and_scheduler(stage.work().steps)
+            trainer.get_train_dataloader()
     except Exception as error:  # libraries refuse in many ways
         if not (elsewhere and isinstance(error, ImportError)):
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -162,7 +162,7 @@ class BaseStage(TextStage):
 class SftStage(TextStage, TuningStage):
     """Next-token training of a model on worked problems in the format that rewards ask for: R1's cold start."""
 
-    VERSION = 1
+    VERSION = 2
     DEFAULTS: ClassVar = {
         **TEXT_STAGE,
         "max_steps": 100,

@@ -150,9 +150,9 @@ class StageSettings(Strict):
 
     def rehearse(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: Any, problem: Problem
-    ) -> Trainer:
-        """The trainer that `train` builds, with one row of data."""
-        raise NotImplementedError
+    ) -> Trainer | None:
+        """The trainer that `train` builds, with one row of data; None if it builds none."""
+        return None
 
     def train(self, job: Job) -> None:
         """Fill `job.out` with a checkpoint; resume from `job.work` if an earlier attempt was interrupted."""

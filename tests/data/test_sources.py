@@ -113,7 +113,9 @@ def test_an_exam_asks_its_split_and_nothing_that_is_used() -> None:
 
 
 def test_an_exam_that_its_problems_cannot_fill_names_the_depth() -> None:
-    with pytest.raises(UserError, match=r"^product: no further test problem of depth 1 in 20,000 .*\(1, 1\).*fewer"):
+    with pytest.raises(
+        UserError, match=r"^product: no further test problem of depth 1 in 20,000 .*\(1, 1\).*widen digits"
+    ):
         specs({"family": "product", "digits": 1})[0].exam("test", 100, seed=0)
     with pytest.raises(UserError, match="no problem of depth 9 or more"):
         specs(SUM)[0].exam("test", 10, seed=0, min_depth=9)

@@ -159,7 +159,7 @@ def test_thinking_that_the_prompt_begins_is_part_of_the_text(checkpoint):
 
 
 def test_more_tokens_than_the_model_has_room_for_are_refused_with_the_number_that_fits(checkpoint, tmp_path):
-    with pytest.raises(UserError, match=r"the context length of the model is 1024; allow at most 10\d\d"):
+    with pytest.raises(UserError, match=r"the context length of the model is 1024; 10\d\d would fit"):
         sit(checkpoint, tmp_path / "exam", max_tokens=1020)
 
 

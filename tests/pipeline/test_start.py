@@ -1,0 +1,116 @@
+"""What keeps a recipe from running to its end is found by `plan` and `run` alike, before anything is trained."""
+
+import json
+
+import pytest
+
+from r1_mini import cli
+from r1_mini.pipeline.recipe import load
+from tests.conftest import SMOKE, TINY
+
+ADAPTER = "grpo.peft={r: 4, target_modules: %s}"
+
+
+def table(tmp_path, *rows):
+    path = tmp_path / "rows.jsonl"
+    plain = [{"question": f"What is {a} and {b} more?", "answer": str(a + b)} for a in range(2, 12) for b in range(6)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*plain, *rows]), encoding="utf-8")
+    return f"grpo.problems=[{{jsonl: {path}, extract: as_is}}]"
+
+
+def refused(capsys, command, tmp_path, *overrides):
+    """The line in which a command refuses the smoke recipe with these overrides; nothing is written."""
+    out = tmp_path / "run"
+    code = cli.main([command, str(SMOKE), *overrides, *(["--out", str(out)] if command == "run" else [])])
+    line = capsys.readouterr().err
+    assert (code, line.count("\n"), out.exists()) == (2, 1, False), line
+    return line
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize(
+    ("override", "where", "what"),
+    [
+        (ADAPTER % "[q_proj, lm_head]", "stages.1.trainer", "Applying a PEFT adapter to `lm_head` is not supported"),
+        (ADAPTER % "[nothing]", "peft", "name modules of the model"),
+        ("grpo.trainer.sync_ref_model=true", "stages.1.trainer", "`beta=0.0`"),
+        ("grpo.trainer.lr_scheduler_type=reduce_lr_on_plateau", "stages.1.trainer", "requires an eval strategy"),
+        ("grpo.trainer.lr_scheduler_kwargs={power: 2}", "stages.1.trainer", "'power'"),
+        ("grpo.trainer.optim=adamw_8bit", "stages.1.trainer", "bitsandbytes"),
+        ("grpo.trainer.optim=galore_adamw", "stages.1.trainer", "galore_torch"),
+        ("grpo.trainer.use_liger_kernel=true", "stages.1.trainer.use_liger_kernel", "needs the package liger_kernel"),
+        ("grpo.trainer.report_to=mlflow", "stages.1.trainer.report_to", "needs the package mlflow"),
+        ("grpo.trainer.model_init_kwargs={foo: 1}", "stages.1.trainer", "unexpected keyword argument 'foo'"),
+        ("grpo.trainer.model_init_kwargs={attn_implementation: flash_attention_2}", "stages.1.trainer", "FlashAttention2"),
+        ("base.trainer.accelerator_config={split_batches: 3, foo: 1}", "stages.0.trainer", "foo"),
+        ("grpo.trainer.max_completion_length=2000", "stages.1.trainer.max_completion_length", "1015 would fit"),
+        ("base.trainer.max_steps=10000000", "stages.0", "lower its steps or its batch"),
+        ("problems=[{family: sum, terms: [2, 2], digits: 1, largest: 1}]", "stages.1.problems", "no further train problem"),
+        ("grpo.problems=[{family: sum, terms: 2, digits: 1, largest: 1}]", "stages.1.problems", "widen terms"),
+    ],
+)  # fmt: skip
+def test_plan_and_run_refuse_alike_before_the_base_is_trained(capsys, tmp_path, command, override, where, what):
+    line = refused(capsys, command, tmp_path, override)
+    assert f"{where}: " in line and what in line
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_rare_letter_and_a_question_beyond_the_window_are_found_in_every_row(capsys, tmp_path, command):
+    letter = table(tmp_path, *({"question": f"Ile ma Kąsia, 5 and {n}?", "answer": str(5 + n)} for n in range(9)))
+    assert "has 'ą', which the model's tokenizer cannot write" in refused(capsys, command, tmp_path, letter)
+    long = table(tmp_path, *({"question": "What is " + "1 and " * 300 + f"{n}?", "answer": "1"} for n in range(9)))
+    line = refused(capsys, command, tmp_path, long)
+    assert "the context length of the model is 1024; leave such questions out" in line
+
+
+def test_the_completion_length_that_is_named_fits(tmp_path):
+    assert cli.main(["plan", str(SMOKE), "grpo.trainer.max_completion_length=1015"]) == 0
+
+
+def test_what_trl_builds_is_planned(capsys):
+    for override in (
+        ADAPTER % "all-linear",
+        "grpo.trainer.bf16=true",
+        "grpo.trainer.beta=0.04",
+        "base.optimizer=adamw",
+    ):
+        assert cli.main(["plan", str(SMOKE), override]) == 0, capsys.readouterr().err
+
+
+def test_what_another_machine_has_is_not_missed_in_a_plan_for_it(capsys):
+    for override in ("optim=adamw_8bit", "fp16=true", "tf32=true", "use_vllm=true", "use_liger_kernel=true"):
+        assert cli.main(["plan", str(SMOKE), "--gpu", "8", f"grpo.trainer.{override}"]) == 0, capsys.readouterr().err
+    assert cli.main(["plan", str(SMOKE), "--gpu", "8", ADAPTER % "[lm_head]"]) == 2
+
+
+def test_an_exam_with_too_few_problems_names_the_limit_that_fits(capsys, tmp_path):
+    own = ("problems=[{family: sum, terms: [3, 4], digits: 1, largest: 20}]", "evaluate={suite: own}")
+    line = refused(capsys, "plan", tmp_path, *own)
+    fix = line.rpartition("; ")[2].removesuffix(" would fit\n")
+    assert fix.startswith("evaluate.limit=")
+    assert cli.main(["plan", str(SMOKE), *own, fix]) == 0
+
+
+FOREIGN = """
+name: foreign
+model: somewhere
+problems: [{family: sum}]
+stages: [{kind: sft}, {kind: grpo}, {kind: rejection}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "peft", "rates"),
+    [
+        (TINY, False, [1e-3, 1e-3]),
+        (FOREIGN, False, [2e-5, 1e-6, 2e-5]),
+        (FOREIGN, True, [1e-3, 2e-5, 1e-3]),
+    ],
+    ids=["a base of ours", "a whole model", "an adapter"],
+)
+def test_the_default_learning_rate_is_that_of_what_is_trained(recipe_file, text, peft, rates):
+    adapters = [f"stages.{place}.peft={{r: 4}}" for place in range(len(rates) * peft)]
+    recipe = load(recipe_file(text), adapters)
+    assert [stage.fields["learning_rate"] for stage in recipe.stages] == rates
+    given = load(recipe_file(text), [*adapters, "grpo.trainer.learning_rate=0.5"])
+    assert given.nodes["02-grpo"].fields["learning_rate"] == 0.5
