@@ -24,6 +24,7 @@ from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.model.prompts import R1_SYSTEM, encode, prompt_for, stop_tokens
 from r1_mini.pipeline import run as pipeline
 from r1_mini.pipeline.recipe import load
+from r1_mini.pipeline.start import check
 from r1_mini.system.files import read_jsonl, sha256
 from r1_mini.train.grpo import Trainer
 
@@ -111,7 +112,8 @@ def recipe_of(folder, peft="null"):
 
 
 def ran(recipe, out):
-    pipeline.run(recipe, out, QUIET, examine=Exam(recipe))
+    exam = Exam(recipe)
+    pipeline.run(recipe, check(recipe, exam.problems(), QUIET), out, QUIET, exam)
     return out
 
 

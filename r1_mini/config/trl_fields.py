@@ -200,7 +200,10 @@ def _built(config_name: str, values: Mapping[str, Any], world: int) -> Any:
     unplaced = type(config_name, (config,), {"device": torch.device("cpu"), "world_size": world, "n_gpu": 0})
     fields = {key: copy.deepcopy(value) for key, value in values.items() if key not in _MACHINE}
     with warnings.catch_warnings(action="ignore"):
-        return unplaced(output_dir="", use_cpu=True, **fields)
+        try:
+            return unplaced(output_dir="", use_cpu=True, **fields)
+        except (TypeError, ArithmeticError, LookupError) as error:
+            raise wrong(str(error), f"see trl.{config_name}") from None
 
 
 def check_peft(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def refused(capsys, command, tmp_path, *overrides):
         ("grpo.trainer.report_to=mlflow", "stages.1.trainer.report_to", "needs the package mlflow"),
         ("grpo.trainer.model_init_kwargs={foo: 1}", "stages.1.trainer", "unexpected keyword argument 'foo'"),
         ("grpo.trainer.model_init_kwargs={attn_implementation: flash_attention_2}", "stages.1.trainer", "FlashAttention2"),
-        ("base.trainer.accelerator_config={split_batches: 3, foo: 1}", "stages.0.trainer", "foo"),
+        ("base.trainer.accelerator_config={split_batches: 3, foo: 1}", "stages.0.trainer", "'foo'"),
         ("grpo.trainer.max_completion_length=2000", "stages.1.trainer.max_completion_length", "1015 would fit"),
         ("base.trainer.max_steps=10000000", "stages.0", "lower its steps or its batch"),
         ("problems=[{family: sum, terms: [2, 2], digits: 1, largest: 1}]", "stages.1.problems", "no further train problem"),
