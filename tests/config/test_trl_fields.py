@@ -41,7 +41,6 @@ def refusal(kind: str, settings: Mapping[str, Any]) -> str:
         ("sft", {"model_init_kwargs": {"dtype": "bf16"}}, ".model_init_kwargs.dtype: \"bf16\" is not a choice; did you mean 'bf"),
         ("sft", {"report_to": "tensorbord"}, ".report_to: \"tensorbord\" is not a choice; did you mean 'tensorboard'?"),
         ("sft", {"report_to": ["wandb", "x"]}, ".report_to.1: \"x\" is not a choice; "),
-        ("sft", {"optim_target_modules": 1.5}, ".optim_target_modules: "),
         ("sft", {"fp16": True, "bf16": True}, ": At most one of fp16 and bf16 can be True, but not both"),
         ("grpo", {"loss_type": "dr_grop"}, ".loss_type: \"dr_grop\" is not a choice; did you mean 'dr_grpo'?"),
         ("grpo", {"temperature": 0}, ".temperature: should be greater than 0, got 0; change it"),
