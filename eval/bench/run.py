@@ -47,7 +47,7 @@ from r1_mini.system.files import write_json_atomic
 from r1_mini.train.callbacks import progress_bar
 from r1_mini.train.grpo import GrpoStage, Trainer
 from r1_mini.train.logps import narrow_tiles
-from r1_mini.train.trainer import arguments
+from r1_mini.train.stage import arguments
 
 PROBLEMS = FamilySource.model_validate({"family": "sum", "terms": [2, 6], "digits": 2, "largest": 99})  # of r1_zero
 SIZES: dict[str, dict[str, int]] = {
