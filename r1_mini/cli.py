@@ -236,10 +236,6 @@ def sweep(
 
     The sweep's folder is runs/<its name>.
     """
-    try:
-        import optuna  # noqa: F401
-    except ImportError:
-        raise UserError("optuna is not installed", where="sweep", fix="pip install 'r1-mini[sweep]'") from None
     from eval.sweep.run import sweep as run_sweep
     from r1_mini.system.logs import silent
 
@@ -315,6 +311,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, `head` for example, has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (the interpreter flushes it at exit)
         return 0
+    except ModuleNotFoundError as error:
+        extra = {"optuna": "sweep", "peft": "peft"}.get(error.name or "")
+        missing = UserError(f"{error.name} is not installed", fix=f"pip install 'r1-mini[{extra}]'")
+        return _fail(missing, 2) if extra else _fail(error, 1)
     except Exception as error:
         cause = disk_error(error, _log.parent if _log else "")
         return _fail(cause, 2) if cause else _fail(error, 1)

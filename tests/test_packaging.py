@@ -17,10 +17,8 @@ from r1_mini.errors import UserError
 REPOSITORY = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty folder with the unpacked wheel, and nothing else of this repository."""
-    source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
+def install(source: Path, folder: Path) -> None:
+    """Unpack the wheel into a folder, without anything else of this repository; built in `source`."""
     for name in ("r1_mini", "eval", "recipes"):
         shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
@@ -29,7 +27,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(build, cwd=source, check=True, capture_output=True, timeout=300)
     with zipfile.ZipFile(next(source.glob("*.whl"))) as wheel:
         wheel.extractall(folder)
-    return folder
 
 
 def call(installed: Path, cwd: Path, *arguments: str) -> str:
@@ -46,19 +43,20 @@ def call(installed: Path, cwd: Path, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_wheel_has_its_recipes_suites_and_pages_and_runs_without_the_repository(
-    installed: Path, tmp_path: Path
-) -> None:
+def test_a_wheel_has_its_recipes_suites_and_pages_and_runs_without_the_repository(tmp_path: Path) -> None:
+    installed, here = tmp_path / "installed", tmp_path / "here"
+    here.mkdir()
+    install(tmp_path / "source", installed)
     data = (".yaml", ".css", ".jinja", ".js")
     tracked = subprocess.run(["git", "ls-files", "r1_mini", "eval"], cwd=REPOSITORY, capture_output=True, text=True)
     for name in (line for line in tracked.stdout.splitlines() if line.endswith(data)):
         assert (installed / name).is_file() or not (REPOSITORY / name).exists(), name
-    assert [line.split()[0] for line in call(installed, tmp_path, "recipes").splitlines()] == list(packaged.recipes())
-    assert call(installed, tmp_path, "recipes", "smoke") == (REPOSITORY / "recipes/tiny/smoke.yaml").read_text()
-    short = ("base.trainer.max_steps=3", "grpo.trainer.max_steps=2", "evaluate.limit=4", "evaluate.samples=1")
-    call(installed, tmp_path, "run", "smoke", *short)
-    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
-    assert (tmp_path / "runs" / "tiny-smoke" / "report.html").stat().st_size > 0
+    assert [line.split()[0] for line in call(installed, here, "recipes").splitlines()] == list(packaged.recipes())
+    assert call(installed, here, "recipes", "smoke") == (REPOSITORY / "recipes/tiny/smoke.yaml").read_text()
+    short = ("base.trainer.max_steps=1", "grpo.trainer.max_steps=1", "evaluate.limit=2", "evaluate.samples=1")
+    call(installed, here, "run", "smoke", *short)
+    assert [path.name for path in here.iterdir()] == ["runs"]
+    assert (here / "runs" / "tiny-smoke" / "report.html").stat().st_size > 0
 
 
 def test_a_packaged_recipe_is_found_by_name_and_a_file_of_that_path_comes_first(tmp_path: Path) -> None:

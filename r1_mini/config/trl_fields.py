@@ -154,8 +154,9 @@ def check_trainer(
     train together; by default as many as the launcher has started.
     """
     ours = {**OURS, **fixed}
-    for key in ours.keys() & values.keys():
-        raise wrong("the pipeline sets this field itself", ours[key], key)
+    for key in values:
+        if key in ours:
+            raise wrong("the pipeline sets this field itself", ours[key], key)
     checked = _model(config_name).model_validate(values).model_dump(exclude_unset=True)
     for key, number in checked.items():
         if type(number) in MOST and abs(number) > (most := MOST[type(number)]):
@@ -163,7 +164,10 @@ def check_trainer(
     changed = [key for key, value in checked.items() if value != resolved(config_name, {}, {})[key]]
     _require_effect(config_name, changed, resolved(config_name, defaults, checked))
     world = processes or int(os.environ.get("WORLD_SIZE", "1"))
-    config = _built(config_name, {**defaults, **checked}, world)
+    try:
+        config = _built(config_name, {**defaults, **checked}, world)
+    except (TypeError, ArithmeticError) as error:  # a null where TRL calculates
+        raise ValueError(str(error)) from None
     if config_name == "GRPOConfig" and (share := config.generation_batch_size // world) % config.num_generations:
         what = f"each process generates {share} completions, not whole groups of {config.num_generations}"
         raise wrong(what, f"make it a multiple of {config.num_generations}", "per_device_train_batch_size")

@@ -4,13 +4,14 @@ import contextlib
 import errno
 import hashlib
 import json
-import math
 import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from pydantic_core import to_json
 
 from r1_mini.errors import UserError
 
@@ -92,7 +93,7 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 def write_json_atomic(path: Path, value: Any) -> None:
     """`value` as indented JSON, written whole or not at all. NaN and infinities become null."""
-    write_text_atomic(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text_atomic(path, _json(value, indent=2))
 
 
 @contextlib.contextmanager
@@ -130,7 +131,7 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-class Metrics(contextlib.AbstractContextManager):
+class Metrics:
     """metrics.jsonl: one object per step, flushed at once. Without a path nothing is written: another process does."""
 
     def __init__(self, path: Path | None, keep_through: int = -1) -> None:
@@ -138,7 +139,7 @@ class Metrics(contextlib.AbstractContextManager):
         self._file = None
         if path is not None:
             rows = read_jsonl(path) if path.exists() else []
-            kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= keep_through]
+            kept = [_json(row) for row in rows if row["step"] <= keep_through]
             write_text_atomic(path, "".join(kept))
             self._file = path.open("a", encoding="utf-8", newline="\n")
 
@@ -146,15 +147,12 @@ class Metrics(contextlib.AbstractContextManager):
         """Add a record, which has a `step`. NaN and infinities become null."""
         if self._file is not None:
             with named(self._file.name):
-                self._file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+                self._file.write(_json(record))
                 self._file.flush()
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -163,15 +161,9 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file if line.endswith("\n")]
 
 
-def _finite(value: Any) -> Any:
-    """`value` with null for NaN and infinities, which JSON lacks."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
+def _json(value: Any, indent: int | None = None) -> str:
+    """A value as JSON and the end of a line, with null for NaN and infinities, which JSON lacks."""
+    return to_json(value, indent=indent, inf_nan_mode="null").decode() + "\n"
 
 
 def clear_leftovers(folder: Path) -> None:

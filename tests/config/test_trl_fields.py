@@ -67,6 +67,7 @@ def refusal(kind: str, settings: Mapping[str, Any]) -> str:
         ("grpo", {"generation_kwargs": {"top_kk": 1}}, ".generation_kwargs: 'top_kk' has no effect; did you mean 'top_k'?"),
         ("sft", {"lr_scheduler_type": "constant", "warmup_steps": 5}, ".warmup_steps: has no effect beside a constant rate"),
         ("grpo", {"num_generations": 1}, ": GRPO requires at least 2 generations per prompt"),
+        ("grpo", {"num_generations": None}, ": unsupported operand type(s) for %: 'int' and 'NoneType'"),
         ("grpo", {"num_generations": 6}, ": generation_batch_size (512) must be divisible by num_generations (6)"),
         ("grpo", {"generation_batch_size": 24}, ": generation_batch_size (24) must be divisible by the global batch"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -71,22 +72,22 @@ def test_a_folder_moved_aside_by_a_killed_process_comes_back(tmp_path: Path) -> 
 
 def test_metrics_continue_after_the_step_that_a_run_resumes_from(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    with Metrics(path) as metrics:
+    with closing(Metrics(path)) as metrics:
         for step in (1, 2, 3, 4):
             metrics.append({"step": step, "loss": float("nan") if step == 1 else 0.5})
-    with Metrics(path, keep_through=2) as metrics:
+    with closing(Metrics(path, keep_through=2)) as metrics:
         metrics.append({"step": 3, "loss": 0.25})
     assert read_jsonl(path) == [{"step": 1, "loss": None}, {"step": 2, "loss": 0.5}, {"step": 3, "loss": 0.25}]
-    with Metrics(path):
+    with closing(Metrics(path)):
         assert read_jsonl(path) == []
 
 
 def test_a_metrics_line_that_a_kill_cut_in_half_is_dropped(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n{"step": 2}\n{"step": 3, "lo')
-    with Metrics(path, keep_through=3) as metrics:
+    with closing(Metrics(path, keep_through=3)) as metrics:
         metrics.append({"step": 3})
-    assert path.read_bytes() == b'{"step": 1}\n{"step": 2}\n{"step": 3}\n'
+    assert path.read_bytes() == b'{"step":1}\n{"step":2}\n{"step":3}\n'
 
 
 @given(st.integers(0, 35))
@@ -96,7 +97,7 @@ def test_metrics_cut_anywhere_resume_with_whole_lines(cut: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "metrics.jsonl"
         path.write_bytes(b'{"step": 1}\n{"step": 2}\n{"step": 3}\n'[:cut])
-        with Metrics(path, keep_through=cut // 12) as metrics:
+        with closing(Metrics(path, keep_through=cut // 12)) as metrics:
             metrics.append({"step": cut // 12 + 1})
         assert [record["step"] for record in read_jsonl(path)] == list(range(1, cut // 12 + 2))
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import closing
 from typing import ClassVar, Literal
 
 import pytest
@@ -56,7 +57,7 @@ def test_a_damaged_checkpoint_is_moved_aside_and_said_and_the_one_before_it_is_t
 @pytest.mark.parametrize("name", ["loss", "grad_norm"])
 def test_training_that_diverged_ends_with_the_step_and_the_fix(tmp_path, name):
     args, state = TrainingArguments(output_dir=str(tmp_path), learning_rate=0.5), TrainerState(global_step=7)
-    with Metrics(tmp_path / "metrics.jsonl") as metrics:
+    with closing(Metrics(tmp_path / "metrics.jsonl")) as metrics:
         reporter = Reporter("rl", metrics, Console(quiet=True), {}, lambda step: {"loss": 0.1})
         logs = {"loss": 0.1, name: math.nan}
         with pytest.raises(UserError, match=f"rl: diverged: {name} is not a number at step 7; lower learning_rate"):
