@@ -21,7 +21,6 @@ def trees(lowest: int) -> st.SearchStrategy[Tree]:
 
 
 TREES = trees(-99)  # what may stand in a remainder
-QUESTIONS = trees(0)
 
 
 def key(text: str) -> str:
@@ -37,12 +36,6 @@ LONGEST = ["(" * 64 + "1" + ")" * 64 + "=1", "1+" * 199 + "10=209", "9" * 64 + "
 def test_precedence_is_standard_and_values_are_exact(equation: str) -> None:
     text, value = equation.split("=")
     assert evaluate(parse(text)) == Fraction(value)
-
-
-def test_equal_operators_group_to_the_left() -> None:
-    assert parse("10-4-3") == ("-", ("-", 10, 4), 3)
-    assert parse("10-(4-3)") == ("-", 10, ("-", 4, 3))
-    assert parse("1+2*3") == ("+", 1, ("*", 2, 3))
 
 
 @pytest.mark.parametrize(
@@ -101,13 +94,10 @@ def test_a_million_characters_are_refused_at_once() -> None:
 @pytest.mark.parametrize(
     ("question", "listed", "restated"),
     [
-        ("12+7-3", "12+7=19 19-3=16", "19-3 16"),
         ("45-29+(38-7)", "45-29=16 38-7=31 16+31=47", "16+(38-7) 16+31 47"),
         ("2+3*4", "3*4=12 2+12=14", "2+12 14"),
         ("8/(6-2)*(1+2)", "6-2=4 8/4=2 1+2=3 2*3=6", "8/4*(1+2) 2*(1+2) 2*3 6"),
-        ("3-7+2", "3-7=-4 -4+2=-2", "-4+2 -2"),
         ("5*(3-7)", "3-7=-4 5*(-4)=-20", "5*(-4) -20"),
-        ("7/2+1", "7/2+1=9/2", "9/2"),
         ("2*(7/2)", "2*(7/2)=7", "7"),
         ("6/4-1", "6/4=3/2 3/2-1=1/2", "3/2-1 1/2"),
         ("5", "", ""),
@@ -115,14 +105,6 @@ def test_a_million_characters_are_refused_at_once() -> None:
 )
 def test_a_worked_solution_goes_from_the_left_in_both_wordings(question: str, listed: str, restated: str) -> None:
     assert worked_out(parse(question))[:2] == (tuple(listed.split()), tuple(restated.split()))
-
-
-def test_rendered_texts_keep_only_necessary_parentheses() -> None:
-    assert render(parse("((1+2))+(3)")) == "1+2+3"
-    assert render(parse("(1*2)+(3/4)")) == "1*2+3/4"
-    assert render(("-", 1, -2)) == "1-(-2)"
-    assert render(("*", ("+", -1, 2), 3)) == "(-1+2)*3"
-    assert [render(parse(text)) for text in ("1-(2+3)", "2*(3*4)")] == ["1-(2+3)", "2*(3*4)"]
 
 
 def test_commuted_respaced_and_regrouped_forms_share_a_key() -> None:
@@ -151,18 +133,12 @@ def test_larger_parts_and_remainders_are_passed_through() -> None:
     assert passed("9-(1+2+3)*2") == ["1+2+3", "(1+2+3)*2", "9-(3+3)*2", "9-6*2"]  # 9-12 has one operation
 
 
-SPREAD = "37*24=37*20+37*4 37*204=37*200+37*4 37*324=37*300+37*20+37*4 37*20=37*20 37*0=37*0"
-
-
-@pytest.mark.parametrize("equation", [*SPREAD.split(), "37*(-24)=37*(-20)+37*(-4)"])
-def test_partial_products_go_from_the_highest_place_and_skip_zeros(equation: str) -> None:
-    product, spread = map(parse, equation.split("="))
-    assert arithmetic.partial_products(product) == spread
-
-
-@pytest.mark.parametrize("text", ["37", "37+24", "2*(3+4)", "2*3*4"])
-def test_only_a_product_of_two_numbers_has_partial_products(text: str) -> None:
-    assert arithmetic.partial_products(parse(text)) is None
+def test_a_product_of_two_numbers_has_partial_products_from_the_highest_place_without_zeros() -> None:
+    equations = "37*24=37*20+37*4 37*204=37*200+37*4 37*324=37*300+37*20+37*4 37*20=37*20 37*0=37*0"
+    for equation in [*equations.split(), "37*(-24)=37*(-20)+37*(-4)"]:
+        product, spread = map(parse, equation.split("="))
+        assert arithmetic.partial_products(product) == spread
+    assert {arithmetic.partial_products(parse(text)) for text in ("37", "37+24", "2*(3+4)", "2*3*4")} == {None}
 
 
 @given(TREES)
@@ -206,7 +182,7 @@ def test_a_key_survives_shuffled_operands(tree: Tree, rng: random.Random) -> Non
     assert canonical_key(shuffled(tree)) == canonical_key(tree)
 
 
-@given(QUESTIONS)
+@given(trees(0))
 def test_a_key_survives_spaces_is_its_own_key_and_has_the_value_of_the_question(tree: Tree) -> None:
     assert key(re.sub(r"([-+*/()])", r" \1 ", render(tree))) == canonical_key(tree)
     assert key(canonical_key(tree)) == canonical_key(tree)

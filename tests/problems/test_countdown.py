@@ -10,17 +10,9 @@ from r1_mini.judges.judges import same_countdown
 from r1_mini.problems.arithmetic import evaluate, numbers, parse
 from r1_mini.problems.families import FAMILIES, solve
 from r1_mini.problems.families.countdown import Hunt
-from tests.problems.sampled import sampled
+from tests.problems.sampled import AXES, sampled
 
 FAMILY = FAMILIES["countdown"]
-AXES = [
-    {},
-    {"numbers": 3, "largest_number": 9, "largest": 20},
-    {"numbers": [3, 5], "smallest": 100, "largest": 999},
-    {"operators": "+-", "numbers": [2, 6]},
-    {"operators": "*/", "numbers": [2, 3], "largest": 999, "largest_number": 20},
-    {"wording": "sentence"},
-]
 
 
 def asked(question: str) -> tuple[list[int], int]:
@@ -29,7 +21,7 @@ def asked(question: str) -> tuple[list[int], int]:
     return [int(number) for number in left.split(" ")], int(right)
 
 
-@pytest.mark.parametrize("axes", AXES, ids=str)
+@pytest.mark.parametrize("axes", AXES["countdown"], ids=str)
 def test_a_drawn_question_lies_within_its_axes_and_its_answer_solves_it(axes: dict) -> None:
     settings = FAMILY.axes(**axes)
     for problem in sampled("countdown", axes):

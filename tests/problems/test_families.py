@@ -11,22 +11,8 @@ from r1_mini.problems.arithmetic import canonical_key, evaluate, operations, par
 from r1_mini.problems.families import FAMILIES, solve
 from r1_mini.problems.families.base import Arithmetic
 from r1_mini.problems.steps import chain_is_right, check_chain
-from tests.problems.sampled import numbers_in, sampled
+from tests.problems.sampled import AXES, numbers_in, sampled
 
-AXES = {
-    "sum": [
-        *[{}, {"largest": 99}, {"terms": [7, 9], "digits": 3, "largest": 299}, {"terms": 3, "operators": "+"}],
-        {"terms": 40, "digits": 9},  # the longest questions
-    ],
-    "product": [{}, {"digits": [3, 4]}, {"digits": 1}],
-    "expression": [
-        *[{}, {"operators": "+-", "depth": [2, 7]}, {"operators": "+-*", "nesting": 0}],
-        *[{"operators": "/", "depth": [1, 3]}, {"digits": 1, "largest": 50}],
-        *[{"digits": 3, "largest": 999, "nesting": 1}, {"depth": 40, "digits": 6, "largest": 10**6, "nesting": 64}],
-    ],
-    "countdown": [{"numbers": [3, 5], "smallest": 100, "largest": 999}, {"operators": "+-", "numbers": [2, 6]}],
-    "word": [{}, {"depth": [5, 8]}, {"digits": 3, "largest": 999, "distractors": [0, 2]}],
-}
 CASES = [(name, axes) for name, several in AXES.items() for axes in several]
 
 

@@ -41,21 +41,15 @@ def test_words_are_without_case_and_punctuation_and_numbers_stay_whole() -> None
 
 
 DRESSES = [
+    *["{}", "{}=", "{} = ?", "{}?", "{}.", "x = {}", "{} = ___", "1) {}", "({})", "**{}**", "`{}`", "${}$", r"\({}\)"],
     *[
-        "{}",
-        "{}=",
-        "{} = ?",
-        "{}?",
-        "{}.",
         "What is {}?",
         "Calculate {}.",
         "Compute: {}",
-        "x = {}",
-        "{} = ___",
-        "1) {}",
+        "How much is {}?",
+        "{} equals what?",
+        "Please find the value of {}.",
     ],
-    *["${}$", r"\({}\)", "**{}**", "`{}`", "({})", "How much is {}?", "{} equals what?"],
-    "Please find the value of {}.",
 ]
 CARRIERS = ["Tom counts {} apples. How many?", "Ann wrote {} on the board; what is it?", "Do it: {} (give the number)"]
 SPELLINGS = [("+", " + "), ("-", "\u2212"), ("-", " \u2013 "), ("+", " plus "), ("-", " minus ")]
