@@ -164,10 +164,7 @@ def check_trainer(
     changed = [key for key, value in checked.items() if value != resolved(config_name, {}, {})[key]]
     _require_effect(config_name, changed, resolved(config_name, defaults, checked))
     world = processes or int(os.environ.get("WORLD_SIZE", "1"))
-    try:
-        config = _built(config_name, {**defaults, **checked}, world)
-    except (TypeError, ArithmeticError) as error:  # a null where TRL calculates
-        raise ValueError(str(error)) from None
+    config = _built(config_name, {**defaults, **checked}, world)
     if config_name == "GRPOConfig" and (share := config.generation_batch_size // world) % config.num_generations:
         what = f"each process generates {share} completions, not whole groups of {config.num_generations}"
         raise wrong(what, f"make it a multiple of {config.num_generations}", "per_device_train_batch_size")
