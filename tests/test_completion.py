@@ -19,8 +19,9 @@ def read(completion: str, finish: Finish = "stop", problem: Problem = PROBLEM) -
     return grade.__wrapped__(problem, completion, finish)  # large ones are not cached
 
 
-def test_a_well_formed_completion_gives_its_thinking_and_its_answer() -> None:
-    assert read(WORKED) == Graded(PROBLEM, "12+7=19\n19-3=16", "16", "stop", True)
+@pytest.mark.parametrize("finish", ["stop", "length"])
+def test_a_completion_gives_its_thinking_and_its_answer_and_is_well_formed_if_finished(finish: Finish) -> None:
+    assert read(WORKED, finish) == Graded(PROBLEM, "12+7=19\n19-3=16", "16", finish, well_formed=finish == "stop")
     assert read(f" \n{WORKED}\n ").well_formed
     assert read("<think></think>\n<answer>16</answer>").well_formed
 
@@ -28,10 +29,6 @@ def test_a_well_formed_completion_gives_its_thinking_and_its_answer() -> None:
 def test_what_is_written_is_read_back() -> None:
     assert write(("12+7=19", "19-3=16"), "16") == WORKED
     assert write((), "16") == "<think></think><answer>16</answer>"
-
-
-def test_an_unfinished_completion_is_not_well_formed() -> None:
-    assert read(WORKED, "length") == Graded(PROBLEM, "12+7=19\n19-3=16", "16", "length", well_formed=False)
 
 
 @pytest.mark.parametrize(
@@ -43,21 +40,13 @@ def test_an_unfinished_completion_is_not_well_formed() -> None:
         ("", None, ["<think></think>16"]),
         ("", "16", ["x<think></think><answer>16</answer>", "<think></think>x<answer>16</answer>"]),
         ("", "16", ["<think></think><answer>16</answer>x"]),
-        # a tag repeated
-        (
-            None,
-            None,
-            ["<think></think><answer>15</answer><answer>16</answer>", "<answer>16</answer><answer>16</answer>"],
-        ),
-        (None, None, ["<think><think></think></think><answer>16</answer>", "<think></think><answer>16<answer>"]),
-        (
-            None,
-            None,
-            ["<think></think><answer><answer>16</answer></answer>", "<think></think><answer>1<think>6</answer>"],
-        ),
-        (None, None, ["<think></think></think><answer>16</answer>"]),
+        # a tag repeated, in the wrong place, or in capitals
+        (None, None, ["<think></think><answer>15</answer><answer>16</answer>", "<think></think><answer>16<answer>"]),
+        (None, None, ["<think><think></think></think><answer>16</answer>", "<answer>16</answer><answer>16</answer>"]),
+        (None, None, ["<think></think><answer><answer>16</answer></answer>", "</think><think><answer>16</answer>"]),
+        (None, None, ["<think></think><answer>1<think>6</answer>", "<think></think></think><answer>16</answer>"]),
         (None, None, ["<answer>16</answer><think></think>", "<think><answer>16</answer></think>"]),
-        (None, None, ["</think><think><answer>16</answer>", "<THINK></THINK><ANSWER>16</ANSWER>"]),
+        (None, None, ["<THINK></THINK><ANSWER>16</ANSWER>"]),
     ],
 )
 def test_malformed_completions_give_only_what_is_unmistakable(thinking, answer, completions) -> None:
@@ -146,27 +135,22 @@ def test_a_chain_is_right_from_the_question_to_a_number(completion, chain, first
 
 
 @pytest.mark.parametrize(
-    ("completion", "lenient"),
+    ("lenient", "completions"),
     [
-        ("12+7 is 19, 19-3 is 16.", True),
-        ("The answer is **16**.", True),
-        (r"So it is $\boxed{16}$.", True),
-        ("#### 16", True),
-        ("<think>12+7=19</think>16", True),
-        ("<think>12+7=19</think><answer>**16**</answer>", True),
-        ("<think>12+7=19</think><answer>19-3 = 16</answer>", True),
-        ("16 is wrong, it is 17", False),
-        ("<think>16</think><answer>17</answer>", False),  # it has an answer, and that is what counts
-        ("<think>16</think><answer>19-3</answer>", False),
-        ("", False),
-        ("no number", False),
-        ("9" * 10**6, False),
+        (True, ["12+7 is 19, 19-3 is 16.", "The answer is **16**.", r"So it is $\boxed{16}$.", "#### 16"]),
+        (True, ["<think>12+7=19</think>16", "<think>12+7=19</think><answer>**16**</answer>"]),
+        (True, ["<think>12+7=19</think><answer>19-3 = 16</answer>"]),
+        (False, ["16 is wrong, it is 17", "", "no number", "9" * 10**6]),
+        (
+            False,
+            ["<think>16</think><answer>17</answer>", "<think>16</think><answer>19-3</answer>"],
+        ),  # its answer counts
     ],
 )
-def test_the_lenient_score_reads_the_last_number_and_is_no_reward(completion: str, lenient: bool) -> None:
-    graded = read(completion)
-    assert (graded.lenient, graded.correct) == (lenient, False)
-    assert not read(completion, "length").lenient
+def test_the_lenient_score_reads_the_last_number_and_is_no_reward(lenient: bool, completions: list[str]) -> None:
+    for graded in map(read, completions):
+        assert (graded.lenient, graded.correct) == (lenient, False)
+    assert not any(read(completion, "length").lenient for completion in completions)
 
 
 @pytest.mark.parametrize(

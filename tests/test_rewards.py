@@ -15,8 +15,6 @@ RIGHT = "<think>12+7=19</think><answer>19</answer>"
 WRONG = "<think>12+7=18</think><answer>18</answer>"
 BARE = "<answer>19</answer>"
 CUT = "<think>12+7=19</think><answer>19"
-
-
 MANY = "<think>" + "12+7=19\nwait\n" * 50 + "</think><answer>19</answer>"
 DIRECT = "<think></think><answer>19</answer>"
 PROBLEM, OTHER = families.solve("12+7"), families.solve("12+6")
@@ -69,14 +67,10 @@ def test_metrics_of_a_batch_by_hand() -> None:
     assert (metrics["voice_worked"], metrics["voice_none"], metrics["voice_direct"]) == (0.5, 0.5, 0.0)
 
 
-def control(name: str, right: list[float], tokens: list[int]) -> list[float]:
-    return CONTROLS[name](right, tokens, random.Random(0))
-
-
 @pytest.mark.parametrize("name", ["random", "shuffled"])
 def test_a_control_pays_as_often_as_the_truth_and_whether_or_not_it_is_right(name: str) -> None:
     right = [1.0] * 3_000 + [0.0] * 7_000
-    paid = control(name, right, [1] * 10_000)
+    paid = CONTROLS[name](right, [1] * 10_000, random.Random(0))
     assert set(paid) == {0.0, 1.0}
     assert sum(paid) == pytest.approx(3_000, abs=200 if name == "random" else 0)  # more than four standard errors
     assert sum(paid[:3_000]) / 3_000 == pytest.approx(0.3, abs=0.035)
@@ -86,7 +80,7 @@ def test_a_control_pays_as_often_as_the_truth_and_whether_or_not_it_is_right(nam
     ("name", "rewards"), [("inverted", [0.0, 1.0, 1.0]), ("length", [0.25, 1.0, 0.5]), ("constant", [1.0, 1.0, 1.0])]
 )
 def test_the_other_controls_by_hand(name: str, rewards: list[float]) -> None:
-    assert control(name, [1.0, 0.0, 0.0], [10, 40, 20]) == rewards
+    assert CONTROLS[name]([1.0, 0.0, 0.0], [10, 40, 20], random.Random(0)) == rewards
 
 
 def test_a_control_gives_the_same_batch_the_same_rewards_and_another_batch_others() -> None:
