@@ -1,14 +1,15 @@
 """A causal language model with its tokenizer: finding, loading and saving it, and the LoRA adapter that trains it."""
 
 import contextlib
+import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
-from safetensors import SafetensorError
+from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -19,6 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from r1_mini.completion import TAGS
 from r1_mini.errors import UserError
 from r1_mini.model.prompts import PromptStyle, give_template
 
@@ -28,10 +30,12 @@ _EXAMPLE = "give the folder of a checkpoint, such as runs/tiny-r1-zero/02-grpo"
 
 @contextlib.contextmanager
 def _explained(where: object, fix: str) -> Iterator[None]:
-    """UserError for whatever transformers, peft and the Hub raise on a model that they cannot use."""
+    """UserError for whatever transformers, peft, a template and the Hub raise on a model that they cannot use."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # they raise in many ways
         reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
         raise UserError(f"cannot be used ({reason})", where=str(where), fix=fix) from error
 
@@ -62,12 +66,21 @@ def load_checkpoint(
     `prompt` is the style of its prompts; `options` are those of `from_pretrained`. The dtype is fp32 by default.
     """
     with _explained(folder, _EXAMPLE):
-        model, info = AutoModelForCausalLM.from_pretrained(
-            folder, **{"dtype": torch.float32, "local_files_only": True, "output_loading_info": True, **options}
-        )
+        load_shape(folder, prompt)
+        ours = {"dtype": torch.float32, "local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+        model, info = AutoModelForCausalLM.from_pretrained(folder, **ours | options)
+        for what, names in (
+            ("lacks", info["missing_keys"]),
+            ("has, and its config does not ask for,", info["unexpected_keys"]),
+        ):
+            if names:  # transformers would fill or drop them
+                raise ValueError(f"it {what} {min(names)}")
+        if not all(weights.isfinite().all() for weights in model.parameters()):
+            raise ValueError("its weights are not finite")
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        _check(model.config, tokenizer, model.get_input_embeddings().num_embeddings, info["missing_keys"])
-    give_template(tokenizer, prompt, str(folder))
+        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+            raise ValueError("the tokenizer has more tokens than the model")
+        give_template(tokenizer, prompt, str(folder))
     return model.to(device).eval(), tokenizer
 
 
@@ -81,22 +94,31 @@ def load_shape(
         generation = GenerationConfig.from_model_config(config)
         if (folder / "generation_config.json").is_file():
             generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
-        _check(config, tokenizer, config.get_text_config(decoder=True).vocab_size)
-    give_template(tokenizer, prompt, str(folder))
+        kind = (config.architectures or ["ForCausalLM"])[0]
+        if not kind.endswith(("ForCausalLM", "LMHeadModel")):
+            raise ValueError(f"{kind} is not a causal language model")
+        if stripped := [tag for tag in TAGS if tag in tokenizer.all_special_tokens]:
+            raise ValueError(f"its tokenizer drops {stripped[0]}, a special token; add it as an ordinary token")
+        _require_size(folder, config)
+        give_template(tokenizer, prompt, str(folder))
     return config, generation, tokenizer
 
 
-def _check(
-    config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, embeddings: int, missing: Collection[str] = ()
-) -> None:
-    """ValueError if this is not a whole causal language model with its tokenizer."""
-    kinds = config.architectures or ["ForCausalLM"]
-    if missing:  # transformers would fill them with random numbers
-        raise ValueError(f"it lacks weights, for example {min(missing)}")
-    if not kinds[0].endswith(("ForCausalLM", "LMHeadModel")):
-        raise ValueError(f"{kinds[0]} is not a causal language model")
-    if len(tokenizer) > embeddings:
-        raise ValueError("the tokenizer has more tokens than the model")
+def _require_size(folder: Path, config: PretrainedConfig) -> None:
+    """ValueError if the config asks for more than the files hold, before a model of that size is built, or names files
+    that are not in the folder."""
+    for index in folder.glob("*.index.json"):
+        if outside := [
+            name for name in json.loads(index.read_text())["weight_map"].values() if Path(name).name != name
+        ]:
+            raise ValueError(f"its index names a file outside of the folder: {outside[0]}")
+    shapes = []
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            shapes += [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118  (it is no mapping)
+    text = config.get_text_config(decoder=True)
+    if shapes and (text.num_hidden_layers > len(shapes) or text.hidden_size > max(map(max, filter(None, shapes)))):
+        raise ValueError("its config asks for a larger model than its weights are")
 
 
 def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -264,6 +264,15 @@ def stage_metrics(run: Path) -> dict[str, list[dict[str, Any]]]:
 
 def checkpoint_hash(checkpoint: Path) -> str:
     """One hash of a checkpoint folder: weights, shape, tokenizer and its template, whatever else lies in it."""
-    names = ("*.safetensors", "config.json", "generation_config.json", "tokenizer*", "vocab*", "merges.txt", "*.jinja")
+    names = (
+        "*.safetensors",
+        "*.index.json",
+        "config.json",
+        "generation_config.json",
+        "tokenizer*",
+        "vocab*",
+        "merges.txt",
+        "*.jinja",
+    )
     files = {path for glob in names for path in checkpoint.glob(glob) if path.is_file()}
     return fingerprint({path.name: sha256(path) for path in sorted(files)})

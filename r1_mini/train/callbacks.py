@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -14,10 +15,12 @@ from trl import GRPOTrainer
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import save_checkpoint
 from r1_mini.system import distributed as processes
-from r1_mini.system.files import Metrics, folder_atomic, write_json_atomic
+from r1_mini.system.files import Metrics, folder_atomic, sha256, write_json_atomic
 from r1_mini.train.stage import Job
 
 DEV_SCORE = "dev_pass_at_1"
+FILES = "files.json"
+"""In a checkpoint for resuming: its files and their sha256, written last."""
 
 
 def progress_bar(console: Console) -> Progress:
@@ -64,6 +67,14 @@ class Reporter(TrainerCallback):
         if "accuracy" in record:
             note = f"accuracy {record['accuracy']:.2f}, length {record['length']:.0f}"
         self.progress.update(self.bar, completed=step, note=note)
+
+    def on_save(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Write the list of the checkpoint's files, which makes it one to resume from."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        processes.wait()
+        if processes.is_main():
+            files = {str(path.relative_to(folder)): sha256(path) for path in folder.rglob("*") if path.is_file()}
+            write_json_atomic(folder / FILES, files)
 
     def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.progress.stop()

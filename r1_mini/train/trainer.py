@@ -5,19 +5,18 @@ Not here: what a stage trains on and its loss (a file for each kind), and which 
 
 import json
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, Trainer
 
+from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.system import distributed as processes
-from r1_mini.system.files import Metrics, write_text_atomic
-from r1_mini.train.callbacks import Reporter
+from r1_mini.system.files import Metrics, sha256, write_text_atomic
+from r1_mini.train.callbacks import FILES, Reporter
 from r1_mini.train.logps import narrow_tiles
 from r1_mini.train.stage import Job
 
@@ -68,6 +67,8 @@ def save(trainer: Trainer, folder: Path) -> None:
     """Save the whole trained model and its tokenizer, from the main process; sharded weights are gathered first."""
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         trainer.save_model(str(folder))  # with its tokenizer
+    elif not all(weights.isfinite().all() for weights in trainer.model.parameters()):
+        raise UserError("diverged: the weights are not finite", where=folder.name, fix="lower learning_rate")
     elif processes.is_main():
         save_checkpoint(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, folder)
     processes.wait()
@@ -84,7 +85,7 @@ def last_checkpoint(work: Path, console: Console) -> Path | None:
             try:
                 _require_intact(folder)
                 return folder
-            except (OSError, ValueError, SafetensorError, zipfile.BadZipFile) as error:
+            except (OSError, ValueError) as error:
                 aside = folder.rename(work / f"damaged-{folder.name}-{time.time_ns()}")
                 console.print(f"{folder.name} is damaged ({error}); moved to {aside}, going on from the one before")
         return None
@@ -93,13 +94,10 @@ def last_checkpoint(work: Path, console: Console) -> Path | None:
 
 
 def _require_intact(checkpoint: Path) -> None:
-    """Raise an error if a file of a trainer's checkpoint is missing or cut short."""
-    json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))  # the trainer writes it last
-    for path in checkpoint.rglob("*.safetensors"):
-        with safe_open(path, "pt"):
-            pass
-    for path in checkpoint.rglob("*.pt*"):  # .pt and .pth
-        zipfile.ZipFile(path).close()
+    """Raise an error if a file of a trainer's checkpoint is missing, or not as it was written."""
+    for name, digest in json.loads((checkpoint / FILES).read_text(encoding="utf-8")).items():
+        if sha256(checkpoint / name) != digest:
+            raise ValueError(f"{name} is not as it was written")
 
 
 def step_of(checkpoint: Path | None) -> int:

@@ -1,9 +1,11 @@
 """A model is a folder or an id on the Hub; what is neither is one line with the likely fix. What is saved is loaded."""
 
+import json
 from pathlib import Path
 
 import huggingface_hub
 import pytest
+from safetensors.torch import load_file, save_file
 
 from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_model
@@ -40,10 +42,50 @@ def test_a_model_on_the_hub_is_its_local_copy_and_one_that_is_not_there_is_one_l
         find_checkpoint(Path("someone/no-such-model"))
 
 
-def test_a_saved_checkpoint_loads_as_it_was(tmp_path):
+@pytest.fixture
+def saved(tmp_path):
     tokenizer = make_tokenizer()
-    model = make_model(tokenizer, hidden_size=16, layers=1, heads=2, intermediate_size=None, seed=0)
+    model = make_model(tokenizer, hidden_size=16, layers=2, heads=2, intermediate_size=None, seed=0)
     save_checkpoint(model, tokenizer, tmp_path)
+    return tmp_path, model, tokenizer
+
+
+def change(folder, file, **keys):
+    path = folder / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
+
+
+def spoil_weights(folder, value):
+    weights = load_file(folder / "model.safetensors")
+    next(iter(weights.values())).view(-1)[0] = value
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+DAMAGE = {
+    "its weights are not finite": lambda folder: spoil_weights(folder, float("nan")),
+    "has, and its config does not ask for, model.layers.1": lambda folder: change(
+        folder, "config.json", num_hidden_layers=1
+    ),
+    "it lacks model.layers.2": lambda folder: change(folder, "config.json", num_hidden_layers=3),
+    "its config asks for a larger model": lambda folder: change(folder, "config.json", num_hidden_layers=10**7),
+    "cannot be used": lambda folder: (folder / "generation_config.json").write_text("{"),
+    "a template": lambda folder: (folder / "chat_template.jinja").write_text("{{ raise_exception('a template') }}"),
+    "drops <think>": lambda folder: change(folder, "tokenizer_config.json", extra_special_tokens=["<think>"]),
+    "names a file outside of the folder": lambda folder: (folder / "model.safetensors.index.json").write_text(
+        '{"weight_map": {"a": "../o.safetensors"}}'
+    ),
+}
+
+
+@pytest.mark.parametrize("line", DAMAGE)
+def test_what_is_not_exactly_the_model_that_was_saved_is_refused_in_one_line(saved, line):
+    DAMAGE[line](saved[0])
+    with pytest.raises(UserError, match=line):
+        load_checkpoint(saved[0])
+
+
+def test_a_saved_checkpoint_loads_as_it_was(saved):
+    tmp_path, model, tokenizer = saved
     again, words = load_checkpoint(tmp_path)
     assert all((p == q).all() for p, q in zip(model.parameters(), again.parameters(), strict=True))
     text = "<think>1+2=3</think><answer>3</answer>"

@@ -26,6 +26,8 @@ def checkpoint(work, step):
     save_file({"weight": torch.ones(100)}, folder / "model.safetensors")
     torch.save({"state": torch.ones(100)}, folder / "optimizer.pt")
     (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    reporter = Reporter("rl", Metrics(None), Console(quiet=True), {}, lambda step: {})
+    reporter.on_save(TrainingArguments(output_dir=str(work)), TrainerState(global_step=step), None)
     return folder
 
 
@@ -36,11 +38,13 @@ def cut(path):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda folder: (folder / "trainer_state.json").unlink(),
+        lambda folder: (folder / "files.json").unlink(),
+        lambda folder: (folder / "optimizer.pt").unlink(),
+        lambda folder: (folder / "trainer_state.json").write_text("[]"),
         lambda folder: cut(folder / "model.safetensors"),
         lambda folder: cut(folder / "optimizer.pt"),
     ],
-    ids=["half-written", "weights", "optimizer"],
+    ids=["half-written", "missing", "emptied", "weights", "optimizer"],
 )
 def test_a_damaged_checkpoint_is_moved_aside_and_said_and_the_one_before_it_is_taken(tmp_path, damage):
     console = Console(record=True, width=300)
