@@ -103,7 +103,7 @@ class Exam:
         self.lineup.write(folder)
         rounded = {name: round(value, 2) for name, value in spent.items()}
         run.update_manifest(seconds={**rounded, "total": round(sum(rounded.values()), 2)})
-        if not any(self.lineup.columns[before].voice is None for before, _ in self.lineup.pairs):
+        if len({each.stage for each in self.lineup.columns.values()}) == 1 and not self.recipe.evaluate.columns:
             console.print(f"one checkpoint, so nothing to compare; the samples: {folder}")
         elif self.publish is not None:
             self.publish(run.path, console)
