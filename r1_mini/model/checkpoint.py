@@ -67,8 +67,9 @@ def load_checkpoint(
     """
     with _explained(folder, _EXAMPLE):
         load_shape(folder, prompt)
-        ours = {"dtype": torch.float32, "local_files_only": True, "use_safetensors": True, "output_loading_info": True}
-        model, info = AutoModelForCausalLM.from_pretrained(folder, **ours | options)
+        safe = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
+        given = {"dtype": torch.float32, **options, **safe, "output_loading_info": True}
+        model, info = AutoModelForCausalLM.from_pretrained(folder, **given)
         for what, names in (
             ("lacks", info["missing_keys"]),
             ("has, and its config does not ask for,", info["unexpected_keys"]),

@@ -95,7 +95,10 @@ def last_checkpoint(work: Path, console: Console) -> Path | None:
 
 def _require_intact(checkpoint: Path) -> None:
     """Raise an error if a file of a trainer's checkpoint is missing, or not as it was written."""
-    for name, digest in json.loads((checkpoint / FILES).read_text(encoding="utf-8")).items():
+    files = json.loads((checkpoint / FILES).read_text(encoding="utf-8"))
+    if not files or not isinstance(files, dict):
+        raise ValueError(f"{FILES} lists no files")
+    for name, digest in files.items():
         if sha256(checkpoint / name) != digest:
             raise ValueError(f"{name} is not as it was written")
 

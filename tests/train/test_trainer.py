@@ -39,12 +39,13 @@ def cut(path):
     "damage",
     [
         lambda folder: (folder / "files.json").unlink(),
+        lambda folder: (folder / "files.json").write_text("[]"),
         lambda folder: (folder / "optimizer.pt").unlink(),
         lambda folder: (folder / "trainer_state.json").write_text("[]"),
         lambda folder: cut(folder / "model.safetensors"),
         lambda folder: cut(folder / "optimizer.pt"),
     ],
-    ids=["half-written", "missing", "emptied", "weights", "optimizer"],
+    ids=["half-written", "no list", "missing", "emptied", "weights", "optimizer"],
 )
 def test_a_damaged_checkpoint_is_moved_aside_and_said_and_the_one_before_it_is_taken(tmp_path, damage):
     console = Console(record=True, width=300)
