@@ -132,7 +132,7 @@ def test_a_checkpoint_that_cannot_be_examined_is_one_line(smoke, tmp_path, damag
         (["--suite", "arithmetik"], "--suite: no suite is called 'arithmetik'; did you mean 'arithmetic'?"),
         (["--suite", "smoke", "temperature=0"], "4 samples at temperature 0 are all alike; add samples=1"),
         (["--suite", "smoke", "split=train"], "'split=train': split: \"train\" is not a choice; known: dev, test"),
-        (["--suite", "smoke", "sampels=3"], "no key is called 'sampels'; did you mean 'samples'?"),
+        (["--suite", "smoke", "sampels=3"], "no key and no stage is called 'sampels'; did you mean 'samples'?"),
         (["--suite", "smoke", "--voice", "loud"], "Invalid value for '--voice'"),
     ],
 )

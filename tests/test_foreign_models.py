@@ -173,8 +173,8 @@ def test_a_foreign_model_goes_through_sft_grpo_and_exam_and_a_cut_run_ends_in_th
     ("room", "override", "line"),
     [
         (60, "seed=0", r"^evaluate.max_tokens: .* and 12 more take .* of the model is 60; leave such questions out"),
-        (1024, "evaluate.max_tokens=1000", r"^evaluate.max_tokens: .* and 1000 more .* is 1024; allow at most \d+$"),
-        (1024, "grpo.trainer.max_completion_length=1000", r"trainer.max_completion_length: .* allow at most \d+"),
+        (1024, "evaluate.max_tokens=1000", r"^evaluate.max_tokens: .* and 1000 more .* is 1024; \d+ would fit$"),
+        (1024, "grpo.trainer.max_completion_length=1000", r"trainer.max_completion_length: .* \d+ would fit"),
     ],
 )
 def test_what_is_longer_than_the_window_is_refused_before_anything_is_trained(folder, room, override, line, tmp_path):

@@ -55,7 +55,6 @@ NO_EFFECT = {
 """TRL config, "" for both -> patterns of the fields that change nothing here: there is no evaluation by TRL and no
 push, texts are rendered, tokenized and packed by us, and GRPO has its own loss and its own order of prompts."""
 ONLY_WITH = {
-    "vllm_*": "use_vllm",
     "ref_model_*": "sync_ref_model",
     "use_bias_correction_kl": "beta",
     "entropy_coef_*": "use_adaptive_entropy",

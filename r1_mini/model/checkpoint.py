@@ -66,7 +66,7 @@ def load_checkpoint(
     `prompt` is the style of its prompts; `options` are those of `from_pretrained`. The dtype is fp32 by default.
     """
     with _explained(folder, _EXAMPLE):
-        load_shape(folder, prompt)
+        _require_size(folder, load_shape(folder, prompt)[0])
         safe = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
         given = {"dtype": torch.float32, **options, **safe, "output_loading_info": True}
         model, info = AutoModelForCausalLM.from_pretrained(folder, **given)
@@ -100,7 +100,6 @@ def load_shape(
             raise ValueError(f"{kind} is not a causal language model")
         if stripped := [tag for tag in TAGS if tag in tokenizer.all_special_tokens]:
             raise ValueError(f"its tokenizer drops {stripped[0]}, a special token; add it as an ordinary token")
-        _require_size(folder, config)
         give_template(tokenizer, prompt, str(folder))
     return config, generation, tokenizer
 

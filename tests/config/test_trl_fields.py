@@ -62,7 +62,6 @@ def refusal(kind: str, settings: Mapping[str, Any]) -> str:
         ("sft", {"eos_token": "<end>"}, ".eos_token: has no effect in this stage; leave it out"),
         ("grpo", {"chat_template_kwargs": {"enable_thinking": False}}, ".chat_template_kwargs: has no effect in this stage"),
         ("grpo", {"label_smoothing_factor": 0.1}, ".label_smoothing_factor: has no effect in this stage; leave it out"),
-        ("grpo", {"vllm_server_port": 9000}, ".vllm_server_port: has no effect without use_vllm; set use_vllm too, or"),
         ("grpo", {"ref_model_sync_steps": 5}, ".ref_model_sync_steps: has no effect without sync_ref_model; set"),
         ("grpo", {"generation_kwargs": {"top_kk": 1}}, ".generation_kwargs: 'top_kk' has no effect; did you mean 'top_k'?"),
         ("sft", {"lr_scheduler_type": "constant", "warmup_steps": 5}, ".warmup_steps: has no effect beside a constant rate"),

@@ -208,7 +208,7 @@ def test_a_recipe_that_starts_from_a_folder_examines_that_model_as_the_base(smok
     recipe.write_text(
         f"name: from-base\nmodel: {out / '01-base'}\n"
         "problems: [{family: sum, terms: [2, 4], digits: 1, largest: 9}]\n"
-        "stages: [{kind: grpo, trainer: {max_steps: 10, per_device_train_batch_size: 128}}]\n"
+        "stages: [{kind: grpo, trainer: {max_steps: 10, per_device_train_batch_size: 128, learning_rate: 1e-3}}]\n"
         "evaluate: {suite: smoke}\n"
     )
     done = r1_mini("run", str(recipe), "--out", str(tmp_path / "run"))

@@ -441,7 +441,7 @@ def test_a_plan_for_a_gpu_that_is_elsewhere_ends_with_exit_code_1_if_it_does_not
     [
         (["no.yaml"], "error: no.yaml: no such file, and no packaged recipe"),
         (["no.yaml", "--processes", "0"], "error: Invalid value for '--processes'"),
-        (["no.yaml", "--json", "."], "error: Invalid value for '--json': file '.' is a directory"),
+        (["no.yaml", "--json", "."], "error: .: is there and not a regular file"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(arguments, line, capsys):

@@ -53,6 +53,9 @@ def kill_workers(grid, url, kills):
     while len(list(study.folder.glob("trials/*/starts"))) < 2:  # both are at a trial
         time.sleep(0.1)
     for _ in range(kills):
+        deadline = time.monotonic() + 60
+        while not any(training.state == "RUNNING" for training in study.trainings()) and time.monotonic() < deadline:
+            time.sleep(0.1)  # a worker takes some seconds to begin
         victim = rng.randrange(2)
         processes[victim].kill()
         processes[victim].join()
@@ -60,7 +63,7 @@ def kill_workers(grid, url, kills):
             if training.state == "COMPLETE":
                 assert finished.setdefault(training.folder, training) == training
         processes[victim] = start_worker(grid, url)
-        time.sleep(rng.uniform(3.0, 6.0))  # a worker takes some seconds to begin
+        time.sleep(rng.uniform(0.5, 3.0))
     for process in processes:
         process.join(120)
         assert process.exitcode == 0
@@ -69,7 +72,7 @@ def kill_workers(grid, url, kills):
 
 @pytest.mark.slow
 def test_two_workers_that_are_killed_again_and_again_leave_every_training_complete_exactly_once(grid):
-    study = kill_workers(grid, None, kills=3)
+    study = kill_workers(grid, None, kills=5)
     assert results(study) == SCORES
     assert [trial.state.name for trial in study.trials()].count("COMPLETE") == len(SCORES)
     starts = [path.read_text().count("started") for path in study.folder.glob("trials/*/starts")]
