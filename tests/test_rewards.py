@@ -9,7 +9,7 @@ from r1_mini import rewards
 from r1_mini.completion import grade
 from r1_mini.problems import families
 from r1_mini.rewards import CONTROLS, RULES, as_trl_reward, rollout_metrics
-from r1_mini.train.grpo import GrpoStage
+from r1_mini.train.grpo import METRICS, GrpoStage
 
 RIGHT = "<think>12+7=19</think><answer>19</answer>"
 WRONG = "<think>12+7=18</think><answer>18</answer>"
@@ -59,12 +59,16 @@ def test_a_new_rule_is_one_function_and_one_line(monkeypatch) -> None:
     assert trl_scores("short", RIGHT, long) == [1.0, 0.0]
 
 
-def test_metrics_of_a_batch_by_hand() -> None:
+def test_metrics_of_a_batch_by_hand(monkeypatch) -> None:
     graded = [grade(PROBLEM, text, "stop") for text in (RIGHT, WRONG, BARE, CUT)]
     metrics = rollout_metrics(graded, [10, 20, 4, 6])
     assert (metrics["accuracy"], metrics["format"]) == (0.5, 0.5)
     assert (metrics["length_right"], metrics["length_wrong"]) == (7, 13)
     assert (metrics["voice_worked"], metrics["voice_none"], metrics["voice_direct"]) == (0.5, 0.5, 0.0)
+    assert metrics["verifier_timeouts"] == 0  # always there: processes gather the same names
+    monkeypatch.setattr(rewards, "timeouts", lambda: 3)
+    assert rollout_metrics(graded, [10, 20, 4, 6])["verifier_timeouts"] == 3
+    assert METRICS["verifier_timeouts"] == "verifier_timeouts"  # it is logged
 
 
 @pytest.mark.parametrize("name", ["random", "shuffled"])

@@ -269,7 +269,7 @@ def sample_groups(prompts: Sequence[str], trainer: Trainer) -> dict[str, list[An
 _SAME = (
     *("reward", "accuracy", "format", "length_right", "length_wrong", "kl", "loss", "grad_norm", "learning_rate"),
     *("voice_direct", "voice_worked", "voice_checked", "voice_none", "logp_gap_mean", "logp_gap_max"),
-    *("seconds_rollout", DEV_SCORE),
+    *("seconds_rollout", "verifier_timeouts", DEV_SCORE),
 )
 METRICS = {
     **{name: name for name in _SAME},
