@@ -30,6 +30,8 @@ work = out / ".work-02-grpo"
 work.mkdir(parents=True, exist_ok=True)
 with (out / "starts").open("a") as file:
     print("started", file=file)
+if f"{rate}-{seed}" in HANG and (out / "starts").read_text() == "started\\n":
+    time.sleep(600)
 with (work / "metrics.jsonl").open("w") as file:
     for step in range(1, 4):
         print(json.dumps({"step": step, "dev_pass_at_1": 1 - rate}), file=file, flush=True)
@@ -39,9 +41,13 @@ shutil.copytree(f"{TEMPLATES}/{rate}-{seed}", out, dirs_exist_ok=True)
 """Instead of a run: it notes that it was started and scores on dev, and leaves the prepared run."""
 
 
-def fake(path, pause=0.02, before=""):
-    """The command that a sweep next to `templates` runs instead of `r1-mini`; `before`: code that it runs first."""
-    script = f"import os, sys\nTEMPLATES, PAUSE = {str(path.parent / 'templates')!r}, {pause}\n{before}\n{FAKE}"
+def fake(path, pause=0.02, before="", hang=()):
+    """The command that a sweep next to `templates` runs instead of `r1-mini`.
+
+    before: code that it runs first. hang: the trials, such as "0.1-0", that stand still when they are first started.
+    """
+    constants = f"TEMPLATES, PAUSE, HANG = {str(path.parent / 'templates')!r}, {pause}, {list(hang)}"
+    script = f"import os, sys\n{constants}\n{before}\n{FAKE}"
     return (sys.executable, "-c", script)
 
 
@@ -88,7 +94,7 @@ def _work(path, url, command, retries):
 
 def start_worker(path, url=None, command=None, retries=3):
     """A worker in a process of its own, which counts as gone after three seconds."""
-    arguments = (path, url, command or fake(path, 0.5), retries)
+    arguments = (path, url, command or fake(path), retries)
     process = multiprocessing.get_context("spawn").Process(target=_work, args=arguments)
     process.start()
     return process

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -46,38 +45,38 @@ def test_workers_finish_every_trial_once_and_a_changed_sweep_keeps_their_runs(gr
     assert folders.isdisjoint(training.folder for training in study_of(grid).trainings())
 
 
-def kill_workers(grid, url, kills):
-    """Two workers, of which one is killed several times in a row and started again; the study that they leave."""
-    study, rng = study_of(grid, url), random.Random(0)
-    processes, finished = [start_worker(grid, url) for _ in range(2)], {}
-    while len(list(study.folder.glob("trials/*/starts"))) < 2:  # both are at a trial
-        time.sleep(0.1)
-    for _ in range(kills):
+def kill_workers(grid, url, hang):
+    """The study that two workers leave which are killed in turn, each at a trial that stands still, and started again.
+
+    hang: an even number of the first trials, such as "0.1-0".
+    """
+    study, command = study_of(grid, url), fake(grid, hang=hang)
+    workers, finished = [start_worker(grid, url, command) for _ in range(2)], {}
+    for kill in range(len(hang)):
         deadline = time.monotonic() + 60
-        while not any(training.state == "RUNNING" for training in study.trainings()) and time.monotonic() < deadline:
-            time.sleep(0.1)  # a worker takes some seconds to begin
-        victim = rng.randrange(2)
-        processes[victim].kill()
-        processes[victim].join()
+        while len(list(study.folder.glob("trials/*/starts"))) < min(kill + 2, len(hang)):  # both stand still
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        workers[kill % 2].kill()
+        workers[kill % 2].join()
         for training in study.trainings():  # what is finished stays as it is
             if training.state == "COMPLETE":
                 assert finished.setdefault(training.folder, training) == training
-        processes[victim] = start_worker(grid, url)
-        time.sleep(rng.uniform(0.5, 3.0))
-    for process in processes:
-        process.join(120)
-        assert process.exitcode == 0
+        workers[kill % 2] = start_worker(grid, url, command)
+    for worker in workers:
+        worker.join(120)
+        assert worker.exitcode == 0
     return study
 
 
 @pytest.mark.slow
 def test_two_workers_that_are_killed_again_and_again_leave_every_training_complete_exactly_once(grid):
-    study = kill_workers(grid, None, kills=5)
+    hang = ["0.1-0", "0.1-1", "0.2-0", "0.2-1"]
+    study = kill_workers(grid, None, hang)
     assert results(study) == SCORES
     assert [trial.state.name for trial in study.trials()].count("COMPLETE") == len(SCORES)
-    starts = [path.read_text().count("started") for path in study.folder.glob("trials/*/starts")]
-    assert len(starts) == len(SCORES)
-    assert max(starts) > 1  # a retried trial goes on in the folder where it was
+    starts = sorted(path.read_text().count("started") for path in study.folder.glob("trials/*/starts"))
+    assert starts == [1, 1, 1, 1, 2, 2, 2, 2]  # a trial that was killed goes on in the folder where it was
 
 
 @pytest.mark.filterwarnings("ignore:Heartbeat")
@@ -185,7 +184,7 @@ def test_workers_may_begin_at_once_on_an_empty_database_and_meet_there(grid, pos
     with ThreadPoolExecutor(8) as pool:
         storages = list(pool.map(open_storage, [postgres.replace("/postgres?", "/empty?")] * 8))
     assert [optuna.get_all_study_names(storage) for storage in storages] == [[]] * 8
-    assert results(kill_workers(grid, postgres, kills=1)) == SCORES
+    assert results(kill_workers(grid, postgres, ["0.1-0", "0.1-1"])) == SCORES
     assert not (grid.parent / "out" / "sweep.db").exists()
 
 
