@@ -168,15 +168,16 @@ def sample(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
     max_tokens: Annotated[int, _option("Longest completion, tokens.", min=1)] = 160,
     voice: Voice = None,
-    prompt: Annotated[Literal["auto", "chat", "base"], _option("Chat template, or R1-Zero's prompt.")] = "auto",
+    prompt: Annotated[str, _option("auto, chat, base (R1-Zero's), or variables of the template: {a: 1}.")] = "auto",
 ) -> None:
     """Ask a checkpoint: prints its answer with each step marked right or wrong."""
     from r1_mini.model.checkpoint import find_checkpoint
+    from r1_mini.model.prompts import prompt_style
     from r1_mini.rollout.ask import ask
     from r1_mini.rollout.engine import SamplingParams
 
     params = SamplingParams(1, max_tokens, temperature, seed=seed, voice=voice)
-    ask(find_checkpoint(checkpoint), question, params, prompt)
+    ask(find_checkpoint(checkpoint), question, params, prompt_style(prompt, "--prompt"))
 
 
 @app.command(

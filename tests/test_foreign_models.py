@@ -22,6 +22,7 @@ from r1_mini import cli
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.model.prompts import R1_SYSTEM, encode, prompt_for, stop_tokens
+from r1_mini.model.tokenizer import keep_tags
 from r1_mini.pipeline import run as pipeline
 from r1_mini.pipeline.recipe import load
 from r1_mini.pipeline.start import check
@@ -40,6 +41,7 @@ SHAPE = {
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
 )
 
 
@@ -211,6 +213,39 @@ def test_an_exam_says_if_checkpoints_are_asked_by_different_prompts(folder, tmp_
     assert "note: base has another prompt than qwen" in capsys.readouterr().out
     assert cli.main(["eval", str(folder), str(other), *exam, "prompt=base", "--out", str(tmp_path / "b")]) == 0
     assert "another prompt" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("folder", ["qwen"], indirect=True)
+def test_a_variable_of_the_template_is_set_alike_in_training_exam_and_sample(folder, tmp_path, capsys):
+    recipe = recipe_of(folder)
+    given = "prompt={enable_thinking: false}"
+    assert cli.main(["plan", str(recipe), given]) == 0
+    training = capsys.readouterr().out.partition("02-grpo")[2].partition("exam own")[0]
+    end = r"<|im_start|>assistant\n<think>\n\n</think>\n\n'"
+    assert training.count(end) == training.count("user") > 0
+    exam = ["--suite", "smoke", "limit=2", "samples=1", "max_tokens=4", "greedy=false", given]
+    assert cli.main(["eval", str(folder), *exam, "--out", str(tmp_path / "a")]) == 0
+    (samples,) = (tmp_path / "a").glob("*/samples.jsonl")
+    assert all(row["prompt"].endswith("assistant\n<think>\n\n</think>\n\n") for row in read_jsonl(samples))
+    sample = ["sample", str(folder), "1+2", "--max-tokens", "4", "--prompt"]
+    assert cli.main([*sample, "{enable_thinking: false}"]) == 0
+    capsys.readouterr()
+    for style, line in (("{thinking: false}", "no variable 'thinking'"), ("[1]", '--prompt: "[1]" is no style')):
+        assert cli.main([*sample, style]) == 2
+        assert line in capsys.readouterr().err
+
+
+def test_tags_that_are_special_tokens_are_decoded_and_no_id_changes(folder, tmp_path):
+    tokenizer, text = AutoTokenizer.from_pretrained(folder), "<think>1+2=3</think><answer>3</answer>"
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>", "<answer>", "</answer>"]})
+    ids = encode(tokenizer, [text, f"{text}{tokenizer.eos_token}"])
+    assert "<think>" not in tokenizer.decode(ids[0], skip_special_tokens=True)
+    keep_tags(tokenizer)
+    tokenizer.save_pretrained(tmp_path / "saved")
+    for each in (tokenizer, AutoTokenizer.from_pretrained(tmp_path / "saved")):
+        assert encode(each, [text, f"{text}{tokenizer.eos_token}"]) == ids
+        decoded = [each.decode(row, skip_special_tokens=True) for row in ids]
+        assert [each.replace(" ", "") for each in decoded] == [text, text]
 
 
 def test_sample_takes_any_question_of_a_model_that_is_not_ours_and_judges_where_it_can(folder, capsys):

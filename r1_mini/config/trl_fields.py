@@ -29,6 +29,7 @@ OURS = {
     "data_seed": "set `seed` at the top of the recipe",
     "resume_from_checkpoint": "run the same command again, it resumes by itself",
     "use_cpu": "a GPU is used where there is one; hide it with CUDA_VISIBLE_DEVICES= in front of the command",
+    "chat_template_kwargs": "set `prompt` at the top of the recipe, such as {enable_thinking: false}",
     "reward_weights": "set the weights under `rewards` of the stage",
     "eval_strategy": "the exam at the end of the run evaluates; see `evaluate`",
     "do_eval": "the exam at the end of the run evaluates; see `evaluate`",

@@ -18,6 +18,8 @@ class ModelSettings(Strict):
     heads: int = Field(4, ge=1, le=128)
     intermediate_size: int | None = Field(None, ge=8)
     """Width of the MLP; null is Llama's 8/3 of the width, rounded up to a multiple of 16."""
+    characters: str = ""
+    """Those that its tokenizer has besides ASCII, such as `éß`."""
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:

@@ -1,7 +1,9 @@
 """A causal language model with its tokenizer: finding, loading and saving it, and the LoRA adapter that trains it."""
 
 import contextlib
+import copy
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import torch
 from accelerate.utils import is_peft_model
 from safetensors import safe_open
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -20,12 +23,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from r1_mini.completion import TAGS
 from r1_mini.errors import UserError
-from r1_mini.model.prompts import PromptStyle, give_template
+from r1_mini.model.prompts import PromptStyle, give_template, stop_tokens
+from r1_mini.model.tokenizer import keep_tags
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _EXAMPLE = "give the folder of a checkpoint, such as runs/tiny-r1-zero/02-grpo"
+FILES = ("*.json", "*.model", "*.txt", "*.jinja", "*.safetensors")
+"""Patterns of the files that a model is loaded from; nothing else is downloaded."""
 
 
 @contextlib.contextmanager
@@ -48,9 +53,11 @@ def find_checkpoint(path: Path, weights: bool = True) -> Path:
     if not path.exists() and _HUB_ID.fullmatch(str(path)) and not path.parent.exists():
         from huggingface_hub import snapshot_download
 
-        kept = ["*.json", "*.model", "*.txt", "*.jinja", *(["*.safetensors"] if weights else [])]
         with _explained(path, "give a folder, or an id on the Hub; a gated model needs HF_TOKEN"):
-            return Path(snapshot_download(str(path), allow_patterns=kept))
+            path = Path(snapshot_download(str(path), allow_patterns=[*FILES[: None if weights else -1]]))
+    if (path / "adapter_config.json").exists():  # transformers would load its base, from wherever it says
+        fix = f"did you mean {path.parent}?" if (path.parent / "config.json").is_file() else "merge it into its model"
+        raise UserError("an adapter, not a whole model", where=str(path), fix=fix)
     if not (path / "config.json").is_file() or (weights and not any(path.glob("*.safetensors"))):
         inside = [each.parent for each in sorted(path.glob("*/node.json"))]
         fix = f"did you mean {inside[-1]}?" if inside else _EXAMPLE
@@ -66,7 +73,7 @@ def load_checkpoint(
     `prompt` is the style of its prompts; `options` are those of `from_pretrained`. The dtype is fp32 by default.
     """
     with _explained(folder, _EXAMPLE):
-        _require_size(folder, load_shape(folder, prompt)[0])
+        _, _, tokenizer = load_shape(folder, prompt)
         safe = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
         given = {"dtype": torch.float32, **options, **safe, "output_loading_info": True}
         model, info = AutoModelForCausalLM.from_pretrained(folder, **given)
@@ -78,10 +85,6 @@ def load_checkpoint(
                 raise ValueError(f"it {what} {min(names)}")
         if not all(weights.isfinite().all() for weights in model.parameters()):
             raise ValueError("its weights are not finite")
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-            raise ValueError("the tokenizer has more tokens than the model")
-        give_template(tokenizer, prompt, str(folder))
     return model.to(device).eval(), tokenizer
 
 
@@ -95,11 +98,15 @@ def load_shape(
         generation = GenerationConfig.from_model_config(config)
         if (folder / "generation_config.json").is_file():
             generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
-        kind = (config.architectures or ["ForCausalLM"])[0]
+        kind, vocabulary = (config.architectures or ["ForCausalLM"])[0], config.get_text_config(decoder=True).vocab_size
         if not kind.endswith(("ForCausalLM", "LMHeadModel")):
             raise ValueError(f"{kind} is not a causal language model")
-        if stripped := [tag for tag in TAGS if tag in tokenizer.all_special_tokens]:
-            raise ValueError(f"its tokenizer drops {stripped[0]}, a special token; add it as an ordinary token")
+        if len(tokenizer) > vocabulary:
+            raise ValueError("the tokenizer has more tokens than the model")
+        if outside := [token for token in stop_tokens(generation, tokenizer) if not 0 <= token < vocabulary]:
+            raise ValueError(f"eos_token_id {outside[0]} is no token of the model")
+        _require_size(folder, config)
+        keep_tags(tokenizer)
         give_template(tokenizer, prompt, str(folder))
     return config, generation, tokenizer
 
@@ -112,13 +119,23 @@ def _require_size(folder: Path, config: PretrainedConfig) -> None:
             name for name in json.loads(index.read_text())["weight_map"].values() if Path(name).name != name
         ]:
             raise ValueError(f"its index names a file outside of the folder: {outside[0]}")
-    shapes = []
+    held, asked = 0, 0
     for path in folder.glob("*.safetensors"):
         with safe_open(path, "pt") as file:
-            shapes += [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118  (it is no mapping)
-    text = config.get_text_config(decoder=True)
-    if shapes and (text.num_hidden_layers > len(shapes) or text.hidden_size > max(map(max, filter(None, shapes)))):
-        raise ValueError("its config asks for a larger model than its weights are")
+            held += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+
+    def count(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
+        nonlocal asked
+        asked += 0 if parameter is None else parameter.numel()
+        if asked > 10 * held:  # quantized weights are packed, tied ones are there once
+            raise ValueError("its config asks for a larger model than its weights are")
+
+    if held:
+        counting = register_module_parameter_registration_hook(count)
+        try:
+            shape_of(copy.deepcopy(config), torch.float32, None)
+        finally:
+            counting.remove()
 
 
 def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

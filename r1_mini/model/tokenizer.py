@@ -1,7 +1,10 @@
 """The tokenizer of models trained from random weights: one token per printable ASCII character, one per tag."""
 
+import json
+from pathlib import Path
+
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from r1_mini.completion import TAGS
 
@@ -18,9 +21,11 @@ CHAT_TEMPLATE = (
 hence the expression."""
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Make a tokenizer whose decoding gives back every encoded text of `CHARACTERS` exactly; others are `UNKNOWN`."""
-    vocabulary = {token: index for index, token in enumerate((PAD, EOS, UNKNOWN, *WORDS, *CHARACTERS))}
+def make_tokenizer(more: str = "") -> PreTrainedTokenizerFast:
+    """Make a tokenizer whose decoding gives back every encoded text of `CHARACTERS` and `more` exactly; other
+    characters are `UNKNOWN`."""
+    tokens = dict.fromkeys((PAD, EOS, UNKNOWN, *WORDS, *CHARACTERS, *more))
+    vocabulary = {token: index for index, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     words = "|".join(word.replace("\n", r"\n") for word in WORDS)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(rf"{words}|[\s\S]"), behavior="isolated")
@@ -33,3 +38,30 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
     )
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a checkpoint was trained from random weights here: it has the tokens of `make_tokenizer`."""
+    try:
+        vocabulary = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+        return bool(make_tokenizer().get_vocab().items() <= vocabulary.items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
+
+
+def keep_tags(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make the tags ordinary tokens where they are special ones, which decoding drops; every id stays as it is.
+
+    ValueError if a text still loses its tags when it is encoded and decoded: the rewards would not see them.
+    """
+    if set(TAGS) & set(tokenizer.all_special_tokens) and hasattr(tokenizer, "_tokenizer"):
+        core = json.loads(tokenizer._tokenizer.to_str())
+        for token in core["added_tokens"]:
+            token["special"] &= token["content"] not in TAGS
+        tokenizer._tokenizer = Tokenizer.from_str(json.dumps(core))
+        tokenizer.extra_special_tokens = [each for each in tokenizer.extra_special_tokens if each not in TAGS]
+    text = "{}1{}{}2{}".format(*TAGS)
+    kept = tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"], skip_special_tokens=True)
+    for tag in TAGS:
+        if tag not in kept:
+            raise ValueError(f"its tokenizer cannot write {tag}")

@@ -16,6 +16,7 @@ from r1_mini.config.base import Families, Seed, Several, Strict, Temperature, ex
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError, nearest
 from r1_mini.model.prompts import PromptStyle
+from r1_mini.model.tokenizer import is_ours
 from r1_mini.train import STAGES, AnyStage
 from r1_mini.train.stage import Problems, StageSettings
 
@@ -93,7 +94,8 @@ class Recipe(Strict):
     """The model that the first stage starts from, a folder or an id on the Hub; null when that stage is `base`."""
     prompt: PromptStyle = "auto"
     """How that model is prompted: with its `chat` template, or as R1-Zero prompted `base` models; `auto` is chat if it
-    has a template, as some base models have too. A trained model is saved with the template it was trained on."""
+    has a template, as some base models have too; a mapping sets variables of the template, such as
+    `{enable_thinking: false}`. A trained model is saved with the template it was trained on."""
     problems: Problems = ()
     stages: Annotated[Several[AnyStage], Field(min_length=1)]
     """A list, in which each stage starts from the one above it unless it has a `from`; or a mapping, name -> stage, in
@@ -144,7 +146,8 @@ class Recipe(Strict):
             raise wrong(f"a circle: {' -> '.join(error.args[1])}", "change a `from`", "stages") from None
         for column in (*self.evaluate.columns, *(each for pair in self.evaluate.pairs for each in pair)):
             self.find(column.partition("+")[0], "evaluate.columns")
-        stages = (stage.started_from(self.root_of(name) == MODEL) for name, stage in self.nodes.items())
+        ours = self.model is not None and is_ours(Path(self.model))
+        stages = (stage.started_from(self.root_of(name) == MODEL and not ours) for name, stage in self.nodes.items())
         return self.model_copy(update={"stages": tuple(stages)})
 
     @property

@@ -21,7 +21,7 @@ from r1_mini.data.source import Source
 from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_config
 from r1_mini.model.checkpoint import find_checkpoint, load_shape, shape_of
-from r1_mini.model.prompts import encode, prompts_for, require_context
+from r1_mini.model.prompts import encode, give_template, prompts_for, require_context
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.pipeline.recipe import MODEL, Recipe
 from r1_mini.pipeline.store import say
@@ -61,7 +61,8 @@ def start_of(recipe: Recipe, stage: str = "") -> Start:
         return Start(str(recipe.model), config, generation, tokenizer, config.dtype or torch.float32)
     base = recipe.nodes[root]
     assert isinstance(base, BaseStage)
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(base.model.characters)
+    give_template(tokenizer, recipe.prompt, "prompt")
     return Start("random weights", make_config(tokenizer, **base.model.model_dump()), None, tokenizer)
 
 

@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from r1_mini.errors import shown
+from r1_mini.model.checkpoint import FILES
 from r1_mini.system import distributed as processes
 from r1_mini.system.environment import source, versions
 from r1_mini.system.files import if_writable, read_jsonl, reading, remove, sha256, write_json_atomic, write_text_atomic
@@ -263,16 +264,8 @@ def stage_metrics(run: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def checkpoint_hash(checkpoint: Path) -> str:
-    """One hash of a checkpoint folder: weights, shape, tokenizer and its template, whatever else lies in it."""
-    names = (
-        "*.safetensors",
-        "*.index.json",
-        "config.json",
-        "generation_config.json",
-        "tokenizer*",
-        "vocab*",
-        "merges.txt",
-        "*.jinja",
-    )
-    files = {path for glob in names for path in checkpoint.glob(glob) if path.is_file()}
-    return fingerprint({path.name: sha256(path) for path in sorted(files)})
+    """One hash of a checkpoint folder: every file that a model is loaded from."""
+    globs = (*FILES, "additional_chat_templates/*.jinja")
+    files = {path for glob in globs for path in checkpoint.glob(glob) if path.is_file()}
+    files -= {checkpoint / name for name in (NOTE, "trainer.json")}  # of the stage
+    return fingerprint({path.relative_to(checkpoint).as_posix(): sha256(path) for path in sorted(files)})

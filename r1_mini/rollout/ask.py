@@ -56,9 +56,9 @@ def taught_by(recipe: Path, n: int = 500) -> list[Problem]:
     """A sample of the problems that a run trains on; none if there is no such recipe, or its data is gone."""
     if not recipe.is_file():
         return []
-    values = read_mapping(recipe)
-    entries = [*values["problems"], *(entry for stage in values["stages"] for entry in stage["problems"])]
-    with contextlib.suppress(UserError):
+    with contextlib.suppress(UserError, LookupError, TypeError):  # not as a run writes it
+        values = read_mapping(recipe)
+        entries = [*values["problems"], *(entry for stage in values["stages"] for entry in stage["problems"])]
         return list(islice(draw([source_of(entry) for entry in entries], "train", "sample"), n))
     return []
 

@@ -125,7 +125,7 @@ class BaseStage(TextStage):
         return self
 
     def train(self, job: Job) -> None:
-        tokenizer = make_tokenizer()
+        tokenizer = make_tokenizer(self.model.characters)
         model = make_model(tokenizer, **self.model.model_dump(), seed=job.seed)
         config = self.config(job.work, job.seed)
         texts = self.texts(job.problems, self.work(config.world_size).texts, job.seed)

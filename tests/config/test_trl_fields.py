@@ -60,7 +60,7 @@ def refusal(kind: str, settings: Mapping[str, Any]) -> str:
         ("sft", {"hub_token": "hf_secret"}, ".hub_token: has no effect in this stage; leave it out"),
         ("sft", {"packing": True}, ".packing: has no effect in this stage; leave it out"),
         ("sft", {"eos_token": "<end>"}, ".eos_token: has no effect in this stage; leave it out"),
-        ("grpo", {"chat_template_kwargs": {"enable_thinking": False}}, ".chat_template_kwargs: has no effect in this stage"),
+        ("grpo", {"chat_template_kwargs": {"enable_thinking": False}}, ".chat_template_kwargs: the pipeline sets this field itself; set `prompt` at the top of the recipe"),
         ("grpo", {"label_smoothing_factor": 0.1}, ".label_smoothing_factor: has no effect in this stage; leave it out"),
         ("grpo", {"ref_model_sync_steps": 5}, ".ref_model_sync_steps: has no effect without sync_ref_model; set"),
         ("grpo", {"generation_kwargs": {"top_kk": 1}}, ".generation_kwargs: 'top_kk' has no effect; did you mean 'top_k'?"),

@@ -37,6 +37,9 @@ def test_a_model_on_the_hub_is_its_local_copy_and_one_that_is_not_there_is_one_l
         return str(tmp_path / model)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    (tmp_path / "someone" / "model").mkdir(parents=True)
+    for file in ("config.json", "model.safetensors"):
+        (tmp_path / "someone" / "model" / file).touch()
     assert find_checkpoint(Path("someone/model")) == tmp_path / "someone" / "model"
     with pytest.raises(UserError, match=r"^someone/no-such-model: cannot be used \(Repository Not Found\); give a"):
         find_checkpoint(Path("someone/no-such-model"))
@@ -67,10 +70,13 @@ DAMAGE = {
         folder, "config.json", num_hidden_layers=1
     ),
     "it lacks model.layers.2": lambda folder: change(folder, "config.json", num_hidden_layers=3),
-    "its config asks for a larger model": lambda folder: change(folder, "config.json", num_hidden_layers=10**7),
+    "its config asks for a larger model": lambda folder: change(folder, "config.json", num_hidden_layers=10**5),
+    "its config asks for a larger model than": lambda folder: change(folder, "config.json", intermediate_size=10**12),
+    "eos_token_id 999 is no token of the model": lambda folder: change(
+        folder, "generation_config.json", eos_token_id=[1, 999]
+    ),
     "cannot be used": lambda folder: (folder / "generation_config.json").write_text("{"),
     "a template": lambda folder: (folder / "chat_template.jinja").write_text("{{ raise_exception('a template') }}"),
-    "drops <think>": lambda folder: change(folder, "tokenizer_config.json", extra_special_tokens=["<think>"]),
     "names a file outside of the folder": lambda folder: (folder / "model.safetensors.index.json").write_text(
         '{"weight_map": {"a": "../o.safetensors"}}'
     ),
@@ -90,3 +96,11 @@ def test_a_saved_checkpoint_loads_as_it_was(saved):
     assert all((p == q).all() for p, q in zip(model.parameters(), again.parameters(), strict=True))
     text = "<think>1+2=3</think><answer>3</answer>"
     assert words(text)["input_ids"] == tokenizer(text)["input_ids"]
+
+
+def test_an_adapter_is_no_model_and_the_merged_one_is_named(saved):
+    adapter = saved[0] / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").touch()
+    with pytest.raises(UserError, match=rf"adapter: an adapter, not a whole model; did you mean {saved[0]}\?"):
+        find_checkpoint(adapter)

@@ -1,5 +1,6 @@
 """How a model is asked: ours by its short prompt, others by their template or by R1-Zero's."""
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from r1_mini.train.grpo import Trainer
 
 CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
 
+DATED = "{{ strftime_now('%d %b %Y, %-d/%m %H:%M') }} {{ messages[-1].content }}"
 NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('none') }}{% endif %}{{ messages[0].content }}"
 
 
@@ -43,10 +45,50 @@ def asked(tokenizer, style="auto", question="1+1+1"):
         (None, "auto", f"{R1_SYSTEM} User: 1+1+1. Assistant:"),
         (CHAT, "base", f"{R1_SYSTEM} User: 1+1+1. Assistant:"),
         (NO_SYSTEM, "chat", f"{R1_SYSTEM}\n\n1+1+1"),
+        (DATED, "auto", "26 Jul 2024, 26/07 00:00 1+1+1"),
     ],
 )
 def test_a_model_is_asked_through_its_template_or_as_r1_zero_was(template, style, prompt):
     assert asked(letters(template), style) == prompt
+
+
+def test_variables_of_a_template_are_fixed_in_it_wherever_it_is_loaded_until_others_replace_them(tmp_path):
+    turns = [{"role": "system", "content": R1_SYSTEM}, {"role": "user", "content": "1+1+1"}]
+    tokenizer = letters((Path(trl.__file__).parent / "chat_templates" / "qwen3.jinja").read_text(encoding="utf-8"))
+    plain = partial(tokenizer.apply_chat_template, turns, tokenize=False, add_generation_prompt=True)
+    on, off = plain(enable_thinking=True), plain(enable_thinking=False)
+    assert off == on + "<think>\n\n</think>\n\n"
+    for style, prompt in (({"enable_thinking": False}, off), ("auto", off), ({"enable_thinking": True}, on)):
+        assert asked(tokenizer, style) == prompt
+        tokenizer.save_pretrained(tmp_path)
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+        assert tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) == prompt
+
+
+@pytest.mark.parametrize(
+    "body", ["\n  {% if a %}x{% endif %}", "  {%- if a %}x{% endif %}\n\n", "  {% if a %}\n x{% endif %}"]
+)
+def test_the_line_that_fixes_variables_prints_nothing(body):
+    body += "{{ messages[-1].content }}"
+    turns = [{"role": "user", "content": "1+1+1"}]
+    rendered = letters(body).apply_chat_template(turns, tokenize=False, a=True)
+    assert asked(letters(body), {"a": True}) == rendered
+
+
+@pytest.mark.parametrize(
+    ("template", "style", "line"),
+    [
+        (CHAT, {"enable_thinking": False}, "^model: the chat template has no variable 'enable_thinking'; "),
+        (
+            "{{ 1 // 0 if '9' in messages[-1].content }}{{ messages[-1].content }}",
+            "auto",
+            r"^the chat template fails \(.* by zero\); correct it, or use",
+        ),
+    ],
+)
+def test_a_template_without_the_variable_or_that_fails_on_a_question_is_one_line(template, style, line):
+    with pytest.raises(UserError, match=line):
+        asked(letters(template), style, "9")
 
 
 @pytest.mark.parametrize("style", ["auto", "chat"])

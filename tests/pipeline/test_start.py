@@ -5,6 +5,7 @@ import json
 import pytest
 
 from r1_mini import cli
+from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.pipeline.recipe import load
 from tests.conftest import SMOKE, TINY
 
@@ -44,6 +45,7 @@ def refused(capsys, command, tmp_path, *overrides):
         ("grpo.trainer.model_init_kwargs={attn_implementation: flash_attention_2}", "stages.1.trainer", "FlashAttention2"),
         ("base.trainer.accelerator_config={split_batches: 3, foo: 1}", "stages.0.trainer", "'foo'"),
         ("grpo.trainer.max_completion_length=2000", "stages.1.trainer.max_completion_length", "1015 would fit"),
+        ("prompt={enable_thinking: false}", "prompt", "the chat template has no variable 'enable_thinking'"),
         ("base.trainer.max_steps=10000000", "stages.0", "lower its steps or its batch"),
         ("problems=[{family: sum, terms: [2, 2], digits: 1, largest: 1}]", "stages.1.problems", "no further train problem"),
         ("grpo.problems=[{family: sum, terms: 2, digits: 1, largest: 1}]", "stages.1.problems", "widen terms"),
@@ -61,6 +63,18 @@ def test_a_rare_letter_and_a_question_beyond_the_window_are_found_in_every_row(c
     long = table(tmp_path, *({"question": "What is " + "1 and " * 300 + f"{n}?", "answer": "1"} for n in range(9)))
     line = refused(capsys, command, tmp_path, long)
     assert "the context length of the model is 1024; leave such questions out" in line
+
+
+@pytest.mark.parametrize(("given", "named"), [("", "éü日"), ("ßé", "ßéü日")])
+def test_the_characters_that_are_named_are_all_that_a_table_needs(capsys, tmp_path, given, named):
+    rows = table(
+        tmp_path,
+        *({"question": f"Is {letter}, not {n}, {n + 5}?", "answer": "5"} for letter in "éü日" for n in range(9)),
+    )
+    line = refused(capsys, "run", tmp_path, rows, f"base.model.characters={given!r}")
+    fix = line.rpartition("; set ")[2].strip()
+    assert fix == f'base.model.characters="{named}"'
+    assert cli.main(["plan", str(SMOKE), rows, fix]) == 0
 
 
 def test_the_completion_length_that_is_named_fits(tmp_path):
@@ -108,9 +122,13 @@ stages: [{kind: sft}, {kind: grpo}, {kind: rejection}]
     ],
     ids=["a base of ours", "a whole model", "an adapter"],
 )
-def test_the_default_learning_rate_is_that_of_what_is_trained(recipe_file, text, peft, rates):
+def test_the_default_learning_rate_is_that_of_what_is_trained(recipe_file, tmp_path, text, peft, rates):
     adapters = [f"stages.{place}.peft={{r: 4}}" for place in range(len(rates) * peft)]
     recipe = load(recipe_file(text), adapters)
     assert [stage.fields["learning_rate"] for stage in recipe.stages] == rates
+    if not peft:
+        make_tokenizer("é").save_pretrained(tmp_path / "ours")
+        of_ours = load(recipe_file(FOREIGN), [f"model={tmp_path / 'ours'}"])
+        assert [stage.fields["learning_rate"] for stage in of_ours.stages] == [1e-3, 1e-3, 1e-3]
     given = load(recipe_file(text), [*adapters, "grpo.trainer.learning_rate=0.5"])
     assert given.nodes["02-grpo"].fields["learning_rate"] == 0.5

@@ -243,6 +243,26 @@ def test_the_first_difference_is_named_by_its_dotted_key(old, new, difference):
     assert first_difference(old, new) == difference
 
 
+@pytest.mark.parametrize(
+    ("file", "counts"),
+    [
+        *(
+            (name, True)
+            for name in ("model.safetensors", "model.safetensors.index.json", "config.json", "spiece.model")
+        ),
+        *((name, True) for name in ("chat_template.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt")),
+        *((name, True) for name in ("chat_template.jinja", "additional_chat_templates/tool_use.jinja")),
+        *((name, False) for name in ("node.json", "trainer.json", "metrics.jsonl", "adapter/adapter_config.json")),
+    ],
+)
+def test_the_hash_of_a_checkpoint_is_that_of_every_file_that_a_model_is_loaded_from(tmp_path, file, counts):
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("a")
+    before = module.checkpoint_hash(tmp_path)
+    (tmp_path / file).write_text("b")
+    assert (module.checkpoint_hash(tmp_path) != before) is counts
+
+
 def test_the_metrics_of_several_stages_of_a_kind_go_on_counting(tmp_path):
     stages = {"base": ("base", (10, 20)), "rl1": ("grpo", (1, 2)), "rl2": ("grpo", (1, 2, 3))}
     manifest = {"stages": {name: {"kind": kind} for name, (kind, _) in stages.items()}}

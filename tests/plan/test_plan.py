@@ -390,13 +390,13 @@ def test_remarks_on_the_exam_and_on_memory_are_of_what_there_is(recipe_file, dry
 
 @pytest.fixture(scope="module")
 def chat_model(tmp_path_factory):
-    """A checkpoint of a small Llama with a chat tokenizer, whose weights cannot be read."""
+    """A checkpoint of a small Llama with a chat tokenizer, whose weights are not there."""
     folder = tmp_path_factory.mktemp("chat")
     tokenizer = bpe()
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64,
                              num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=2048))  # fmt: skip
     save_checkpoint(model, tokenizer, folder)
-    (folder / "model.safetensors").write_bytes(b"nobody reads this")
+    (folder / "model.safetensors").unlink()
     return folder
 
 

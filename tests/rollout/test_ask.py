@@ -30,5 +30,7 @@ def test_what_was_taught_is_sampled_from_the_recipe_of_the_run(tmp_path) -> None
     assert taught_by(recipe) == []
     recipe.write_text("problems: [{family: sum, terms: 3}]\nstages: [{problems: []}, {problems: [{jsonl: gone}]}]\n")
     assert taught_by(recipe) == []
+    recipe.write_text("problems: [{family: sum, terms: 3}]\nstages: [{kind: grpo}]\n")
+    assert taught_by(recipe) == []
     recipe.write_text("problems: [{family: sum, terms: 3}]\nstages: [{problems: []}]\n")
     assert {problem.difficulty["depth"] for problem in taught_by(recipe, 20)} == {2}
