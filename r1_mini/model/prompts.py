@@ -13,12 +13,12 @@ from datetime import date
 from functools import partial
 from typing import Annotated, Literal
 
-from jinja2 import TemplateError
+from jinja2 import Environment, TemplateError, meta
 from pydantic import Field, TypeAdapter, ValidationError
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from r1_mini.config.yaml_file import parse
-from r1_mini.errors import UserError, shown
+from r1_mini.errors import UserError, nearest, shown
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems.problem import Problem
 
@@ -84,12 +84,19 @@ def _fix(tokenizer: PreTrainedTokenizerBase, variables: Variables, where: str) -
     template = tokenizer.get_chat_template()
     whole = re.sub(rf"\A{re.escape(_FIXED)}.*\n", "", template) if variables else template
     for name in variables:
-        if not re.search(rf"\b{name}\b", whole):
-            raise UserError(f"the chat template has no variable '{name}'", where=where, fix="correct or remove it")
+        if name not in (known := _variables(whole)):
+            raise UserError(f"the chat template has no variable '{name}'", where=where, fix=nearest(name, known))
     line = _CLOCK if "strftime_now" in whole else ""
     line += "".join(f"{{% set {name} = {value!r} %}}" for name, value in variables.items())
     if line and not whole.startswith(_FIXED):
         tokenizer.chat_template = f"{_FIXED}{line}\n{whole}"  # a line break after a block is not printed
+
+
+def _variables(template: str) -> set[str]:
+    """The variables that a chat template reads, besides those that are always given."""
+    jinja = Environment(extensions=["jinja2.ext.loopcontrols"])  # without transformers' tag for an answer's tokens
+    tree = jinja.parse(re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", template))
+    return meta.find_undeclared_variables(tree) - {"messages", "add_generation_prompt"}
 
 
 def prompt_for(tokenizer: PreTrainedTokenizerBase, question: str) -> str:

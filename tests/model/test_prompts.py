@@ -17,6 +17,7 @@ from r1_mini.train.grpo import Trainer
 CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
 
 DATED = "{{ strftime_now('%d %b %Y, %-d/%m %H:%M') }} {{ messages[-1].content }}"
+THINKING = (Path(trl.__file__).parent / "chat_templates" / "qwen3_training.jinja").read_text(encoding="utf-8")
 NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('none') }}{% endif %}{{ messages[0].content }}"
 
 
@@ -54,7 +55,7 @@ def test_a_model_is_asked_through_its_template_or_as_r1_zero_was(template, style
 
 def test_variables_of_a_template_are_fixed_in_it_wherever_it_is_loaded_until_others_replace_them(tmp_path):
     turns = [{"role": "system", "content": R1_SYSTEM}, {"role": "user", "content": "1+1+1"}]
-    tokenizer = letters((Path(trl.__file__).parent / "chat_templates" / "qwen3.jinja").read_text(encoding="utf-8"))
+    tokenizer = letters(THINKING)
     plain = partial(tokenizer.apply_chat_template, turns, tokenize=False, add_generation_prompt=True)
     on, off = plain(enable_thinking=True), plain(enable_thinking=False)
     assert off == on + "<think>\n\n</think>\n\n"
@@ -78,7 +79,9 @@ def test_the_line_that_fixes_variables_prints_nothing(body):
 @pytest.mark.parametrize(
     ("template", "style", "line"),
     [
-        (CHAT, {"enable_thinking": False}, "^model: the chat template has no variable 'enable_thinking'; "),
+        (CHAT, {"m": 1}, "^model: the chat template has no variable 'm'; "),
+        (CHAT, {"messages": 1}, "^model: the chat template has no variable 'messages'; "),
+        (THINKING, {"enable_thinkin": False}, "no variable 'enable_thinkin'; did you mean 'enable_thinking'"),
         (
             "{{ 1 // 0 if '9' in messages[-1].content }}{{ messages[-1].content }}",
             "auto",
