@@ -146,8 +146,11 @@ class Recipe(Strict):
             raise wrong(f"a circle: {' -> '.join(error.args[1])}", "change a `from`", "stages") from None
         for column in (*self.evaluate.columns, *(each for pair in self.evaluate.pairs for each in pair)):
             self.find(column.partition("+")[0], "evaluate.columns")
-        ours = self.model is not None and is_ours(Path(self.model))
-        stages = (stage.started_from(self.root_of(name) == MODEL and not ours) for name, stage in self.nodes.items())
+        given = "our model" if self.model is not None and is_ours(Path(self.model)) else "model"
+        stages = (
+            stage.started_from(given if self.root_of(name) == MODEL else "random weights")
+            for name, stage in self.nodes.items()
+        )
         return self.model_copy(update={"stages": tuple(stages)})
 
     @property

@@ -137,9 +137,14 @@ class StageSettings(Strict):
         """Every field of its TRL config: TRL's default, overridden by ours, overridden by the recipe's."""
         return resolved(self.CONFIG, self.DEFAULTS, self.trainer)
 
-    def started_from(self, is_foreign: bool) -> Self:
-        """The stage with the default learning rate for what it trains, if the recipe sets none."""
-        rate = self.RATES.get("adapter" if getattr(self, "peft", None) is not None else "model" * is_foreign)
+    def started_from(self, kind: str) -> Self:
+        """The stage with the default learning rate for what it trains, if the recipe sets none.
+
+        `kind`: "random weights"; "model" or "our model" of a recipe's `model`. The folder of that may be gone when
+        recipe.yaml is read again, so the rate is written there.
+        """
+        rates = {"our model": self.DEFAULTS["learning_rate"], **self.RATES}
+        rate = rates.get("adapter" if getattr(self, "peft", None) is not None else kind)
         if rate is None or "learning_rate" in self.trainer:
             return self
         return self.model_copy(update={"trainer": {**self.trainer, "learning_rate": rate}})

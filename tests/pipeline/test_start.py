@@ -129,6 +129,6 @@ def test_the_default_learning_rate_is_that_of_what_is_trained(recipe_file, tmp_p
     if not peft:
         make_tokenizer("é").save_pretrained(tmp_path / "ours")
         of_ours = load(recipe_file(FOREIGN), [f"model={tmp_path / 'ours'}"])
-        assert [stage.fields["learning_rate"] for stage in of_ours.stages] == [1e-3, 1e-3, 1e-3]
+        assert [stage.trainer["learning_rate"] for stage in of_ours.stages] == [1e-3, 1e-3, 1e-3]  # in recipe.yaml
     given = load(recipe_file(text), [*adapters, "grpo.trainer.learning_rate=0.5"])
     assert given.nodes["02-grpo"].fields["learning_rate"] == 0.5
