@@ -22,7 +22,7 @@ demo: $(STAMP)  ## train and examine recipes/tiny/r1_zero.yaml (minutes on two C
 
 # A process for each core, one thread each. pytest exits 5, and make fails, when no test was run.
 test: $(STAMP)  ## run every test that needs no GPU
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile -m "not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not gpu"
 
 check: $(STAMP)  ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["eval.commands", "r1_mini.train.grpo", "r1_mini.rollout.ask"])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["eval.commands", "r1_mini.train.grpo", "r1_mini.rollout.ask"])
 
 
 def _main(arguments: list[str], output: str, cwd: str, env: Mapping[str, str], text: str) -> None:
@@ -35,7 +35,7 @@ class Started:
     def __init__(self, *arguments: object, cwd: Path | None = None, text: str = "") -> None:
         self.output = tempfile.mkdtemp(prefix="r1-mini-")
         asked = (list(map(str, arguments)), self.output, str(cwd or Path.cwd()), dict(os.environ), text)
-        self.process = _CONTEXT.Process(target=_main, args=asked)
+        self.process = CONTEXT.Process(target=_main, args=asked)
         self.process.start()
         self.pid = self.process.pid or 0
 

@@ -1,9 +1,11 @@
 """Shared by all tests: a recipe to start from, a finished smoke run, and GPU tests skipped where there is no GPU."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.commands import r1_mini
 
@@ -33,11 +35,17 @@ def run(out, *overrides):
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
-    """A finished run of the smoke recipe, and what it printed; nobody may change it."""
-    out = tmp_path_factory.mktemp("smoke") / "run"
-    done = run(out)
-    assert done.returncode == 0, done.stderr
-    return out, done
+    """A finished run of the smoke recipe, and what it printed; all workers have it, and nobody may change it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # that of all workers
+    out, printed = folder / "smoke" / "run", folder / "smoke.txt"
+    with FileLock(folder / "smoke.lock"):
+        if not printed.exists():
+            done = run(out)
+            assert (done.returncode, done.stderr) == (0, "")
+            printed.write_text(done.stdout)
+    return out, printed.read_text()
 
 
 @pytest.fixture
@@ -53,6 +61,7 @@ def recipe_file(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # so that no worker is left alone at the end
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not on_gpu:
         return

@@ -61,12 +61,12 @@ def test_eval_says_the_verdict_and_the_same_exam_again_is_the_same_files(examine
 
 
 def test_an_exam_killed_half_way_or_of_two_processes_ends_in_the_same_bytes(smoke, tmp_path):
-    asked = ("eval", smoke[0] / "02-grpo", "--suite", "smoke", "samples=400", "--out")
+    asked = ("eval", smoke[0] / "02-grpo", "--suite", "smoke", "samples=100", "--out")
     assert r1_mini(*asked, tmp_path / "whole").returncode == 0
     parts = tmp_path / "cut" / ".work-run.02-grpo" / ".resume" / "samples"
-    started = Started(*asked, tmp_path / "cut").when(lambda: (parts / "0-800.jsonl").exists())
+    started = Started(*asked, tmp_path / "cut").when(lambda: list(parts.glob("0-*.jsonl")))
     started.signal(signal.SIGKILL).done()
-    assert len(list(parts.glob("*.jsonl"))) < 60 / 2
+    assert 0 < len(list(parts.glob("*.jsonl"))) < 8
     assert r1_mini(*asked, tmp_path / "cut").returncode == 0
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CPU2), "-m", "r1_mini"]
     done = subprocess.run(

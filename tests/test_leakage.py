@@ -1,4 +1,7 @@
-"""No test problem of two or more operations occurs in any text that a tiny recipe of ours trains on: all are read."""
+"""No test problem of two or more operations occurs in any text that a tiny recipe of ours trains on.
+
+Of the default recipe every text is read, of the others the first of each stage.
+"""
 
 from itertools import islice
 from pathlib import Path
@@ -37,16 +40,16 @@ def problems_in(question: str, thinking: str) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_no_test_problem_occurs_in_any_text_that_a_recipe_trains_on(path):
-    recipe = load(path)
+    recipe, most = load(path), None if path.stem == "r1_zero" else 10_000
     taught: set[str] = set()
     for stage in recipe.stages:
         specs = recipe.problems_of(stage)
         if stage.kind == "base":
-            for prompt, completion in stage.texts(specs, stage.work().texts, recipe.seed):
+            for prompt, completion in islice(stage.texts(specs, stage.work().texts, recipe.seed), most):
                 question = prompt.removeprefix("User: ").removesuffix("\nAssistant:")
                 taught |= problems_in(question, grade(solve(question), completion, "stop").thinking or "")
         else:
-            for problem in islice(draw(specs, "train", recipe.seed), stage.work().prompts):
+            for problem in islice(draw(specs, "train", recipe.seed), most or stage.work().prompts):
                 taught |= problems_in(problem.question, "\n".join(problem.restated))
     assert len(taught) > 100
     assert not [key for key in taught if split_of(key) in ("dev", "test")]

@@ -46,7 +46,7 @@ def test_the_same_rollouts_have_the_same_advantages_and_make_the_same_step(tmp_p
 
 
 def test_when_one_process_is_killed_all_end_and_one_alone_goes_on_and_learns_as_well(smoke, tmp_path):
-    out = tmp_path / "run"
+    out = smoke[0].parent / "killed"  # beside the smoke run, whose base it takes over
     command = [*LAUNCH, "-m", "r1_mini", *arguments(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     metrics = out / ".work-02-grpo" / "metrics.jsonl"

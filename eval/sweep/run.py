@@ -133,7 +133,8 @@ class Study:
         return [asdict(Training(name, recipe, {**changes, key: seed}, seed)) for seed in seeds]
 
     def trials(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False)
+        """Those that were queued: Optuna makes a new one for a worker that comes too late for the last of them."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if "queued" in trial.user_attrs]
 
     def trainings(self) -> list[Training]:
         """Each setting with each seed once, in order: of trials that were retried, the complete one, or the last."""
@@ -180,6 +181,8 @@ class Study:
 
     def _run(self, trial: optuna.Trial, environment: Mapping[str, str]) -> float:
         """Run a trial's trainings, one after the other; their mean score."""
+        if "queued" not in trial.user_attrs:
+            raise RunFailed("another worker took the last trial")
         self.stopping.wait(0.1)  # for the first heartbeat, which another thread sends
         trial.set_user_attr("started", trial.number)
         if self.sweep.searches:
@@ -190,7 +193,7 @@ class Study:
             for place, entry in enumerate(trial.user_attrs["trainings"]):
                 training = Training(**entry)
                 folder = self.folder / training.folder
-                with FileLock(folder.with_suffix(".lock")):  # another trial of a search may have this setting too
+                with FileLock(f"{folder}.lock"):  # another trial of a search may have this setting too
                     self._train(trial, training, 1_000_000 * place, environment)
                     final = columns_of_runs([folder]).final.at(None)
                 scores.append(float(OBJECTIVES[self.sweep.objective](final.pooled).mean()))
@@ -207,7 +210,7 @@ class Study:
         """
         folder, reported = self.folder / training.folder, 0
         command = [*COMMAND, "run", str(self.folder / training.recipe), *overrides(training.changes)]
-        log = folder.with_suffix(".txt")
+        log = Path(f"{folder}.txt")
         with log.open("w", encoding="utf-8") as file:
             process = subprocess.Popen(
                 [*command, "evaluate.split=dev", "--out", str(folder)],  # whatever the setting says

@@ -1,6 +1,5 @@
 """A sweep whose runs are copies of prepared ones: the machinery without the training."""
 
-import multiprocessing
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from eval.sweep import run
 from eval.sweep.run import Study
 from eval.sweep.spec import read
+from tests.commands import CONTEXT
 from tests.conftest import TINY
 from tests.eval.conftest import write_run
 
@@ -95,6 +95,6 @@ def _work(path, url, command, retries):
 def start_worker(path, url=None, command=None, retries=3):
     """A worker in a process of its own, which counts as gone after three seconds."""
     arguments = (path, url, command or fake(path), retries)
-    process = multiprocessing.get_context("spawn").Process(target=_work, args=arguments)
+    process = CONTEXT.Process(target=_work, args=arguments)
     process.start()
     return process

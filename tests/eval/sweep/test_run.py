@@ -45,6 +45,17 @@ def test_workers_finish_every_trial_once_and_a_changed_sweep_keeps_their_runs(gr
     assert folders.isdisjoint(training.folder for training in study_of(grid).trainings())
 
 
+def test_a_worker_that_comes_too_late_for_the_last_trial_leaves_none_of_its_own(grid, monkeypatch):
+    study = study_of(grid)
+    waiting, now = study.trials(), study.trials
+    study.work({})
+    seen = [waiting, waiting]  # what it has seen before the others took the rest
+    monkeypatch.setattr(study, "trials", lambda: seen.pop() if seen else now())
+    study.work({})
+    assert not seen
+    assert results(study_of(grid)) == SCORES
+
+
 def kill_workers(grid, url, hang):
     """The study that two workers leave which are killed in turn, each at a trial that stands still, and started again.
 

@@ -150,13 +150,13 @@ def simulated(rng, gains, spread=0.01):
 
 
 @pytest.mark.slow
-def test_the_right_verdicts_in_at_least_95_of_100_simulated_sweeps_and_few_where_seeds_differ_much():
+def test_the_right_verdicts_in_at_least_38_of_40_simulated_sweeps_and_few_where_seeds_differ_much():
     rng, truth = np.random.default_rng(0), {"same": "tied", "also the same": "tied", "best": "better", "bad": "worse"}
     gains = {"default": 0.0, "same": 0.0, "also the same": 0.0, "best": 0.2, "bad": -0.2}
-    assert sum(verdicts(simulated(rng, gains), "default") == truth for _ in range(100)) >= 95
+    assert sum(verdicts(simulated(rng, gains), "default") == truth for _ in range(40)) >= 38
     rng, equal = np.random.default_rng(1), dict.fromkeys("abcdefg", 0.0)
-    false = [set(verdicts(simulated(rng, equal, spread=0.05), "a").values()) != {"tied"} for _ in range(100)]
-    assert sum(false) <= 11  # 5 % of families, and what 100 of them vary by (binomial, one in a hundred)
+    false = [set(verdicts(simulated(rng, equal, spread=0.05), "a").values()) != {"tied"} for _ in range(40)]
+    assert sum(false) <= 6  # 5 % of families, and what 40 of them vary by (binomial, one in a hundred)
 
 
 def test_less_is_better_where_the_objective_is_minimized():
