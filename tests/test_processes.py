@@ -27,13 +27,17 @@ def launched(out, *overrides):
     return [*LAUNCH, "-m", "r1_mini", *arguments(out, *overrides)]
 
 
-def test_the_same_rollouts_have_the_same_advantages_and_make_the_same_step(tmp_path):
+def test_the_same_rollouts_have_the_same_advantages_and_texts_are_the_same_and_all_make_the_same_steps(tmp_path):
     made, settings = [], ["none/group", "group/group", "none/batch"]
     for name, start, prompts in (("one", [sys.executable], 4), ("two", LAUNCH, 2)):
         module = ["-m", "tests.launched.advantages", str(tmp_path / name), str(prompts), *settings]
         done = subprocess.run([*start, *module], capture_output=True, text=True, timeout=300, cwd=HERE.parent)
         assert done.returncode == 0, done.stderr
         made.append(json.loads((tmp_path / name).read_text()))
+    for one, two in zip(*((each.pop(0), each.pop(0)) for each in made), strict=True):  # SFT, and expert iteration
+        assert two["weights"] == pytest.approx(one["weights"], abs=2e-5)
+        for row_of_one, row_of_two in zip(one["metrics"], two["metrics"], strict=True):
+            assert row_of_two == pytest.approx(row_of_one, abs=1e-5)
     means = [(4 - digit) / 4 for digit in range(4)]  # of problem d, d of four completions are wrong
     for setting, one, two in zip(settings, *made, strict=True):
         assert two["advantages"] == pytest.approx(one["advantages"], abs=1e-6)

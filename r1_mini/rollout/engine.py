@@ -69,8 +69,11 @@ def rollout(
     banned_first: Sequence[int] = (),
     progress: Callable[[int], None] | None = None,
     first_sample: int = 0,
+    elsewhere: Sequence[Sequence[int]] = (),
 ) -> list[list[Completion]]:
     """`params.n` completions of each prompt, in the order of the prompts, numbered from `first_sample`.
+
+    Copies of a prompt get different completions, also from those of `elsewhere`, which another process samples.
 
     `stop`: token ids that end a completion. `prefix` leads every completion; `banned_first` cannot be the first token
     after it. `progress` is called with each number of completions that have ended. More than `params.rows` are in
@@ -79,7 +82,7 @@ def rollout(
     group, prefix = params.n, list(prefix)
     given = [[*prompt, *prefix] for prompt in prompts]
     waiting = deque(sorted(range(len(given)), key=lambda index: len(given[index])))  # little padding in a prefill
-    streams = _streams(params.seed, prompts, group, first_sample)
+    streams = _streams(params.seed, [*elsewhere, *prompts], group, first_sample)[len(elsewhere) :]
     rows = min(max(params.rows, group), group * len(given))
     was_training = model.training
     model.eval()

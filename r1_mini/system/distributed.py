@@ -4,7 +4,7 @@ Ranks are read from the launcher's variables, because the command line needs the
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -46,6 +46,16 @@ def on_main(work: Callable[[], T]) -> T:
 
     state()
     return broadcast_object_list([work() if is_main() else None])[0]  # type: ignore[no-any-return]
+
+
+def gather(items: Sequence[T]) -> list[T]:
+    """The items of all processes, on each of them: those of the main process first."""
+    if count() == 1:
+        return list(items)
+    from accelerate.utils import gather_object
+
+    state()
+    return gather_object(list(items))  # type: ignore[no-any-return]
 
 
 def wait() -> None:

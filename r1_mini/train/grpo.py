@@ -32,7 +32,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -256,7 +256,9 @@ def sample_groups(prompts: Sequence[str], trainer: Trainer) -> dict[str, list[An
     prompt_ids = encode(tokenizer, prompts[::size])
     params = replace(trainer.sampling, seed=trainer.sampling.seed * 1_000_003 + trainer.state.global_step)
     model = trainer.accelerator.unwrap_model(trainer.model)
-    groups = rollout(model, prompt_ids, params, stop=stop_tokens(model.generation_config, tokenizer))
+    before = list(chain.from_iterable(processes.gather([prompt_ids])[: processes.rank()]))
+    stop = stop_tokens(model.generation_config, tokenizer)
+    groups = rollout(model, prompt_ids, params, stop=stop, elsewhere=before)
     flat = [completion for group in groups for completion in group]
     trainer._metrics["train"]["seconds_rollout"].append(time.perf_counter() - started)
     return {

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from operator import itemgetter
 from typing import Any, ClassVar, Literal
 
 from datasets import Dataset
@@ -95,16 +96,23 @@ class RejectionStage(TextStage, TuningStage):
         """One round, whose checkpoint is the folder `done` in `job.work`. UserError if no completion is right."""
         model, tokenizer = load(job)
         params = SamplingParams(self.samples, self.max_tokens, seed=job.seed * 1_000_003 + number, rows=self.rows)
+        mine = share(problems)
         with progress_bar(job.console) as bar:
-            task = bar.add_task(job.name, total=len(problems) * self.samples, note="sampling")
-            groups = generate(model, tokenizer, problems, params, progress=partial(bar.advance, task))
+            task = bar.add_task(job.name, total=len(mine) * self.samples, note="sampling")
+            some = generate(
+                model, tokenizer, [problems[place] for place in mine], params, progress=partial(bar.advance, task)
+            )
+        groups = [group for _, group in sorted(processes.gather([*zip(mine, some, strict=True)]), key=itemgetter(0))]
         kept, measured = kept_and_measured(groups, tokenizer, self.distinct)
         if not kept:
             what = f"none of {len(problems) * self.samples:,} completions is right in {job.name}"
             raise UserError(what, where="rejection", fix="train the base longer, or ask easier problems")
         random.Random(f"kept {job.seed} {number}").shuffle(kept)
         config = self.config(job.work, job.seed)
-        trainer = self.trainer_of(model, tokenizer, config, Dataset.from_list(kept))
+        # Of a last batch that is too short for all processes, accelerate would train some examples twice.
+        empty = {"input_ids": [tokenizer.eos_token_id] * 2, "labels": [-100] * 2}
+        filled = -len(kept) % (config.per_device_train_batch_size * config.world_size) if config.world_size > 1 else 0
+        trainer = self.trainer_of(model, tokenizer, config, Dataset.from_list(kept + [empty] * filled))
         log = job.out / "metrics.jsonl"
         rounds = read_jsonl(log) if log.exists() else []
         before = max((record["step"] for record in rounds if record["round"] < number), default=0)
@@ -120,6 +128,13 @@ class RejectionStage(TextStage, TuningStage):
             take_place(job.work / "result", job.work / "done")
 
         processes.on_main(done)
+
+
+def share(problems: Sequence[Problem]) -> list[int]:
+    """Places of the problems that this process samples: all copies of a question, since the sampler counts them."""
+    questions = {question: number for number, question in enumerate(dict.fromkeys(each.question for each in problems))}
+    owners = [questions[each.question] % processes.count() for each in problems]
+    return [place for place, owner in enumerate(owners) if owner == processes.rank()]
 
 
 def kept_and_measured(

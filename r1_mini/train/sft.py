@@ -80,7 +80,7 @@ class TextStage(StageSettings):
         rows = self.work(config.world_size).texts
         with progress_bar(job.console) as bar:
             advance = partial(bar.advance, bar.add_task("corpus", total=rows, note=""))
-            examples = tokenized(texts, tokenizer, rows, config.per_device_train_batch_size, job.seed, advance)
+            examples = tokenized(texts, tokenizer, rows, rows // config.max_steps, job.seed, advance)
         tokens = list(accumulate(map(len, examples["input_ids"])))  # TRL would count those of packed rows wrongly
         trainer = self.trainer_of(model, tokenizer, config, examples)
         names = {**LOGGED, "entropy": "entropy"}

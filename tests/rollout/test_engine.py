@@ -102,6 +102,7 @@ def test_another_seed_gives_other_completions_and_a_prompt_asked_twice_fresh_one
     once = tokens_of(sample(model, tokenizer, [prompt], 8, 10))
     assert once != tokens_of(sample(model, tokenizer, [prompt], 8, 10, seed=1))
     assert once == tokens_of(sample(model, tokenizer, [prompt, prompt], 4, 10))
+    assert once[4:] == tokens_of(sample(model, tokenizer, [prompt], 4, 10, elsewhere=[prompt]))
 
 
 def test_frequencies_match_exact_enumeration(model, tokenizer, prompt):
