@@ -4,7 +4,6 @@ A stage is a node of the store: one that is finished is used, an interrupted one
 processes train, and the main one writes.
 """
 
-import gc
 import shlex
 import shutil
 import sys
@@ -82,8 +81,7 @@ def run(recipe: Recipe, checked: Checked, out: Path, console: Console, examine: 
         for step in steps:
             node = train_stage(folder, step, checkpoints[step.start], checked.problems[step.name], console, examine)
             checkpoints[step.name], seconds[step.name] = node.folder, read_note(node.folder)["seconds"]
-            gc.collect()  # a trainer and its model refer to each other in a circle
-            torch.cuda.empty_cache()
+            environment.free_memory()
         examine(folder, {str(name): path for name, path in checkpoints.items() if path}, seconds, console)
         if processes.is_main():
             old, peaks = folder.manifest, {"peak_memory_mib": environment.peak() // 2**20}

@@ -1,6 +1,8 @@
 """What a run depends on besides its recipe: the machine, the installed versions, the commit."""
 
 import contextlib
+import ctypes
+import gc
 import hashlib
 import importlib.metadata
 import os
@@ -70,6 +72,16 @@ def gpu_of(gib: float) -> Device:
 def resident() -> int:
     """Bytes of memory that this process has now."""
     return int(psutil.Process().memory_info().rss)
+
+
+def free_memory() -> None:
+    """Return to the system, and to other programs on the GPU, the memory that nothing refers to any more."""
+    import torch
+
+    gc.collect()  # a trainer and its model refer to each other in a circle
+    torch.cuda.empty_cache()
+    with contextlib.suppress(AttributeError, OSError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak() -> int:
