@@ -120,7 +120,7 @@ class Store:
             with if_writable():
                 lock.acquire(timeout=0)
         except Timeout:
-            say(console, f"{folder.name}: another process is working on it; waiting")
+            say(console, f"{folder.name}: waiting for another run, which works on the same stage")
             lock.acquire()
         return lock
 

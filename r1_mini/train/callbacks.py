@@ -15,7 +15,7 @@ from trl import GRPOTrainer
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import save_checkpoint
 from r1_mini.system import distributed as processes
-from r1_mini.system.files import Metrics, folder_atomic, sha256, write_json_atomic
+from r1_mini.system.files import Metrics, folder_atomic, remove, sha256, write_json_atomic
 from r1_mini.train.stage import Job
 
 DEV_SCORE = "dev_pass_at_1"
@@ -29,8 +29,21 @@ def progress_bar(console: Console) -> Progress:
     return Progress(name, BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn(), note, console=console)
 
 
+def checkpoints(work: Path) -> list[Path]:
+    """A trainer's checkpoints in `work`, the newest first."""
+    return sorted(work.glob("checkpoint-*"), key=step_of, reverse=True)
+
+
+def step_of(checkpoint: Path | None) -> int:
+    """The step at which a trainer's checkpoint was saved; 0 for the start."""
+    return int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
+
+
 class Reporter(TrainerCallback):
-    """Moves the bar and writes a line of metrics for each step: what the trainer logs, under our names, and `more`."""
+    """Moves the bar and writes a line of metrics for each step: what the trainer logs, under our names, and `more`.
+
+    It completes each checkpoint, and only then removes all but the `keep` newest; None keeps all.
+    """
 
     def __init__(
         self,
@@ -39,8 +52,9 @@ class Reporter(TrainerCallback):
         console: Console,
         names: Mapping[str, str],
         more: Callable[[int], dict[str, Any]],
+        keep: int | None = None,
     ) -> None:
-        self.title, self.metrics, self.names, self.more = title, metrics, names, more
+        self.title, self.metrics, self.names, self.more, self.keep = title, metrics, names, more, keep
         self.progress = progress_bar(console)
         self.bar = self.progress.add_task(title, total=None, note="")
         self.last = 0.0
@@ -49,6 +63,10 @@ class Reporter(TrainerCallback):
         self.progress.update(self.bar, total=state.max_steps, completed=state.global_step)
         self.progress.start()
         self.last = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Log before each checkpoint, which does not hold the means since the last log."""
+        control.should_log |= control.should_save
 
     def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """UserError at the step at which training diverges."""
@@ -75,6 +93,8 @@ class Reporter(TrainerCallback):
         if processes.is_main():
             files = {str(path.relative_to(folder)): sha256(path) for path in folder.rglob("*") if path.is_file()}
             write_json_atomic(folder / FILES, files)
+            for old in checkpoints(folder.parent)[self.keep :] if self.keep and self.keep > 0 else []:
+                remove(old)
 
     def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.progress.stop()

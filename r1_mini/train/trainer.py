@@ -16,7 +16,7 @@ from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import Metrics, sha256, write_text_atomic
-from r1_mini.train.callbacks import FILES, Reporter
+from r1_mini.train.callbacks import FILES, Reporter, checkpoints, step_of
 from r1_mini.train.logps import narrow_tiles
 from r1_mini.train.stage import Job
 
@@ -49,12 +49,13 @@ def train(
     last = last_checkpoint(job.work, job.console)
     path = job.out / "metrics.jsonl" if processes.is_main() else None
     metrics = Metrics(path, keep_through=done_before + step_of(last))
-    reporter = Reporter(job.name, metrics, job.console, names, more)
+    reporter = Reporter(job.name, metrics, job.console, names, more, trainer.args.save_total_limit)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(reporter)
     if processes.is_main():
         write_text_atomic(job.work / "trainer.json", trainer.args.to_json_string())
+    trainer.args.save_total_limit = None  # transformers removes a checkpoint before ours has its list of files
     try:
         with narrow_tiles(trainer.model.config.get_text_config(decoder=True).vocab_size):
             trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -81,7 +82,7 @@ def last_checkpoint(work: Path, console: Console) -> Path | None:
     """
 
     def newest() -> Path | None:
-        for folder in sorted(work.glob("checkpoint-*"), key=step_of, reverse=True):
+        for folder in checkpoints(work):
             try:
                 _require_intact(folder)
                 return folder
@@ -101,8 +102,3 @@ def _require_intact(checkpoint: Path) -> None:
     for name, digest in files.items():
         if sha256(checkpoint / name) != digest:
             raise ValueError(f"{name} is not as it was written")
-
-
-def step_of(checkpoint: Path | None) -> int:
-    """The step at which a trainer's checkpoint was saved; 0 for the start."""
-    return int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0

@@ -130,7 +130,8 @@ def test_interrupted_work_is_kept_for_its_settings_while_others_are_tried(tmp_pa
 def slowly(root: Path, run: str) -> None:
     """A node that takes 60 seconds, or one if it was begun before."""
     (root / run).mkdir(exist_ok=True)
-    with Store(root).open(WANTED, root / run / "01-base", Console(quiet=True)) as node:
+    screen = (root / f"{run}.txt").open("w", buffering=1)
+    with Store(root).open(WANTED, root / run / "01-base", Console(file=screen, width=200)) as node:
         if not node.finished:
             begun = (node.scratch / "begun").exists()
             (node.scratch / "begun").touch()
@@ -170,6 +171,7 @@ def test_of_two_processes_that_want_a_node_one_works_and_the_other_waits(tmp_pat
     if killed:
         time.sleep(0.5)
         assert (tmp_path / "started").read_text().count("\n") == 1
+        assert (tmp_path / "b.txt").read_text() == "01-base: waiting for another run, which works on the same stage\n"
         first.kill()
         wait_for(tmp_path / "b" / ".work-01-base" / ".resume" / "begun")
         second.kill()

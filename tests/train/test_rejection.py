@@ -1,5 +1,7 @@
 """Expert iteration: what is kept, and rounds that go on where they were cut off."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from rich.console import Console
@@ -16,6 +18,7 @@ from r1_mini.rollout.engine import Completion
 from r1_mini.rollout.generate import Sample
 from r1_mini.system.files import read_jsonl, sha256
 from r1_mini.train import rejection
+from r1_mini.train.callbacks import Reporter
 from r1_mini.train.rejection import RejectionStage
 from r1_mini.train.stage import Job
 
@@ -106,6 +109,23 @@ def test_rounds_follow_each_other_and_a_cut_one_goes_on_to_the_same_bits(start, 
         del row["seconds"]
     assert rows == rows_again
     assert [path.parent.name for path in saved] == ["round-000", "round-001", "round-001", "round-002"]
+
+
+def test_an_older_checkpoint_is_removed_only_after_the_newer_one_has_its_list_of_files(
+    start, tmp_path, monkeypatch, all_right
+):
+    """A kill between the two leaves a checkpoint to resume from."""
+    seen, real = [], Reporter.on_save
+
+    def on_save(self, args, state, control, **more):
+        seen.append(sorted(path.name for path in Path(args.output_dir).glob("checkpoint-*")))
+        real(self, args, state, control, **more)
+        assert (Path(args.output_dir) / f"checkpoint-{state.global_step}" / "files.json").exists()
+
+    monkeypatch.setattr(Reporter, "on_save", on_save)
+    train(start, tmp_path, rounds=1)  # three steps, save_total_limit 1
+    assert seen == [["checkpoint-1"], ["checkpoint-1", "checkpoint-2"], ["checkpoint-2", "checkpoint-3"]]
+    assert [path.name for path in (tmp_path / "work" / "round-000").glob("checkpoint-*")] == ["checkpoint-3"]
 
 
 def test_training_makes_what_was_kept_more_likely(start, tmp_path, monkeypatch, all_right):
