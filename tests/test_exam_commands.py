@@ -1,7 +1,5 @@
 """`r1-mini eval` and `r1-mini compare`, the real commands on the smoke run's checkpoints."""
 
-import contextlib
-import io
 import json
 import os
 import re
@@ -14,7 +12,6 @@ from pathlib import Path
 import pytest
 from transformers import BertConfig, BertForMaskedLM
 
-from r1_mini.cli import main
 from r1_mini.system.files import read_jsonl, sha256
 from tests.commands import Started, r1_mini
 from tests.conftest import run
@@ -23,15 +20,6 @@ pytestmark = pytest.mark.slow
 
 QUICK = ("--suite", "smoke", "limit=20", "samples=4")
 CPU2 = Path(__file__).parents[1] / "recipes" / "accelerate" / "cpu2.yaml"
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def call(*arguments):
-    """The command in this process, as the console script calls it: starting another one takes seconds."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main([str(argument) for argument in arguments])
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def hashes(folder):
@@ -42,7 +30,7 @@ def hashes(folder):
 def examined(smoke, tmp_path_factory):
     """Base and RL of the smoke run, examined on demand."""
     out = tmp_path_factory.mktemp("examined") / "exam"
-    done = call("eval", smoke[0] / "01-base", smoke[0] / "02-grpo", *QUICK, "--out", out)
+    done = r1_mini("eval", smoke[0] / "01-base", smoke[0] / "02-grpo", *QUICK, "--out", out)
     assert done.returncode == 0, done.stderr
     return out, done
 
@@ -56,7 +44,7 @@ def test_eval_says_the_verdict_and_the_same_exam_again_is_the_same_files(examine
     assert summary["comparisons"][0]["estimate"] > 0.1
     before = hashes(out)
     for folder in (out, tmp_path / "again"):
-        assert call("eval", smoke[0] / "01-base", smoke[0] / "02-grpo", *QUICK, "--out", folder).returncode == 0
+        assert r1_mini("eval", smoke[0] / "01-base", smoke[0] / "02-grpo", *QUICK, "--out", folder).returncode == 0
         assert hashes(folder) == before
 
 
@@ -68,17 +56,16 @@ def test_an_exam_killed_half_way_or_of_two_processes_ends_in_the_same_bytes(smok
     started.signal(signal.SIGKILL).done()
     assert 0 < len(list(parts.glob("*.jsonl"))) < 8
     assert r1_mini(*asked, tmp_path / "cut").returncode == 0
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CPU2), "-m", "r1_mini"]
-    done = subprocess.run(
-        [*launch, *map(str, asked), str(tmp_path / "two")], capture_output=True, text=True, timeout=120, env=ONE_THREAD
-    )
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", CPU2, "-m", "r1_mini"]
+    arguments = {"capture_output": True, "text": True, "timeout": 120, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    done = subprocess.run([*launch, *asked, tmp_path / "two"], **arguments)
     assert done.returncode == 0, done.stderr
     assert hashes(tmp_path / "whole") == hashes(tmp_path / "cut") == hashes(tmp_path / "two")
 
 
 def test_compare_recomputes_a_run_to_the_last_digit(smoke, tmp_path):
     out, _ = smoke
-    done = call("compare", out, "--out", tmp_path / "again")
+    done = r1_mini("compare", out, "--out", tmp_path / "again")
     assert done.returncode == 0, done.stderr
     for name in ("summary.json", "comparison.csv", "report.html"):
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes(), name
@@ -106,11 +93,14 @@ def make_not_causal(folder):
     BertForMaskedLM(BertConfig(vocab_size=40, **shape)).save_pretrained(folder)
 
 
+def shrink_vocabulary(folder):
+    config = folder / "config.json"
+    config.write_text(re.sub('"vocab_size": [0-9]+', '"vocab_size": 5', config.read_text()))
+
+
 DAMAGE = {
     "tokenizer": lambda folder: [path.unlink() for path in folder.glob("tokenizer*")],
-    "vocabulary": lambda folder: (folder / "config.json").write_text(
-        re.sub('"vocab_size": [0-9]+', '"vocab_size": 5', (folder / "config.json").read_text())
-    ),
+    "vocabulary": shrink_vocabulary,
     "not causal": make_not_causal,
     "weights": lambda folder: os.truncate(folder / "model.safetensors", 1000),
 }
@@ -121,7 +111,7 @@ def test_a_checkpoint_that_cannot_be_examined_is_one_line(smoke, tmp_path, damag
     broken = tmp_path / "broken"
     shutil.copytree(smoke[0] / "02-grpo", broken)
     DAMAGE[damage](broken)
-    done = call("eval", broken, *QUICK, "--out", tmp_path / "out")
+    done = r1_mini("eval", broken, *QUICK, "--out", tmp_path / "out")
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and "broken" in done.stderr
 
@@ -137,7 +127,7 @@ def test_a_checkpoint_that_cannot_be_examined_is_one_line(smoke, tmp_path, damag
     ],
 )
 def test_a_wrong_option_is_one_line(smoke, tmp_path, arguments, line):
-    done = call("eval", smoke[0] / "02-grpo", *arguments, "--out", tmp_path / "out")
+    done = r1_mini("eval", smoke[0] / "02-grpo", *arguments, "--out", tmp_path / "out")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert line in done.stderr
     assert not (tmp_path / "out").exists()
@@ -149,17 +139,17 @@ def test_an_edited_samples_file_is_refused_by_compare_and_moved_aside_by_eval(ex
     path = edited / "run.02-grpo" / "samples.jsonl"
     text = path.read_text().replace('"correct": false', '"correct": true', 1)
     path.write_text(text)
-    done = call("compare", edited, "--out", tmp_path / "both")
+    done = r1_mini("compare", edited, "--out", tmp_path / "both")
     assert not (tmp_path / "both").exists()
     assert done.returncode == 2 and "changed since it was written" in done.stderr, done.stderr
-    done = call("eval", smoke[0] / "01-base", smoke[0] / "02-grpo", *QUICK, "--out", edited)
+    done = r1_mini("eval", smoke[0] / "01-base", smoke[0] / "02-grpo", *QUICK, "--out", edited)
     assert done.returncode == 0 and "its files are not those that were written" in done.stdout, done.stderr
     assert path.read_bytes() == (examined[0] / "run.02-grpo" / "samples.jsonl").read_bytes()
     assert [aside.read_text() for aside in edited.glob("run.02-grpo.*/samples.jsonl")] == [text]
 
 
 def test_export_writes_tasks_for_the_other_harness(smoke, tmp_path):
-    done = call("eval", smoke[0] / "02-grpo", *QUICK[:3], "--export-lm-eval", tmp_path / "tasks")
+    done = r1_mini("eval", smoke[0] / "02-grpo", *QUICK[:3], "--export-lm-eval", tmp_path / "tasks")
     assert done.returncode == 0, done.stderr
     assert "lm_eval --model hf" in done.stdout
     assert sum(1 for _ in (tmp_path / "tasks" / "r1_mini_smoke_sum.jsonl").open()) == 20

@@ -4,7 +4,6 @@ import json
 import math
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,10 +14,10 @@ from r1_mini.model.prompts import encode, prompt_for
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.rollout.engine import SamplingParams, rollout
 from r1_mini.rollout.likelihood import log_likelihoods
+from r1_mini.system.files import read_jsonl
+from tests.conftest import SMOKE
 
-SMOKE = Path(__file__).parents[1] / "recipes" / "tiny" / "smoke.yaml"
 ON_GPU = pytest.mark.gpu
-DEVICES = ["cpu", pytest.param("cuda", marks=ON_GPU)]
 SHAPE = {"hidden_size": 64, "layers": 2, "heads": 4, "intermediate_size": 128}
 
 
@@ -30,7 +29,7 @@ def checkpoint(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(params=DEVICES)
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=ON_GPU)])
 def device(request):
     return request.param
 
@@ -69,20 +68,18 @@ def test_the_reference_finds_completions_as_likely_as_the_sampler_did(checkpoint
         assert told == pytest.approx([math.fsum(done.logprobs) for done in group], abs=1e-3)
 
 
-def run(recipe, out, *overrides):
-    done = subprocess.run([sys.executable, "-m", "r1_mini", "run", recipe, *overrides, "--out", out],
-                          capture_output=True, text=True, timeout=600)  # fmt: skip
+def command(*arguments):
+    done = subprocess.run([sys.executable, "-m", "r1_mini", *arguments], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    return Path(out)
 
 
 @ON_GPU
 @pytest.mark.parametrize("half", ["false", "true"])
 def test_a_recipe_learns_on_a_gpu_from_nothing_to_report(half, tmp_path):
-    out = run(str(SMOKE), str(tmp_path / "run"), f"base.trainer.bf16={half}", f"grpo.trainer.bf16={half}")
-    summary = json.loads((out / "summary.json").read_text())
+    command("run", SMOKE, f"base.trainer.bf16={half}", f"grpo.trainer.bf16={half}", "--out", tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["rl"]["pass_at_1"] > summary["base"]["pass_at_1"] + 0.1
-    steps = [json.loads(line) for line in (out / "02-grpo" / "metrics.jsonl").read_text().splitlines()]
+    steps = read_jsonl(tmp_path / "run" / "02-grpo" / "metrics.jsonl")
     assert max(step["logp_gap_mean"] for step in steps) < (1e-4 if half == "false" else 0.02)
 
 
@@ -100,9 +97,8 @@ def test_a_real_run_takes_of_a_gpu_what_the_plan_says_within_a_fifth(model, batc
         f"base.model={model}", "base.trainer.max_steps=20", "grpo.rewards={length: 1.0}", "grpo.trainer.max_steps=2",
         f"grpo.trainer.per_device_train_batch_size={batch}", "evaluate.suite=smoke", "evaluate.families=null",
     ]  # fmt: skip
-    recipe, made = "recipes/tiny/r1_zero.yaml", tmp_path / "plan.json"
-    command = [sys.executable, "-m", "r1_mini", "plan", recipe, *overrides, "--json", str(made)]
-    subprocess.run(command, check=True, capture_output=True)
-    out = run(recipe, str(tmp_path / "run"), *overrides)
-    measured = json.loads((out / "manifest.json").read_text())["peak_gpu_memory_mib"]
-    assert json.loads(made.read_text())["needed"] / 2**20 == pytest.approx(measured, rel=0.2)
+    recipe = "recipes/tiny/r1_zero.yaml"
+    command("plan", recipe, *overrides, "--json", tmp_path / "plan.json")
+    command("run", recipe, *overrides, "--out", tmp_path / "run")
+    measured = json.loads((tmp_path / "run" / "manifest.json").read_text())["peak_gpu_memory_mib"]
+    assert json.loads((tmp_path / "plan.json").read_text())["needed"] / 2**20 == pytest.approx(measured, rel=0.2)

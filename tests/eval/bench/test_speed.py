@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from eval.bench.run import Groups, case_of, growing, micro_batches, set_lengths, speedup, step_flops
-from r1_mini import cli
 from r1_mini.model.architecture import make_model
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.rollout.engine import SamplingParams, rollout
@@ -56,8 +55,6 @@ def test_the_embedding_and_the_norms_take_no_part_in_matrix_products():
     weights = 2 * (4 * 48 * 48 + 3 * 48 * middle) + 48 * len(tokenizer)
     one_token = Groups(np.array([0]), np.array([[1]]), np.array([False]))
     assert step_flops(model, one_token) == 2 * weights + 4 * 48 * 2 * 0.5
-    others = 48 * len(tokenizer) + 5 * 48  # embedding; two norms a layer, one at the end
-    assert sum(parameter.numel() for parameter in model.parameters()) == weights + others
 
 
 def test_the_gain_is_taken_pair_by_pair():
@@ -92,15 +89,6 @@ def test_a_point_of_a_scaling_axis_changes_one_thing():
     assert points["5M parameters"] == replace(base, size="5M", prompts=8, samples=8)
 
 
-def test_a_wrong_option_is_one_line(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["bench", "--size", "7B"]) == 2
-    shown = capsys.readouterr().err
-    assert shown.startswith("error: Invalid value for '--size': Value error, '7B' is not one of '0.3M', '5M', '30M'")
-    assert shown.count("\n") == 1
-    assert not list(tmp_path.iterdir())
-
-
 def small(out, *options):
     """The command on a batch of eight completions."""
     script = "import sys; from eval.bench import run; run.BATCHES['0.3M']['short'] = (2, 4); "
@@ -113,10 +101,8 @@ def small(out, *options):
 def test_the_command_times_both_sides_and_writes_every_timing(tmp_path):
     out = tmp_path / "new" / "bench.json"
     done = subprocess.run(small(out, "--pairs", "1"), capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert "step 0.3M short, 2 x 4" in done.stdout
-    assert "arning" not in done.stdout
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "step 0.3M short, 2 x 4" in done.stdout and "arning" not in done.stdout
     result = json.loads(out.read_text())
     assert min(result["torch_threads"], result["gflops"], result["machine"]["cores"]) > 0
     assert result["versions"]["trl"]
@@ -136,28 +122,20 @@ def test_the_command_times_both_sides_and_writes_every_timing(tmp_path):
 
 def begin(out):
     """The command, in a process group of its own, once its first row is being timed; its sides' process ids."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    command = subprocess.Popen(small(out, "--pairs", "2000"), **pipes, start_new_session=True)
-    while len(sides := sides_of(command.pid)) < 2:
+    arguments = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    command = subprocess.Popen(small(out, "--pairs", "2000"), **arguments)
+    while len(sides := [side for server in children(command.pid) for side in children(server)]) < 2:
         assert command.poll() is None
         time.sleep(0.1)
     return command, sides
 
 
-def sides_of(pid):
-    """Processes that the fork server of a command has forked."""
-    found = {}
-    for entry in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{entry}/stat") as file:
-                found.setdefault(int(file.read().rpartition(")")[2].split()[1]), []).append(int(entry))
-        except OSError:
-            continue
-    return [side for child in found.get(pid, []) for side in found.get(child, [])]
+def children(pid):
+    return list(map(int, subprocess.run(["pgrep", "-P", str(pid)], capture_output=True).stdout.split()))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="finds the sides in /proc")
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks for the sides in /proc")
 def test_ctrl_c_ends_the_sides_and_a_side_that_dies_is_one_line(tmp_path):
     command, sides = begin(tmp_path / "bench.json")
     os.killpg(command.pid, signal.SIGINT)
@@ -168,6 +146,5 @@ def test_ctrl_c_ends_the_sides_and_a_side_that_dies_is_one_line(tmp_path):
     command, sides = begin(tmp_path / "bench.json")
     os.kill(sides[1], signal.SIGKILL)
     _, errors = command.communicate(timeout=30)
-    assert command.returncode == 1
     what = f"TRL, step: exit code -9; see {tmp_path}/bench.json.log"
-    assert errors == f"error: RuntimeError: {what}; --debug shows where\n"
+    assert (command.returncode, errors) == (1, f"error: RuntimeError: {what}; --debug shows where\n")

@@ -1,12 +1,14 @@
 """Exams: whole, the same every time, also after an interruption, and never sampled twice."""
 
 import io
-import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from eval.analysis import metrics
 from eval.exam import run
@@ -15,9 +17,13 @@ from eval.exam.samples import load_samples
 from eval.exam.suite import load_suite
 from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_model
-from r1_mini.model.checkpoint import save_checkpoint
+from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.pipeline.store import Store
+from r1_mini.problems import families
+from r1_mini.rollout.engine import SamplingParams
+from r1_mini.rollout.generate import generate
+from r1_mini.system.files import read_jsonl
 
 QUIET = Console(quiet=True)
 SHAPE = {"hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": 32}
@@ -79,12 +85,11 @@ def test_samples_tell_how_likely_the_checkpoint_and_the_one_it_started_from_find
     assert metrics.kl(greedy) is None  # not of the policy as it is
 
 
-@pytest.mark.parametrize(
-    "chunks,rows", [(0, 12), (3, 12), (8, 12), (3, 20), (3, 4), (3, 3)]
-)  # of 7 with samples and 2 with greedy answers
+@pytest.mark.parametrize("chunks,rows", [(0, 12), (3, 12), (8, 12), (3, 20), (3, 4), (3, 3)])
 def test_an_interrupted_exam_samples_the_missing_chunks_and_ends_in_the_same_bytes(
     checkpoint, tmp_path, monkeypatch, chunks, rows
 ):
+    """7 chunks of samples and 2 of greedy answers; with 3 rows, of samples of one problem."""
     sit(checkpoint, tmp_path / "one" / "whole")
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         stop_after(patched, chunks)
@@ -120,34 +125,18 @@ def test_samples_of_another_exam_are_moved_aside_and_not_lost(checkpoint, tmp_pa
     assert f"exam: moved to {aside.name}, because {key} is" in out.getvalue()
 
 
-def test_more_samples_than_fit_a_chunk_are_the_same_samples(checkpoint, tmp_path):
-    sit(checkpoint, tmp_path / "small" / "exam", samples=30)
-    sit(checkpoint, tmp_path / "large" / "exam", samples=30, rows=1024)
-    small, large = (load_samples(tmp_path / name / "exam" / "samples.jsonl") for name in ("small", "large"))
-    assert [q.key for q in small.questions] == [q.key for q in large.questions]
-    assert (small.answer_PN == large.answer_PN).all() and (small.tokens_PN == large.tokens_PN).all()
-
-
 @pytest.mark.parametrize("foreign", [False, True])
 def test_a_forced_voice_begins_every_completion_and_does_not_end_at_once(checkpoint, tmp_path, foreign):
     if foreign:
-        tokenizer = letters()
-        model = make_model(tokenizer, **SHAPE, seed=0)
-        checkpoint = tmp_path / "model"
-        save_checkpoint(model, tokenizer, checkpoint)
+        tokenizer, checkpoint = letters(), tmp_path / "model"
+        save_checkpoint(make_model(tokenizer, **SHAPE, seed=0), tokenizer, checkpoint)
     sit(checkpoint, tmp_path / "exam", voice="worked", limit=10)
-    rows = [json.loads(line) for line in (tmp_path / "exam" / "samples.jsonl").read_text().splitlines()]
-    assert all(row["completion"].startswith("<think>") for row in rows)
-    assert not any(row["completion"].startswith("<think></think>") for row in rows)
+    rows = read_jsonl(tmp_path / "exam" / "samples.jsonl")
+    assert all(re.match("<think>(?!</think>)", row["completion"]) for row in rows)
     assert rows[0]["prompt"].startswith("A conversation between" if foreign else "User: ")
 
 
 def test_thinking_that_the_prompt_begins_is_part_of_the_text(checkpoint):
-    from r1_mini.model.checkpoint import load_checkpoint
-    from r1_mini.problems import families
-    from r1_mini.rollout.engine import SamplingParams
-    from r1_mini.rollout.generate import generate
-
     model, tokenizer = load_checkpoint(checkpoint)
     params, problems = SamplingParams(1, 5, temperature=0.0), [families.solve("1+1")]
     ((plain,),) = generate(model, tokenizer, problems, params)
@@ -165,9 +154,6 @@ def test_more_tokens_than_the_model_has_room_for_are_refused_with_the_number_tha
 
 def letters():
     """A tokenizer of single characters without our words."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
     vocabulary = {token: index for index, token in enumerate(["<eos>", "<unk>", *map(chr, range(32, 127)), "\n"])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", behavior="isolated")

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +21,7 @@ from r1_mini.model.prompts import prompt_for
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import generate
+from r1_mini.system.files import read_jsonl
 
 SUITE = """
 samples: 1
@@ -52,13 +53,9 @@ def folder(suite, tokenizer, tmp_path_factory):
     return folder
 
 
-def rows(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def test_every_problem_stands_in_the_file_of_its_family_and_axis(folder, suite, tokenizer):
     _, problems = suite
-    files = [rows(folder / f"{name}.jsonl") for name in TASKS]
+    files = [read_jsonl(folder / f"{name}.jsonl") for name in TASKS]
     assert [len(file) for file in files] == [40, 20]
     assert {row["key"] for file in files for row in file} == {one.problem.key for one in problems}
     assert [{row["axis"] for row in file} for file in files] == [{None}, {"more operands"}]
@@ -73,16 +70,11 @@ def test_every_problem_stands_in_the_file_of_its_family_and_axis(folder, suite, 
 def test_a_task_decodes_greedily_with_our_budget_and_stops_only_at_the_end_of_text(folder):
     text = (folder / f"{TASKS[1]}.yaml").read_text()
     settings = yaml.safe_load(text.replace("!function ", ""))
+    decoding = {"until": ["<eos>"], "do_sample": False, "max_gen_toks": 64, "repetition_penalty": 1.0}
     assert "process_results: !function utils.process_results\n" in text
-    assert settings["task"] == TASKS[1]
+    assert (settings["task"], settings["generation_kwargs"]) == (TASKS[1], decoding)
     assert settings["dataset_kwargs"]["data_files"]["test"] == str(folder.resolve() / f"{TASKS[1]}.jsonl")
     assert (settings["doc_to_text"], settings["output_type"]) == ("prompt", "generate_until")
-    assert settings["generation_kwargs"] == {
-        "until": ["<eos>"],
-        "do_sample": False,
-        "max_gen_toks": 64,
-        "repetition_penalty": 1.0,
-    }
     assert {path.stem for path in folder.glob("*.yaml")} == {*TASKS, "_r1_mini_a_bridge"}
     assert yaml.safe_load((folder / "_r1_mini_a_bridge.yaml").read_text())["task"] == TASKS
 
@@ -110,27 +102,24 @@ def test_completions_are_judged_as_ours_are_and_one_that_fills_its_budget_was_tr
 
 
 def test_texts_of_another_tokenizer_are_not_counted(suite, tmp_path):
-    class Other:
-        eos_token, unk_token_id, chat_template = "<|im_end|>", None, "a template"
-
-        def get_vocab(self):
-            return {"<think>": 0}
-
-        def apply_chat_template(self, turns, **kwargs):
-            return turns[0]["content"]
-
-    export(*suite, Other(), tmp_path / "new")
+    other = SimpleNamespace(
+        eos_token="<|im_end|>",
+        unk_token_id=None,
+        chat_template="a template",
+        get_vocab=lambda: {"<think>": 0},
+        apply_chat_template=lambda turns, **kwargs: turns[0]["content"],
+    )
+    export(*suite, other, tmp_path / "new")
     assert "judged(doc, results[0], None)" in (tmp_path / "new" / "utils.py").read_text()
-    assert rows(tmp_path / "new" / f"{TASKS[0]}.jsonl")[0]["prompt"].startswith("A conversation between")
+    assert read_jsonl(tmp_path / "new" / f"{TASKS[0]}.jsonl")[0]["prompt"].startswith("A conversation between")
 
 
 def save_memorizer(problems, tokenizer, folder):
     """A checkpoint that has learned half of the problems by heart, and never to end some of them."""
     texts = []
     for place, one in enumerate(problems[: len(problems) // 2]):
-        text = write(one.problem.steps, one.problem.answer)
-        ends = place % 5 != 0
-        texts.append(prompt_for(tokenizer, one.problem.question) + text + ("<eos>" if ends else "\n" * 60))
+        text = write(one.problem.steps, one.problem.answer) + ("<eos>" if place % 5 else "\n" * 60)
+        texts.append(prompt_for(tokenizer, one.problem.question) + text)
     batch = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt", add_special_tokens=False)
     labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
     model = make_model(tokenizer, hidden_size=64, layers=2, heads=4, intermediate_size=128, seed=0).train()
@@ -159,8 +148,7 @@ def test_the_command_of_the_harness_agrees_problem_by_problem(suite, folder, tok
         ours[one.problem.key] = (text.text, text.graded.correct)
         cut_off += text.finish == "length" and grade(one.problem, text.text, "stop").correct
     accuracy = sum(right for _, right in ours.values()) / len(ours)
-    assert 0.3 < accuracy < 0.9
-    assert cut_off >= 3  # would be right, had they ended
+    assert 0.3 < accuracy < 0.9 and cut_off >= 3  # these would be right, had they ended
 
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(tmp_path / "cache")}
     command = [
@@ -170,12 +158,11 @@ def test_the_command_of_the_harness_agrees_problem_by_problem(suite, folder, tok
     ]
     ran = subprocess.run(command, env={**os.environ, **offline}, cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-3000:]
-    logged = [row for path in out.rglob("samples_*.jsonl") for row in rows(path)]
+    logged = [row for path in out.rglob("samples_*.jsonl") for row in read_jsonl(path)]
     theirs = {row["doc"]["key"]: (row["resps"][0][0], row["exact_match"] == 1.0) for row in logged}
-    assert {row["arguments"]["gen_args_0"]["arg_0"] for row in logged} == {
-        prompt_for(loaded, one.problem.question) for one in problems
-    }
+    prompts = {prompt_for(loaded, one.problem.question) for one in problems}
+    assert {row["arguments"]["gen_args_0"]["arg_0"] for row in logged} == prompts
     assert theirs == ours
     (results,) = out.rglob("results_*.json")
-    table = json.loads(results.read_text())
-    assert table["groups"]["r1_mini_a_bridge"]["exact_match,none"] == pytest.approx(accuracy)
+    groups = json.loads(results.read_text())["groups"]
+    assert groups["r1_mini_a_bridge"]["exact_match,none"] == pytest.approx(accuracy)
