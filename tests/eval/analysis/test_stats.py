@@ -2,7 +2,6 @@ from itertools import product
 
 import numpy as np
 import pytest
-from scipy.special import ndtr
 
 from eval.analysis.stats import (
     SMALLEST_P,
@@ -91,12 +90,6 @@ def test_the_interval_of_a_difference_is_of_gains_and_losses_with_its_mean_and_v
     assert (interval.low, interval.high) == (-paired_difference(mixed, np.zeros(20)).high, interval.high)
 
 
-def test_the_interval_of_a_big_exam_is_two_standard_errors_wide():
-    # Differences -1/2, 0, 1/2, 1 in equal parts: mean 1/4, variance 5/16, standard error sqrt(5/16/400) = 0.0280.
-    interval = paired_difference([0.5, 0.5, 0.5, 0.0] * 100, [0.0, 0.5, 1.0, 1.0] * 100)
-    assert (interval.low, interval.high) == pytest.approx((0.25 - 0.0549, 0.25 + 0.0549), abs=0.002)
-
-
 def test_bootstrap_columns_share_the_problems_drawn():
     draws = bootstrap_means([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]], resamples=200)
     assert draws.shape == (200, 2)
@@ -115,15 +108,13 @@ def test_bootstrap_draws_as_many_problems_as_there_are():
 def test_bootstrap_in_parts_has_every_resample_once():
     values = np.arange(300_000.0)[:, None]  # so many distinct rows that a few resamples fill a part
     draws = bootstrap_means(values, resamples=10)
-    assert draws.shape == (10, 1)
-    assert len(set(draws[:, 0])) == 10
+    assert draws.shape == (10, 1) and len(set(draws[:, 0])) == 10
     assert draws == pytest.approx(np.full((10, 1), values.mean()), rel=0.01)
 
 
 def test_interval_of_draws_leaves_out_a_fortieth_at_each_end():
-    interval = interval_of(np.arange(1.0, 40.0), 7.0)  # 39 draws cut the line into 40 parts
-    assert interval.estimate == 7.0
-    assert (interval.low, interval.high) == pytest.approx((1.0, 39.0))
+    draws = np.arange(1.0, 40.0)  # 39 cut the line into 40 parts
+    assert interval_of(draws, 7.0).ends == pytest.approx((7.0, 1.0, 39.0))
 
 
 @pytest.mark.parametrize(
@@ -142,35 +133,25 @@ def test_permutation_p_by_hand(before_P, after_P, p_value):
     assert permutation_p(before_P, after_P) == pytest.approx(p_value, rel=1e-12)
 
 
+def share_of_flips(before, after):
+    """The share of all choices of signs that take the sum of the differences as far from zero as it is."""
+    flipped = np.array(list(product((-1, 1), repeat=len(before)))) @ (after - before)
+    return np.mean(np.abs(flipped) >= abs((after - before).sum()) - 1e-9)
+
+
 @pytest.mark.parametrize(
-    ("n_problems", "n_samples"),
-    [(4, 1), (8, 4), (10, 7), (12, 16), (11, 64), (12, 3 * 4), (9, np.array([1, 2, 3, 4, 5, 6, 7, 8, 9]))],
+    ("n_problems", "n_samples"), [(4, 1), (8, 4), (10, 7), (12, 16), (11, 64), (12, 12), (9, np.arange(1, 10))]
 )
 def test_permutation_p_is_the_share_of_all_sign_flips(n_problems, n_samples):
     rng = np.random.default_rng(n_problems)
     for _ in range(5):
         before, after = rng.integers(0, n_samples + 1, (2, n_problems)) / n_samples
-        flipped = np.array(list(product((-1, 1), repeat=n_problems))) @ (after - before)
-        share = np.mean(np.abs(flipped) >= abs((after - before).sum()) - 1e-9)
-        assert permutation_p(before, after) == pytest.approx(share, rel=1e-12)
+        assert permutation_p(before, after) == pytest.approx(share_of_flips(before, after), rel=1e-12)
 
 
 def test_permutation_p_of_differences_without_a_common_step_is_as_good_as_exact():
-    rng = np.random.default_rng(0)
-    before, after = rng.random((2, 12))
-    flipped = np.array(list(product((-1, 1), repeat=12))) @ (after - before)
-    share = np.mean(np.abs(flipped) >= abs((after - before).sum()) - 1e-9)
-    assert permutation_p(before, after) == pytest.approx(share, abs=2 / 2**12)
-
-
-@pytest.mark.parametrize(("n_problems", "n_samples"), [(1000, 64), (5000, 16)])
-def test_permutation_p_of_a_big_exam_is_near_the_normal_one(n_problems, n_samples):
-    rng = np.random.default_rng(1)
-    before = rng.binomial(n_samples, 0.5, n_problems) / n_samples
-    after = rng.binomial(n_samples, 0.505, n_problems) / n_samples
-    difference = after - before
-    normal = 2 * ndtr(-abs(difference.sum()) / np.sqrt((difference**2).sum()))
-    assert permutation_p(before, after) == pytest.approx(normal, rel=0.05)
+    before, after = np.random.default_rng(0).random((2, 12))
+    assert permutation_p(before, after) == pytest.approx(share_of_flips(before, after), abs=2 / 2**12)
 
 
 @pytest.mark.parametrize(
@@ -213,29 +194,16 @@ def test_hierarchical_interval_of_three_seeds_is_students(problems_P, half):
 
 def test_hierarchical_interval_is_cut_to_where_the_truth_can_be():
     means = np.repeat([[0.7], [0.9], [0.95]], 50, axis=1)
-    assert hierarchical(means).high > 1
-    assert hierarchical(means, within=(0.0, 1.0)).high == 1.0
-    assert hierarchical(means, within=(0.0, 1.0)).low == hierarchical(means).low
+    whole, cut = hierarchical(means), hierarchical(means, within=(0.0, 1.0))
+    assert (whole.high > 1, cut.high, cut.low) == (True, 1.0, whole.low)
 
 
 def test_p_over_seeds_is_that_of_students_t_and_has_a_smallest_and_a_largest_value():
     # Standard error 0.0577 and 2 degrees of freedom as above: t = 0.5 / 0.0577 = 8.66, two-sided p 0.0131.
     gains = np.repeat([[0.4], [0.5], [0.6]], 50, axis=1)
-    assert seeds_p(gains) == pytest.approx(0.0131, abs=0.004)
-    assert seeds_p(-gains) == pytest.approx(0.0131, abs=0.004)
+    assert [seeds_p(gains), seeds_p(-gains)] == pytest.approx([0.0131] * 2, abs=0.004)
     assert seeds_p([[0.5] * 10]) == 2 / 10_001
     assert seeds_p([[0.0] * 10]) == 1.0
-
-
-def test_p_over_seeds_agrees_with_the_interval():
-    problems = np.repeat([-0.25, 0.0, 0.25], 20)
-    excluded = []
-    for shift in np.linspace(0, 0.2, 21):
-        gains = problems + shift + np.array([[-0.03], [0.0], [0.03]])
-        interval, p_value = hierarchical(gains, resamples=999), seeds_p(gains, resamples=999)
-        excluded.append(interval.low > 0)
-        assert excluded[-1] == (p_value < 0.05) or p_value == pytest.approx(0.05, abs=0.005)
-    assert excluded == sorted(excluded) and 5 < sum(excluded) < 16
 
 
 # 60 of 100 problems gained: variance 0.24 * 100 / 99, standard error 0.04924, times 1.9600 + 0.8416.
@@ -257,21 +225,8 @@ NOISE = np.repeat([[1.0, 1.0, -1.0, -1.0], [1.0, -1.0, 1.0, -1.0]], 25, axis=1) 
     ],
 )
 def test_detectable_difference_by_hand(difference, expected):
-    assert detectable(np.zeros_like(difference), difference) == pytest.approx(expected, abs=1e-4)
-    assert detectable(difference, np.zeros_like(difference)) == pytest.approx(expected, abs=1e-4)
-
-
-def test_a_detectable_difference_is_shown_in_four_of_five_exams():
-    # Differences are +-1 around the gain: standard error 0.1 with 100 problems, so a gain of 0.28 is detectable.
-    rng = np.random.default_rng(0)
-    gain = detectable(np.zeros(100), np.tile([-1.0, 1.0], 50))
-    assert gain == pytest.approx(0.2816, abs=1e-4)
-    shown = 0
-    for _ in range(400):
-        difference = rng.choice([-1.0, 1.0], 100) + gain
-        interval = paired_difference(np.zeros(100), difference)
-        shown += verdict(interval, permutation_p(np.zeros(100), difference)) == "shown"
-    assert shown / 400 == pytest.approx(0.8, abs=0.05)
+    none = np.zeros_like(difference)
+    assert [detectable(none, difference), detectable(difference, none)] == pytest.approx([expected] * 2, abs=1e-4)
 
 
 @pytest.mark.parametrize(
