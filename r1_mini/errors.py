@@ -61,7 +61,7 @@ def disk_error(error: BaseException, folder: object = "") -> UserError | None:
     """What the disk or a path refuses as a UserError; None if `error` and its causes are something else.
 
     torch and safetensors wrap the system's error in their own, or lose it, so the causes and their texts are read too.
-    `folder`: what is named where no file is.
+    `folder`: where the file is, if the error does not name it.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -72,7 +72,7 @@ def disk_error(error: BaseException, folder: object = "") -> UserError | None:
             limited = resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
             code = errno.EFBIG if limited else errno.ENOSPC  # torch says only that less was written than it wrote
         if code in _DISK:
-            where = str(getattr(cause, "filename", None) or folder)
+            where = str(getattr(cause, "filename", None) or (folder and f"a file in {folder}"))
             return UserError(_DISK[code][0], where=where, fix=_DISK[code][1])
         cause = cause.__cause__ or cause.__context__
     return None

@@ -1,6 +1,7 @@
 """The command line: which function it calls with what, and how it ends."""
 
 import errno
+import resource
 import subprocess
 import sys
 import time
@@ -10,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import r1_mini
 from r1_mini import cli
 from r1_mini.errors import UserError, disk_error
 from r1_mini.rollout.engine import SamplingParams
+from r1_mini.system.files import write_text_atomic
 
 Write = Callable[..., Path]
 Work = Callable[..., None]
@@ -153,9 +157,32 @@ def test_a_run_that_ends_early_is_one_line_and_only_the_log_has_the_traceback_of
 def test_a_full_disk_is_recognized_behind_a_librarys_own_error() -> None:
     error = RuntimeError("[enforce fail at inline_container.cc:672]")
     error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
-    assert str(disk_error(error)) == "the disk is full; free some space and run the same command again"
+    assert (
+        str(disk_error(error, "a")) == "a file in a: the disk is full; free some space and run the same command again"
+    )
     assert disk_error(RuntimeError("I/O error: No space left on device (os error 28)")) is not None
     assert disk_error(FileNotFoundError(errno.ENOENT, "x", "a")) is None
+
+
+@pytest.mark.parametrize(
+    ("write", "where"),
+    [
+        (lambda path: write_text_atomic(path, "x" * 100_000), "{}/file"),
+        (lambda path: torch.save(torch.ones(100_000), path), "a file in {}"),
+        (lambda path: save_file({"a": torch.ones(100_000)}, path), "a file in {}"),
+    ],
+    ids=["text", "torch", "safetensors"],
+)
+def test_a_file_longer_than_the_limit_is_said_whoever_writes_it(write: Work, where: str, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(Exception) as caught:
+            write(tmp_path / "file")
+        line = f"{where.format(tmp_path)}: longer than files may be here; raise the limit (`ulimit -f`)"
+        assert str(disk_error(caught.value, tmp_path)).startswith(line)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_python_dash_m_is_the_same_command() -> None:
