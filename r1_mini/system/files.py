@@ -126,7 +126,7 @@ def remove(path: Path) -> None:
     """Delete a regular file, or a folder with all it holds, if it is there; UserError for anything else."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    else:
+    elif os.path.lexists(path):  # a read-only disk refuses to remove even what is not there
         require_replaceable(path)
         path.unlink(missing_ok=True)
 

@@ -1,5 +1,6 @@
 """Files appear whole or not at all, and metrics survive a kill."""
 
+import errno
 import json
 import os
 from contextlib import closing
@@ -15,6 +16,7 @@ from r1_mini.system.files import (
     clear_leftovers,
     folder_atomic,
     read_jsonl,
+    remove,
     sha256,
     write_json_atomic,
     write_text_atomic,
@@ -106,6 +108,19 @@ def test_hashes_are_sha256_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
     assert sha256(tmp_path / "a") == abc
+
+
+def test_on_a_read_only_disk_what_is_not_there_need_not_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    remove(tmp_path / "absent")
+    (tmp_path / "there").touch()
+    with pytest.raises(OSError, match="Read-only"):
+        remove(tmp_path / "there")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
