@@ -1,6 +1,7 @@
 """The plan of a recipe: each part of memory by hand, what usually goes wrong, and how the command ends."""
 
 import json
+import platform
 import subprocess
 import sys
 from dataclasses import replace
@@ -83,6 +84,16 @@ def test_a_model_of_billions_takes_no_memory_to_plan_and_tied_weights_are_counte
     assert untied.parameters == 7_615_616_512  # Qwen2.5-7B
     assert untied.weights - tied.weights == 4 * 152_064 * 3584
     assert environment.resident() - before < 200 * MIB
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_what_a_stage_has_left_goes_back_to_the_system_though_memory_above_it_is_in_use():
+    blocks = [torch.ones(10_000) for _ in range(4000)]
+    last, before = blocks.pop(), environment.resident()
+    del blocks
+    environment.free_memory()
+    assert before - environment.resident() > 100 * MIB  # of 153
+    assert last.sum() == 10_000
 
 
 def test_a_mixture_of_experts_is_refused():
