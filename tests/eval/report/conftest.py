@@ -14,11 +14,8 @@ from tests.eval import conftest as exams
 
 NAMES = {"base": "base", "forced_worked": "base, forced", "rl": "after RL"}
 GAIN = {
-    "stops in time": 0.02,
-    "gives a number": 0.0,
-    "chooses to reason": 0.22,
-    "reasons without a slip": 0.28,
-    "guesses better": -0.01,
+    **{"stops in time": 0.02, "gives a number": 0.0, "chooses to reason": 0.22},
+    **{"reasons without a slip": 0.28, "guesses better": -0.01},
 }
 MANIFEST = {
     "command": "r1-mini run recipes/tiny/r1_zero.yaml",
@@ -73,8 +70,8 @@ def make_samples(
         rows = []
         for number in range(n_problems):
             text = completion if completion is not None and column == "rl" else write(number)
-            axis = None if number < n_inside else "more operands"
-            rows += [make_row(number, index, text, **{"axis": axis, **changes}) for index in range(2)]
+            about = {"axis": None if number < n_inside else "more operands", **changes}
+            rows += [make_row(number, index, text, **about) for index in range(2)]
         found[column] = tabled(rows)
     return found
 
@@ -88,19 +85,12 @@ def make_score(accuracy: float, tokens: float) -> dict[str, Any]:
     kinds = [(family, depth) for family in ("sum", "expression") for depth in (2, 3, 4, 5)]
     return {
         "seeds": [{"seed": 0, "pass_at_1": accuracy}],
-        "pass_at_1": accuracy,
-        "pass_at_1_interval": about(accuracy),
-        "lenient": accuracy,
+        **{"pass_at_1": accuracy, "pass_at_1_interval": about(accuracy), "lenient": accuracy},
         "pass_at_k": [about(1 - wrong**k, k=k) for k in ks],
         "maj_at_k": [about(accuracy + 0.01 * k * wrong, k=k) for k in ks],
         "greedy": about(accuracy, n_problems=1200),
-        "mean_tokens": tokens,
-        "tokens_right": tokens - 1,
-        "tokens_wrong": tokens + 1,
-        "entropy": 0.05,
-        "kl": None,
-        "well_formed": 1.0,
-        "truncated": 0.0,
+        **{"mean_tokens": tokens, "tokens_right": tokens - 1, "tokens_wrong": tokens + 1},
+        **{"entropy": 0.05, "kl": None, "well_formed": 1.0, "truncated": 0.0},
         "voices": {"direct": 0.25, "worked": 0.5, "checked": 0.25, "none": 0.0},
         "chains": {
             **{"right_by_right": accuracy - 0.1, "right_by_wrong": 0.06, "right_without": 0.04},
@@ -134,7 +124,7 @@ def make_summary() -> dict[str, Any]:
         "decoding": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 160, "seed": 1},
         "names": dict(NAMES),
         "scores": {
-            "base": make_score(0.40, 12.0),
+            "base": make_score(0.4, 12.0),
             "forced_worked": make_score(0.62, 33.0),
             "rl": make_score(0.91, 36.0),
         },

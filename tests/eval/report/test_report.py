@@ -51,15 +51,9 @@ def test_a_page_is_complete_and_asks_nothing_of_the_network(render):
     html = render(make_samples())
     seen = Page(html)
     assert re.findall(r"<h2[^>]*>(.*?)</h2>", html) == [
-        "More samples per problem",
-        "What the difference is made of",
-        "Accuracy by difficulty",
-        "How true the chains are",
-        "During training",
-        "Solved anew",
-        "Transcripts",
-        "How it was measured",
-        "What it does not show",
+        *("More samples per problem", "What the difference is made of", "Accuracy by difficulty"),
+        *("How true the chains are", "During training", "Solved anew"),
+        *("Transcripts", "How it was measured", "What it does not show"),
     ]
     assert "Shown: pass@1 rose from 40.0% (base) to 91.0% (after RL)" in seen.text
     assert not {"link", "img", "iframe", "image", "object", "base"} & set(seen.tags)
@@ -69,8 +63,7 @@ def test_a_page_is_complete_and_asks_nothing_of_the_network(render):
     assert ("content", policy) in seen.attributes
     assert "innerHTML" not in seen.scripts[1]
     ids, references = re.findall(r'\bid="([^"]+)"', html), re.findall(r'(?:url\(|href=")#([^")]+)', html)
-    assert len(ids) == len(set(ids))
-    assert references and set(references) <= set(ids)
+    assert len(ids) == len(set(ids)) and references and set(references) <= set(ids)
 
 
 @pytest.mark.parametrize("completion", [ATTACK, f"<think>{ATTACK}</think><answer>{ATTACK}</answer>"])
@@ -92,9 +85,7 @@ def test_questions_and_names_are_shown_as_text(render, summary):
     assert problems_of(html)[0]["question"] == SEEN
 
 
-@pytest.mark.parametrize(
-    ("completion", "shown"), [(LONG, 2_000), (f"<think>{LONG}</think><answer>{LONG}</answer>", 401)]
-)
+@pytest.mark.parametrize("completion,shown", [(LONG, 2_000), (f"<think>{LONG}</think><answer>{LONG}</answer>", 401)])
 def test_a_line_of_100_kb_is_clipped_and_says_so(render, completion, shown):
     html = render(make_samples(4, completion))
     assert problems_of(html)[0]["chains"][2]["left_out"] == 100_000 - shown  # a step is read up to 401 characters
@@ -142,12 +133,8 @@ def test_any_columns_will_do_and_what_does_not_apply_is_left_out(summary):
 
 def test_every_step_is_embedded_with_its_verdict_and_reason():
     samples = make_samples(1, "<think>0+1=3\nwait\n0+1=1\n1+1=5</think><answer>5</answer>")["rl"]
-    assert transcripts.transcript(samples.first[0], 2_000)["steps"] == [
-        ["0+1=3", "retracted", "0+1 is 1"],
-        ["wait"],
-        ["0+1=1"],
-        ["1+1=5", "wrong", "1+1 is 2"],
-    ]
+    steps = [["0+1=3", "retracted", "0+1 is 1"], ["wait"], ["0+1=1"], ["1+1=5", "wrong", "1+1 is 2"]]
+    assert transcripts.transcript(samples.first[0], 2_000)["steps"] == steps
 
 
 def test_transcripts_are_chosen_by_position_and_cover_the_depths_of_the_exam_proper():
@@ -165,8 +152,8 @@ def test_accuracy_by_difficulty_has_a_row_for_each_depth_and_axis(summary):
     rows = words.by_difficulty(compared(summary))
     assert list(rows["sum"]) == ["2 operations", "3 operations", "4 operations", "5 operations"]
     *cells, absent = rows["sum"]["2 operations"]
-    assert [words.with_interval(cell) for cell in cells] == ["40.0 [38.0, 42.0]", "62.0 [60.0, 64.0]"]
-    assert (absent, cells[0].n_problems) == (None, 300)
+    found = [(words.with_interval(cell), cell.n_problems) for cell in cells]
+    assert found == [("40.0 [38.0, 42.0]", 300), ("62.0 [60.0, 64.0]", 300)] and absent is None
     assert list(rows["outside of training"]) == ["more operands"]
 
 

@@ -59,6 +59,10 @@ def count(tab, **chosen):
     return tab.locator("#count").inner_text()
 
 
+def style(tab, where, name):
+    return tab.locator(where).first.evaluate(f"e => getComputedStyle(e).{name}")
+
+
 def titles(tab):
     return tab.locator(".problem h3").all_inner_texts()
 
@@ -123,12 +127,8 @@ def test_wrong_steps_are_marked_by_more_than_color(opened):
     wrong = tab.locator(".text .wrong:not(.answer)").first
     assert wrong.inner_text().startswith("✗") and " is " in wrong.inner_text()
     assert wrong.locator(".mark").get_attribute("aria-label") == "wrong"
-    colors = [
-        tab.locator(f".text .{verdict} .mark").first.evaluate("e => getComputedStyle(e).color")
-        for verdict in ("wrong", "right")
-    ]
-    assert colors[0] != colors[1]
-    assert "line-through" in tab.locator(".retracted bdi").first.evaluate("e => getComputedStyle(e).textDecoration")
+    assert style(tab, ".text .wrong .mark", "color") != style(tab, ".text .right .mark", "color")
+    assert "line-through" in style(tab, ".retracted bdi", "textDecoration")
 
 
 def test_model_text_stays_text(opened):
@@ -154,6 +154,6 @@ def test_a_phone_scrolls_down_only(opened, completion):
 def test_page_follows_the_color_scheme(opened, scheme, is_dark):
     tab = opened(make_samples(4), color_scheme=scheme)
     styles = [("body", "backgroundColor"), ("body", "color"), ("svg text", "fill")]
-    colors = [tab.locator(where).first.evaluate(f"e => getComputedStyle(e).{name}") for where, name in styles]
+    colors = [style(tab, *each) for each in styles]
     ground, ink, labels = (sum(map(int, color[4:-1].split(","))) for color in colors)
     assert (ground < 150) == (ink > 600) == (labels > 600) == is_dark
