@@ -53,32 +53,42 @@ def saved(tmp_path):
     return tmp_path, model, tokenizer
 
 
-def change(folder, file, **keys):
-    path = folder / file
-    path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
+def with_(file, **keys):
+    """Changes keys of a file of a checkpoint."""
+
+    def change(folder):
+        (folder / file).write_text(json.dumps({**json.loads((folder / file).read_text()), **keys}))
+
+    return change
 
 
-def spoil_weights(folder, value):
+def text(file, text):
+    return lambda folder: (folder / file).write_text(text)
+
+
+def not_finite(folder):
     weights = load_file(folder / "model.safetensors")
-    next(iter(weights.values())).view(-1)[0] = value
+    next(iter(weights.values())).view(-1)[0] = float("nan")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def cut(folder):
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
+
+
 DAMAGE = {
-    "its weights are not finite": lambda folder: spoil_weights(folder, float("nan")),
-    "has, and its config does not ask for, model.layers.1": lambda folder: change(
-        folder, "config.json", num_hidden_layers=1
-    ),
-    "it lacks model.layers.2": lambda folder: change(folder, "config.json", num_hidden_layers=3),
-    "its config asks for a larger model": lambda folder: change(folder, "config.json", num_hidden_layers=10**5),
-    "its config asks for a larger model than": lambda folder: change(folder, "config.json", intermediate_size=10**12),
-    "eos_token_id 999 is no token of the model": lambda folder: change(
-        folder, "generation_config.json", eos_token_id=[1, 999]
-    ),
-    "cannot be used": lambda folder: (folder / "generation_config.json").write_text("{"),
-    "a template": lambda folder: (folder / "chat_template.jinja").write_text("{{ raise_exception('a template') }}"),
-    "names a file outside of the folder": lambda folder: (folder / "model.safetensors.index.json").write_text(
-        '{"weight_map": {"a": "../o.safetensors"}}'
+    "its weights are not finite": not_finite,
+    "has, and its config does not ask for, model.layers.1": with_("config.json", num_hidden_layers=1),
+    "it lacks model.layers.2": with_("config.json", num_hidden_layers=3),
+    "its config asks for a larger model": with_("config.json", num_hidden_layers=10**5),
+    "its config asks for a larger model than": with_("config.json", intermediate_size=10**12),
+    "eos_token_id 999 is no token of the model": with_("generation_config.json", eos_token_id=[1, 999]),
+    "cannot be used": text("generation_config.json", "{"),
+    "config.json.*; give the folder": text("config.json", "{"),
+    "deserializing header": cut,
+    "a template": text("chat_template.jinja", "{{ raise_exception('a template') }}"),
+    "names a file outside of the folder": text(
+        "model.safetensors.index.json", '{"weight_map": {"a": "../o.safetensors"}}'
     ),
 }
 

@@ -11,9 +11,7 @@ import sys
 import time
 
 import pytest
-import torch
 
-from r1_mini import cli
 from r1_mini.system.files import read_jsonl, sha256
 from tests.commands import Started, r1_mini
 from tests.conftest import SMOKE, arguments, run
@@ -32,7 +30,8 @@ def samples(out):
 
 
 def test_the_smoke_recipe_leaves_every_file_that_the_readme_names(smoke):
-    out, _ = smoke
+    out, printed = smoke
+    assert "Warning" not in printed
     for name in ("recipe.yaml", "manifest.json", "log.txt", "summary.json", "report.html"):
         assert (out / name).stat().st_size > 0, name
     for stage in ("01-base", "02-grpo"):
@@ -72,10 +71,6 @@ def test_every_step_is_logged_with_every_metric(smoke):
     for name in ("reward", "accuracy", "format", "length", "truncated", "voice_direct", "voice_worked", "entropy"):
         assert all(math.isfinite(row[name]) for row in rows), name
     assert max(row["logp_gap_max"] for row in rows if "logp_gap_max" in row) < 1e-4
-
-
-def test_the_screen_shows_no_library_warnings(smoke):
-    assert "Warning" not in smoke[1]
 
 
 def test_a_finished_run_started_again_repeats_no_work(smoke):
@@ -233,58 +228,8 @@ def test_a_recipe_without_reinforcement_writes_samples_and_says_that_nothing_is_
     assert set(samples(tmp_path / "run")) == {"01-base", "01-base-worked"}
 
 
-@pytest.mark.parametrize("damage", ["cut", "missing", "not json"])
-def test_a_folder_that_is_no_checkpoint_is_one_line_with_the_fix(smoke, tmp_path, damage):
-    out, _ = smoke
-    broken = tmp_path / "broken"
-    shutil.copytree(out / "01-base", broken)
-    weights_file = broken / "model.safetensors"
-    if damage == "cut":
-        weights_file.write_bytes(weights_file.read_bytes()[:1000])
-    elif damage == "missing":
-        weights_file.unlink()
-    else:
-        (broken / "config.json").write_text("{")
-    done = r1_mini("sample", str(broken), "4+3")
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    assert str(broken) in done.stderr.replace("\n", "")
-
-
 def test_questions_are_asked_again_and_again_until_the_input_ends(smoke):
     out, _ = smoke
     done = r1_mini("sample", str(out / "02-grpo"), text="4+3\n4+\n2+2\n")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "4+3" in done.stdout
-    assert "2+2" in done.stdout
-    assert "answer" in done.stdout
-    assert "no reference answer" in done.stdout
-
-
-def test_several_gpus_for_one_process_are_refused_before_anything_is_trained(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert cli.main(["run", str(SMOKE), "--out", str(tmp_path / "run")]) == 2
-    line = "stages.0.trainer: 2 GPUs are visible, and one process works with one; put CUDA_VISIBLE_DEVICES=0 in front"
-    assert capsys.readouterr().err.startswith(f"error: {line}")
-    assert not (tmp_path / "run").exists()
-
-
-def test_an_adapter_of_weights_that_are_spread_is_refused(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    assert cli.main(["run", str(SMOKE), "grpo.peft={r: 2}", "--out", str(tmp_path / "run")]) == 2
-    assert "stages.1.peft: an adapter of weights that are sharded over processes" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_data_set_that_our_own_base_cannot_write_is_refused_before_anything_is_trained(tmp_path, capsys):
-    table = tmp_path / "bills.jsonl"
-    table.write_text("".join(f'{{"question": "{n}+1", "answer": "{n + 1} é"}}\n' for n in range(40)), encoding="utf-8")
-    change = f"grpo.problems=[{{jsonl: {table}, judge: text}}]"
-    assert cli.main(["run", str(SMOKE), change, "--out", str(tmp_path / "run")]) == 2
-    assert (
-        "problems: bills has 'é', which the model's tokenizer cannot write; leave such rows out"
-        in capsys.readouterr().err
-    )
-    assert not (tmp_path / "run").exists()
+    assert all(part in done.stdout for part in ("4+3", "2+2", "answer", "no reference answer"))

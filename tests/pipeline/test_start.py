@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from r1_mini import cli
 from r1_mini.model.tokenizer import make_tokenizer
@@ -75,6 +76,25 @@ def test_the_characters_that_are_named_are_all_that_a_table_needs(capsys, tmp_pa
     fix = line.rpartition("; set ")[2].strip()
     assert fix == f'base.model.characters="{named}"'
     assert cli.main(["plan", str(SMOKE), rows, fix]) == 0
+
+
+def test_answers_that_our_own_base_cannot_write_are_refused(capsys, tmp_path):
+    rows = table(tmp_path, *({"question": f"{n}+1", "answer": f"{n + 1} é"} for n in range(40)))
+    line = refused(capsys, "run", tmp_path, rows.replace("extract: as_is", "judge: text"))
+    assert "rows has 'é', which the model's tokenizer cannot write" in line
+
+
+def test_several_gpus_for_one_process_and_an_adapter_of_sharded_weights_are_refused(capsys, tmp_path, monkeypatch):
+    with monkeypatch.context() as gpus:
+        gpus.setattr(torch.cuda, "device_count", lambda: 2)
+        gpus.delenv("WORLD_SIZE", raising=False)
+        line = (
+            "stages.0.trainer: 2 GPUs are visible, and one process works with one; put CUDA_VISIBLE_DEVICES=0 in front"
+        )
+        assert line in refused(capsys, "run", tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    line = refused(capsys, "run", tmp_path, "grpo.peft={r: 2}")
+    assert "stages.1.peft: an adapter of weights that are sharded over processes" in line
 
 
 def test_the_completion_length_that_is_named_fits(tmp_path):

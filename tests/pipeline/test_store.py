@@ -148,17 +148,6 @@ def wait_for(path: Path) -> None:
         time.sleep(0.02)
 
 
-def test_a_killed_process_leaves_its_work_and_the_next_one_resumes_in_it(tmp_path):
-    first = PROCESS(target=slowly, args=(tmp_path, "a"))
-    first.start()
-    wait_for(tmp_path / "started")
-    first.kill()
-    first.join()
-    slowly(tmp_path, "a")
-    assert (tmp_path / "started").read_text() == "a False\na True\n"
-    assert read_note(tmp_path / "a" / "01-base")["seconds"] >= 1
-
-
 @pytest.mark.parametrize("killed", [True, False])
 def test_of_two_processes_that_want_a_node_one_works_and_the_other_waits(tmp_path, killed):
     (tmp_path / "a" / ".work-01-base" / ".resume").mkdir(parents=True)

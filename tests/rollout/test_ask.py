@@ -28,9 +28,10 @@ def test_nothing_is_said_where_nothing_is_known() -> None:
 def test_what_was_taught_is_sampled_from_the_recipe_of_the_run(tmp_path) -> None:
     recipe = tmp_path / "recipe.yaml"
     assert taught_by(recipe) == []
-    recipe.write_text("problems: [{family: sum, terms: 3}]\nstages: [{problems: []}, {problems: [{jsonl: gone}]}]\n")
-    assert taught_by(recipe) == []
-    recipe.write_text("problems: [{family: sum, terms: 3}]\nstages: [{kind: grpo}]\n")
-    assert taught_by(recipe) == []
-    recipe.write_text("problems: [{family: sum, terms: 3}]\nstages: [{problems: []}]\n")
-    assert {problem.difficulty["depth"] for problem in taught_by(recipe, 20)} == {2}
+    for stages, depths in (
+        ("{problems: []}, {problems: [{jsonl: gone}]}", set()),
+        ("{kind: grpo}", set()),
+        ("{problems: []}", {2}),
+    ):
+        recipe.write_text(f"problems: [{{family: sum, terms: 3}}]\nstages: [{stages}]\n")
+        assert {problem.difficulty["depth"] for problem in taught_by(recipe, 20)} == depths

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 
@@ -17,15 +16,8 @@ def splitmix64(state: int, position: int) -> float:
 @pytest.mark.parametrize("position", [0, 1, 500])
 def test_random_numbers_are_splitmix64(position):
     states = [0, 1, 2**62 + 12345, 2**63 - 1]
-    assert uniform(torch.tensor(states), torch.tensor(position)).tolist() == [
-        splitmix64(state, position) for state in states
-    ]
-
-
-def test_random_numbers_are_uniform_and_independent_of_neighbors():
-    numbers = uniform(torch.arange(100_000), torch.tensor(3)).numpy()
-    assert abs(numbers.mean() - 0.5) < 0.003
-    assert abs(np.corrcoef(numbers[1:], numbers[:-1])[0, 1]) < 0.01
+    expected = [splitmix64(state, position) for state in states]
+    assert uniform(torch.tensor(states), torch.tensor(position)).tolist() == expected
 
 
 def chosen(probabilities, rows, numbers, temperature=1.0, top_p=1.0):
