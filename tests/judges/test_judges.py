@@ -134,30 +134,32 @@ def test_every_other_judge_says_what_counts_as_one_answer_in_a_vote() -> None:
     assert VALUES["latex"]("$x$.") == VALUES["latex"](r"\boxed{x}") == "x"
 
 
-@pytest.mark.parametrize(
-    ("said", "gold"),
-    [
+FORMULAS = {
+    True: (
         *((said, "73") for said in ("**73**", "*73*", "`73`", "**Answer: 73**", "The final answer is **73**.", "**$73$**")),
         *(("**(1,2)**", "(1,2)"), ("**1/2**", "1/2"), ("\u20135", "-5"), (r"\frac{1}{2^{98}}", r"2^{-98}"), ("0.5", r"\frac12")),
         *((r"2\frac{1}{2}", "2.5"), (r"\{2,1\}", r"\{1,2\}"), (r"28\%", "28"), ("72%", "72"), (r"5\text{ miles}", "5")),
         *((r"5 \text{ million}", r"5\text{ million}"), ("x^2+2x+1", "(x+1)^2"), (r"x \in [7,13]", "[7,13]")),
-    ],
-)  # fmt: skip
-def test_a_formula_in_another_dress_or_form_is_right(said: str, gold: str) -> None:
-    assert JUDGES["latex"](said, gold)
+        *((r"\frac12", "0.5"), (r"$\dfrac{2}{4}$", r"\frac{1}{2}"), ("(1, 2)", "(1,2)"), ("[0,1)", "[0,1)")),
+        *(("5 cm", r"5\text{ cm}"), ("60\u00b0", r"60^\circ"), ("1+x^2", "x^2+1")),
+    ),
+    False: (
+        *((r"\frac{1}{3}", r"\frac{1}{2}"), ("(2,1)", "(1,2)"), ("1,2", "(1,2)"), ("(0,1)", "[0,1)"), ("2 or 3", "3")),
+        *(("", "1"), ("seat", r"\text{east}"), (r"\frac{1}{2^{98}}", r"\frac{1}{2^{99}}"),),
+        # what math-verify overlooks
+        *(("0.0000002", "0.0000001"), ("-0.0000001", "0.0000001"), (r"\frac{1}{21!}", r"\frac{1}{20!}")),
+        *(("0.333333", r"\frac{1}{3}"), (r"5\text{ million}", "5"), ("5", r"5\text{ million}")),
+        *((r"5\text{ dozen}", "5"), (r"6\text{ AM}", r"6\text{ PM}"), ("(1,2)", r"\{1,2\}")),
+        *((r"\{1,2\}", "(1,2)"), ("[1,2]", "(1,2)"), *((rf"\{{1,2,{on}\}}", r"\{1,2\}") for on in (r"\ldots", "..."))),
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("said", "gold"),
-    [
-        *((r"\frac{1}{2^{98}}", r"\frac{1}{2^{99}}"), (r"\frac{1}{21!}", r"\frac{1}{20!}"), ("0.0000002", "0.0000001")),
-        *(("-0.0000001", "0.0000001"), ("0.333333", r"\frac{1}{3}"), (r"5\text{ million}", "5"), ("5", r"5\text{ million}")),
-        *((r"5\text{ dozen}", "5"), (r"6\text{ AM}", r"6\text{ PM}"), (r"\{1,2,\ldots\}", r"\{1,2\}"), ("(1,2)", r"\{1,2\}")),
-        *((r"\{1,2\}", "(1,2)"), ("[1,2]", "(1,2)"), (r"\{1,2,...\}", r"\{1,2\}")),
-    ],
-)  # fmt: skip
-def test_what_math_verify_overlooks_is_not_overlooked(said: str, gold: str) -> None:
-    assert not JUDGES["latex"](said, gold)
+    ("said", "gold", "verdict"), [(*pair, verdict) for verdict, pairs in FORMULAS.items() for pair in pairs]
+)
+def test_formulas_are_equal_by_value_and_by_what_math_verify_overlooks(said: str, gold: str, verdict: bool) -> None:
+    assert JUDGES["latex"](said, gold) is verdict
 
 
 BOMBS = [

@@ -16,26 +16,6 @@ from r1_mini.judges.sandbox import LONGEST_ANSWER, Sandbox, require, verified
 latex = JUDGES["latex"]
 
 
-@pytest.fixture
-def needs_math():
-    pytest.importorskip("math_verify")
-
-
-EQUAL = [
-    *((r"\frac12", "0.5"), (r"$\dfrac{2}{4}$", r"\frac{1}{2}"), ("(1, 2)", "(1,2)"), ("[0,1)", "[0,1)")),
-    *((r"\{2,1\}", r"\{1,2\}"), ("5 cm", r"5\text{ cm}"), ("60\u00b0", r"60^\circ"), ("1+x^2", "x^2+1")),
-]
-OTHER = [
-    *((r"\frac{1}{3}", r"\frac{1}{2}"), ("(2,1)", "(1,2)"), ("1,2", "(1,2)"), ("(0,1)", "[0,1)")),
-    *(("2 or 3", "3"), ("seat", r"\text{east}"), ("", "1")),
-]
-
-
-@pytest.mark.parametrize(("answer", "gold", "verdict"), [(*pair, pair in EQUAL) for pair in EQUAL + OTHER])
-def test_formulas_are_equal_by_value(needs_math, answer: str, gold: str, verdict: bool) -> None:
-    assert latex(answer, gold) is verdict
-
-
 @settings(max_examples=25, deadline=None)
 @given(st.text(max_size=40))
 def test_no_text_makes_the_judge_of_formulas_raise(answer: str) -> None:
@@ -44,7 +24,8 @@ def test_no_text_makes_the_judge_of_formulas_raise(answer: str) -> None:
 
 
 @pytest.fixture
-def sandbox(needs_math):
+def sandbox():
+    pytest.importorskip("math_verify")
     sandbox = Sandbox("latex")
     assert sandbox.call("judge", "1", "1") == {"result": True}
     yield sandbox

@@ -43,11 +43,7 @@ def test_words_are_without_case_and_punctuation_and_numbers_stay_whole() -> None
 DRESSES = [
     *["{}", "{}=", "{} = ?", "{}?", "{}.", "x = {}", "{} = ___", "1) {}", "({})", "**{}**", "`{}`", "${}$", r"\({}\)"],
     *[
-        "What is {}?",
-        "Calculate {}.",
-        "Compute: {}",
-        "How much is {}?",
-        "{} equals what?",
+        *("What is {}?", "Calculate {}.", "Compute: {}", "How much is {}?", "{} equals what?"),
         "Please find the value of {}.",
     ],
 ]
