@@ -112,6 +112,23 @@ def prompt_for(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
         raise UserError(what, where=tokenizer.name_or_path, fix="correct it, or use the prompt style base") from error
 
 
+def template_fault(tokenizer: PreTrainedTokenizerBase, generation: GenerationConfig | None) -> str:
+    """A sentence if the chat template ends a turn with none of the tokens that end a completion; else empty."""
+    if not tokenizer.chat_template:
+        return ""
+    turns = [{"role": "user", "content": "1+1"}, {"role": "assistant", "content": "two"}]
+    try:
+        end = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition("two")[2]
+    except Exception as error:  # a template is a program of the model's maker
+        return f"tokenizer: the chat template fails on a question with its answer ({str(error)[:150]})"
+    stops = stop_tokens(generation, tokenizer)
+    if set(tokenizer(end, add_special_tokens=False)["input_ids"]) & set(stops):
+        return ""
+    names = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(stops))) or "none"
+    what = f"ends a turn with {end!r}" if end.strip() else "writes nothing at the end of a turn"
+    return f"tokenizer: the chat template {what}, which has none of the tokens that end a completion ({names})"
+
+
 def prompts_for(tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem]) -> list[str]:
     """The prompt of each problem. UserError if the tokenizer cannot write one, see `require_known`."""
     require_known(tokenizer, problems)

@@ -3,18 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
+from os.path import commonprefix
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
-from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from r1_mini.completion import TAGS
 from r1_mini.config.trl_fields import check_trainer
 from r1_mini.errors import UserError
-from r1_mini.model.prompts import stop_tokens
+from r1_mini.model.prompts import template_fault
 from r1_mini.pipeline.recipe import Recipe
 from r1_mini.plan.stages import Exam, Part, Planner, Share
 from r1_mini.system.environment import Device
@@ -93,25 +93,9 @@ def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, sh
     return replace(whole, warnings=warnings, notes=notes)
 
 
-def template_fault(tokenizer: PreTrainedTokenizerBase, generation: GenerationConfig | None) -> str:
-    """A sentence if the chat template ends a turn with none of the tokens that end a completion; else empty."""
-    if not tokenizer.chat_template:
-        return ""
-    turns = [{"role": "user", "content": "1+1"}, {"role": "assistant", "content": "two"}]
-    try:
-        end = str(tokenizer.apply_chat_template(turns, tokenize=False)).rpartition("two")[2]
-    except Exception as error:  # a template is a program of the model's maker
-        return f"tokenizer: the chat template fails on a question with its answer ({str(error)[:150]})"
-    stops = stop_tokens(generation, tokenizer)
-    if set(tokenizer(end, add_special_tokens=False)["input_ids"]) & set(stops):
-        return ""
-    names = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(stops))) or "none"
-    what = f"ends a turn with {end!r}" if end.strip() else "writes nothing at the end of a turn"
-    return f"tokenizer: the chat template {what}, which has none of the tokens that end a completion ({names})"
-
-
 def show(plan: Plan, console: Console) -> None:
     """Print every part with its memory, counts and first prompts; then warnings and notes; last whether it fits."""
+    first = next((prompt for part in plan.parts for prompt in part.prompts), ("", ""))
     console.print(f"{plan.name}: {plan.parameters:,} parameters, {escape(plan.model)}", soft_wrap=True)
     for part in plan.parts:
         counts = ", ".join(f"{number:,} {what}" for what, number in part.counts.items())
@@ -121,6 +105,7 @@ def show(plan: Plan, console: Console) -> None:
         console.print("", _memory(part), sep="\n")
         console.print(counts, lengths, disk, sep="\n", soft_wrap=True, highlight=False)
         for text, tokens in part.prompts:
+            text, tokens = _rest(text, first[0]), _rest(tokens, first[1])
             console.print(Text(repr(text)), Text(f"  {tokens}", style="dim"), sep="\n", soft_wrap=True)
     console.print()
     for kind, remarks in (("[yellow]warning[/yellow]", plan.warnings), ("note", plan.notes)):
@@ -131,6 +116,12 @@ def show(plan: Plan, console: Console) -> None:
     has = f"{_size(plan.device.memory)} of {plan.device.name}, {_size(plan.device.free)} of it free now"
     verdict = f"{'fits' if plan.fits else 'does not fit'}: {need}; there are {has}; on the disk {_size(plan.disk)}"
     console.print(verdict, soft_wrap=True, highlight=False, markup=False)
+
+
+def _rest(text: str, first: str) -> str:
+    """A text without the long beginning that it shares with the first one."""
+    shared = commonprefix([text, first]).rpartition(" ")[0]  # noqa: RUF071  (no paths)
+    return f"…{text.removeprefix(shared)}" if len(shared) > 80 and text != first else text
 
 
 def _size(number: int) -> str:

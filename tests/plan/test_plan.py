@@ -15,11 +15,11 @@ from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_config, make_model
 from r1_mini.model.checkpoint import save_checkpoint
 from r1_mini.model.optimizer import MuonAdamW
-from r1_mini.model.prompts import encode, prompt_for
+from r1_mini.model.prompts import encode, prompt_for, template_fault
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.pipeline.recipe import load
 from r1_mini.plan.dry_run import DryModel, Ledger
-from r1_mini.plan.plan import plan, template_fault
+from r1_mini.plan.plan import plan
 from r1_mini.plan.stages import Exam, Share, largest_pass, sampling
 from r1_mini.rollout.cache import RolloutCache
 from r1_mini.rollout.engine import SamplingParams
@@ -422,6 +422,15 @@ def test_only_the_configuration_of_a_given_model_is_read(recipe_file, chat_model
     first, _ = made.parts[0].prompts[0]
     assert first.startswith("<|im_start|>system\n") and first.endswith("<|im_end|>\n<|im_start|>assistant\n")
     assert first == prompt_for(bpe(), first.rpartition("user\n")[2].partition("<|im_end|>")[0])
+
+
+def test_what_all_prompts_begin_with_is_printed_once(recipe_file, chat_model, capsys):
+    assert cli.main(["plan", str(recipe_file(other(chat_model)))]) == 0
+    out = capsys.readouterr().out
+    assert (out.count("A conversation between"), out.count("… </answer>.<|im_end|>")) == (
+        1,
+        5,
+    )  # 3 of the stage, 3 of the exam
 
 
 def run_plan(recipe_file, *arguments, text=TINY):
