@@ -75,7 +75,7 @@ class RejectionStage(TextStage, TuningStage):
             rollouts=self.rounds,
             prompts=self.rounds * self.prompts,
             sampling=SamplingParams(self.samples, self.max_tokens, rows=self.rows),
-            in_flight=min(max(self.rows, self.samples), completions),
+            in_flight=min(max(self.rows, self.samples), math.ceil(self.prompts / processes) * self.samples),
         )
 
     def train(self, job: Job) -> None:

@@ -124,4 +124,4 @@ def test_which_sampler_which_pass_and_which_models_a_grpo_stage_needs(trainer, o
 def test_the_work_of_a_round_of_expert_iteration_by_hand():
     work = stage_of({"kind": "rejection", "rounds": 3, "prompts": 100, "samples": 8}).work(processes=2)
     assert (work.rounds, work.prompts, work.texts, work.steps) == (3, 300, 800, 2)  # 800 texts, 2 x 256 a step
-    assert (work.sampling.n, work.sampling.max_tokens, work.in_flight) == (8, 128, 800)
+    assert (work.sampling.n, work.sampling.max_tokens, work.in_flight) == (8, 128, 400)
