@@ -46,6 +46,10 @@ def sit(checkpoint, folder, voice=None, console=QUIET, reference=None, **changes
     return examine(checkpoint, *suite(**changes), folder, Store(folder.parent), console, voice, reference)
 
 
+def completions(folder):
+    return [(folder / name).read_bytes() for name in ("samples.jsonl", "greedy.jsonl")]
+
+
 def stop_after(monkeypatch, chunks):
     """Interrupt the exam in the middle of its chunk number `chunks`; returns the list of what is sampled."""
     whole, sampled = run.generate, []
@@ -69,8 +73,7 @@ def test_an_exam_leaves_one_row_per_completion_and_one_greedy_row_per_problem(ch
 
 
 def test_samples_tell_how_likely_the_checkpoint_and_the_one_it_started_from_find_them(checkpoint, tmp_path):
-    other = tmp_path / "model"
-    tokenizer = make_tokenizer()
+    other, tokenizer = tmp_path / "model", make_tokenizer()
     surer = make_model(tokenizer, **SHAPE, seed=1)
     surer.lm_head.weight.data *= 20
     save_checkpoint(surer, tokenizer, other)
@@ -81,8 +84,7 @@ def test_samples_tell_how_likely_the_checkpoint_and_the_one_it_started_from_find
     assert metrics.kl(measured["itself"]) == pytest.approx(0, abs=1e-3)
     assert metrics.kl(measured["other"]) > 0.01
     assert metrics.entropy(measured["itself"]) == pytest.approx(math.log(len(tokenizer)), rel=0.01)  # near to uniform
-    greedy = load_samples(tmp_path / "other" / "greedy.jsonl")
-    assert metrics.kl(greedy) is None  # not of the policy as it is
+    assert metrics.kl(load_samples(tmp_path / "other" / "greedy.jsonl")) is None  # not of the policy as it is
 
 
 @pytest.mark.parametrize("chunks,rows", [(0, 12), (3, 12), (8, 12), (3, 20), (3, 4), (3, 3)])
@@ -98,8 +100,7 @@ def test_an_interrupted_exam_samples_the_missing_chunks_and_ends_in_the_same_byt
     sit(checkpoint, tmp_path / "two" / "cut", rows=rows)
     again = {12: 9 - chunks, 20: 3 + 1, 4: 11 + 5, 3: 11 * 2 + 7}  # of 3 chunks, 3 problems each are not sampled again
     assert len(sampled) == again[rows]
-    for part in ("samples.jsonl", "greedy.jsonl"):
-        assert (tmp_path / "two" / "cut" / part).read_bytes() == (tmp_path / "one" / "whole" / part).read_bytes()
+    assert completions(tmp_path / "two" / "cut") == completions(tmp_path / "one" / "whole")
 
 
 def test_a_finished_exam_is_not_sampled_again_whatever_its_rows_and_also_in_another_folder(
@@ -109,8 +110,7 @@ def test_a_finished_exam_is_not_sampled_again_whatever_its_rows_and_also_in_anot
     monkeypatch.setattr(run, "load_checkpoint", None)
     assert sit(checkpoint, tmp_path / "exam", rows=7) == note
     assert sit(checkpoint, tmp_path / "other", rows=1024) == note
-    for name in ("samples.jsonl", "greedy.jsonl"):
-        assert (tmp_path / "other" / name).read_bytes() == (tmp_path / "exam" / name).read_bytes()
+    assert completions(tmp_path / "other") == completions(tmp_path / "exam")
 
 
 @pytest.mark.parametrize(
@@ -118,10 +118,10 @@ def test_a_finished_exam_is_not_sampled_again_whatever_its_rows_and_also_in_anot
 )
 def test_samples_of_another_exam_are_moved_aside_and_not_lost(checkpoint, tmp_path, changes, key):
     sit(checkpoint, tmp_path / "exam")
-    before, out = (tmp_path / "exam" / "samples.jsonl").read_bytes(), io.StringIO()
+    before, out = completions(tmp_path / "exam"), io.StringIO()
     sit(checkpoint, tmp_path / "exam", console=Console(file=out), **changes)
     (aside,) = tmp_path.glob("exam.*")
-    assert (aside / "samples.jsonl").read_bytes() == before != (tmp_path / "exam" / "samples.jsonl").read_bytes()
+    assert completions(aside) == before != completions(tmp_path / "exam")
     assert f"exam: moved to {aside.name}, because {key} is" in out.getvalue()
 
 

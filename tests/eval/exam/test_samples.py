@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eval.analysis.metrics import maj_at_k
-from eval.exam.samples import load_samples, pooled, require_same_exam, tabled
+from eval.exam.samples import load_samples, require_same_exam, tabled
 from r1_mini.errors import UserError
 from tests.eval.conftest import make_row, make_rows, make_samples
 
@@ -40,17 +40,6 @@ def test_a_file_without_the_lenient_score_is_read_again():
     for row in rows:
         del row["lenient"]
     assert tabled(rows).lenient_PN.tolist() == [[True, True, False]]
-
-
-def test_an_axis_is_apart_from_the_exam_proper():
-    samples = tabled(make_rows({"a": "1"}) + make_rows({"b": "0"}, axis="far"))
-    assert samples.axes == ["far"]
-    assert [samples.at(axis).correct_PN.tolist() for axis in (None, "far")] == [[[True]], [[False]]]
-
-
-def test_pooled_seeds_are_more_samples_of_the_same_problems():
-    both = pooled([make_samples("1", "0"), make_samples("0", "0")])
-    assert both.correct_PN.tolist() == [[True, False], [False, False]]
 
 
 def test_a_problem_with_too_few_samples_is_an_error():

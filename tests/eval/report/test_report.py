@@ -48,7 +48,7 @@ def problems_of(html):
 
 
 def test_a_page_is_complete_and_asks_nothing_of_the_network(render):
-    html = render(make_samples())
+    html = render(make_samples(), make_curves())
     seen = Page(html)
     assert re.findall(r"<h2[^>]*>(.*?)</h2>", html) == [
         *("More samples per problem", "What the difference is made of", "Accuracy by difficulty"),

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+from functools import cache
 
 import pytest
 
-from tests.eval.report.conftest import make_samples
+from eval.report import page
+from tests.eval.report.conftest import MANIFEST, compared, make_samples, make_summary
 
 pytestmark = pytest.mark.slow
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -25,14 +27,19 @@ def chromium():
         browser.close()
 
 
+@cache
+def page_of(*samples):
+    return page.render_exam(compared(make_summary()), make_samples(*samples), {}, MANIFEST)
+
+
 @pytest.fixture
-def opened(chromium, tmp_path, render):
+def opened(chromium, tmp_path):
     """Opens the page of some samples; at the end of the test nothing was logged and nothing requested but the file."""
     logged, requested, contexts = [], [], []
     file = tmp_path / "report.html"
 
-    def open_page(samples, **settings):
-        file.write_text(render(samples), encoding="utf-8")
+    def open_page(*samples, **settings):
+        file.write_text(page_of(*samples), encoding="utf-8")
         contexts.append(chromium.new_context(**settings))
         tab = contexts[-1].new_page()
         tab.on("console", lambda message: logged.append(message.text))
@@ -68,7 +75,7 @@ def titles(tab):
 
 
 def test_it_opens_with_the_ten_that_nobody_picked_and_needs_javascript(opened):
-    tab = opened(make_samples(40))
+    tab = opened(40)
     assert count(tab) == "10 of 40 problems"
     assert not tab.locator("#more").is_visible()
     without = tab.context.browser.new_context(java_script_enabled=False).new_page()
@@ -79,7 +86,7 @@ def test_it_opens_with_the_ten_that_nobody_picked_and_needs_javascript(opened):
 
 
 def test_filters_change_the_list_and_the_count(opened):
-    tab = opened(make_samples(40, n_inside=30))
+    tab = opened(40, None, 30)
     assert count(tab, depth="3") == "10 of 40 problems"
     assert tab.locator("select[name=show]").input_value() == "all"
     assert all("3 operations" in title for title in titles(tab))
@@ -102,7 +109,7 @@ def test_filters_change_the_list_and_the_count(opened):
 
 
 def test_a_button_shows_ten_more_until_all_are_shown(opened):
-    tab = opened(make_samples(36))
+    tab = opened(36)
     assert count(tab, show="all problems") == "36 of 36 problems, the first 10 shown"
     first = titles(tab)
     for shown in (20, 30, 36):
@@ -113,7 +120,7 @@ def test_a_button_shows_ten_more_until_all_are_shown(opened):
 
 
 def test_every_control_has_a_label_and_can_be_reached_by_key(opened):
-    tab = opened(make_samples(40))
+    tab = opened(40)
     controls = tab.locator("#filters select:visible, #filters input:visible")
     assert controls.count() >= 7
     for control in controls.all():
@@ -122,7 +129,7 @@ def test_every_control_has_a_label_and_can_be_reached_by_key(opened):
 
 
 def test_wrong_steps_are_marked_by_more_than_color(opened):
-    tab = opened(make_samples(40))
+    tab = opened(40)
     choose(tab, answer="wrong", column="base, forced")
     wrong = tab.locator(".text .wrong:not(.answer)").first
     assert wrong.inner_text().startswith("✗") and " is " in wrong.inner_text()
@@ -132,7 +139,7 @@ def test_wrong_steps_are_marked_by_more_than_color(opened):
 
 
 def test_model_text_stays_text(opened):
-    tab = opened(make_samples(40, f"<think>{ATTACK}</think></script><answer>{ATTACK}\u202e\ud800</answer>"))
+    tab = opened(40, f"<think>{ATTACK}</think></script><answer>{ATTACK}\u202e\ud800</answer>")
     choose(tab, show="all problems")
     tab.locator("#more").click()
     assert tab.locator("img").count() == 0
@@ -143,7 +150,7 @@ def test_model_text_stays_text(opened):
 
 @pytest.mark.parametrize("completion", [None, "7" * 5_000])
 def test_a_phone_scrolls_down_only(opened, completion):
-    tab = opened(make_samples(40, completion), viewport={"width": 390, "height": 844})
+    tab = opened(40, completion, viewport={"width": 390, "height": 844})
     choose(tab, show="all problems")
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     boxes = [chain.bounding_box() for chain in tab.locator(".problem").first.locator(".chain").all()]
@@ -152,7 +159,7 @@ def test_a_phone_scrolls_down_only(opened, completion):
 
 @pytest.mark.parametrize(("scheme", "is_dark"), [("light", False), ("dark", True)])
 def test_page_follows_the_color_scheme(opened, scheme, is_dark):
-    tab = opened(make_samples(4), color_scheme=scheme)
+    tab = opened(4, color_scheme=scheme)
     styles = [("body", "backgroundColor"), ("body", "color"), ("svg text", "fill")]
     colors = [style(tab, *each) for each in styles]
     ground, ink, labels = (sum(map(int, color[4:-1].split(","))) for color in colors)
