@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from eval.analysis.compare import differences
+from eval.analysis.stats import Interval
 from eval.exam.lineup import Lineup, pairs_of
 from eval.report import page
 from eval.report.words import shortened, sweep_sentences
@@ -129,13 +129,17 @@ def test_settings_with_long_names_are_called_by_their_rank_and_the_page_says_whi
     assert f"<li>#1: {named['settings'][0]['name']}</li>" in html
 
 
-def test_a_setting_is_better_worse_or_tied_and_less_is_better_where_the_objective_is_minimized():
-    default_SP, seeds_S1 = np.tile([0.3, 0.7], (3, 50)), np.array([[-0.01], [0.0], [0.01]])
-    scores = {"default": default_SP, "same": default_SP + seeds_S1, "less": default_SP - 0.2 + seeds_S1}
-    same, less = differences(scores, [("default", "same"), ("default", "less")])
-    for maximize, verdict in ((True, "worse"), (False, "better")):
-        assert word(less, less.p_adjusted, maximize) == verdict
-        assert word(same, same.p_adjusted, maximize) == "tied"
+@pytest.mark.parametrize(
+    ("ends", "p_value", "if_maximized", "if_minimized"),
+    [
+        ((0.10, 0.05, 0.15), 0.01, "better", "worse"),
+        ((-0.1, -0.15, -0.05), 0.01, "worse", "better"),
+        ((0.10, 0.05, 0.15), 0.06, "tied", "tied"),
+        ((0.10, -0.01, 0.21), 0.01, "tied", "tied"),
+    ],
+)
+def test_a_setting_is_tied_unless_interval_and_test_agree(ends, p_value, if_maximized, if_minimized):
+    assert [word(Interval(*ends), p_value, maximize) for maximize in (True, False)] == [if_maximized, if_minimized]
 
 
 def test_the_interquartile_mean_leaves_out_the_best_and_the_worst_quarter():
