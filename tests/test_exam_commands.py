@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -10,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from transformers import BertConfig, BertForMaskedLM
 
 from r1_mini.system.files import read_jsonl, sha256
 from tests.commands import Started, r1_mini
@@ -87,30 +85,10 @@ def test_a_run_examines_on_dev_while_it_trains_and_keeps_the_best(smoke):
     assert rewards[0] == rewards[1]  # looking does not change what is trained
 
 
-def make_not_causal(folder):
-    shape = {"num_hidden_layers": 1, "num_attention_heads": 1, "hidden_size": 8, "intermediate_size": 8}
-    (folder / "model.safetensors").unlink()
-    BertForMaskedLM(BertConfig(vocab_size=40, **shape)).save_pretrained(folder)
-
-
-def shrink_vocabulary(folder):
-    config = folder / "config.json"
-    config.write_text(re.sub('"vocab_size": [0-9]+', '"vocab_size": 5', config.read_text()))
-
-
-DAMAGE = {
-    "tokenizer": lambda folder: [path.unlink() for path in folder.glob("tokenizer*")],
-    "vocabulary": shrink_vocabulary,
-    "not causal": make_not_causal,
-    "weights": lambda folder: os.truncate(folder / "model.safetensors", 1000),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_checkpoint_that_cannot_be_examined_is_one_line(smoke, tmp_path, damage):
+def test_a_checkpoint_that_cannot_be_examined_is_one_line(smoke, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(smoke[0] / "02-grpo", broken)
-    DAMAGE[damage](broken)
+    os.truncate(broken / "model.safetensors", 1000)
     done = r1_mini("eval", broken, *QUICK, "--out", tmp_path / "out")
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and "broken" in done.stderr

@@ -86,6 +86,9 @@ DAMAGE = {
     "cannot be used": text("generation_config.json", "{"),
     "config.json.*; give the folder": text("config.json", "{"),
     "deserializing header": cut,
+    "the tokenizer has more tokens than the model": with_("config.json", vocab_size=5),
+    "BertForMaskedLM is not a causal": with_("config.json", architectures=["BertForMaskedLM"]),
+    "instantiate the backend tokenizer": lambda folder: [path.unlink() for path in folder.glob("tokenizer*")],
     "a template": text("chat_template.jinja", "{{ raise_exception('a template') }}"),
     "names a file outside of the folder": text(
         "model.safetensors.index.json", '{"weight_map": {"a": "../o.safetensors"}}'
