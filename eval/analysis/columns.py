@@ -23,6 +23,7 @@ class Column:
     seeds: tuple[int | None, ...]  # None: a checkpoint whose training seed is not known
     samples: tuple[Samples, ...]
     greedy: tuple[Samples, ...]  # as many, or none
+    sat: tuple[tuple[str, str | None], ...] = ()  # hash of each checkpoint, and the voice that it was forced to
 
     @property
     def pooled(self) -> Samples:
@@ -118,7 +119,9 @@ def _column(label: str, folders: Sequence[Path], seeds: Sequence[int | None]) ->
         tuple(load_samples(path) for folder in folders if (path := folder / f"{part}.jsonl").exists())
         for part in ("samples", "greedy")
     )
-    return Column(label, tuple(seeds), samples, greedy if len(greedy) == len(samples) else ())
+    identities = [read_note(folder).get("identity") for folder in folders]
+    sat = tuple((each["checkpoint"], each["voice"]) for each in identities if each)
+    return Column(label, tuple(seeds), samples, greedy if len(greedy) == len(samples) else (), sat)
 
 
 def _exam_folder(run: Path, suite: str | None) -> Path:

@@ -5,7 +5,7 @@ names.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,8 @@ class Difference(Interval):
     detectable: float
     """The smallest true difference that an exam like this shows four times in five."""
     verdict: stats.Verdict
+    same_checkpoint: bool = False
+    """Whether both are one checkpoint, forced alike: training changed nothing."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,13 @@ def summarize(columns: Columns) -> Comparison:
     first = next(iter(proper.values())).samples[0]
     pairs = columns.lineup.pairs
     names = {name: column.label for name, column in columns.items()}
+    sat = {name: column.sat for name, column in columns.items()}
+    found = [
+        replace(each, same_checkpoint=bool(sat[each.before]) and sat[each.before] == sat[each.after])
+        for each in differences({name: column.scores(metrics.pass_at_1) for name, column in proper.items()}, pairs)
+    ]
     gain = sharpened = None
-    if pairs:
+    if found and not found[0].same_checkpoint:
         old, new = (proper[name] for name in pairs[0])
         strict, lenient = (
             float(new.scores(metric).mean() - old.scores(metric).mean())
@@ -173,7 +180,7 @@ def summarize(columns: Columns) -> Comparison:
         decoding={key: first.settings[key] for key in ("temperature", "top_p", "max_tokens", "seed")},
         names=names,
         scores={name: score(column) for name, column in columns.items()},
-        comparisons=differences({name: column.scores(metrics.pass_at_1) for name, column in proper.items()}, pairs),
+        comparisons=found,
         gain=gain,
         sharpened=sharpened,
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from eval.analysis.compare import Comparison, Score
+from eval.analysis.compare import Comparison, Difference, Score
 from eval.analysis.stats import Interval
 from eval.exam.samples import VOICES
 
@@ -16,7 +16,7 @@ Sweep = Mapping[str, Any]
 UNITS = "percent\n[95% interval]"  # of every cell of the table but the tokens and nats
 LONGEST_NAME = 40
 LENIENT = "last number"
-OPTIONAL = ("greedy", LENIENT, "KL to base, nats")  # left out where no column has them
+OPTIONAL = ("greedy", LENIENT, "KL to start, nats")  # left out where no column has them
 _CHAIN = {"by_right": "sound", "by_wrong": "unsound", "without": "no chain", "unchecked": "unchecked"}
 CHAINS = {f"{answer}_{kind}": f"{answer}, {label}" for answer in ("right", "wrong") for kind, label in _CHAIN.items()}
 """Answer, then chain. A chain is sound if no wrong step is left standing and it arrives at a number."""
@@ -40,7 +40,7 @@ def with_interval(score: Interval) -> str:
 
 def signed(share: float) -> str:
     """`+12.3`, in points."""
-    return f"{100 * share:+.1f}".replace("-0.0", "+0.0")
+    return f"{100 * share:+z.1f}"
 
 
 def points(difference: Interval) -> str:
@@ -56,11 +56,12 @@ def operations(depth: int) -> str:
     return f"{depth} operation{'s' if depth != 1 else ''}" if depth else "all"
 
 
-def _one(value: float) -> str:
-    return f"{value:.1f}".replace("-0.0", "0.0")
+def verdict(one: Difference) -> str:
+    """`better`, `worse` or `not told apart`."""
+    return {"shown": "better", "worse": "worse"}.get(one.verdict, "not told apart")
 
 
-_ONE, _NATS = _one, "{:.3f}".format
+_ONE, _NATS = "{:z.1f}".format, "{:z.3f}".format  # z: -0.0 is 0.0
 _TEMPLATES = Environment(
     loader=PackageLoader("eval", "."),
     autoescape=lambda name: name is not None and ".html" in name,
@@ -69,7 +70,8 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_TEMPLATES.filters |= {each.__name__: each for each in (in_hundred, percent, with_interval, signed, points)}
+_TEMPLATES.filters |= {each.__name__: each for each in (in_hundred, percent, with_interval, signed, points, verdict)}
+_TEMPLATES.tests["moved"] = lambda part: signed(part.estimate) != "+0.0"
 
 
 def render(template: str, **values: Any) -> str:
@@ -131,7 +133,7 @@ def _figures(score: Score, chains: list[str]) -> list[dict[str, str]]:
         "tokens, right": _or_dash(_ONE, score.tokens_right),
         "tokens, wrong": _or_dash(_ONE, score.tokens_wrong),
         "nats per token": _NATS(score.entropy),
-        "KL to base, nats": _or_dash(_ONE, score.kl),
+        "KL to start, nats": _or_dash(_ONE, score.kl),
         "well-formed": in_hundred(score.well_formed),
         "truncated": in_hundred(score.truncated),
     }
@@ -184,7 +186,7 @@ def shortened(summary: Sweep) -> tuple[Sweep, dict[str, str]]:
 
 def sweep_table(summary: Sweep) -> list[dict[str, str]]:
     """Heading -> cell of each setting, the best first, and then of what training started from."""
-    one, sign = (in_hundred, signed) if summary["is_share"] else (_ONE, "{:+.1f}".format)
+    one, sign = (in_hundred, signed) if summary["is_share"] else (_ONE, "{:+z.1f}".format)
     k, objective = summary["n_samples"], summary["objective"].replace("_at_", "@")
 
     def interval(write: Callable[[float], str], value: Mapping[str, float]) -> str:

@@ -47,12 +47,12 @@ def make_samples(*marks: str, **changes: Any) -> Samples:
     return tabled(make_rows({chr(97 + place): text for place, text in enumerate(marks)}, **changes))
 
 
-def write_exam(folder: Path, rows: Iterable[dict[str, Any]]) -> Path:
+def write_exam(folder: Path, rows: Iterable[dict[str, Any]], **identity: Any) -> Path:
     """A finished exam's folder."""
     folder.mkdir(parents=True)
     path = folder / "samples.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    note = {"key": folder.name, "files": {path.name: sha256(path)}, "seconds": 1.0}
+    note = {"key": folder.name, "files": {path.name: sha256(path)}, "seconds": 1.0, "identity": identity}
     (folder / NOTE).write_text(json.dumps(note), encoding="utf-8")
     return folder
 

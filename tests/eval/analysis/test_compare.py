@@ -55,6 +55,16 @@ def test_runs_of_two_recipes_are_two_columns_of_their_last_checkpoints(tmp_path)
     assert [(c.before, c.after, c.estimate) for c in summary.comparisons] == [("a0", "b0", 0.25)]
 
 
+def test_checkpoints_of_one_hash_are_one_unless_one_is_forced(tmp_path):
+    rows = make_rows({key: "10" for key in "abcdefgh"})
+    sat = (("x", None), ("x", None), ("x", "worked"), ("y", None))
+    folders = [write_exam(tmp_path / str(n), rows, checkpoint=x, voice=voice) for n, (x, voice) in enumerate(sat)]
+    summary = summarize(columns_of(folders))
+    assert [each.same_checkpoint for each in summary.comparisons] == [True, False, False]
+    assert summary.gain is None and summary.sharpened is None
+    assert not summarize(columns_of([write_run(tmp_path / "r", 0, "1", "1", "1")])).comparisons[0].same_checkpoint
+
+
 def test_several_comparisons_are_corrected_together(tmp_path):
     marks = [{str(n): mark for n in range(7)} for mark in ("00", "11", "11", "11", "11")]
     folders = [exam(tmp_path, name, each) for name, each in zip("abcde", marks, strict=True)]

@@ -7,8 +7,10 @@ import re
 import pytest
 from rich.console import Console
 
+from eval.exam.lineup import FORCED, lineup_of
 from eval.report import page, words
-from tests.eval.report.conftest import compared, make_samples
+from r1_mini.pipeline.recipe import Recipe
+from tests.eval.report.conftest import compared, difference, make_samples, make_score
 
 
 def changed(summary, estimate, verdict, at=0):
@@ -35,16 +37,73 @@ def test_headline_says_which_way_it_went_and_what_the_exam_could_have_seen(summa
         "The smallest detectable difference, one that this exam shows four times in five, is 1.2 points.",
         "Verdicts are on p-values corrected for 2 comparisons (Holm).",
     ]
-    worse = sentences(changed(summary, -0.1, "worse"))
-    assert worse[0].startswith("Worse: pass@1 fell from 40.0% (base)") and "luck" not in worse[0]
-    assert not [sentence for sentence in worse if "harpened" in sentence or "of the gain" in sentence]
-    assert sentences(changed(summary, 0.01, "not shown"))[0].endswith("this exam cannot tell the difference from luck.")
-    summary["comparisons"][0]["p_adjusted"] = 0.06
-    (few,) = sentences(changed(summary, 0.1, "not shown"), "Not shown: pass@1 went from")
-    assert few.endswith("; too few problems differ, p = 0.06.") and "luck" not in few
     assert not sentences(summary | {"comparisons": summary["comparisons"][:1]}, "Holm")
     alone = summary | {"comparisons": [], "gain": None, "sharpened": None}
     assert sentences(alone) == ["pass@1: base 40.0%; base, forced 62.0%; after RL 91.0%."]
+
+
+STAGES = {  # kinds after the base -> the pair of the headline
+    ("grpo",): ("base", "after RL"),
+    ("sft",): ("base", "after SFT"),
+    ("sft", "grpo"): ("after SFT", "after RL"),
+    ("grpo", "sft"): ("after RL", "after SFT"),
+    ("grpo", "sft", "grpo"): ("after SFT", "after 04-grpo"),
+}
+ENDS = {  # (estimate, low, high, verdict, p) -> how the headline begins, and how it ends
+    (0.2, 0.1, 0.3, "shown", 0.01): ("Shown: pass@1 rose", "+30.0)."),
+    (-0.2, -0.3, -0.1, "worse", 0.01): ("Worse: pass@1 fell", "-10.0)."),
+    (0.01, -0.02, 0.04, "not shown", 0.5): ("Not told apart: pass@1 went", "+4.0)."),
+    (0.2, 0.1, 0.3, "not shown", 0.06): ("Not told apart: pass@1 went", "+30.0); too few problems differ, p = 0.06."),
+    (-0.39, -0.5, -0.2, "worse", 0.01): ("Worse: pass@1 fell", "-20.0)."),
+    (-0.39, -0.5, -0.2, "not shown", 0.06): ("Not told apart", "-20.0); too few problems differ, p = 0.06."),
+    (0.0, -0.16, 0.16, "not shown", 1.0): ("Not told apart: pass@1 went", "+16.0)."),  # no problem was solved
+}
+
+
+@pytest.mark.parametrize("kinds", STAGES, ids=", ".join)
+@pytest.mark.parametrize("ends", ENDS, ids=str)
+@pytest.mark.parametrize("against_forced", [None, *ENDS], ids=str)
+def test_no_sentence_says_more_than_the_verdicts(summary, kinds, ends, against_forced):
+    stages = [{"kind": kind} for kind in ("base", *kinds)]
+    lineup = lineup_of(Recipe.model_validate({"name": "x", "problems": [{"family": "sum"}], "stages": stages}))
+    summary["names"] = {key: each.label for key, each in lineup.columns.items()}
+    (_, after), other = lineup.pairs[0], difference("", "", 0.0)
+    fields = ("estimate", "low", "high", "verdict", "p_adjusted")
+    score = 0.0 if ends[0] == 0 else 0.5
+    reached = 0.3 if against_forced is None else score + ends[0] - against_forced[0]
+    summary["scores"] = {key: make_score(score, 9.0) for key in lineup.columns}
+    summary["scores"] |= {after: make_score(score + ends[0], 9.0), FORCED: make_score(reached, 9.0)}
+    summary["scores"][after]["pass_at_k"][-1]["low"] = 2.0  # as if above all others
+    summary["comparisons"] = [
+        other | {"before": old, "after": new, **dict(zip(fields, found, strict=True))}
+        for old, new in lineup.pairs
+        if (found := ends if old != FORCED else against_forced)
+    ]
+    summary["gain"] |= {"parts": [part | ({} if score else {"estimate": -0.0}) for part in summary["gain"]["parts"]]}
+    found = sentences(summary)
+    text, begins = " ".join(found), ENDS[ends][0]
+    assert found[0].startswith(begins) and found[0].endswith(ENDS[ends][1])
+    assert f"({STAGES[kinds][0]})" in found[0] and f"({STAGES[kinds][1]})" in found[0]
+    gained, beyond = ends[3] == "shown", against_forced and against_forced[3] == "shown"
+    assert ("Not only sharpened" in text) == (gained and (beyond or against_forced is None))
+    assert ("the gain is more than a choice of voice" in text) == (
+        gained and against_forced is not None and against_forced[3] != "worse"
+    )
+    assert ("Shown: the gain is more" in text) == (gained and bool(beyond))
+    assert ("is not shown" in text) == (gained and against_forced is not None and against_forced[3] == "not shown")
+    assert " of the gain;" not in text or gained
+    assert ("nothing can be told" in text) == (score == 0) == ("sum of these parts" not in text)
+    assert "luck" not in text and "may" not in text.replace("these may be rare rather than new", "")
+    assert "-0.0" not in text and ("grpo" in kinds or "RL" not in text)
+    assert len([each for each in found if " against " in each]) == len(kinds) - 1
+
+
+def test_the_same_weights_are_said_to_be_the_same(summary):
+    changed(summary, 0.0, "not shown")["comparisons"][0]["same_checkpoint"] = True
+    assert sentences(summary | {"gain": None, "sharpened": None}) == [
+        "Same weights: base and after RL are one checkpoint.",
+        "Verdicts are on p-values corrected for 2 comparisons (Holm).",
+    ]
 
 
 def test_form_is_told_from_ability_where_it_matters(summary):
@@ -79,10 +138,11 @@ def test_part_of_the_gain_that_the_base_already_had(summary, forced, part):
     assert f"{100 * forced:.1f}%, {part}; from there to after RL it rose by +29.0 points" in sentence
     assert sentence.endswith("Shown: the gain is more than a choice of voice.")
     (sentence,) = sentences(changed(summary, 0.01, "not shown", at=1), "alone reaches")
-    assert "it changed by +1.0" in sentence and sentence.endswith("Not shown: the gain may be only a choice of voice.")
+    assert "it changed by +1.0" in sentence and sentence.endswith("more than a choice of voice is not shown.")
     (sentence,) = sentences(changed(summary, -0.1, "worse", at=1), "alone reaches")
-    assert "; after RL stays below that: -10.0 points" in sentence
-    assert "gain" not in sentence and "voice" not in sentence
+    assert sentence.endswith(
+        f"reaches {100 * forced:.1f}%; after RL stays below that: -10.0 points (95% interval -12.0 to -8.0)."
+    )
 
 
 def test_each_other_pair_of_columns_has_a_sentence_of_its_own(summary):
@@ -91,8 +151,9 @@ def test_each_other_pair_of_columns_has_a_sentence_of_its_own(summary):
     summary["comparisons"].append(pair)
     assert sentences(summary, "after SFT against base: better, +51.0 points")
     assert sentences(changed(summary, -0.1, "worse", at=2), "after SFT against base: worse, -10.0 points")
-    (sentence,) = sentences(changed(summary, 0.01, "not shown", at=2), "after SFT against base: not told apart")
-    assert sentence.endswith("cannot tell the difference from luck.")
+    assert sentences(changed(summary, 0.01, "not shown", at=2), "after SFT against base: not told apart, +1.0 points")
+    summary["comparisons"][2]["same_checkpoint"] = True
+    assert sentences(summary, "Same weights: base and after SFT are one checkpoint.")
 
 
 def test_the_forced_column_is_compared_where_there_is_one_whatever_the_stage(summary, text):
@@ -110,15 +171,22 @@ def test_parts_of_the_gain_have_their_signs(summary):
 
 
 def test_sharpened_or_new(summary):
+    assert not sentences(summary, "harpened")  # pass@16 of the base is as good
+    for name, high in (("base", 0.5), ("forced_worked", 0.9)):
+        summary["scores"][name]["pass_at_k"][-1] |= {"estimate": high - 0.1, "high": high}
     (sentence,) = sentences(summary, "sharpened")
-    assert sentence.startswith("Not only sharpened, as far as 16 samples tell: base stays below after RL at every k.")
-    assert "Forced to write its steps, it reaches 100.0% at pass@16. Of 1,200 problems, after RL" in sentence
+    assert sentence.startswith(
+        "Not only sharpened, as far as 16 samples tell: base stays below after RL at every k; forced"
+    )
+    assert "; forced to write its steps, it reaches 80.0% at pass@16. Of 1,200 problems, after RL" in sentence
     assert "solves 12 that base solved in none of 16 samples, and 3 the other way round" in sentence
     assert "a rate of up to 17.1%" in sentence
     summary["sharpened"]["crossing"] = 8
     assert sentences(summary, "Sharpened: with 8 samples per problem, base solves as many problems as after RL.")
     assert not sentences(changed(summary, 0.01, "not shown"), "harpened")
     assert not sentences(changed(summary, 0.51, "shown") | {"n_samples": 1}, "harpened")
+    summary["sharpened"] |= {"crossing": None, "n_solved_anew": 0}
+    assert sentences(summary, "the other way round.")[0].endswith("the other way round.")
 
 
 def test_several_training_runs_are_not_called_one(summary, text):
@@ -140,7 +208,7 @@ def test_the_page_says_what_was_measured_and_what_was_not(text):
     for part in (
         "temperature 1, top-p 1, 160 tokens at most; the same for every column",
         "training 0; sampling 1",
-        "p = below 0.0001, below 0.0001 after Holm; shown",
+        "p = below 0.0001, below 0.0001 after Holm; better",
         f"SHA-256, 01-basemodel.safetensors {'ab' * 32}",
         "Machinecpu two cores, memory 8 GB",
         "Secondsbase 250, grpo 104",
@@ -159,7 +227,7 @@ def test_table_has_a_cell_for_each_column_a_dash_for_what_is_missing_and_fits_a_
     assert rows["greedy"][0] == rows["tokens, right"][0] == "-"
     assert rows["pass@16"] == ["100 [98.0, 100]"] * 3
     assert rows["right, unsound"] == ["6.0", "6.0", "6.0"]
-    assert "KL to base, nats" not in rows
+    assert "KL to start, nats" not in rows
     console = Console(width=80, file=io.StringIO())
     cells = [[(label, *cells) for label, cells in section] for section in sections]
     page.show("title", [words.UNITS, *summary["names"].values()], cells, [], console)
