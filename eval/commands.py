@@ -21,7 +21,7 @@ from r1_mini.model.checkpoint import find_checkpoint, load_shape
 from r1_mini.pipeline import run as pipeline
 from r1_mini.pipeline.recipe import Evaluate, Recipe, load
 from r1_mini.pipeline.start import check
-from r1_mini.pipeline.store import Store
+from r1_mini.pipeline.store import Store, read_note
 from r1_mini.system import distributed as processes
 
 
@@ -44,7 +44,7 @@ def evaluate(
     console: Console,
     overrides: Sequence[str] = (),
 ) -> None:
-    """Examine any checkpoints on a suite, and compare the others with the first."""
+    """Examine any checkpoints on a suite, and compare the others with the first; one trained here is forced too."""
     suite, problems = _suite(suite_name, checkpoints, overrides)
     _say_if_small(suite, problems, console)
     named: dict[str, Path] = {}
@@ -52,10 +52,12 @@ def evaluate(
         named[_name(path, voice, named)] = find_checkpoint(path)
     folder = out or Path("runs") / "eval" / suite.name
     store = Store(out or Path("runs"))
-    for name, path in named.items():
-        examine(path, suite, problems, folder / name, store, console, voice)
+    trained_here = bool(read_note(next(iter(named.values()))))
+    lineup = Lineup.of(named, forced=trained_here and voice is None and len(named) > 1)
+    for each in lineup.columns.values():
+        examine(named[each.stage], suite, problems, folder / each.folder, store, console, each.voice or voice)
     if processes.is_main():
-        Lineup.of(named).write(folder)
+        lineup.write(folder)
         columns = columns_of([folder])
         _say_if_prompts_differ(columns, console)
         publish(columns, folder, console)

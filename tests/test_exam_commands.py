@@ -38,7 +38,7 @@ def test_eval_says_the_verdict_and_the_same_exam_again_is_the_same_files(examine
     assert "Shown" in done.stdout and done.stderr == ""
     assert (out / "comparison.csv").stat().st_size and (out / "report.html").stat().st_size
     summary = json.loads((out / "summary.json").read_text())
-    assert list(summary["names"]) == ["run.01-base", "run.02-grpo"]
+    assert list(summary["names"]) == ["run.01-base", "run.01-base+worked", "run.02-grpo"]
     assert summary["comparisons"][0]["estimate"] > 0.1
     before = hashes(out)
     for folder in (out, tmp_path / "again"):

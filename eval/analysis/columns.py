@@ -3,6 +3,7 @@
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,10 +44,18 @@ class Column:
 class Columns(dict[str, Column]):
     """Columns by their keys, all of one exam, and the lineup that says which pairs are compared."""
 
-    def __init__(self, columns: Mapping[str, Column], lineup: Lineup | None = None) -> None:
-        """Without a lineup, each column is compared with the first. UserError if the exams or the seeds differ."""
+    def __init__(
+        self,
+        columns: Mapping[str, Column],
+        lineup: Lineup | None = None,
+        recipes: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Without a lineup, each column is compared with the first; `recipes` has those of columns that stand for runs.
+
+        UserError if the exams or the seeds differ.
+        """
         super().__init__(columns)
-        self.lineup = lineup or Lineup.of(columns)
+        self.lineup, self.recipes = lineup or Lineup.of(columns), recipes or {}
         exams = {}
         for column in self.values():
             for seed, samples in zip(column.seeds, column.samples, strict=True):
@@ -71,6 +80,8 @@ def columns_of(paths: Sequence[Path], suite: str | None = None) -> Columns:
     Runs of one recipe: its columns, over the seeds. Otherwise one column for each candidate; runs that differ in the
     seed alone are one. Raises UserError if a path is none of these, or if the exams are not the same.
     """
+    if len(paths) == 1 and not is_run(paths[0]) and not (paths[0] / "samples.jsonl").is_file():
+        return _columns_of_exams(paths)
     settings: dict[str, list[Path]] = {}
     for path in dict.fromkeys(inner for given in paths for inner in _expanded(given)):
         setting = Lineup.read(_exam_folder(path, suite)).setting if is_run(path) else str(path)
@@ -79,16 +90,22 @@ def columns_of(paths: Sequence[Path], suite: str | None = None) -> Columns:
     if len(groups) == 1 and is_run(groups[0][0]):
         return columns_of_runs(groups[0], suite)
     columns: dict[str, Column] = {}
+    recipes: dict[str, Mapping[str, Any]] = {}
     for alike in groups:
         name = unused(alike[0].name, columns)
+        if is_run(alike[0]):
+            recipes[name] = read_mapping(alike[0] / "recipe.yaml")
         found = columns_of_runs(alike, suite).final if is_run(alike[0]) else _column(name, alike, [None])
         columns[name] = replace(found, label=name)
-    return Columns(columns)
+    return Columns(columns, recipes=recipes)
 
 
 def columns_of_runs(runs: Sequence[Path], suite: str | None = None) -> Columns:
     """The columns of runs of one recipe, which differ in their seed alone."""
-    exams = [_exam_folder(run, suite) for run in runs]
+    return _columns_of_exams([_exam_folder(run, suite) for run in runs])
+
+
+def _columns_of_exams(exams: Sequence[Path]) -> Columns:
     lineups = [Lineup.read(exam) for exam in exams]
     columns = {}
     for key, sitting in lineups[0].columns.items():

@@ -4,6 +4,7 @@ The report, the model card and sweeps read these dataclasses. They become JSON o
 names.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -20,6 +21,7 @@ from eval.analysis.gain import Part, Sharpened, gain_parts, sharpened_or_new
 from eval.analysis.stats import Floats, Interval
 from eval.exam.lineup import Pair
 from eval.exam.samples import Samples
+from r1_mini.pipeline.store import all_differences
 from r1_mini.system.files import reading
 
 
@@ -131,6 +133,8 @@ class Comparison:
     gain: Gain | None = None
     """What the first difference is made of."""
     sharpened: Sharpened | None = None
+    recipes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Key -> column -> value, of what differs between the recipes of the runs that are compared."""
 
     def as_json(self) -> dict[str, Any]:
         """What summary.json holds: all of this, and its headline once more, by column."""
@@ -183,7 +187,19 @@ def summarize(columns: Columns) -> Comparison:
         comparisons=found,
         gain=gain,
         sharpened=sharpened,
+        recipes=_recipes_differ(columns.recipes),
     )
+
+
+def _recipes_differ(recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Key -> column -> value, where recipes differ, apart from names, training seeds and the exam's `rows`."""
+    found: dict[str, dict[str, str]] = {}
+    for name, recipe in recipes.items():
+        first = next(iter(recipes.values()))
+        for key, was, now in all_differences(first, recipe):
+            if not re.fullmatch(r"name|evaluate\.rows|(stages\.\d+\.)?seed", key):
+                found.setdefault(key, dict.fromkeys(recipes, was))[name] = now
+    return found
 
 
 def differences(scores: Mapping[str, Floats], pairs: Sequence[Pair], is_share: bool = True) -> list[Difference]:

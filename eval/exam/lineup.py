@@ -56,10 +56,15 @@ class Lineup:
         return [key for key, sitting in self.columns.items() if sitting.voice is None][-1]
 
     @staticmethod
-    def of(names: Iterable[str]) -> "Lineup":
-        """Any candidates, whose folders have these names; each is compared with the first."""
+    def of(names: Iterable[str], forced: bool = False) -> "Lineup":
+        """Any candidates, whose folders have these names; each is compared with the first, and with that forced."""
         first, *others = names
-        return Lineup({name: Sitting(name, name) for name in (first, *others)}, [(first, other) for other in others])
+        columns = {name: Sitting(name, name) for name in (first, *others)}
+        rivals = [first]
+        if forced:
+            rivals.append(f"{first}+worked")
+            columns = {first: columns[first], rivals[1]: Sitting(f"{first}, forced", first, "worked"), **columns}
+        return Lineup(columns, [(rival, other) for other in others for rival in rivals])
 
     def write(self, folder: Path) -> None:
         write_json_atomic(folder / FILE, asdict(self))

@@ -206,16 +206,21 @@ def plain(value: Any) -> Any:
 
 def first_difference(old: Any, new: Any, key: str = "") -> tuple[str, str, str] | None:
     """(dotted key, old value, new value) where two trees of plain data first differ, else None."""
+    return next(all_differences(old, new, key), None)
+
+
+def all_differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str, str]]:
+    """(dotted key, old value, new value) of each place where two trees of plain data differ."""
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        old, new = dict(enumerate(old)), dict(enumerate(new))
     if isinstance(old, dict) and isinstance(new, dict):
         for name in [*new, *(name for name in old if name not in new)]:
             place = f"{key}.{name}" if key else str(name)
-            if difference := first_difference(old.get(name, NOT_SET), new.get(name, NOT_SET), place):
-                return difference
-        return None
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        return first_difference(dict(enumerate(old)), dict(enumerate(new)), key)
+            yield from all_differences(old.get(name, NOT_SET), new.get(name, NOT_SET), place)
+        return
     was, now = ("not set" if value is NOT_SET else shown(value) for value in (old, new))
-    return None if was == now else (key, was, now)
+    if was != now:
+        yield key, was, now
 
 
 def say(console: Console, line: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from eval.analysis.columns import columns_of
 from eval.analysis.compare import SeedScore, as_csv, differences, summarize
 from eval.exam.lineup import Lineup
+from eval.report.words import sentences
 from r1_mini.errors import UserError
 from tests.eval.conftest import make_row, make_rows, write_exam, write_run
 
@@ -53,6 +54,29 @@ def test_runs_of_two_recipes_are_two_columns_of_their_last_checkpoints(tmp_path)
     assert [summary.names[name] for name in summary.scores] == ["a0", "b0"]
     assert [len(score.seeds) for score in summary.scores.values()] == [2, 2]
     assert [(c.before, c.after, c.estimate) for c in summary.comparisons] == [("a0", "b0", 0.25)]
+
+
+def test_of_several_runs_each_is_compared_with_the_first_and_the_keys_that_differ_are_named(tmp_path):
+    runs = []
+    for name, rate, rl in (("s0", 8e-4, "1111"), ("s1", 2e-3, "1111"), ("s2", 1e-4, "1100")):
+        changes = {"stages": [{"kind": "base", "seed": rate}, {"kind": "grpo", "trainer": {"lr": rate}}], "name": name}
+        runs.append(write_run(tmp_path / name, 0, "1000", "1100", rl, setting=name, **changes))
+    summary = summarize(columns_of(runs))
+    assert [(c.after, c.verdict) for c in summary.comparisons] == [("s1", "not shown"), ("s2", "worse")]
+    assert summary.recipes == {"stages.1.trainer.lr": {"s0": "0.0008", "s1": "0.002", "s2": "0.0001"}}
+    assert "The recipes differ in stages.1.trainer.lr: 0.0008 (s0), 0.002 (s1), 0.0001 (s2)." in sentences(summary)
+
+
+def test_the_folder_of_an_exam_keeps_its_columns_and_pairs(tmp_path):
+    whole = columns_of([write_run(tmp_path / "r", 3, "1000", "1100", "1110")])
+    assert summarize(columns_of([tmp_path / "r" / "eval" / "arithmetic"])) == summarize(whole)
+    lineup = Lineup.of("abc", forced=True)
+    assert lineup.pairs == [("a", "b"), ("a+worked", "b"), ("a", "c"), ("a+worked", "c")]
+    for each in lineup.columns.values():
+        exam(tmp_path / "all", each.folder, {"k": "10", "l": "01"})
+    lineup.write(tmp_path / "all")
+    found = columns_of([tmp_path / "all"])
+    assert found.lineup == lineup and [each.label for each in found.values()] == ["a", "a, forced", "b", "c"]
 
 
 def test_checkpoints_of_one_hash_are_one_unless_one_is_forced(tmp_path):
