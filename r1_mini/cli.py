@@ -20,6 +20,7 @@ from r1_mini.config import packaged
 from r1_mini.config.base import temperature
 from r1_mini.errors import UserError, disk_error, one_line
 from r1_mini.system import distributed as processes
+from r1_mini.system.environment import return_freed_blocks
 from r1_mini.system.files import require_replaceable, write_json_atomic
 from r1_mini.system.terminal import Terminal
 
@@ -286,6 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # of the tiny model 90 times slower (2.7 s, not 0.03 s). With a short spin, then sleep: 0.14 s there, and about 3 %
     # lost on an idle machine, where sleeping at once would lose half. Torch reads this once, when it is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    return_freed_blocks()
     ended_by = [signal.SIGINT]
 
     def interrupt(number: int, frame: object) -> None:

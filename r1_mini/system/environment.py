@@ -74,6 +74,16 @@ def resident() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
+def return_freed_blocks() -> None:
+    """Make glibc return each block of a MiB and more to the system when it is freed.
+
+    By default it keeps those below 32 MiB in a heap, where the tensors of a larger model leave gaps that the next ones
+    do not fit: GRPO of an adapter for 135 M parameters took 9.6 GiB instead of 5.4. It costs the tiny model no time.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # only glibc has it
+        ctypes.CDLL(None).mallopt(-3, 2**20)  # M_MMAP_THRESHOLD
+
+
 def free_memory() -> None:
     """Return to the system, and to other programs on the GPU, the memory that nothing refers to any more."""
     import torch

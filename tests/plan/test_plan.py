@@ -96,6 +96,17 @@ def test_what_a_stage_has_left_goes_back_to_the_system_though_memory_above_it_is
     assert last.sum() == 10_000
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
+def test_a_large_block_goes_back_as_soon_as_it_is_freed_though_memory_above_it_is_in_use():
+    environment.return_freed_blocks()
+    torch.ones(2**23 - 2**16)  # freed at once: glibc would keep all that is not larger in its heap from now on
+    blocks = [torch.ones(2**22) for _ in range(30)]
+    last, before = blocks.pop(), environment.resident()
+    del blocks
+    assert before - environment.resident() > 250 * MIB  # of 464, but for gaps that were in the heap before
+    assert last.sum() == 2**22
+
+
 def test_a_mixture_of_experts_is_refused():
     with pytest.raises(UserError, match="mixture of experts depends on its tokens"):
         DryModel(LlamaConfig(num_experts=8))
