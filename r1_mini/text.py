@@ -20,6 +20,12 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
+def short(name: str, most: int = 40) -> str:
+    """A name that others chose, as a table can show it: visible, and its middle left out where it is long."""
+    name = visible(" ".join(name.split()))
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[1 - most // 2 :]}"
+
+
 def masked(text: str) -> str:
     """The text without passwords of URLs and tokens of the Hub, of OpenAI and of GitHub."""
     return _QUERY.sub(r"\1***", _VALUE.sub(lambda match: "***" + "@" * match.group().endswith("@"), text))

@@ -23,6 +23,7 @@ from eval.exam.lineup import Pair
 from eval.exam.samples import Samples
 from r1_mini.pipeline.store import all_differences
 from r1_mini.system.files import reading
+from r1_mini.text import short
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def summarize(columns: Columns) -> Comparison:
     proper = {name: column.at(None) for name, column in columns.items()}
     first = next(iter(proper.values())).samples[0]
     pairs = columns.lineup.pairs
-    names = {name: column.label for name, column in columns.items()}
+    names = {name: short(column.label) for name, column in columns.items()}
     sat = {name: column.sat for name, column in columns.items()}
     found = [
         replace(each, same_checkpoint=bool(sat[each.before]) and sat[each.before] == sat[each.after])
@@ -177,7 +178,7 @@ def summarize(columns: Columns) -> Comparison:
     return Comparison(
         title=", ".join(names.values()),
         suite=first.settings["suite"],
-        families=sorted({question.family for question in first.questions}),
+        families=sorted({short(question.family) for question in first.questions}),
         split=first.settings["split"],
         n_problems=len(first.questions),
         n_samples=first.n,
@@ -285,7 +286,7 @@ def _cells(column: Column) -> list[Cell]:
         keep = [other == kind for other in kinds]
         found = _accuracy([samples.where(keep) for samples in column.samples])
         axis, family, depth = kind
-        cells.append(Cell(*found.ends, found.n_problems, family, axis, depth))
+        cells.append(Cell(*found.ends, found.n_problems, short(family), axis, depth))
     return cells
 
 

@@ -61,17 +61,26 @@ def show(
     console: Console,
 ) -> None:
     """Print a table, its first column left and the others right, and what it says in words."""
-    console.print(title, highlight=False)
+    console.print(visible(title), highlight=False, markup=False)
+    cells = [[list(map(visible, row)) for row in section] for section in sections]
+    table = _table(heads, cells)
+    unlimited = console.options.update(width=10_000)
+    if console.measure(table, options=unlimited).maximum > console.width:  # then intervals stand below their estimates
+        table = _table(heads, [[[cell.replace(" [", "\n[") for cell in row] for row in section] for section in cells])
+    console.print(table)
+    for sentence in sentences:
+        console.print(visible(sentence), highlight=False, markup=False)
+
+
+def _table(heads: Sequence[str], sections: Sequence[Sequence[Sequence[str]]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for place, head in enumerate(heads):
         table.add_column(Text(visible(head)), justify="right" if place else "left")
     for section in sections:
         for row in section:
-            table.add_row(*(Text(visible(cell)) for cell in row))
+            table.add_row(*map(Text, row))
         table.add_section()
-    console.print(table)
-    for sentence in sentences:
-        console.print(sentence, highlight=False, markup=False)
+    return table
 
 
 def write(folder: Path, summary: Mapping[str, Any], csv: str, html: str, console: Console) -> None:
@@ -122,4 +131,4 @@ def render_sweep(summary: words.Sweep, curves: Mapping[str, Sequence[plots.Rows]
 def _html(page: str, **values: Any) -> str:
     style = Markup(files("eval.report").joinpath("page.css").read_text("utf-8"))
     html = words.render(f"report/{page}.html.jinja", plots=plots, words=words, style=style, **values)
-    return html.encode("utf-8", errors="backslashreplace").decode("utf-8")  # a path may hold a lone surrogate
+    return visible(html)

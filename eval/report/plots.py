@@ -6,6 +6,7 @@ page sets the color and the font of all text.
 
 import io
 import re
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -299,6 +300,7 @@ def _svg(axes: Axes, title: str) -> Markup:
         columns = max(1, min(4, 48 // max(map(len, labels))))
         figure.legend(handles, labels, loc="outside upper left", fontsize=9, handlelength=1.2, ncols=columns)
     out, nothing = io.StringIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    figure.savefig(out, format="svg", transparent=True, metadata=nothing)
+    with warnings.catch_warnings(action="ignore"):  # of a label that is long, or has signs that the font lacks
+        figure.savefig(out, format="svg", transparent=True, metadata=nothing)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>c{zlib.crc32(title.encode()):08x}-", out.getvalue())
     return Markup('<div role="img" aria-label="{}">{}</div>').format(title, Markup(svg[svg.index("<svg") :]))

@@ -11,7 +11,7 @@ from typing import Any
 from eval.analysis.compare import Comparison
 from eval.exam.samples import Samples, problem_of
 from r1_mini.completion import grade
-from r1_mini.text import visible
+from r1_mini.text import short, visible
 
 FIXED = 10
 MOST_TEXT = (2_000, 500, 120)  # characters of one completion; the next one is used where the page would be too large
@@ -29,8 +29,8 @@ def embedded(summary: Comparison, samples: Mapping[str, Samples]) -> str:
     for most in MOST_TEXT:
         problems = [
             {
-                **{name: getattr(question, name) for name in ("family", "axis", "depth")},
-                **{"question": visible(question.question), "answer": visible(question.answer)},
+                **{"family": short(question.family), "axis": question.axis and visible(question.axis)},
+                **{"depth": question.depth, "question": visible(question.question), "answer": visible(question.answer)},
                 "chains": [transcript(row, most) for row in rows],
             }
             for question, *rows in zip(columns[0].questions, *(column.first for column in columns), strict=True)

@@ -79,6 +79,11 @@ def test_the_folder_of_an_exam_keeps_its_columns_and_pairs(tmp_path):
     assert found.lineup == lineup and [each.label for each in found.values()] == ["a", "a, forced", "b", "c"]
 
 
+def test_names_are_shown_short_and_visible(tmp_path):
+    folders = [exam(tmp_path, name, {"k": "10", "l": "01"}) for name in ("a\u202eb", f"{'x' * 120}y{'z' * 120}")]
+    assert list(summarize(columns_of(folders)).names.values()) == [r"a\u202eb", f"{'x' * 20}…{'z' * 19}"]
+
+
 def test_checkpoints_of_one_hash_are_one_unless_one_is_forced(tmp_path):
     rows = make_rows({key: "10" for key in "abcdefgh"})
     sat = (("x", None), ("x", None), ("x", "worked"), ("y", None))

@@ -235,3 +235,10 @@ def test_table_has_a_cell_for_each_column_a_dash_for_what_is_missing_and_fits_a_
         "62.0 [60.0, 64.0]   91.0 [89.0, 93.0]" in console.file.getvalue()
         and "wrong, no chain" in console.file.getvalue()
     )
+    four = Console(width=80, file=io.StringIO())
+    wide = [[(label, *found, found[0]) for label, found in section] for section in sections]
+    page.show("title", [words.UNITS, *summary["names"].values(), "after SFT"], wide, [], four)
+    lines = four.file.getvalue().splitlines()
+    (place,) = [place for place, line in enumerate(lines) if line.split()[:1] == ["pass@1"]]
+    assert lines[place].split() == ["pass@1", "40.0", "62.0", "91.0", "40.0"]
+    assert lines[place + 1].count("[38.0, 42.0]") == 2 and "[89.0, 93.0]" in lines[place + 1]
