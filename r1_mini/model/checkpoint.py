@@ -58,7 +58,8 @@ def find_checkpoint(path: Path, weights: bool = True) -> Path:
     if (path / "adapter_config.json").exists():  # transformers would load its base, from wherever it says
         fix = f"did you mean {path.parent}?" if (path.parent / "config.json").is_file() else "merge it into its model"
         raise UserError("an adapter, not a whole model", where=str(path), fix=fix)
-    if not (path / "config.json").is_file() or (weights and not any(path.glob("*.safetensors"))):
+    pipes = path.is_dir() and any(each.exists() and not (each.is_file() or each.is_dir()) for each in path.iterdir())
+    if pipes or not (path / "config.json").is_file() or (weights and not any(path.glob("*.safetensors"))):
         inside = [each.parent for each in sorted(path.glob("*/node.json"))]
         fix = f"did you mean {inside[-1]}?" if inside else _EXAMPLE
         raise UserError("not a checkpoint" if path.exists() else "no such folder", where=str(path), fix=fix)

@@ -141,6 +141,8 @@ def require_known(tokenizer: PreTrainedTokenizerBase, problems: Iterable[Problem
     missing: set[str] = set()
 
     def lacks(text: str) -> bool:
+        if any("\ud800" <= character <= "\udfff" for character in text):  # lone surrogates: not text, in any tokenizer
+            return True
         return unknown is not None and unknown in tokenizer(text, add_special_tokens=False)["input_ids"]
 
     for problem in problems:
