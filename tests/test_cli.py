@@ -112,16 +112,6 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(
     assert shown.err.count("\n") == 1
 
 
-def test_a_wrong_recipe_is_refused_before_a_run_folder_is_made(
-    recipe_file: Write, pipeline: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pipeline(failing(AssertionError("not to be called")))
-    assert cli.main(["run", str(recipe_file()), "grpo.trainer.num_generations=1"]) == 2
-    line = "error: override 'grpo.trainer.num_generations=1': stages.1.trainer: GRPO requires at least 2 generations"
-    assert capsys.readouterr().err.startswith(line)
-    assert not Path("runs").exists()
-
-
 def test_debug_shows_the_traceback(recipe_file: Write, pipeline: Any, capsys: pytest.CaptureFixture[str]) -> None:
     pipeline(failing(RuntimeError("broken")))
     assert cli.main(["--debug", "run", str(recipe_file()), "--out", "here"]) == 1

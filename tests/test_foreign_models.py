@@ -28,6 +28,7 @@ from r1_mini.pipeline.recipe import load
 from r1_mini.pipeline.start import check
 from r1_mini.system.files import read_jsonl, sha256
 from r1_mini.train.grpo import Trainer
+from tests.chat import CHATML, chat_tokenizer
 
 QUIET = Console(quiet=True)
 SHAPE = {
@@ -38,54 +39,43 @@ SHAPE = {
     "num_key_value_heads": 1,
     "max_position_embeddings": 1024,
 }
-CHAT = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
-)
+CHAT = CHATML + ("{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}")
+SUMS = [f"{a}+{b}={a + b} <think>{a}-{b}</think><answer>{a}</answer> User Assistant" for a in range(60) for b in (3, 8)]
 
 
 KINDS = {
     # byte-level BPE with a chat template, its turn's end beside the text's, pad = eos
     "qwen": (
-        {"eos_token": "<|im_end|>", "pad_token": "<|im_end|>", "chat_template": CHAT},
-        ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        {"pad": "<|im_end|>", "template": CHAT},
         lambda **fields: Qwen2ForCausalLM(Qwen2Config(**fields, tie_word_embeddings=True)),
     ),
     # BPE with byte fallback, a first token, no pad
     "llama": (
-        {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
-        ["<unk>", "<s>", "</s>"],
+        {"bos_token": "<s>", "eos_token": "</s>"},
         lambda **fields: LlamaForCausalLM(LlamaConfig(**fields)),
     ),
     # the same with a pad of its own
     "gemma": (
-        {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>"},
-        ["<unk>", "<bos>", "<eos>", "<pad>"],
+        {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>"},
         lambda **fields: GemmaForCausalLM(GemmaConfig(**fields, head_dim=16)),
     ),
 }
-"""Kind -> fields of the tokenizer, its special tokens, the model."""
+"""Kind -> fields of the tokenizer, the model."""
 
 
 @pytest.fixture(params=KINDS)
 def folder(request, tmp_path):
     """A model's folder as its maker publishes it."""
-    names, special, make = KINDS[request.param]
+    names, make = KINDS[request.param]
     if request.param == "qwen":
-        core = Tokenizer(models.BPE())
-        core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet)
+        tokenizer = chat_tokenizer(SUMS, 400, **names)
     else:
         core = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
         core.pre_tokenizer = pre_tokenizers.Metaspace()
         core.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse()])
-        bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
-        trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=[*special, *bytes_])
-    sums = [f"{a}+{b}={a + b} <think>{a}-{b}</think><answer>{a}</answer>" for a in range(60) for b in (3, 8)]
-    core.train_from_iterator([f"{each} User Assistant" for each in sums], trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, **names)
+        special = ["<unk>", *names.values(), *(f"<0x{byte:02X}>" for byte in range(256))]
+        core.train_from_iterator(SUMS, trainers.BpeTrainer(vocab_size=600, special_tokens=special))
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", **names)
     ids = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id}
     torch.manual_seed(0)
     model = make(**SHAPE, **ids, vocab_size=len(tokenizer))

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from eval.exam.exam import Exam
 from r1_mini import cli
@@ -19,6 +18,7 @@ from r1_mini.plan.plan import plan
 from r1_mini.plan.stages import Share
 from r1_mini.system.environment import gpu_of
 from r1_mini.system.files import read_jsonl
+from tests.chat import chat_tokenizer
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "gpu").glob("*.yaml"))
 FORMATS = Path(__file__).parent / "judges" / "formats"
@@ -29,26 +29,15 @@ QWEN = {  # width, width of the MLP, layers, heads, key-value heads, vocabulary,
     "Qwen2.5-7B": (3584, 18_944, 28, 28, 4, 152_064, False),
 }
 TINY = (32, 64, 2, 2, 1, 1200, True)
-CHAT = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 SETS = {"openai/gsm8k": ("main", "gsm8k"), "DigitalLearningGmbH/MATH-lighteval": ("default", "math_boxed")}
 on_each = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    """Byte-level BPE of Qwen's kind; English as short as there, for it has read these texts."""
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    options = {"vocab_size": 1200, "initial_alphabet": alphabet, "show_progress": False}
+    """English is as short as with Qwen's, for it has read these texts."""
     texts = [path.read_text(encoding="utf-8") for path in FORMATS.glob("*.jsonl")]
-    core.train_from_iterator([*texts, *[R1_SYSTEM] * 100], trainers.BpeTrainer(special_tokens=special, **options))
-    ends = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
-    return PreTrainedTokenizerFast(tokenizer_object=core, chat_template=CHAT, **ends)
+    return chat_tokenizer([*texts, *[R1_SYSTEM] * 100], 1200)
 
 
 def config_of(shape, tokenizer):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, Qwen2Config
 
 from r1_mini import cli
 from r1_mini.errors import UserError
@@ -26,6 +26,7 @@ from r1_mini.rollout.engine import SamplingParams
 from r1_mini.system import environment
 from r1_mini.train.logps import narrow_tiles
 from r1_mini.train.stage import Work
+from tests.chat import chat_tokenizer
 from tests.conftest import TINY
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "intermediate_size": 64}
@@ -324,36 +325,14 @@ def test_prompts_are_shown_as_the_sampler_is_given_them(recipe_file):
     assert text.startswith("User: ") and text.endswith("\nAssistant:")
     ids = encode(make_tokenizer(), [text])[0]
     assert [int(token.rpartition("·")[2]) for token in tokens.replace("User: ", "User:").split(" ")] == ids
-    assert [text for text, _ in part(made, "exam smoke").prompts] == [
-        "User: 1+2+3\nAssistant:",
-        "User: 9-4+1\nAssistant:",
-    ]
+    asked = [f"User: {question}\nAssistant:" for question in ("1+2+3", "9-4+1")]
+    assert [text for text, _ in part(made, "exam smoke").prompts] == asked
     for _, tokens in part(made, "01-base").prompts:  # a stage that reads shows what it reads
         assert tokens.endswith(" <eos>·1") and " <think>·3 " in tokens
 
 
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-def bpe(eos="<|im_end|>", pad="<|pad|>", template=CHATML):
-    """A small byte-level tokenizer with a chat template, trained on the spot."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>"]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(["system user assistant the answer is 12+34"], trainer)
-    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=eos, pad_token=pad)
-    made.chat_template = template
-    return made
+def bpe(**options):
+    return chat_tokenizer(["system user assistant the answer is 12+34"], 300, **options)
 
 
 @pytest.mark.parametrize(
@@ -467,27 +446,10 @@ def test_a_plan_for_a_gpu_that_is_elsewhere_ends_with_exit_code_1_if_it_does_not
     assert "there are 102.4 MiB of a GPU of 0.1 GiB" in shown.out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (["no.yaml"], "error: no.yaml: no such file, and no packaged recipe"),
-        (["no.yaml", "--processes", "0"], "error: Invalid value for '--processes'"),
-        (["no.yaml", "--json", "."], "error: .: is there and not a regular file"),
-    ],
-)
-def test_wrong_input_is_one_line_and_exit_code_2(arguments, line, capsys):
-    assert cli.main(["plan", *arguments]) == 2
-    shown = capsys.readouterr().err
-    assert shown.startswith(line) and shown.count("\n") == 1
-
-
-def test_a_model_that_is_not_there_is_one_line_and_exit_code_2(recipe_file, tmp_path, capsys):
-    assert run_plan(recipe_file, text=other(tmp_path / "nothing")) == 2
-    assert "nothing: no such folder; give the folder of a checkpoint" in capsys.readouterr().err
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{")
-    (tmp_path / "model" / "model.safetensors").touch()
-    assert run_plan(recipe_file, text=other(tmp_path / "model")) == 2
+def test_a_configuration_that_is_damaged_is_one_line_and_exit_code_2(recipe_file, tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{")
+    (tmp_path / "model.safetensors").touch()
+    assert run_plan(recipe_file, text=other(tmp_path)) == 2
     assert "cannot be used" in capsys.readouterr().err
 
 
@@ -501,9 +463,7 @@ def test_of_a_model_on_the_hub_no_weights_are_fetched(recipe_file, tmp_path, mon
     monkeypatch.setattr(huggingface_hub, "snapshot_download", no_network)
     monkeypatch.chdir(tmp_path)
     assert run_plan(recipe_file, text=other("someone/some-model")) == 2
-    assert (
-        "someone/some-model: cannot be used (no network); give a folder, or an id on the Hub" in capsys.readouterr().err
-    )
+    assert "someone/some-model: cannot be used (no network); give a folder, or an id" in capsys.readouterr().err
 
 
 @pytest.mark.slow
