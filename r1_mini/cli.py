@@ -39,10 +39,16 @@ def _argument(metavar: str, about: str) -> Any:
     return typer.Argument(metavar=metavar, help=about, show_default=False)
 
 
+OURS = ("recipe.yaml", "columns.json", "comparison.csv", "sweep.yaml", ".index", ".work-*", "*/node.json")
+"""Patterns of what a folder has that one of the commands has made, or begun."""
+
+
 def _folder(path: Path | None) -> Path | None:
-    """The folder of an option, which may be a link to one; refused if something else is there."""
+    """The folder of an option, which may be a link to one; refused if something else, or of others, is there."""
     if path is not None:
         require_replaceable(path.resolve(), folder=True)
+        if path.exists() and any(path.iterdir()) and not any(any(path.glob(each)) for each in OURS):
+            raise UserError("not a folder of r1-mini, and not empty", where=str(path), fix="choose another one")
     return path
 
 

@@ -59,6 +59,9 @@ FIXES = [  # what is wrong, the fix that its line says, and the command that fol
     ("eval model samples=1000000", "less than or equal to 10000", "eval model samples=10000"),
     ("eval model model --export-lm-eval new", "name one checkpoint", "eval model --export-lm-eval new"),
     ("compare full --out /dev/null", "choose another name", "compare full --out new"),
+    *((f"{command} --out full", "choose another one", f"{command} --out new") for command in (
+        "run recipe.yaml", "eval model", "compare full", "sweep sweep.yaml",
+    )),
     ("push full", "Missing argument 'REPO'", "push full me/x"),
     ("bench --size 1T", "not one of '0.3M', '5M', '30M'", "bench --size 5M"),
     ("bench --zero-variance 1.5", "less than or equal to 1", "bench --zero-variance 1"),
