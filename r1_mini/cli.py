@@ -179,7 +179,7 @@ def sample(
 ) -> None:
     """Ask a checkpoint: prints its answer with each step marked right or wrong."""
     from r1_mini.model.checkpoint import find_checkpoint
-    from r1_mini.model.prompts import prompt_style
+    from r1_mini.model.templates import prompt_style
     from r1_mini.rollout.ask import ask
     from r1_mini.rollout.engine import SamplingParams
 

@@ -19,7 +19,7 @@ from r1_mini.config.base import Several, Strict, Temperature, explain, wrong
 from r1_mini.data.mix import AnySource
 from r1_mini.data.source import Exhausted, Source
 from r1_mini.errors import UserError, nearest
-from r1_mini.model.prompts import PromptStyle
+from r1_mini.model.templates import PromptStyle
 from r1_mini.problems.problem import Problem, Split
 from r1_mini.rollout.engine import ROWS, SamplingParams
 

@@ -24,7 +24,8 @@ from transformers import (
 )
 
 from r1_mini.errors import UserError
-from r1_mini.model.prompts import PromptStyle, give_template, stop_tokens
+from r1_mini.model.prompts import stop_tokens
+from r1_mini.model.templates import PromptStyle, give_template
 from r1_mini.model.tokenizer import keep_tags
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")

@@ -15,7 +15,7 @@ from r1_mini.config import yaml_file
 from r1_mini.config.base import Families, Seed, Several, Strict, Temperature, explain, wrong
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError, nearest
-from r1_mini.model.prompts import PromptStyle
+from r1_mini.model.templates import PromptStyle
 from r1_mini.model.tokenizer import is_ours
 from r1_mini.train import STAGES, AnyStage
 from r1_mini.train.stage import Problems, StageSettings

@@ -21,7 +21,8 @@ from r1_mini.data.source import Source
 from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_config
 from r1_mini.model.checkpoint import find_checkpoint, load_shape, shape_of
-from r1_mini.model.prompts import encode, give_template, prompts_for, require_context
+from r1_mini.model.prompts import encode, prompts_for, require_context
+from r1_mini.model.templates import give_template
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.pipeline.recipe import MODEL, Recipe
 from r1_mini.pipeline.store import say

@@ -14,7 +14,7 @@ from rich.text import Text
 from r1_mini.completion import TAGS
 from r1_mini.config.trl_fields import check_trainer
 from r1_mini.errors import UserError
-from r1_mini.model.prompts import template_fault
+from r1_mini.model.templates import template_fault
 from r1_mini.pipeline.recipe import Recipe
 from r1_mini.plan.stages import Exam, Part, Planner, Share
 from r1_mini.system.environment import Device

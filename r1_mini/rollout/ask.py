@@ -12,7 +12,7 @@ from r1_mini.config.yaml_file import read_mapping
 from r1_mini.data.mix import draw, source_of
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint
-from r1_mini.model.prompts import PromptStyle
+from r1_mini.model.templates import PromptStyle
 from r1_mini.problems import families
 from r1_mini.problems.arithmetic import evaluate, numbers, operations, parse
 from r1_mini.problems.problem import Problem

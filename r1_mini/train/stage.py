@@ -19,7 +19,7 @@ from r1_mini.config.base import Seed, Several, Strict
 from r1_mini.config.trl_fields import check_peft, check_trainer, resolved
 from r1_mini.data.mix import AnySource
 from r1_mini.data.source import Source
-from r1_mini.model.prompts import PromptStyle
+from r1_mini.model.templates import PromptStyle
 from r1_mini.problems.problem import Problem, Split
 from r1_mini.rollout.engine import SamplingParams
 

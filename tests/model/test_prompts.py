@@ -10,7 +10,8 @@ from tokenizers import processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from r1_mini.errors import UserError
-from r1_mini.model.prompts import R1_SYSTEM, encode, give_template, prompt_for
+from r1_mini.model.prompts import R1_SYSTEM, encode, prompt_for
+from r1_mini.model.templates import give_template
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.train.grpo import Trainer
 

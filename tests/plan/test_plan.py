@@ -15,7 +15,8 @@ from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_config, make_model
 from r1_mini.model.checkpoint import save_checkpoint
 from r1_mini.model.optimizer import MuonAdamW
-from r1_mini.model.prompts import encode, prompt_for, template_fault
+from r1_mini.model.prompts import encode, prompt_for
+from r1_mini.model.templates import template_fault
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.pipeline.recipe import load
 from r1_mini.plan.dry_run import DryModel, Ledger
