@@ -143,7 +143,7 @@ class StageSettings(Strict):
         `kind`: "random weights"; "model" or "our model" of a recipe's `model`. The folder of that may be gone when
         recipe.yaml is read again, so the rate is written there.
         """
-        rates = {"our model": self.DEFAULTS["learning_rate"], **self.RATES}
+        rates = {"our model": self.DEFAULTS.get("learning_rate"), **self.RATES}
         rate = rates.get("adapter" if getattr(self, "peft", None) is not None else kind)
         if rate is None or "learning_rate" in self.trainer:
             return self

@@ -475,4 +475,4 @@ def test_a_real_run_takes_what_the_plan_says_and_what_docs_memory_allows_for(tmp
     command = [sys.executable, "-m", "r1_mini", "run", *recipe, "--out", "run"]
     subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
     measured = json.loads((tmp_path / "run" / "manifest.json").read_text())["peak_memory_mib"]
-    assert 0.8 * measured < json.loads((tmp_path / "plan.json").read_text())["needed"] / MIB < 1.1 * measured
+    assert 0.8 * measured < json.loads((tmp_path / "plan.json").read_text())["needed"] / MIB < 1.25 * measured
