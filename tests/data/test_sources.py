@@ -54,10 +54,10 @@ def test_no_text_that_teaches_is_or_solves_a_held_out_problem_of_any_family() ->
     tested = {problem.key for spec in specs(*EVERY) for problem in spec.exam("test", 150, seed=0, min_depth=2)}
     seen: set[str] = set()
     for split in ("base", "train", "dev"):
-        for problem in first(5000, split):
+        for problem in first(3000, split):
             assert split_of(problem.key) == split and may_teach(problem, split)
             seen |= {problem.key, *problem.inside}
-    assert len(seen) > 10_000
+    assert len(seen) > 6_000
     assert not {key for key in seen if split_of(key) == "test"}
     assert not tested & seen
 
