@@ -19,7 +19,7 @@ from r1_mini.pipeline.recipe import Recipe
 from r1_mini.plan.stages import Exam, Part, Planner, Share
 from r1_mini.system.environment import Device
 
-MARGIN = 0.4  # how much more than planned a run has taken on a CPU: docs/MEMORY.md
+MARGIN = 0.2  # how much more than planned a run has taken on a CPU: docs/MEMORY.md
 
 
 @dataclass(frozen=True, slots=True)
