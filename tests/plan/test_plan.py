@@ -471,8 +471,10 @@ def test_of_a_model_on_the_hub_no_weights_are_fetched(recipe_file, tmp_path, mon
 def test_a_real_run_takes_what_the_plan_says_and_what_docs_memory_allows_for(tmp_path):
     few = ["base.trainer.max_steps=2", "grpo.trainer.max_steps=1", "evaluate.limit=4", "evaluate.samples=2"]
     recipe = ["smoke", "base.trainer.per_device_train_batch_size=1024", *few]  # 300 MiB of activations
-    assert cli.main(["plan", *recipe, "--json", str(tmp_path / "plan.json")]) == 0
-    command = [sys.executable, "-m", "r1_mini", "run", *recipe, "--out", "run"]
-    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    for command in (
+        ["plan", *recipe, "--json", "plan.json"],
+        ["run", *recipe, "--out", "run"],
+    ):  # each with its imports alone
+        subprocess.run([sys.executable, "-m", "r1_mini", *command], check=True, capture_output=True, cwd=tmp_path)
     measured = json.loads((tmp_path / "run" / "manifest.json").read_text())["peak_memory_mib"]
-    assert 0.8 * measured < json.loads((tmp_path / "plan.json").read_text())["needed"] / MIB < 1.25 * measured
+    assert 0.8 * measured < json.loads((tmp_path / "plan.json").read_text())["needed"] / MIB < 1.1 * measured
