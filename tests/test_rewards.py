@@ -15,8 +15,6 @@ RIGHT = "<think>12+7=19</think><answer>19</answer>"
 WRONG = "<think>12+7=18</think><answer>18</answer>"
 BARE = "<answer>19</answer>"
 CUT = "<think>12+7=19</think><answer>19"
-MANY = "<think>" + "12+7=19\nwait\n" * 50 + "</think><answer>19</answer>"
-DIRECT = "<think></think><answer>19</answer>"
 PROBLEM, OTHER = families.solve("12+7"), families.solve("12+6")
 
 
@@ -27,24 +25,21 @@ def trl_scores(name, *texts, prompt="User: 12+7\nAssistant:", finish="stop"):
     return as_trl_reward(name, [PROBLEM])([prompt] * len(texts), list(texts), [[1]] * len(texts), **columns)
 
 
-@pytest.mark.parametrize(
-    ("text", "accuracy", "well_formed"),
-    [
+def test_the_right_value_and_the_format_are_rewarded_and_nothing_else() -> None:
+    for text, accuracy, well_formed in (
         (RIGHT, 1, 1),
         (WRONG, 0, 1),
         (BARE, 1, 0),
         (CUT, 0, 0),
         ("", 0, 0),
-        (DIRECT, 1, 1),  # neither the length nor the steps are rewarded
-        (MANY, 1, 1),
+        ("<think></think><answer>19</answer>", 1, 1),  # neither the length nor the steps are rewarded
+        ("<think>" + "12+7=19\nwait\n" * 50 + "</think><answer>19</answer>", 1, 1),
         ("<think></think><answer>18</answer><answer>19</answer>", 0, 0),  # guessing twice, or everything
         ("<think></think><answer>18 19</answer>", 0, 1),
         ("<think></think><answer>18<answer>19</answer>", 0, 0),
-    ],
-)
-def test_the_right_value_and_the_format_are_rewarded_and_nothing_else(text, accuracy, well_formed) -> None:
-    assert [trl_scores("accuracy", text), trl_scores("format", text)] == [[accuracy], [well_formed]]
-    assert [trl_scores(name, text, finish="length") for name in RULES] == [[0], [0]]
+    ):
+        assert [trl_scores("accuracy", text), trl_scores("format", text)] == [[accuracy], [well_formed]], text
+        assert [trl_scores(name, text, finish="length") for name in RULES] == [[0], [0]]
 
 
 def test_a_new_rule_is_one_function_and_one_line(monkeypatch) -> None:
@@ -73,18 +68,15 @@ def test_metrics_of_a_batch_by_hand(monkeypatch) -> None:
 
 @pytest.mark.parametrize("name", ["random", "shuffled"])
 def test_a_control_pays_as_often_as_the_truth_and_whether_or_not_it_is_right(name: str) -> None:
-    right = [1.0] * 3_000 + [0.0] * 7_000
-    paid = CONTROLS[name](right, [1] * 10_000, random.Random(0))
+    paid = CONTROLS[name]([1.0] * 3_000 + [0.0] * 7_000, [1] * 10_000, random.Random(0))
     assert set(paid) == {0.0, 1.0}
     assert sum(paid) == pytest.approx(3_000, abs=200 if name == "random" else 0)  # more than four standard errors
     assert sum(paid[:3_000]) / 3_000 == pytest.approx(0.3, abs=0.035)
 
 
-@pytest.mark.parametrize(
-    ("name", "rewards"), [("inverted", [0.0, 1.0, 1.0]), ("length", [0.25, 1.0, 0.5]), ("constant", [1.0, 1.0, 1.0])]
-)
-def test_the_other_controls_by_hand(name: str, rewards: list[float]) -> None:
-    assert CONTROLS[name]([1.0, 0.0, 0.0], [10, 40, 20], random.Random(0)) == rewards
+def test_the_other_controls_by_hand() -> None:
+    for name, paid in {"inverted": [0.0, 1.0, 1.0], "length": [0.25, 1.0, 0.5], "constant": [1.0] * 3}.items():
+        assert CONTROLS[name]([1.0, 0.0, 0.0], [10, 40, 20], random.Random(0)) == paid
 
 
 def test_a_control_gives_the_same_batch_the_same_rewards_and_another_batch_others() -> None:

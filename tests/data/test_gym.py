@@ -48,17 +48,12 @@ def test_an_exam_has_distinct_problems_that_are_not_used(chain) -> None:
     assert len(chain.content_hash()) == 64
 
 
-def test_its_own_answer_is_right_and_another_is_wrong() -> None:
-    problem = one_of("chain_sum")
-    assert judge(f" {own_answer(problem)}\n", problem.answer)
-    assert not judge(f"{own_answer(problem)}1", problem.answer)
-    assert not judge("", problem.answer)
-
-
-def test_an_answer_cannot_read_the_right_one_through_eval() -> None:
-    problem = one_of("spiral_matrix")
-    assert judge(own_answer(problem), problem.answer)
-    assert not judge("entry['answer'].split()", problem.answer)
+def test_its_own_answer_is_right_another_is_wrong_and_none_reads_the_right_one_through_eval() -> None:
+    problem, matrix = one_of("chain_sum"), one_of("spiral_matrix")
+    assert judge(f" {own_answer(problem)}\n", problem.answer) and judge(own_answer(matrix), matrix.answer)
+    for said in (f"{own_answer(problem)}1", ""):
+        assert not judge(said, problem.answer)
+    assert not judge("entry['answer'].split()", matrix.answer)
 
 
 def test_an_answer_starts_no_program_writes_no_file_and_does_not_end_the_judge(tmp_path) -> None:
@@ -79,10 +74,7 @@ def test_an_answer_starts_no_program_writes_no_file_and_does_not_end_the_judge(t
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        (
-            {"reasoning_gym": "chain_sun"},
-            "chain_sun: refused: ValueError: Dataset 'chain_sun' not registered; correct its name",
-        ),
+        ({"reasoning_gym": "chain_sun"}, "chain_sun: refused: ValueError: Dataset 'chain_sun' not registered; correct"),
         ({"config": {"min_term": 2}}, "chain_sum: refused: TypeError: .*unexpected keyword argument 'min_term'"),
         ({"config": {"min_terms": 9}}, "chain_sum: refused: AssertionError: max_terms must be >= min_terms"),
         ({"config": {"seed": 1}}, "chain_sum: refused: TypeError: .*multiple values for keyword argument 'seed'"),

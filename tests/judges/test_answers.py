@@ -7,17 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1_mini.judges.answers import (
-    LONGEST_ANSWER,
-    after_marks,
-    amount,
-    boxed,
-    choice,
-    formula,
-    last_number,
-    plain_text,
-    words_of,
-)
+from r1_mini.judges import answers
 
 DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2796\ufe58\ufe63\uff0d"
 READ = {
@@ -41,14 +31,13 @@ READ = {
 }
 
 
-@pytest.mark.parametrize(("text", "value"), [(text, value) for value, texts in READ.items() for text in texts])
-def test_an_amount_is_read_exactly(text: str, value: str) -> None:
-    assert amount(text) == Fraction(value)
+@pytest.mark.parametrize("value", READ)
+def test_an_amount_is_read_exactly(value: str) -> None:
+    assert {text: answers.amount(text) for text in READ[value]} == dict.fromkeys(READ[value], Fraction(value))
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
+def test_an_answer_that_is_not_one_number_as_a_whole_is_no_amount() -> None:
+    for text in (
         *("", "eighteen", "18 or 20", "18 20", "5-6", "5\u20136", "9*9", "9 9", "3:30", "5, 6", "1,23", "1.2.3", "2,5"),
         *("1,2,3", "5,", "half of 18", "18 and a half", "more than 18", "at least 18", "up to 18", "nearly 18", "~5"),
         *("maybe 18", "5 or more", "\u22485", "not 18", "isn't 18", "isn\u2019t 5", "never 5", "5 is wrong"),
@@ -58,22 +47,20 @@ def test_an_amount_is_read_exactly(text: str, value: str) -> None:
         *("5 squared", "18\u00b2", "1e3", "2\u03c0", "4/0", "2 3/0", "2 5/3", "a - 5", "\u0663", "\uff15", "5\u200e6"),
         *("-\u200e5", "-\u180e5", "5\u00d71", "5 score", "5 pairs", "5 gross", "5 tens", "3B", "5m", "$4 mil"),
         *("5 times", "5 plus", "5 less", "5 a third", "5/two", "50% of 10"),
-    ],
-)
-def test_an_answer_that_is_not_one_number_as_a_whole_is_no_amount(text: str) -> None:
-    assert amount(text) is None
+    ):
+        assert answers.amount(text) is None, text
 
 
 NUMBERS = st.fractions(-3000, 3000, max_denominator=12)
 SPOILS = [
     *("{}x", "{} x", "x{}", "{}!", "{}^2", "not {}", "{} or 1", "2*{}", "{}/0", "{}-1", "{}+1", "{},7", "{} 7", "~{}"),
+    *("{} is wrong", "half of {}", "more than {}", "sqrt {}", "-({})", "|{}|", "{} mod 7", "\u2248{}", "{}\u00b2"),
 ]
-SPOILS += ["{} is wrong", "half of {}", "more than {}", "sqrt {}", "-({})", "|{}|", "{} mod 7", "\u2248{}", "{}\u00b2"]
 WRAPPERS = ["{}", "**{}**", "`{}`", r"\boxed{{{}}}", "${}$", "The answer is {}.", "{0} = {0}", "x = {}"]
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> tuple[str, Fraction]:
+def made_by_the_grammar(draw: st.DrawFn) -> tuple[str, Fraction]:
     """An answer made by the grammar, and its value."""
     value = draw(NUMBERS)
     size, sign = abs(value), draw(st.sampled_from(DASHES)) if value < 0 else ""
@@ -88,110 +75,85 @@ def answers(draw: st.DrawFn) -> tuple[str, Fraction]:
 
 
 @settings(deadline=None, max_examples=5000)
-@given(answers(), st.sampled_from(SPOILS))
-def test_answers_made_by_the_grammar_have_their_value_and_spoilt_ones_never(
-    made: tuple[str, Fraction], spoil: str
-) -> None:
+@given(made_by_the_grammar(), st.sampled_from(SPOILS))
+def test_answers_made_by_the_grammar_have_their_value_and_spoilt_ones_never(made, spoil: str) -> None:
     text, value = made
-    assert amount(text) == value
+    assert answers.amount(text) == value
     begun = time.process_time()
-    assert amount(spoil.format(value)) != value or value == 0
+    assert answers.amount(spoil.format(value)) != value or value == 0
     assert time.process_time() - begun < 0.01
 
 
 def test_a_box_is_read_with_the_braces_in_it() -> None:
-    assert boxed(r"so \boxed{1} no, \boxed{\frac{1}{2}}.") == r"\frac{1}{2}"
-    assert boxed(r"\boxed{\{1,2\}}") == r"\{1,2\}"
-    assert boxed(r"\boxed{\left\{ x \right.}") == r"\left\{ x \right."
-    assert boxed(r"\boxed 7.") == "7"
-    assert boxed(r"\boxed{1") is None
-    assert boxed("1") is None
+    boxes = {r"so \boxed{1} no, \boxed{\frac{1}{2}}.": r"\frac{1}{2}", r"\boxed{\{1,2\}}": r"\{1,2\}"}
+    boxes |= {r"\boxed{\left\{ x \right.}": r"\left\{ x \right.", r"\boxed 7.": "7", r"\boxed{1": None, "1": None}
+    assert {text: answers.boxed(text) for text in boxes} == boxes
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
+LETTERS = {
+    "B": (
         *("B", "b", "(B)", "(b)", "B.", "B)", "[B]", "**B**", "B. Paris", "(B) A dog", "B: Paris", "$B$"),
         *("Answer: B", "The answer is (B).", "the answer is b", "Option B", r"\boxed{B}", r"\boxed{\text{(B)}}"),
         *("The correct answer is **B. Paris**", "Answer is option (B)"),
-    ],
-)
-def test_an_option_is_read_in_every_notation(text: str) -> None:
-    assert choice(text) == "B"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
+    ),
+    None: (
         *("", "F", "A or B", "(A) and (B)", "AB", "B, not A", "(B) or A", "Paris", "A dog", "The answer is A dog", "2"),
         *("A\nB", "not B", "A. one\nB. two", "(A) is incorrect", "A) is wrong; the right one is B", "Not option A"),
         *("A?", "I rule out option A", "A. (incorrect)", "A) wrong, B) right", "option A (false)", "Answer: A, B"),
         *("A-", "!A", "Answer: A/B", "Answer: A & B", "Answer: A? B?", "A) x B) y C) z", "The answer isn't A"),
         *("Option A is wrong", "A. No. The answer should be C", "Answer: A or B", "all but A"),
-    ],
-)
-def test_no_or_several_or_denied_options_are_no_choice(text: str) -> None:
-    assert choice(text) is None
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        *(("It is .5", "0.5"), ("The change is \u22125", "-5"), (r"so \frac{3}{4}", "0.75"), ("-.5", "-0.5")),
-        *(("$1,234.50.", "1234.5"), ("so 5-3=2", "2"), ("1, 2, 3", "3"), ("it (42).", "42"), ("3 1/2", "3.5")),
-        *((text, None) for text in ("grades 12-7", "1,2,3", "1e5", "2020-21", "2024-05-17", "GPT-4", "- 5", "2,5")),
-        *((text, None) for text in ("10^3", "7/0", "6.02e23", "none")),
-    ],
-)
-def test_the_last_number_of_a_text_is_taken_if_it_stands_alone(text: str, number: str | None) -> None:
-    assert last_number(text) == number
+@pytest.mark.parametrize("letter", LETTERS)
+def test_an_option_is_read_in_every_notation_and_none_or_several_or_a_denied_one_is_no_choice(letter) -> None:
+    assert {text: answers.choice(text) for text in LETTERS[letter]} == dict.fromkeys(LETTERS[letter], letter)
 
 
-@pytest.mark.parametrize(
-    ("text", "gold"),
-    [
-        ("a #### 1,234", "1234"),
-        ("a #### \u20135", "-5"),
-        ("a #### 2,5", "2,5"),
-        ("a #### 42\nEnd", "42\nEnd"),
-        ("a", None),
-    ],
-)
-def test_what_stands_after_the_marks_is_a_plain_number_or_left_as_it_is(text: str, gold: str | None) -> None:
-    assert after_marks(text) == gold
+def test_the_last_number_of_a_text_is_taken_if_it_stands_alone() -> None:
+    numbers = {
+        "It is .5": "0.5",
+        "The change is \u22125": "-5",
+        r"so \frac{3}{4}": "0.75",
+        "so 5-3=2": "2",
+        "-.5": "-0.5",
+    }
+    numbers |= {"$1,234.50.": "1234.5", "1, 2, 3": "3", "it (42).": "42", "3 1/2": "3.5", "none": None, "7/0": None}
+    for none in ("grades 12-7", "1,2,3", "1e5", "2020-21", "2024-05-17", "GPT-4", "- 5", "2,5", "10^3", "6.02e23"):
+        numbers[none] = None
+    assert {text: answers.last_number(text) for text in numbers} == numbers
+
+
+def test_what_stands_after_the_marks_is_a_plain_number_or_left_as_it_is() -> None:
+    golds = {"1,234": "1234", "\u20135": "-5", "2,5": "2,5", "42\nEnd": "42\nEnd"}
+    assert {after: answers.after_marks(f"a #### {after}") for after in golds} == golds
+    assert answers.after_marks("a") is None
 
 
 def test_a_text_is_compared_without_case_spacing_and_punctuation_but_with_signs() -> None:
-    assert plain_text("  New   York. ") == plain_text("new york") == "new york"
-    assert plain_text("well-known") == plain_text("well known")
-    assert plain_text("-5") != plain_text("5")
-    assert plain_text("1.5") != plain_text("15")
-    assert plain_text("...") is None
+    assert answers.plain_text("  New   York. ") == answers.plain_text("new york") == "new york"
+    assert answers.plain_text("well-known") == answers.plain_text("well known")
+    assert answers.plain_text("-5") != answers.plain_text("5")
+    assert answers.plain_text("1.5") != answers.plain_text("15")
+    assert answers.plain_text("...") is None
     for said in ("**Paris**", "*Paris*", "`Paris`", r"\boxed{Paris}", r"\text{Paris}", '"Paris"'):
-        assert plain_text(said) == "paris"
-    assert plain_text(".5") == plain_text("0.5") != plain_text("5")
-    assert len({plain_text(grade) for grade in ("A", "A-", "A+")}) == 3
-    assert plain_text("\u20135") == "-5"
+        assert answers.plain_text(said) == "paris"
+    assert answers.plain_text(".5") == answers.plain_text("0.5") != answers.plain_text("5")
+    assert len({answers.plain_text(grade) for grade in ("A", "A-", "A+")}) == 3
+    assert answers.plain_text("\u20135") == "-5"
 
 
-def test_a_formula_is_taken_out_of_its_box_or_dollars() -> None:
-    assert formula(r"So $\frac{1}{2}$.") == r"\frac{1}{2}"
-    assert formula(r"\(x\)") == "x"
-    assert formula(r"The answer is 7.") == "7"
-    assert formula(r"\$12.50") == "12.50"
-    assert formula("25%") == r"25\%"
-    assert formula("60\u00b0") == r"60^\circ"
-    assert formula(r"$1$ or $2$") is None
-    assert formula("  ") is None
+def test_a_formula_is_taken_out_of_its_box_or_dollars_and_told_from_words() -> None:
+    formulas = {r"So $\frac{1}{2}$.": r"\frac{1}{2}", r"\(x\)": "x", "The answer is 7.": "7", r"\$12.50": "12.50"}
+    formulas |= {"25%": r"25\%", "60\u00b0": r"60^\circ", "$1$ or $2$": None, "  ": None}
+    assert {text: answers.formula(text) for text in formulas} == formulas
+    words = {r"\text{East}": "east", "east": "east", "x+y": None, r"\text{(C)}": None}
+    assert {text: answers.words_of(text) for text in words} == words
 
 
-def test_words_are_told_from_formulas() -> None:
-    assert words_of(r"\text{East}") == words_of("east") == "east"
-    assert words_of("x+y") is None
-    assert words_of(r"\text{(C)}") is None
-
-
-READERS = (amount, choice, plain_text, formula, boxed, last_number, after_marks)
+READERS = (answers.amount, answers.choice, answers.plain_text, answers.formula, answers.boxed)
+READERS += (answers.last_number, answers.after_marks)
 PARTS = ["\\boxed{", "}", "{", "$", "1", ",", ".", "-", "/", "(", "A", "B", " or ", "\\frac", "%", "9" * 70]
 PIECES = st.lists(st.sampled_from(PARTS), max_size=60).map("".join)
 
@@ -206,7 +168,11 @@ def test_no_reader_raises_on_anything(text: str) -> None:
 @pytest.mark.parametrize("piece", ["\\boxed{", "{", "$", "-", "1,", "\\text{", "(A", "\\frac{1}", "=\n", "9", " "])
 def test_long_text_is_read_in_bounded_time(piece: str) -> None:
     begun = time.process_time()
-    for text in (piece * LONGEST_ANSWER, (piece * LONGEST_ANSWER)[:LONGEST_ANSWER], piece * 200_000):
+    for text in (
+        piece * answers.LONGEST_ANSWER,
+        (piece * answers.LONGEST_ANSWER)[: answers.LONGEST_ANSWER],
+        piece * 200_000,
+    ):
         for read in READERS:
             read(text)
     assert time.process_time() - begun < 2.0

@@ -13,19 +13,17 @@ from r1_mini.judges import sandbox as sandbox_module
 from r1_mini.judges.judges import JUDGES
 from r1_mini.judges.sandbox import LONGEST_ANSWER, Sandbox, require, verified
 
-latex = JUDGES["latex"]
+pytest.importorskip("math_verify")
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.text(max_size=40))
 def test_no_text_makes_the_judge_of_formulas_raise(answer: str) -> None:
-    pytest.importorskip("math_verify")
-    assert latex(answer, r"\frac{17}{31}") is False
+    assert JUDGES["latex"](answer, r"\frac{17}{31}") is False
 
 
 @pytest.fixture
 def sandbox():
-    pytest.importorskip("math_verify")
     sandbox = Sandbox("latex")
     assert sandbox.call("judge", "1", "1") == {"result": True}
     yield sandbox
@@ -57,11 +55,6 @@ def test_silence_is_no_verdict_after_the_wait(sandbox, monkeypatch) -> None:
     assert sandbox.process is None
 
 
-def test_too_long_an_answer_is_wrong_without_a_process(monkeypatch) -> None:
-    monkeypatch.setattr(Sandbox, "call", None)
-    assert verified("latex", "1" * (LONGEST_ANSWER + 1), "1") is False
-
-
 def test_a_missing_package_is_said_with_its_extra(monkeypatch) -> None:
     monkeypatch.setattr(sandbox_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"latex: math_verify is not installed; pip install 'r1-mini\[math\]'"):
@@ -84,6 +77,7 @@ def test_questions_without_end_are_soon_asked_no_more_and_others_are_again_after
         def _reply(self):
             return {"result": True}
 
+    assert verified("latex", "1" * (LONGEST_ANSWER + 1), "1") is False  # too long to be asked
     sandbox = Silent("latex")
     monkeypatch.setitem(sandbox_module._SANDBOXES, "latex", sandbox)
     assert not any(verified("latex", f"endless {number}", "1") for number in range(256))

@@ -31,16 +31,17 @@ def test_a_path_that_is_no_checkpoint_gets_the_likely_fix(tmp_path):
 
 
 def test_a_model_on_the_hub_is_its_local_copy_and_one_that_is_not_there_is_one_line(monkeypatch, tmp_path):
-    def download(model, **_):
+    def download(model, allow_patterns):
         if model == "someone/no-such-model":
             raise OSError("Repository Not Found\nand a page of advice")
-        return str(tmp_path / model)
+        return str(tmp_path / ("whole" if "*.safetensors" in allow_patterns else "small"))
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    (tmp_path / "someone" / "model").mkdir(parents=True)
-    for file in ("config.json", "model.safetensors"):
-        (tmp_path / "someone" / "model" / file).touch()
-    assert find_checkpoint(Path("someone/model")) == tmp_path / "someone" / "model"
+    for file in ("whole/config.json", "whole/model.safetensors", "small/config.json"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    assert find_checkpoint(Path("someone/model")) == tmp_path / "whole"
+    assert find_checkpoint(Path("someone/model"), weights=False) == tmp_path / "small"
     with pytest.raises(UserError, match=r"^someone/no-such-model: cannot be used \(Repository Not Found\); give a"):
         find_checkpoint(Path("someone/no-such-model"))
 
@@ -90,9 +91,7 @@ DAMAGE = {
     "BertForMaskedLM is not a causal": with_("config.json", architectures=["BertForMaskedLM"]),
     "instantiate the backend tokenizer": lambda folder: [path.unlink() for path in folder.glob("tokenizer*")],
     "a template": text("chat_template.jinja", "{{ raise_exception('a template') }}"),
-    "names a file outside of the folder": text(
-        "model.safetensors.index.json", '{"weight_map": {"a": "../o.safetensors"}}'
-    ),
+    "names a file outside of": text("model.safetensors.index.json", '{"weight_map": {"a": "../o.safetensors"}}'),
 }
 
 

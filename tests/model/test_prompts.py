@@ -67,14 +67,15 @@ def test_variables_of_a_template_are_fixed_in_it_wherever_it_is_loaded_until_oth
         assert tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) == prompt
 
 
-@pytest.mark.parametrize(
-    "body", ["\n  {% if a %}x{% endif %}", "  {%- if a %}x{% endif %}\n\n", "  {% if a %}\n x{% endif %}"]
-)
-def test_the_line_that_fixes_variables_prints_nothing(body):
-    body += "{{ messages[-1].content }}"
+def test_the_line_that_fixes_variables_prints_nothing():
     turns = [{"role": "user", "content": "1+1+1"}]
-    rendered = letters(body).apply_chat_template(turns, tokenize=False, a=True)
-    assert asked(letters(body), {"a": True}) == rendered
+    for begin in ("\n  {% if a %}x{% endif %}", "  {%- if a %}x{% endif %}\n\n", "  {% if a %}\n x{% endif %}"):
+        body = begin + "{{ messages[-1].content }}"
+        rendered = letters(body).apply_chat_template(turns, tokenize=False, a=True)
+        assert asked(letters(body), {"a": True}) == rendered
+
+
+FAILS = "{{ 1 // 0 if '9' in messages[-1].content }}{{ messages[-1].content }}"
 
 
 @pytest.mark.parametrize(
@@ -83,11 +84,8 @@ def test_the_line_that_fixes_variables_prints_nothing(body):
         (CHAT, {"m": 1}, "^model: the chat template has no variable 'm'; "),
         (CHAT, {"messages": 1}, "^model: the chat template has no variable 'messages'; "),
         (THINKING, {"enable_thinkin": False}, "no variable 'enable_thinkin'; did you mean 'enable_thinking'"),
-        (
-            "{{ 1 // 0 if '9' in messages[-1].content }}{{ messages[-1].content }}",
-            "auto",
-            r"^the chat template fails \(.* by zero\); correct it, or use",
-        ),
+        (FAILS, "auto", r"^the chat template fails \(.* by zero\); correct it, or use"),
+        (None, "chat", r"^model: the chat template is missing, .*; correct it, or use the prompt style"),
     ],
 )
 def test_a_template_without_the_variable_or_that_fails_on_a_question_is_one_line(template, style, line):
@@ -95,21 +93,9 @@ def test_a_template_without_the_variable_or_that_fails_on_a_question_is_one_line
         asked(letters(template), style, "9")
 
 
-@pytest.mark.parametrize("style", ["auto", "chat"])
-def test_our_own_tokenizer_has_a_short_prompt_without_the_instruction(style):
-    assert asked(make_tokenizer(), style) == "User: 1+1+1\nAssistant:"
-
-
-@pytest.mark.parametrize("end", ["?", ".", "!"])
-def test_a_question_that_ends_by_itself_gets_no_full_stop(end):
-    assert asked(letters(), question="How many" + end).endswith(f"User: How many{end} Assistant:")
-
-
-def test_chat_without_a_template_is_refused():
-    with pytest.raises(
-        UserError, match=r"^model: the chat template is missing, .*; correct it, or use the prompt style"
-    ):
-        give_template(letters(), "chat", "model")
+def test_a_question_that_ends_by_itself_gets_no_full_stop():
+    for end in "?.!":
+        assert asked(letters(), question="How many" + end).endswith(f"User: How many{end} Assistant:")
 
 
 TRLS = sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))

@@ -1,9 +1,7 @@
-"""The tokenizer of our own models, and their random weights."""
+"""The tokenizer of our own models."""
 
-import pytest
 from transformers import AutoTokenizer
 
-from r1_mini.model.architecture import make_model
 from r1_mini.model.tokenizer import make_tokenizer
 
 
@@ -21,22 +19,15 @@ def test_the_vocabulary_is_fixed_and_all_else_is_unknown():
     assert make_tokenizer()("é")["input_ids"] == [tokens.index("<unk>")]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "User: (3-1)*4/2\nAssistant:",
-        "<think></think><answer>-7/2</answer>",
-        "1 2\n\n3",
-        "User: Tom waited, she ate 3?\nAssistant:<think>wait</think>",
-        "User:Assistant: <b>",
-        "waiwait",
-    ],
-)
-def test_decoding_gives_back_the_text(text):
+def test_decoding_gives_back_the_text():
     tokenizer = make_tokenizer()
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert tokenizer.unk_token_id not in ids
-    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+    for text in (
+        *("User: (3-1)*4/2\nAssistant:", "<think></think><answer>-7/2</answer>", "1 2\n\n3", "waiwait"),
+        *("User: Tom waited, she ate 3?\nAssistant:<think>wait</think>", "User:Assistant: <b>"),
+    ):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert tokenizer.unk_token_id not in ids
+        assert tokenizer.decode(ids, skip_special_tokens=True) == text
 
 
 def test_the_chat_template_writes_the_prompt_of_the_corpus(tmp_path):
@@ -47,10 +38,3 @@ def test_the_chat_template_writes_the_prompt_of_the_corpus(tmp_path):
     answered = [*turns, {"role": "assistant", "content": "<think></think><answer>19</answer>"}]
     whole = "User: 12+7\nAssistant:<think></think><answer>19</answer><eos>"
     assert apply(answered, tokenize=False) == whole
-
-
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
-    shape = {"hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": None}
-    a, b, c = (make_model(make_tokenizer(), **shape, seed=seed).lm_head.weight for seed in (0, 0, 1))
-    assert (a == b).all()
-    assert not (a == c).all()

@@ -13,7 +13,6 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, Qwen2C
 from r1_mini import cli
 from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_config, make_model
-from r1_mini.model.checkpoint import save_checkpoint
 from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.model.prompts import encode, prompt_for
 from r1_mini.model.templates import template_fault
@@ -39,9 +38,17 @@ EXAM = Exam("smoke", ("1+2+3", "9-4+1"), SamplingParams(4, 64), True, "float32",
 BASE = TINY[: TINY.index("  - kind: grpo")]
 
 
+def dry_model(*how, **options):
+    return DryModel(make_config(make_tokenizer(), **SHAPE), *how, **options)
+
+
+def real_model():
+    return make_model(make_tokenizer(), **SHAPE, seed=0)
+
+
 @pytest.fixture(scope="module")
 def dry():
-    return DryModel(make_config(make_tokenizer(), **SHAPE))
+    return dry_model()
 
 
 PLANS: dict = {}  # made once for all tests; nobody changes one
@@ -58,22 +65,19 @@ def part(made, name):
     return next(part for part in made.parts if part.name == name)
 
 
-def sizes(made, part_name, phase):
+def sizes(made, name, phase):
     """Name of a part of memory -> bytes."""
-    return part(made, part_name).phases[phase]
+    return part(made, name).phases[phase]
 
 
 def remarks(made):
     return " | ".join([*(f"warning {text}" for text in made.warnings), *(f"note {text}" for text in made.notes)])
 
 
-# the dry run
-
-
 def test_parameters_are_those_of_the_real_model_and_of_the_sum_by_hand(dry):
     layer = 4 * 32 * 32 + 3 * 32 * 64 + 2 * 32  # attention, MLP, two norms
     assert dry.parameters == 2 * VOCABULARY * 32 + 2 * layer + 32
-    assert dry.parameters == make_model(make_tokenizer(), **SHAPE, seed=0).num_parameters()
+    assert dry.parameters == real_model().num_parameters()
     assert dry.weights == dry.gradients == 4 * dry.parameters
     assert dry.gathered() == 4 * (2 * VOCABULARY * 32 + layer + 32)
 
@@ -89,24 +93,16 @@ def test_a_model_of_billions_takes_no_memory_to_plan_and_tied_weights_are_counte
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
-def test_what_a_stage_has_left_goes_back_to_the_system_though_memory_above_it_is_in_use():
-    blocks = [torch.ones(10_000) for _ in range(4000)]
-    last, before = blocks.pop(), environment.resident()
-    del blocks
-    environment.free_memory()
-    assert before - environment.resident() > 100 * MIB  # of 153
-    assert last.sum() == 10_000
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
-def test_a_large_block_goes_back_as_soon_as_it_is_freed_though_memory_above_it_is_in_use():
+def test_memory_goes_back_to_the_system_though_memory_above_it_is_in_use_of_large_blocks_at_once():
     environment.return_freed_blocks()
     torch.ones(2**23 - 2**16)  # freed at once: glibc would keep all that is not larger in its heap from now on
-    blocks = [torch.ones(2**22) for _ in range(30)]
-    last, before = blocks.pop(), environment.resident()
-    del blocks
-    assert before - environment.resident() > 250 * MIB  # of 464, but for gaps that were in the heap before
-    assert last.sum() == 2**22
+    for number, size, free, least in ((4000, 10_000, environment.free_memory, 100), (30, 2**22, bool, 250)):
+        blocks = [torch.ones(size) for _ in range(number)]
+        last, before = blocks.pop(), environment.resident()
+        del blocks
+        free()
+        assert before - environment.resident() > least * MIB  # of 153, and of 464 but for gaps that were there before
+        assert last.sum() == size
 
 
 def test_a_mixture_of_experts_is_refused():
@@ -117,7 +113,7 @@ def test_a_mixture_of_experts_is_refused():
 def test_the_dry_update_takes_what_a_real_one_takes(dry):
     from trl.trainer.utils import add_fused_lm_head
 
-    model = make_model(make_tokenizer(), **SHAPE, seed=0)
+    model = real_model()
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))
     ids = torch.zeros(6, 20, dtype=torch.long)
     ledger = Ledger([*model.parameters(), *model.buffers()])
@@ -132,26 +128,21 @@ def test_passes_that_add_to_gradients_recompute_or_work_in_bfloat16(dry):
     assert plain < again <= plain + dry.gradients
     assert dry.update(64, 64) == plain  # nothing is left over from the other
     assert dry.update(64, 64, bf16=True) < plain
-    assert DryModel(make_config(make_tokenizer(), **SHAPE), recompute=True).update(64, 64) < 0.7 * plain
-
-
-def test_the_cache_is_as_large_as_the_samplers(dry):
-    model = make_model(make_tokenizer(), **SHAPE, seed=0)
-    cache = RolloutCache(model.config, 5, 9)
-    cache.begin(torch.arange(5))
-    with torch.no_grad():
-        model(input_ids=torch.zeros(5, 3, dtype=torch.long), past_key_values=cache, use_cache=True)
-    real = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
-    parts = sampling(dry, SamplingParams(1, 6), rows=5, prompt=3)
-    assert parts["keys and values"] == real == 5 * 9 * 2 * 2 * 16 * 2 * 4
+    assert dry_model(recompute=True).update(64, 64) < 0.7 * plain
 
 
 @pytest.mark.parametrize("more", [{}, {"head_dim": 24}])
-def test_grouped_heads_share_a_cache_and_a_head_may_have_its_own_width(more):
+def test_the_cache_is_as_large_as_the_samplers_of_grouped_heads_of_any_width(more):
     shape = {"vocab_size": 50, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 3}
     config = LlamaConfig(**shape, num_attention_heads=4, num_key_value_heads=2, **more)
+    cache = RolloutCache(config, 10, 7)
+    cache.begin(torch.arange(10))
+    ids = torch.zeros(10, 3, dtype=torch.long)
+    with torch.no_grad():
+        LlamaForCausalLM(config)(input_ids=ids, past_key_values=cache, use_cache=True)
+    real = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     parts = sampling(DryModel(config), SamplingParams(1, 4), rows=10, prompt=3)
-    assert parts["keys and values"] == 10 * 7 * 3 * 2 * more.get("head_dim", 16) * 2 * 4
+    assert parts["keys and values"] == real == 10 * 7 * 3 * 2 * more.get("head_dim", 16) * 2 * 4
 
 
 def test_sampling_counts_logits_their_logarithms_and_sums(dry):
@@ -159,25 +150,18 @@ def test_sampling_counts_logits_their_logarithms_and_sums(dry):
     assert 24 * 50 * VOCABULARY <= dry.choice(50, 1.0, 1.0) <= 40 * 50 * VOCABULARY < dry.choice(50, 1.0, 0.9)
 
 
-MATRICES = 2 * (VOCABULARY + 32) + 2 * (4 * (32 + 32) + 3 * (32 + 64))
-"""Rows and columns of all matrices; there are five vectors."""
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "size", "tried"),
-    [
-        ("adamw_torch_fused", lambda n: 8 * n, True),
-        ("sgd", lambda n: 0, True),
-        ("rmsprop", lambda n: 4 * n, True),
-        ("adafactor", lambda n: 4 * (MATRICES + 5 * 32), True),
-        ("adamw_8bit", lambda n: 2 * n, False),
-        ("nobody_knows", lambda n: 8 * n, False),
-    ],
-)
-def test_states_of_optimizers_by_hand(dry, optimizer, size, tried):
-    states, _, was_tried = dry.optimizer(optimizer)
-    assert was_tried is tried
-    assert states == pytest.approx(size(dry.parameters), abs=100)  # and a step counter a tensor
+def test_states_of_optimizers_by_hand(dry):
+    rows_and_columns = 2 * (VOCABULARY + 32) + 2 * (4 * (32 + 32) + 3 * (32 + 64))  # of all matrices; and five vectors
+    for name, size, tried in (
+        ("adamw_torch_fused", 8 * dry.parameters, True),
+        ("sgd", 0, True),
+        ("rmsprop", 4 * dry.parameters, True),
+        ("adafactor", 4 * (rows_and_columns + 5 * 32), True),
+        ("adamw_8bit", 2 * dry.parameters, False),
+        ("nobody_knows", 8 * dry.parameters, False),
+    ):
+        states, _, was_tried = dry.optimizer(name)
+        assert (states, was_tried) == (pytest.approx(size, abs=100), tried), name  # and a step counter a tensor
 
 
 def test_muon_keeps_one_number_for_hidden_matrices_and_two_for_the_rest_as_the_real_one_does(dry):
@@ -185,7 +169,7 @@ def test_muon_keeps_one_number_for_hidden_matrices_and_two_for_the_rest_as_the_r
     states, temporaries, tried = dry.optimizer("muon")
     assert tried and states == 4 * hidden + 8 * (dry.parameters - hidden)
     assert temporaries > 4 * hidden  # the update looked ahead, and stacked
-    model = make_model(make_tokenizer(), **SHAPE, seed=0)
+    model = real_model()
     optimizer = MuonAdamW(model, lr=1e-3)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
@@ -195,8 +179,7 @@ def test_muon_keeps_one_number_for_hidden_matrices_and_two_for_the_rest_as_the_r
 
 def test_an_adapter_is_what_is_trained_and_kept_in_the_optimizer_and_bfloat16_halves_the_rest():
     lora = {"r": 4, "target_modules": ["q_proj"]}
-    config = make_config(make_tokenizer(), **SHAPE)
-    whole, adapted = DryModel(config), DryModel(config, torch.bfloat16, lora, recompute=True)
+    whole, adapted = dry_model(), dry_model(torch.bfloat16, lora, recompute=True)
     adapter = 2 * (4 * 32 + 32 * 4)  # layers x (A + B), float32
     assert adapted.gradients == 4 * adapter
     assert adapted.optimizer("adamw_torch")[0] == pytest.approx(8 * adapter, abs=100)
@@ -205,9 +188,6 @@ def test_an_adapter_is_what_is_trained_and_kept_in_the_optimizer_and_bfloat16_ha
     assert adapted.update(8, 40) > 0
     caches = [sampling(each, SamplingParams(1, 30), 8, 10)["keys and values"] for each in (whole, adapted)]
     assert caches[0] == 2 * caches[1] == 8 * 40 * 2 * 2 * 16 * 2 * 4
-
-
-# whole plans
 
 
 def test_the_largest_pass_by_hand():
@@ -224,15 +204,13 @@ def test_the_largest_pass_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("sharding", "weights", "gradients", "optimizer"),
-    [("none", 1, 1, 1), ("zero2", 1, 2, 2), ("zero3", 2, 2, 2), ("fsdp", 2, 2, 2)],
+    ("sharding", "weights", "gradients"), [("none", 1, 1), ("zero2", 1, 2), ("zero3", 2, 2), ("fsdp", 2, 2)]
 )
-def test_sharding_divides_what_it_divides(recipe_file, sharding, weights, gradients, optimizer):
+def test_sharding_divides_what_it_divides(recipe_file, sharding, weights, gradients):
     whole, made = planned(recipe_file), planned(recipe_file, share=Share(2, sharding))
     one, two = (sizes(each, "02-grpo", "optimizer") for each in (whole, made))
-    assert two["weights"] == one["weights"] / weights
-    assert two["gradients"] == one["gradients"] / gradients
-    assert two["optimizer"] == pytest.approx(one["optimizer"] / optimizer, abs=1)
+    assert (two["weights"], two["gradients"]) == (one["weights"] / weights, one["gradients"] / gradients)
+    assert two["optimizer"] == pytest.approx(one["optimizer"] / gradients, abs=1)
     assert not one["copies of processes"]
     if sharding == "none":  # DDP's buckets
         assert two["copies of processes"] == one["gradients"]
@@ -249,15 +227,14 @@ def test_counts_are_those_of_the_recipe_by_hand(recipe_file):
     grpo = part(made, "02-grpo").counts
     assert (grpo["rollouts"], grpo["prompts"], grpo["completions"]) == (5, 5 * 32 // 4, 160)
     assert grpo["tokens, at most"] == 160 * 128
-    assert part(made, "exam smoke").counts == {
-        "checkpoints": 3, "problems": 2, "completions": 30, "tokens, at most": 30 * 64,
-    }  # fmt: skip
+    exam = {"checkpoints": 3, "problems": 2, "completions": 30, "tokens, at most": 30 * 64}
+    assert part(made, "exam smoke").counts == exam
     assert part(made, "exam smoke").disk == 30 * 500
 
 
 def test_a_reference_model_is_counted_where_there_is_a_kl_and_no_adapter(recipe_file):
-    weights = 4 * planned(recipe_file).parameters
     made = planned(recipe_file)
+    weights = 4 * made.parameters
     assert not sizes(made, "02-grpo", "update")["reference"]
     assert sizes(made, "02-grpo", "update")["weights"] == weights
     assert sizes(made, "02-grpo", "optimizer")["optimizer"] == pytest.approx(2 * weights, abs=500)
@@ -265,6 +242,8 @@ def test_a_reference_model_is_counted_where_there_is_a_kl_and_no_adapter(recipe_
     assert {sizes(kl, "02-grpo", phase)["reference"] for phase in ("update", "sampling")} == {weights}
     adapter = planned(recipe_file, "grpo.trainer.beta=0.04", "grpo.peft={r: 2, target_modules: all-linear}")
     assert not sizes(adapter, "02-grpo", "update")["reference"]
+    step = sizes(adapter, "02-grpo", "optimizer")
+    assert step["optimizer"] == pytest.approx(2 * step["gradients"], abs=500) and step["optimizer"] < weights / 10
 
 
 def test_an_update_that_cannot_wait_holds_all_rows_at_once_and_rows_bound_the_samplers_cache(recipe_file):
@@ -278,12 +257,8 @@ def test_an_update_that_cannot_wait_holds_all_rows_at_once_and_rows_bound_the_sa
 
 
 def test_vllm_keeps_its_share_of_the_card_from_its_stage_on(recipe_file):
-    vllm = (
-        "grpo.trainer.use_vllm=true",
-        "grpo.trainer.vllm_mode=colocate",
-        "grpo.trainer.vllm_gpu_memory_utilization=0.25",
-    )
-    made = planned(recipe_file, *vllm, device=GPU, share=Share(2))
+    fields = ("use_vllm=true", "vllm_mode=colocate", "vllm_gpu_memory_utilization=0.25")
+    made = planned(recipe_file, *(f"grpo.trainer.{field}" for field in fields), device=GPU, share=Share(2))
     assert made.needed == made.peak[0]  # each process has a GPU
     assert not sizes(made, "02-grpo", "update")["framework"]
     assert "vLLM" not in sizes(made, "01-base", "update")
@@ -299,17 +274,6 @@ def test_a_rejection_stage_samples_without_an_optimizer(recipe_file):
     assert made.disk_meanwhile == 2 * (made.disk + made.disk + made.phases["update"]["optimizer"])
 
 
-def test_an_sft_stage_is_planned_with_its_adapter(recipe_file):
-    stage = (
-        "{kind: sft, peft: {r: 2, target_modules: all-linear}, trainer: {max_steps: 5, per_device_train_batch_size: 4}}"
-    )
-    made = part(planned(recipe_file, text=f"{BASE}  - {stage}\n"), "02-sft")
-    assert made.counts["texts"] == 20
-    step = made.phases["optimizer"]
-    assert step["optimizer"] == pytest.approx(2 * step["gradients"], abs=500)
-    assert step["optimizer"] < step["weights"] / 10
-
-
 def test_an_exam_on_dev_is_a_phase_of_its_stage(recipe_file):
     made = plan(load(recipe_file()), EXAM, {2: EXAM}, CPU, Share(), 0)
     during, after = sizes(made, "02-grpo", "exam on dev"), sizes(made, "exam smoke", "sampling")
@@ -317,14 +281,11 @@ def test_an_exam_on_dev_is_a_phase_of_its_stage(recipe_file):
     assert during["optimizer"] and not during["reference"] and after["reference"]
 
 
-# prompts and remarks
-
-
 def test_prompts_are_shown_as_the_sampler_is_given_them(recipe_file):
     made = planned(recipe_file)
     text, tokens = part(made, "02-grpo").prompts[0]
     assert text.startswith("User: ") and text.endswith("\nAssistant:")
-    ids = encode(make_tokenizer(), [text])[0]
+    (ids,) = encode(make_tokenizer(), [text])
     assert [int(token.rpartition("·")[2]) for token in tokens.replace("User: ", "User:").split(" ")] == ids
     asked = [f"User: {question}\nAssistant:" for question in ("1+2+3", "9-4+1")]
     assert [text for text, _ in part(made, "exam smoke").prompts] == asked
@@ -336,34 +297,22 @@ def bpe(**options):
     return chat_tokenizer(["system user assistant the answer is 12+34"], 300, **options)
 
 
-@pytest.mark.parametrize(
-    ("change", "text"),
-    [
-        ({"eos": "<|endoftext|>"}, r"ends a turn with '<|im_end|>\n', which has none of the tokens that end a completion ('<|endoftext|>')"),
-        ({"template": "{% for m in messages %}{{ m.content }} {% endfor %}"}, "writes nothing at the end of a turn"),
-    ],
-)  # fmt: skip
-def test_what_a_chat_tokenizer_lacks_is_said(change, text):
-    assert text in template_fault(bpe(**change), None)
-
-
-def test_a_sound_tokenizer_gets_no_warning_and_the_generation_settings_may_end_a_turn():
-    tokenizer = bpe(eos="<|endoftext|>")
-    ends = GenerationConfig(eos_token_id=[0, tokenizer.convert_tokens_to_ids("<|im_end|>")])
-    for sound in ((bpe(), None), (bpe(pad="<|im_end|>"), None), (make_tokenizer(), None), (tokenizer, ends)):
+def test_a_chat_template_that_ends_no_turn_as_a_completion_ends_is_said_and_a_sound_one_is_not():
+    other, spaces = bpe(eos="<|endoftext|>"), bpe(template="{% for m in messages %}{{ m.content }} {% endfor %}")
+    said = "ends a turn with '<|im_end|>\\n', which has none of the tokens that end a completion ('<|endoftext|>')"
+    assert said in template_fault(other, None)
+    assert "writes nothing at the end of a turn" in template_fault(spaces, None)
+    ends = GenerationConfig(eos_token_id=[0, other.convert_tokens_to_ids("<|im_end|>")])
+    for sound in ((bpe(), None), (bpe(pad="<|im_end|>"), None), (make_tokenizer(), None), (other, ends)):
         assert not template_fault(*sound)
 
 
-@pytest.mark.parametrize(
-    ("override", "text"),
-    [
+def test_what_usually_goes_wrong_is_foreseen(recipe_file):
+    for override, text in (
         ("grpo.trainer.max_completion_length=20", "worked solutions do not fit into 20 tokens"),
         ("grpo.trainer.optim=galore_adamw", "optim=galore_adamw does not run here"),
-    ],
-)  # fmt: skip
-def test_what_usually_goes_wrong_is_foreseen(recipe_file, override, text):
-    assert text in remarks(planned(recipe_file, override))
-    assert text not in remarks(planned(recipe_file))
+    ):
+        assert text in remarks(planned(recipe_file, override)) and text not in remarks(planned(recipe_file))
 
 
 def test_more_processes_than_groups_are_refused_as_a_run_would(recipe_file):
@@ -387,18 +336,13 @@ def test_remarks_on_the_exam_and_on_memory_are_of_what_there_is(recipe_file, dry
     assert not small.fits and "logits of the sampling alone take more than the memory" in remarks(small)
 
 
-# a model of another make, and the command
-
-
 @pytest.fixture(scope="module")
 def chat_model(tmp_path_factory):
-    """A checkpoint of a small Llama with a chat tokenizer, whose weights are not there."""
+    """A small Llama with a chat tokenizer, whose weights are not there."""
     folder = tmp_path_factory.mktemp("chat")
-    tokenizer = bpe()
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64,
-                             num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=2048))  # fmt: skip
-    save_checkpoint(model, tokenizer, folder)
-    (folder / "model.safetensors").unlink()
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    LlamaConfig(vocab_size=len(bpe()), **shape, architectures=["LlamaForCausalLM"]).save_pretrained(folder)
+    bpe().save_pretrained(folder)
     return folder
 
 
@@ -418,10 +362,8 @@ def test_only_the_configuration_of_a_given_model_is_read(recipe_file, chat_model
 def test_what_all_prompts_begin_with_is_printed_once(recipe_file, chat_model, capsys):
     assert cli.main(["plan", str(recipe_file(other(chat_model)))]) == 0
     out = capsys.readouterr().out
-    assert (out.count("A conversation between"), out.count("… </answer>.<|im_end|>")) == (
-        1,
-        5,
-    )  # 3 of the stage, 3 of the exam
+    assert out.count("A conversation between") == 1
+    assert out.count("… </answer>.<|im_end|>") == 5  # 3 of the stage, 3 of the exam
 
 
 def run_plan(recipe_file, *arguments, text=TINY):
@@ -447,34 +389,12 @@ def test_a_plan_for_a_gpu_that_is_elsewhere_ends_with_exit_code_1_if_it_does_not
     assert "there are 102.4 MiB of a GPU of 0.1 GiB" in shown.out
 
 
-def test_a_configuration_that_is_damaged_is_one_line_and_exit_code_2(recipe_file, tmp_path, capsys):
-    (tmp_path / "config.json").write_text("{")
-    (tmp_path / "model.safetensors").touch()
-    assert run_plan(recipe_file, text=other(tmp_path)) == 2
-    assert "cannot be used" in capsys.readouterr().err
-
-
-def test_of_a_model_on_the_hub_no_weights_are_fetched(recipe_file, tmp_path, monkeypatch, capsys):
-    import huggingface_hub
-
-    def no_network(model, allow_patterns):
-        assert not any("safetensors" in pattern for pattern in allow_patterns)
-        raise OSError("no network")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", no_network)
-    monkeypatch.chdir(tmp_path)
-    assert run_plan(recipe_file, text=other("someone/some-model")) == 2
-    assert "someone/some-model: cannot be used (no network); give a folder, or an id" in capsys.readouterr().err
-
-
 @pytest.mark.slow
 def test_a_real_run_takes_what_the_plan_says_and_what_docs_memory_allows_for(tmp_path):
     few = ["base.trainer.max_steps=2", "grpo.trainer.max_steps=1", "evaluate.limit=4", "evaluate.samples=2"]
     recipe = ["smoke", "base.trainer.per_device_train_batch_size=1024", *few]  # 300 MiB of activations
-    for command in (
-        ["plan", *recipe, "--json", "plan.json"],
-        ["run", *recipe, "--out", "run"],
-    ):  # each with its imports alone
+    for command in (["plan", *recipe, "--json", "plan.json"], ["run", *recipe, "--out", "run"]):
+        # in a process of its own, with its imports alone
         subprocess.run([sys.executable, "-m", "r1_mini", *command], check=True, capture_output=True, cwd=tmp_path)
     measured = json.loads((tmp_path / "run" / "manifest.json").read_text())["peak_memory_mib"]
     assert 0.8 * measured < json.loads((tmp_path / "plan.json").read_text())["needed"] / MIB < 1.1 * measured

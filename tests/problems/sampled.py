@@ -16,6 +16,7 @@ AXES = {
         *[{}, {"operators": "+-", "depth": [2, 7]}, {"operators": "+-*", "nesting": 0}],
         *[{"operators": "/", "depth": [1, 3]}, {"digits": 1, "largest": 50}],
         *[{"digits": 3, "largest": 999, "nesting": 1}, {"depth": 40, "digits": 6, "largest": 10**6, "nesting": 64}],
+        *[{"operators": "-", "nesting": 3, "depth": 2}, {"operators": "-/", "largest": 20, "nesting": 0, "depth": 3}],
     ],
     "countdown": [
         *[{}, {"numbers": [3, 5], "smallest": 100, "largest": 999}, {"operators": "+-", "numbers": [2, 6]}],

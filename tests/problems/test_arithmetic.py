@@ -2,12 +2,11 @@
 
 import random
 import re
-import time
 from contextlib import suppress
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from r1_mini.problems import arithmetic
@@ -56,9 +55,9 @@ def test_what_is_no_expression_is_refused_with_the_reason(reason: str, texts: li
             parse(text)
 
 
-@pytest.mark.parametrize("text", ["1+2/(3-3)", "2/0"])
-def test_division_by_zero_is_refused_and_not_guessed(text: str) -> None:
-    for use in (evaluate, worked_out):
+@pytest.mark.parametrize("use", [evaluate, worked_out])
+def test_division_by_zero_is_refused_and_not_guessed(use) -> None:
+    for text in ("1+2/(3-3)", "2/0"):
         with pytest.raises(ValueError, match="division by zero"):
             use(parse(text))
 
@@ -84,29 +83,6 @@ def test_numbers_are_read_by_value_and_everything_else_is_none(value: Fraction |
     assert [parse_number(text) for text in texts] == [value] * len(texts)
 
 
-def test_a_million_characters_are_refused_at_once() -> None:
-    for text in ("1" * 10**6, "1/" + "1" * 10**6, " " * 10**6 + "x", "-" * 10**6, "1." * 10**6):
-        start = time.perf_counter()
-        assert parse_number(text) is None
-        assert time.perf_counter() - start < 0.5
-
-
-@pytest.mark.parametrize(
-    ("question", "listed", "restated"),
-    [
-        ("45-29+(38-7)", "45-29=16 38-7=31 16+31=47", "16+(38-7) 16+31 47"),
-        ("2+3*4", "3*4=12 2+12=14", "2+12 14"),
-        ("8/(6-2)*(1+2)", "6-2=4 8/4=2 1+2=3 2*3=6", "8/4*(1+2) 2*(1+2) 2*3 6"),
-        ("5*(3-7)", "3-7=-4 5*(-4)=-20", "5*(-4) -20"),
-        ("2*(7/2)", "2*(7/2)=7", "7"),
-        ("6/4-1", "6/4=3/2 3/2-1=1/2", "3/2-1 1/2"),
-        ("5", "", ""),
-    ],
-)
-def test_a_worked_solution_goes_from_the_left_in_both_wordings(question: str, listed: str, restated: str) -> None:
-    assert worked_out(parse(question))[:2] == (tuple(listed.split()), tuple(restated.split()))
-
-
 def test_commuted_respaced_and_regrouped_forms_share_a_key() -> None:
     assert key("12+7-3") == key("7 - 3 + 12") == key("(7+12)-3") == key("12-(3-7)") == "12+7-3"
     assert key("37*24") == key("24 * 37") == "24*37"
@@ -122,23 +98,6 @@ def test_different_problems_have_different_keys() -> None:
     sums = ["12+7-3", "12-7+3", "12-7-3", "12+7+3", "127-3", "12+73"]
     texts = [*sums, "12+7*3", "(12+7)*3", "12*7+3", "12/7*3", "12/(7*3)"]
     assert len({key(text) for text in texts}) == len(texts)
-
-
-def test_larger_parts_and_remainders_are_passed_through() -> None:
-    def passed(question: str) -> list[str]:
-        return [render(tree) for tree in arithmetic.passed_through(parse(question))]
-
-    assert passed("1+2") == passed("1+2+3") == []
-    assert passed("1+2+3+4") == ["1+2+3", "3+3+4"]
-    assert passed("9-(1+2+3)*2") == ["1+2+3", "(1+2+3)*2", "9-(3+3)*2", "9-6*2"]  # 9-12 has one operation
-
-
-def test_a_product_of_two_numbers_has_partial_products_from_the_highest_place_without_zeros() -> None:
-    equations = "37*24=37*20+37*4 37*204=37*200+37*4 37*324=37*300+37*20+37*4 37*20=37*20 37*0=37*0"
-    for equation in [*equations.split(), "37*(-24)=37*(-20)+37*(-4)"]:
-        product, spread = map(parse, equation.split("="))
-        assert arithmetic.partial_products(product) == spread
-    assert {arithmetic.partial_products(parse(text)) for text in ("37", "37+24", "2*(3+4)", "2*3*4")} == {None}
 
 
 @given(TREES)
@@ -191,14 +150,3 @@ def test_a_key_survives_spaces_is_its_own_key_and_has_the_value_of_the_question(
     except ValueError:
         return
     assert evaluate(parse(canonical_key(tree))) == value
-
-
-@settings(max_examples=300)
-@given(st.text(alphabet="0123456789+-*/() \t=.eE\uff11²\n", max_size=60) | st.text(max_size=500))
-def test_reading_any_text_ends_in_a_tree_or_a_value_error(text: str) -> None:
-    parse_number(text)
-    try:
-        tree = parse(text)
-    except ValueError:
-        return
-    assert parse(render(tree)) == tree

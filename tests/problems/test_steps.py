@@ -20,33 +20,28 @@ def check(question: str, lines: str) -> list[CheckedStep]:
     return check_chain(question, lines.replace("; ", "\n"))
 
 
+RIGHT = {
+    "12+7-3": (
+        *("12+7=19; 19-3=16", "12+7=19; 16", "19-3; 19-3=16"),  # the wordings may alternate
+        *("(19)-3; 16", ";  12+7=19 ; \t; 19-3=16; "),  # needless parentheses and blanks change nothing
+    ),
+    "45-29+(38-7)": (  # in any order that precedence allows
+        *("38-7=31; 45-29=16; 16+31=47", "16+(38-7); 16+31; 47", "45-29+31; 16+31; 47"),
+    ),
+    "37*24": (  # by partial products, or at once
+        *("37*20=740; 37*4=148; 740+148=888", "37*4=148; 37*20=740; 740+148=888", "37*24=888"),
+        "740+37*4; 740+148; 888",
+    ),
+    "37*324": ("37*300=11100; 37*20=740; 11100+740=11840; 37*4=148; 11840+148=11988",),
+    "37*(-24)": ("37*(-20)=-740; 37*(-4)=-148; -740+(-148)=-888",),
+    **{"12+7": ("7+12=19", "012 + 7 = 019.0"), "3*4": ("4*3=12",), "(1+2)*(1+2)": ("1+2=3; 1+2=3; 3*3=9",)},
+    **{"3-7+2": ("3-7=-4; -4+2=-2", "-4+2; -2"), "5*(3-7)": ("3-7=-4; 5*(-4)=-20",)},
+    **{"7/2+1": ("7/2+1=9/2",), "6/4": ("6/4=3/2", "3/2")},
+}
+
+
 @pytest.mark.parametrize(
-    ("question", "lines"),
-    [
-        ("12+7-3", "12+7=19; 19-3=16"),
-        ("45-29+(38-7)", "38-7=31; 45-29=16; 16+31=47"),  # in any order that precedence allows
-        ("45-29+(38-7)", "16+(38-7); 16+31; 47"),
-        ("45-29+(38-7)", "45-29+31; 16+31; 47"),
-        ("12+7-3", "12+7=19; 16"),  # the wordings may alternate
-        ("12+7-3", "19-3; 19-3=16"),
-        ("12+7-3", "(19)-3; 16"),  # needless parentheses change nothing
-        ("12+7-3", ";  12+7=19 ; \t; 19-3=16; "),  # nor do blank lines and outer spaces
-        ("12+7", "7+12=19"),
-        ("3*4", "4*3=12"),
-        ("(1+2)*(1+2)", "1+2=3; 1+2=3; 3*3=9"),
-        ("37*24", "37*20=740; 37*4=148; 740+148=888"),  # by partial products, or at once
-        ("37*24", "37*4=148; 37*20=740; 740+148=888"),
-        ("37*324", "37*300=11100; 37*20=740; 11100+740=11840; 37*4=148; 11840+148=11988"),
-        ("37*24", "37*24=888"),
-        ("37*24", "740+37*4; 740+148; 888"),
-        ("3-7+2", "3-7=-4; -4+2=-2"),  # values below zero, fractions, and other notations
-        ("3-7+2", "-4+2; -2"),
-        ("5*(3-7)", "3-7=-4; 5*(-4)=-20"),
-        ("7/2+1", "7/2+1=9/2"),
-        ("6/4", "6/4=3/2"),
-        ("6/4", "3/2"),
-        ("12+7", "012 + 7 = 019.0"),
-    ],
+    ("question", "lines"), [(asked, lines) for asked, several in RIGHT.items() for lines in several]
 )
 def test_a_chain_of_right_steps_that_arrives_is_right(question: str, lines: str) -> None:
     steps = check(question, lines)
@@ -54,6 +49,10 @@ def test_a_chain_of_right_steps_that_arrives_is_right(question: str, lines: str)
     assert chain_is_right(steps)
 
 
+NOT_READY = {
+    **{"12+7-3": "7-3=4", "2+3*4": "2+3=5", "10-4-3": "4-3=1", "37*24": "37*2=74"},
+    **{"12-7": "7-12=-5", "12/4": "4/12=1/3"},  # operands that do not commute
+}
 TWO_AT_ONCE = "more than one operation done, or something copied wrong"
 
 
@@ -64,21 +63,15 @@ TWO_AT_ONCE = "more than one operation done, or something copied wrong"
         ("12+7-3", "18-3; 15", ["12+7 is 19", ""]),
         ("12+7-3", "12+7=18; 19-3=16", ["12+7 is 19", "19-3 is not what stands to be done"]),
         ("12+7-3", "1+1=2; 12+7=19; 19-3=16", ["1+1 is not what stands to be done", "", ""]),  # although it is true
-        ("12+7-3", "7-3=4", ["7-3 is not what stands to be done"]),
-        ("2+3*4", "2+3=5", ["2+3 is not what stands to be done"]),
-        ("10-4-3", "4-3=1", ["4-3 is not what stands to be done"]),
-        ("12-7", "7-12=-5", ["7-12 is not what stands to be done"]),  # operands that do not commute
-        ("12/4", "4/12=1/3", ["4/12 is not what stands to be done"]),
+        *[(asked, line, [f"{line.split('=')[0]} is not what stands to be done"]) for asked, line in NOT_READY.items()],
         ("(1+2)*4", "1+2=3; 1+2=3", ["", "1+2 is not what stands to be done"]),  # what was done is used up
         ("12+7", "12+7=19; 19+1=20", ["", "19+1 is not what stands to be done"]),
         ("12+7", "12+7=19; 19", ["", "nothing was done"]),
         ("12+7-3", "12+7-3", ["nothing was done"]),
-        ("45-29+(38-7)", "16+31", [TWO_AT_ONCE]),
-        ("45-29+(38-7)", "16+38-7", [TWO_AT_ONCE]),  # a parenthesis dropped
+        *[("45-29+(38-7)", line, [TWO_AT_ONCE]) for line in ("16+31", "16+38-7")],  # the second drops a parenthesis
         *[("12+7-3", line, [TWO_AT_ONCE]) for line in ("16", "19-4", "19+3", "12+(7-3)", "12+4")],
         *[("12+7-3", line, ["12+7 is 19"]) for line in ("18+1-3", "12+6+1-3")],
         ("37*24", "37*20=640; 37*4=148; 640+148=788", ["37*20 is 740", "", ""]),
-        ("37*24", "37*2=74", ["37*2 is not what stands to be done"]),
         ("37*24", "37*24=878", ["37*24 is 888"]),
         ("37*24", "37*20=740; 740+148=888", ["", "740+148 is not what stands to be done"]),
         ("7/2", "7/2=3", ["not one operation on two numbers"]),
@@ -95,17 +88,13 @@ def test_a_wrong_step_has_its_reason_and_makes_the_chain_wrong(question: str, li
     assert not chain_is_right(steps)
 
 
-@pytest.mark.parametrize(
-    ("question", "lines"),
-    [("12+7", " ;  "), ("12+7-3", "12+7=19"), ("37*24", "37*20=740; 37*4=148"), ("12+7", "12+7=19; wait")],
-)
-def test_a_chain_must_arrive(question: str, lines: str) -> None:
-    steps = check(question, lines)
-    assert not chain_is_right(steps)
-    assert all(step.verdict != "wrong" and not step.reason for step in steps)
-
-
-def test_each_step_says_whether_a_number_stands_after_it() -> None:
+def test_a_chain_must_arrive() -> None:
+    for question, lines in (
+        *(("12+7", " ;  "), ("12+7-3", "12+7=19"), ("37*24", "37*20=740; 37*4=148"), ("12+7", "12+7=19; wait")),
+    ):
+        steps = check(question, lines)
+        assert not chain_is_right(steps)
+        assert all(step.verdict != "wrong" and not step.reason for step in steps)
     assert [step.arrived for step in check("12+7-3", "12+7=18; 18-3=15; wait")] == [False, True, False]
 
 
@@ -124,23 +113,15 @@ def test_wait_takes_back_one_step_and_what_stood_stands_again(lines: str, verdic
     steps = check("12+7-3", lines)
     assert [step.verdict for step in steps] == verdicts.split()
     assert chain_is_right(steps) == sound
+    assert (steps[0].reason == "12+7 is 19") == lines.startswith("12+7=18")  # also of a step that is taken back
 
 
-def test_a_retracted_step_keeps_the_reason_why_it_was_wrong() -> None:
-    assert [check("12+7-3", f"{line}; wait")[0].reason for line in ("12+7=18", "12+7=19")] == ["12+7 is 19", ""]
-
-
-@pytest.mark.parametrize(
-    "lines",
-    [
-        ["=", "12+7=", "=19", "12+7==19", "12+7=19=19"],
-        ["12=12", "12+7-3=16", "7=7"],
-        ["12+7=1 9", "12+7=1e1", "12+7=\uff11\uff19", "12+7=19;", "12+7=19\x00", "12+7=38/0", "12+7=" + "9" * 65],
-        ["hello", "((((", "\uff19+1", "2**9**9**9", "12+", "Wait", "wait wait", "#wait"],
-    ],
-)
-def test_what_cannot_be_read_is_wrong_and_changes_nothing(lines: list[str]) -> None:
-    for line in lines:
+def test_what_cannot_be_read_is_wrong_and_changes_nothing() -> None:
+    for line in (
+        *("=", "12+7=", "=19", "12+7==19", "12+7=19=19", "12=12", "12+7-3=16", "7=7", "hello", "((((", "\uff19+1"),
+        *("12+7=1 9", "12+7=1e1", "12+7=\uff11\uff19", "12+7=19;", "12+7=19\x00", "12+7=38/0", "12+7=" + "9" * 65),
+        *("2**9**9**9", "12+", "Wait", "wait wait", "#wait"),
+    ):
         steps = check("12+7-3", f"{line}; 12+7=19; 19-3=16")
         assert [step.verdict for step in steps] == ["wrong", "right", "right"]
         assert steps[0].reason
@@ -164,9 +145,9 @@ def test_hostile_thinking_is_judged_in_bounded_time(question: str) -> None:
         "\n".join(["9" * 64 + "*" + "9" * 64 + "=" + "9" * 64] * 300),
         "\n".join(["9" * 64 + "/" + "7" * 64 + "+" + "8" * 64 + "/" + "3" * 64] * 300),
     ):
-        start = time.perf_counter()
+        start = time.process_time()
         assert not chain_is_right(check_chain(question, thinking))
-        assert time.perf_counter() - start < 2.0
+        assert time.process_time() - start < 2.0
 
 
 @settings(max_examples=300, deadline=None)

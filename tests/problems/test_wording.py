@@ -1,8 +1,6 @@
 """When two questions are the same text."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from r1_mini.problems.wording import arithmetic_in, canonical_text, words
 
@@ -10,7 +8,7 @@ from r1_mini.problems.wording import arithmetic_in, canonical_text, words
 @pytest.mark.parametrize(
     ("one", "other", "alike"),
     [
-        ("How many  eggs, then?", "how many eggs then", True),
+        (" How many  eggs, then?\n", "how many eggs then", True),
         ("It costs $1,250.", "it costs $1250", True),
         ("12 - 7 + x", "12-7+x", True),
         ("3\u20137 of them", "3-7 of them", True),
@@ -28,47 +26,31 @@ def test_respaced_recased_and_repunctuated_questions_have_one_key(one: str, othe
     assert (canonical_text(one) == canonical_text(other)) == alike
 
 
-@settings(deadline=None)
-@given(st.text(max_size=200))
-def test_surrounding_and_double_spaces_are_not_part_of_a_key(text: str) -> None:
-    key = canonical_text(text)
-    assert " ".join(key.split()) == key
-    assert canonical_text(f"  {text}\n") == key
-
-
 def test_words_are_without_case_and_punctuation_and_numbers_stay_whole() -> None:
     assert words("Nadia's 3 lamps cost $1,250.50; so?") == ["nadia", "s", "3", "lamps", "cost", "1,250.50", "so"]
 
 
 DRESSES = [
-    *["{}", "{}=", "{} = ?", "{}?", "{}.", "x = {}", "{} = ___", "1) {}", "({})", "**{}**", "`{}`", "${}$", r"\({}\)"],
-    *[
-        *("What is {}?", "Calculate {}.", "Compute: {}", "How much is {}?", "{} equals what?"),
-        "Please find the value of {}.",
-    ],
+    *("{}", "{}=", "{} = ?", "{}?", "{}.", "x = {}", "{} = ___", "1) {}", "({})", "**{}**", "`{}`", "${}$", r"\({}\)"),
+    *("What is {}?", "Calculate {}.", "Compute: {}", "How much is {}?", "{} equals what?", "Find the value of {}."),
 ]
 CARRIERS = ["Tom counts {} apples. How many?", "Ann wrote {} on the board; what is it?", "Do it: {} (give the number)"]
 SPELLINGS = [("+", " + "), ("-", "\u2212"), ("-", " \u2013 "), ("+", " plus "), ("-", " minus ")]
 
 
 @pytest.mark.parametrize("dress", DRESSES)
-@pytest.mark.parametrize(("sign", "spelling"), SPELLINGS)
-def test_a_sum_is_the_same_problem_in_every_dress(dress, sign, spelling) -> None:
+def test_a_sum_is_the_same_problem_in_every_dress(dress) -> None:
     for plain in ("51+39+8", "40-7+12-3", "12-5"):
-        assert canonical_text(dress.format(plain.replace(sign, spelling))) == canonical_text(plain)
+        for sign, spelling in SPELLINGS:
+            assert canonical_text(dress.format(plain.replace(sign, spelling))) == canonical_text(plain)
 
 
-@pytest.mark.parametrize("carrier", CARRIERS)
-def test_a_sum_is_found_in_a_short_question(carrier) -> None:
-    sums, alone = arithmetic_in(carrier.format("51 + 39 + 8"))
-    assert canonical_text("51+39+8") in sums and not alone
-
-
-@pytest.mark.parametrize(
-    "text", ["2x+3-1 = y", "x + 3-1", "3+4+x", "what is 3+4-x", "f(3+4)", "5!", "What is 5?", "3^3"]
-)
-def test_algebra_and_single_numbers_are_no_sum(text) -> None:
-    assert arithmetic_in(text)[0] == frozenset()
+def test_a_sum_is_found_in_a_short_question_but_not_in_algebra_nor_in_a_single_number() -> None:
+    for carrier in CARRIERS:
+        sums, alone = arithmetic_in(carrier.format("51 + 39 + 8"))
+        assert canonical_text("51+39+8") in sums and not alone
+    for text in ("2x+3-1 = y", "x + 3-1", "3+4+x", "what is 3+4-x", "f(3+4)", "5!", "What is 5?", "3^3"):
+        assert arithmetic_in(text)[0] == frozenset()
 
 
 def test_numbers_that_are_listed_are_a_sum() -> None:
