@@ -210,11 +210,12 @@ class Table(Source):
         """The problem of a row; ValueError if it has no question, or an answer that the judge cannot read."""
         columns: list[str] = []
         if self.template is None:
-            question = _text(cells, self.question).strip()
+            question = _text(cells, self.question, lettered=False).strip()
         else:
             columns = _COLUMN.findall(self.template)
             question = _COLUMN.sub(
-                lambda found: _text(cells, found[1], found[1] != self.numbers), self.template
+                lambda found: str(_cell(cells, found[1])) if found[1] == self.numbers else _text(cells, found[1]),
+                self.template,
             ).strip()
         if not question:
             raise ValueError("the question is empty")
@@ -225,13 +226,13 @@ class Table(Source):
             gold: str | None = answer
             key = f"{' '.join(map(str, sorted(numbers)))}={target}"  # as the family's, so that both are in one split
         else:
-            answer = _text(cells, self.answer)
+            answer = _text(cells, self.answer, lettered=False)
             gold, key = EXTRACTS[self.extract](answer), canonical_text(question)
             depth = answer.count("<<") if self.extract == "gsm8k" else 0
         if gold is None or not can_read(self.judge, gold):
             raise ValueError(f"judge '{self.judge}' cannot read the right answer {shown(answer)}")
-        for options in filter(None, (_options(cells[column]) for column in columns if self.judge == "choice")):
-            if choice(gold) not in options:
+        for options in (_options(cells[column]) for column in columns if self.judge == "choice"):
+            if options is not None and choice(gold) not in options:
                 raise ValueError(f"the right answer {gold} is none of the {len(options)} options; places count from 0")
         known = {"depth": depth}
         return Problem(family=self.name, question=question, answer=gold, difficulty=known, key=key, judge=self.judge)
@@ -244,29 +245,31 @@ def _cell(cells: Mapping[str, Any], column: str) -> Any:
 
 
 def _text(cells: Mapping[str, Any], column: str, lettered: bool = True) -> str:
-    """A cell as text: numbers as they are written, options as lines, of a chat what its one user turn asks."""
+    """A cell as text: numbers as they are written, options as lines if `lettered`, of a chat what its one user asks."""
     value = _cell(cells, column)
     if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
         asked = [turn.get("content") for turn in value if turn.get("role") == "user"]
         if len(asked) != 1 or not isinstance(asked[0], str) or value[0].get("role") == "system":
             raise ValueError(f"column '{column}' is no chat with one turn, a user's")
         return asked[0]
-    options = _options(value)
-    if options is not None and lettered:
+    options = _options(value) if lettered else None
+    if options is not None:
         return "\n".join(f"({label}) {text}" for label, text in options.items())
-    if not isinstance(value, str | int | float | list):
+    if not isinstance(value, str | int | float):
         raise ValueError(f"column '{column}' holds {shown(value)}, not text")
     return "" if value != value else str(value)  # NaN is how pandas writes an empty cell
 
 
 def _options(value: Any) -> dict[str, Any] | None:
     """Label -> option of a list of plain values, or of ARC's `{label: […], text: […]}`; None of anything else."""
-    labels: Sequence[str] = "ABCDEFGHIJ"
+    labels: Sequence[str] = "ABCDEFGHIJ"[: len(value)] if isinstance(value, list) else ""
     if isinstance(value, dict) and value.keys() == {"label", "text"}:
         value, labels = value["text"], value["label"]
     if not isinstance(value, list) or not all(isinstance(each, str | int | float) for each in value):
         return None
-    return dict(zip(labels[: len(value)], value, strict=True))
+    if len(labels) != len(value):
+        raise ValueError(f"{len(value)} options have {len(labels)} labels")
+    return dict(zip(labels, value, strict=True))
 
 
 def _json_rows(path: str, limit: int | None) -> list[dict[str, Any]]:

@@ -16,13 +16,14 @@ LONGEST_AMOUNT = 64  # characters of a number
 
 _DASHES = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2796\ufe58\ufe63\uff0d"
 _TYPOGRAPHY = str.maketrans({**dict.fromkeys(_DASHES, "-"), "\uff0b": "+", "\u2795": "+", "\u2018": "'", "\u2019": "'"})
-_WRAPPER = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|boldsymbol)\s*\{([^{}]*)\}")
+_WRAPPER = re.compile(r"\\(?:text[a-z]*|math(?:rm|bf|sf|it)|[mh]box|operatorname|boldsymbol)\s*\{([^{}]*)\}")
 _EMPHASIS = re.compile(r"(?<![\w.)\]}*_`])(\*\*|__|\*|_|`)(?=[^\s*_`])([^*_`\n]*[^\s*_`])\1(?![\w(\[{*_`])")
 _MATH = re.compile(r"(?<!\\)\$\$([^$]+)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\(([^$]*?)\\\)|\\\[([^$]*?)\\\]", re.DOTALL)
 _SPACE = re.compile(r"\\[,!;: ]|\\q?quad(?![a-z])|\\(?:left|right)(?![a-z])|(?<=[\w.,])~")
 _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\[,!]|[\u00a0\u2009\u202f])(?=\d{3}(?!\d))")
-_FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{\s*([+-]?\d+)\s*\}\s*\{\s*(\d+)\s*\}|(\d)\s*(\d)(?!\d))")
-_VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e]")
+_FRACTION = re.compile(r"\\[dt]?frac\s*(?:\{\s*([+-]?\d+)\s*\}\s*\{\s*(\d+)\s*\}|(\d)\s*(\d))(?!\d)")
+_VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e](?!\\d)")
+_RAISED = "\u00b2\u00b3\u00b9\u2070\u2074-\u2079"
 
 
 def boxed(text: str) -> str | None:
@@ -79,19 +80,19 @@ _UNITS = (
     r"peaches|sandwich|sandwiches|potatoes|tomatoes|leaves|night|game|trip|ticket|bag|pack"
 )
 _NO_UNITS = (
-    r"thousands|millions|billions|trillions|zillions|hundreds|tens|dozens|scores|pairs|couples|trios|"
-    r"gross|grosses|lakhs|crores|myriads|googols|halves|thirds|fourths|quarters|fifths|sixths|"
-    r"sevenths|eighths|ninths|tenths|hundredths|thousandths|millionths|plus|minus|less|times|was|has|"
-    r"does|yes|his|its|this|thus|powers|squares|cubes|roots|digits|multiples|perhaps|always|besides|"
-    r"modulus|versus|guess|unless|doubles|triples|others|decades|factors|divides|equals|exceeds|means|"
-    r"needs|falls|goes|tops|sins|cos|logs|ones|twos|guesses|misses|fails"
+    r"[a-z]*illions|thousands|hundreds|tens|dozens|scores|pairs|couples|trios|mils|gross|grosses|lakhs|crores|myriads"
+    r"|googols|ones|twos|threes|fours|fives|sixes|sevens|eights|nines|elevens|twelves"
+    r"|(?:twen|thir|for|four|fif|six|seven|eigh|nine)(?:teens|ties)|halves|thirds|quarters|fourths|[a-z]*(?:[fhnx]|ie|hundred|thousand)ths"
+    r"|plus|minus|minuses|negatives|less|(?:some)?times|was|has|does|yes|his|its|this|thus|powers|squares|cubes|roots"
+    r"|digits|multiples|perhaps|always|besides|modulus|versus|guess|unless|doubles|triples|others|decades|factors"
+    r"|divides|equals|exceeds|means|needs|falls|goes|tops|sins|cos|logs|guesses|misses|fails|(?:on|up|down)wards"
 )
 _SCALES = {
     **{"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12},
     **{"k": 10**3, "mln": 10**6, "bn": 10**9, "tn": 10**12, "lakh": 10**5, "crore": 10**7, "m": 10**6, "b": 10**9},
 }
 _UNIT = rf"(?:(?:square|cubic)\s)?(?:(?:{_UNITS})s?|(?!(?:{_NO_UNITS})\b)[a-z]{{3,20}}s)\b"
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
+_DIGITS = r"(?:[1-9]\d{0,2}(?:,\d{3})+|\d+)"
 _AMOUNT = re.compile(
     rf"""(?P<sign>[+-]?)\ ?(?:(?P<currency>[$€£¥₹]|usd\ |eur\ |gbp\ |inr\ |rs\.?\ )\ ?(?P<inner>[+-]?))?\ ?
     (?:(?:(?P<whole>{_DIGITS})\ (?:and\ )?)?(?P<top>{_DIGITS})\ ?/\ ?(?P<bottom>\d+)
@@ -107,7 +108,7 @@ _SAYS = (
 )
 _DENIES = (
     r"no|not|nor|none|nobody|nothing|neither|never|hardly|barely|scarcely|seldom|rarely|half|twice|double|triple|if|unless"
-    r"|who|whoever|only|almost|nearly|about"
+    r"|who|whoever|only|almost|nearly|about|wrong|incorrect|zero|minus|third|quarter"
 )
 _LEAD = re.compile(
     rf"(?:(?:so|thus|hence|therefore|and),? )?(?:#{{2,4}} ?|= ?|[a-z] ?= ?|(?!(?:{_DENIES}) )[a-z]{{1,15}} (?:{_SAYS}) "
@@ -207,7 +208,8 @@ def choice(text: str) -> str | None:
 
 
 _UNSAID = re.compile(
-    r"[;:?!\"'`()\[\]{}\u2018-\u201f\u00ab\u00bb]|[.,](?!\d)|(?<!\d),|(?<=\w)-(?=[^\W\d])|(?<!\w)-(?!\w)"
+    r"[;:?\"'`()\[\]{}\u2018-\u201f\u00ab\u00bb]|(?<!\d)!|[.,](?!\d)|(?<=[^\d\s]),|(?<=\w)-(?=[^\W\d])"
+    r"|(?<!\w)-(?=\s+[^\W\d]|\s*$)"
 )
 
 
@@ -216,26 +218,22 @@ def plain_text(text: str) -> str | None:
     """An answer without dress, case, punctuation and spacing; signs, decimal points and symbols stay. None if empty."""
     if len(text) > LONGEST_ANSWER:
         return None
-    text = unicodedata.normalize("NFKC", _unwrapped(_undressed(text))).casefold()
+    text = re.sub(f"(?<![{_RAISED}])(?=[{_RAISED}])", "^", _unwrapped(_undressed(text)))  # 10² is not 102
+    text = unicodedata.normalize("NFKC", text).casefold()
     return re.sub(r"(?<![\d.])\.(?=\d)", "0.", " ".join(_UNSAID.sub(" ", text).split())) or None
 
 
-_LEADING_WORDS = re.compile(r"^(?:so |thus,? |therefore,? )?(?:the )?(?:final )?answer(?: is|:)\s*:?\s*", re.IGNORECASE)
+_LEADING_WORDS = re.compile(
+    r"^(?:(?:so|thus|hence|therefore),? )?(?:(?:the )?(?:final )?answer(?: is|:)\s*:?\s*)?", re.IGNORECASE
+)
 
 
 def formula(text: str) -> str | None:
-    r"""The formula of an answer, without `$`: of the last `\boxed{…}`, the only `$…$` or `\(…\)`, else the whole.
-
-    None if it has several that differ, or is too long.
-    """
+    r"""A formula: the whole answer, or its last `\boxed{…}`, without `$`, `\(` and `\)`. None if it is too long."""
     if len(text) > LONGEST_ANSWER:
         return None
-    text = _undressed(text).replace(r"\$", "")  # dollars
-    found = {next(filter(None, match.groups()), "").strip() for match in _MATH.finditer(text)}
-    if len(found) > 1:
-        return None
-    text = found.pop() if found else _LEADING_WORDS.sub("", text.strip())
-    text = text.replace("$", "").replace("\u00b0", r"^\circ").strip().removesuffix(".")
+    text = _LEADING_WORDS.sub("", _without_dollars(_undressed(text).replace(r"\$", "")))  # \$ is of money
+    text = text.replace("$", "").replace("\u00b0", r"^\circ").strip().removesuffix(".").strip()
     return re.sub(r"(?<!\\)%", r"\\%", text) or None
 
 
@@ -270,11 +268,13 @@ def last_number(text: str) -> str | None:
     """The last number of a text; None if there is none, or if it is part of something else: `12-7`, `1e5`, `1,2,3`."""
     text = _FRACTION.sub(lambda found: f" {found[1] or found[3]}/{found[2] or found[4]} ", text.translate(_TYPOGRAPHY))
     pieces = [piece for piece in re.split(r"\s+|(?<=\d)=", text) if piece.strip(".,;:!?")]
+    after = ""
     while pieces and not re.search(r"\d", pieces[-1]):
-        pieces.pop()
-    if not pieces or pieces[-2:-1] in (["-"], ["+"], ["*"], ["/"], ["^"]):
+        after = pieces.pop().strip(".,;:!?").lower()
+    if not pieces or not set("+-*/^\u00d7\u00f7").isdisjoint([*pieces[-2:-1], after]):
         return None
-    number = pieces[-1].lstrip("([*=").rstrip(")]*.,;:!?")
-    is_mixed = "/" in number and len(pieces) > 1 and pieces[-2].isdigit()
-    value = amount(f"{pieces[-2]} {number}" if is_mixed else number)
+    number = pieces[-1].lstrip("([*=").rstrip(")]*.,;:?")
+    if "/" in number and pieces[-2:-1] and pieces[-2].isdigit():  # a mixed number
+        number = f"{pieces[-2]} {number}"
+    value = amount(f"{number} {after}" if len(after) > 2 and after.removesuffix("s") in _SCALES else number)
     return None if value is None else written(value)

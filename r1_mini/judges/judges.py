@@ -66,7 +66,7 @@ same_countdown = comparing(parse_countdown, parse_goal)
 _CONTAINER = re.compile(
     r"(?:[a-z]\s*(?:\\in|=)\s*)?(?:\\left\s*)?(\\\{|[(\[]).*,.*?(?:\\right\s*)?(\\\}|[)\]])", re.DOTALL
 )
-_GOES_ON = re.compile(r"\\[lcv]?dots|\.\.\.|\u2026")
+_OVERLOOKED = re.compile(r"\\[lcv]?dots|\.\.\.|\u2026|('+)|(?<=\d)_\{?(\d+)|\^\{?(\\prime|\\top|T\b)")
 _HEAVY = re.compile(
     r"\\(?:sum|prod|int|lim|iint|oint|big)|\\[dt]?binom[^\\]*(?:\^|\d{5})|!\s*!|[)}\]]\s*!|\d{5}\s*!|\d{60}"
     r"|\^\s*\{?\s*\d{5}|[)}\]]\s*\^\s*\{?\s*\d{3}|\^\s*\w+\s*\^|\^\s*\{(?!-?\d?[a-z]\^\{?[1-4]\}?\})[^}]*\^"
@@ -82,8 +82,8 @@ def _container(text: str) -> str:
 def same_formula(answer: str, gold: str) -> bool:
     r"""Equal by math-verify, exactly: fractions, intervals, sets; units and degrees are left out.
 
-    What it would overlook has to be alike too: brackets, `\ldots`, words such as million. What could keep it busy for
-    seconds, such as a tower of powers, is wrong.
+    What it would overlook has to be alike too: brackets, `\ldots`, primes, bases, words such as million. What could
+    keep it busy for seconds, such as a tower of powers, is wrong.
     """
     ours, theirs = formula(answer), formula(gold)
     if ours is None or theirs is None or len(ours) > 300 or _HEAVY.search(ours):
@@ -94,7 +94,7 @@ def same_formula(answer: str, gold: str) -> bool:
     brackets = {_container(ours), _container(theirs)}
     if len(brackets) > 1 and brackets != {"", r"\{\}"}:
         return False
-    if qualifiers(ours) != qualifiers(theirs) or bool(_GOES_ON.search(ours)) != bool(_GOES_ON.search(theirs)):
+    if qualifiers(ours) != qualifiers(theirs) or set(_OVERLOOKED.findall(ours)) != set(_OVERLOOKED.findall(theirs)):
         return False
     return verified("latex", ours, theirs)
 

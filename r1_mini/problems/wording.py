@@ -18,14 +18,14 @@ _ASKS = re.compile(
     "|problem|q|question|result|s|simplify|solve|sum|tell|the|this|to|value|whats?|work|x|y"
 )
 _SPELLED = {
-    r"\\times|\\cdot|[\u00d7\u00b7\u2715\u22c5]|\btimes\b|\bmultiplied by\b": "*",
-    r"\bplus\b|\badded to\b": "+",
+    r"\\times|\\cdot|[\u00d7\u00b7\u2217\u2219\u22c5\u2715\u2716]|\b(?:times|multiplied by)\b|(?<=\d) *x *(?=\d)": "*",
+    r"\u2795|\bplus\b|\badded to\b": "+",
     r"\bminus\b": "-",
     r"\\div|[\u00f7\u2044\u2215]|\bdivided by\b|\bover\b": "/",
-    r"\\d?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}": r"(\1)/(\2)",
-    r"\\(?:left|right|,|;|!)|\*\*|[${}\\`_]": " ",
+    r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}": r"(\1)/(\2)",
+    r"\\(?:left|right|[,;!()\[\]])|\*\*|[${}\\`_]": " ",
 }
-_LISTED = re.compile(r"\b(?:sum of|total of|add)((?: ?\d+,)* ?\d+,? and \d+)")
+_LISTED = re.compile(r"\b(?:sum of|total of|add)((?: \d+(?:,| and|, and))+ \d+)")
 _SUM = re.compile(r"(?:(?<![^\W\d_])|(?=\s))([\d(+*/). -]++)(?:(?<=[\s(])|(?![^\W\d_]))|[\d(+*/).-]+")
 
 

@@ -220,6 +220,7 @@ def refusal(entry) -> str:
     return str(error.value)
 
 
+OPTIONS = {"judge": "choice", "template": "{question}"}
 COUNTDOWN = {"numbers": "n", "target": "t", "judge": "countdown"}
 
 
@@ -236,6 +237,19 @@ COUNTDOWN = {"numbers": "n", "target": "t", "judge": "countdown"}
             {"template": "{qestion}"},
             "no column is called 'qestion', did you mean 'que",
         ),
+        *(
+            ({"question": a, "answer": 4}, {}, "column 'question' holds [")
+            for a in ([["user", "2+2"]], ["2+2"], [None], [])
+        ),
+        *(({"question": "2+2", "answer": a}, {"judge": "text"}, "column 'answer' holds [") for a in (["4"], [[4]])),
+        *(({"question": a, "answer": "A"}, OPTIONS, "column 'question' holds [") for a in (["x", None], [["x"]])),
+        ({"question": [], "answer": "A"}, OPTIONS, "the question is empty"),
+        (
+            {"question": [], "q": "?", "answer": "A"},
+            {**OPTIONS, "template": "{q}{question}"},
+            "the right answer A is none of the 0",
+        ),
+        ({"question": {"label": ["A", "B"], "text": ["x"]}, "answer": "A"}, OPTIONS, "1 options have 2 labels"),
         ({"n": ["x"], "t": 3, "question": "?"}, COUNTDOWN, "'str' object cannot"),
         ({"n": [1, 2], "t": 3, "question": "?"}, {**COUNTDOWN, "judge": "number"}, "judge 'number' cannot read"),
         ({"n": [], "t": 3, "question": "?"}, COUNTDOWN, "judge 'countdown"),

@@ -46,7 +46,19 @@ def test_an_answer_that_is_not_one_number_as_a_whole_is_no_amount() -> None:
         *("|-5|", "-(-5)", "--5", "log 5", "sin 5", "5!", "!5", "5 factorial", "5 mod 3", "18^2", r"\sqrt{18}"),
         *("5 squared", "18\u00b2", "1e3", "2\u03c0", "4/0", "2 3/0", "2 5/3", "a - 5", "\u0663", "\uff15", "5\u200e6"),
         *("-\u200e5", "-\u180e5", "5\u00d71", "5 score", "5 pairs", "5 gross", "5 tens", "3B", "5m", "$4 mil"),
-        *("5 times", "5 plus", "5 less", "5 a third", "5/two", "50% of 10"),
+        *(
+            "5 times",
+            "5 plus",
+            "5 less",
+            "5 a third",
+            "5/two",
+            "50% of 10",
+            "5 twelfths",
+            "5 twentieths",
+            "5 billionths",
+        ),
+        *("5 quadrillions", "5 threes", "5 twenties", "5 upwards", "5 sometimes", "wrong is 5", "0,125", "\u00bd5"),
+        r"\frac{1}{2}5",
     ):
         assert answers.amount(text) is None, text
 
@@ -120,8 +132,10 @@ def test_the_last_number_of_a_text_is_taken_if_it_stands_alone() -> None:
         "-.5": "-0.5",
     }
     numbers |= {"$1,234.50.": "1234.5", "1, 2, 3": "3", "it (42).": "42", "3 1/2": "3.5", "none": None, "7/0": None}
+    numbers |= {"about 16 thousand people": "16000", "16 million.": "16000000", "5 dozen eggs": "60", "16 eggs": "16"}
     for none in ("grades 12-7", "1,2,3", "1e5", "2020-21", "2024-05-17", "GPT-4", "- 5", "2,5", "10^3", "6.02e23"):
         numbers[none] = None
+    numbers |= dict.fromkeys(("3 \u00d7 16", "16 + x", "5!", "10\u00b2"))
     assert {text: answers.last_number(text) for text in numbers} == numbers
 
 
@@ -142,11 +156,22 @@ def test_a_text_is_compared_without_case_spacing_and_punctuation_but_with_signs(
     assert answers.plain_text(".5") == answers.plain_text("0.5") != answers.plain_text("5")
     assert len({answers.plain_text(grade) for grade in ("A", "A-", "A+")}) == 3
     assert answers.plain_text("\u20135") == "-5"
+    for one, other in (
+        ("-$5", "$5"),
+        ("-.5", ".5"),
+        ("-\u221e", "\u221e"),
+        ("-(5)", "(5)"),
+        ("- 5", "5"),
+        ("5 - 3", "5 3"),
+    ):
+        assert answers.plain_text(one) != answers.plain_text(other)
+    assert [answers.plain_text(text) for text in ("10\u00b2", "5!", ",5")] == ["10^2", "5!", ",5"]
+    assert answers.plain_text("Rome - Italy -") == "rome italy"
 
 
 def test_a_formula_is_taken_out_of_its_box_or_dollars_and_told_from_words() -> None:
     formulas = {r"So $\frac{1}{2}$.": r"\frac{1}{2}", r"\(x\)": "x", "The answer is 7.": "7", r"\$12.50": "12.50"}
-    formulas |= {"25%": r"25\%", "60\u00b0": r"60^\circ", "$1$ or $2$": None, "  ": None}
+    formulas |= {"25%": r"25\%", "60\u00b0": r"60^\circ", "$1$ or $2$": "1  or  2", "-$5$": "- 5", "  ": None}
     assert {text: answers.formula(text) for text in formulas} == formulas
     words = {r"\text{East}": "east", "east": "east", "x+y": None, r"\text{(C)}": None}
     assert {text: answers.words_of(text) for text in words} == words
