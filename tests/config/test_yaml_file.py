@@ -75,29 +75,22 @@ def recipe(as_mapping: bool = False) -> dict[str, Any]:
     return {"seed": 0, "stages": {s.get("name", "base"): s for s in stages} if as_mapping else stages}
 
 
-@pytest.mark.parametrize(
-    ("override", "as_mapping", "path"),
-    [
-        ("stages.1.trainer.max_steps=5", False, "stages 1 trainer max_steps"),
-        ("short.trainer.max_steps=5", False, "stages 1 trainer max_steps"),
-        ("short.dev.every=5", False, "stages 1 dev every"),
-        ("base.seed=5", False, "stages 0 seed"),
-        ("long.trainer.max_steps=5", True, "stages long trainer max_steps"),
-        ("base.seed=5", True, "stages base seed"),
-        ("name=5", False, "name"),
-    ],
-)
-def test_an_override_names_a_place_by_key_by_index_or_by_the_name_or_kind_of_a_stage_and_the_later_one_wins(
-    override: str, as_mapping: bool, path: str
-) -> None:
-    values: Any = recipe(as_mapping)
-    earlier = override.replace("=5", "=4")
-    assert apply_overrides(values, [earlier, override], ["seed", "stages", "name"]) == {
-        path.replace(" ", "."): override
-    }
-    for key in path.split():
-        values = values[int(key) if key.isdigit() else key]
-    assert values == 5
+def test_an_override_names_a_place_by_key_by_index_or_by_the_name_or_kind_of_a_stage_and_the_later_one_wins() -> None:
+    for path, as_mapping, place in (
+        ("stages.1.trainer.max_steps", False, ("stages", 1, "trainer", "max_steps")),
+        ("short.trainer.max_steps", False, ("stages", 1, "trainer", "max_steps")),
+        ("short.dev.every", False, ("stages", 1, "dev", "every")),
+        ("base.seed", False, ("stages", 0, "seed")),
+        ("long.trainer.max_steps", True, ("stages", "long", "trainer", "max_steps")),
+        ("base.seed", True, ("stages", "base", "seed")),
+        ("name", False, ("name",)),
+    ):
+        values: Any = recipe(as_mapping)
+        set_paths = apply_overrides(values, [f"{path}=4", f"{path}=5"], ["seed", "stages", "name"])
+        assert set_paths == {".".join(map(str, place)): f"{path}=5"}
+        for key in place:
+            values = values[key]
+        assert values == 5, path
 
 
 @pytest.mark.parametrize(

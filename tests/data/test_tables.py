@@ -76,16 +76,11 @@ def test_a_row_becomes_a_problem(jsonl) -> None:
 
 
 def test_the_right_answer_is_got_out_of_its_column() -> None:
-    for extract, text, gold in (
-        ("as_is", " Paris ", "Paris"),
-        ("gsm8k", "2+2=4 #### no\n#### 1,234", "1234"),
-        ("gsm8k", "no marks", None),
-        ("boxed", r"$\boxed{1}$ and so $\boxed{\frac{1}{2}}$", r"\frac{1}{2}"),
-        ("last_number", "3 and 4 make 1,007.", "1007"),
-        ("letter", "2", "C"),
-        ("letter", "9", None),
-    ):
-        assert EXTRACTS[extract](text) == gold
+    texts = {"as_is": " Paris ", "gsm8k": "2+2=4 #### no\n#### 1,234", "boxed": r"$\boxed{1}$ and so $\boxed{\frac12}$"}
+    texts |= {"last_number": "3 and 4 make 1,007.", "letter": "2"}
+    golds = {"as_is": "Paris", "gsm8k": "1234", "boxed": r"\frac12", "last_number": "1007", "letter": "C"}
+    assert {extract: EXTRACTS[extract](text) for extract, text in texts.items()} == golds
+    assert EXTRACTS["gsm8k"]("no marks") is EXTRACTS["letter"]("9") is None
 
 
 def test_a_question_of_several_columns_has_its_options_on_lines(jsonl) -> None:

@@ -13,7 +13,7 @@ from r1_mini.model.checkpoint import find_checkpoint, load_checkpoint, save_chec
 from r1_mini.model.tokenizer import make_tokenizer
 
 
-def test_a_path_that_is_no_checkpoint_gets_the_likely_fix(tmp_path):
+def test_a_path_that_is_no_checkpoint_or_an_adapter_gets_the_likely_fix(tmp_path):
     (tmp_path / "file").touch()
     folder = tmp_path / "run" / "01-base"
     folder.mkdir(parents=True)
@@ -28,6 +28,10 @@ def test_a_path_that_is_no_checkpoint_gets_the_likely_fix(tmp_path):
     (folder / "config.json").touch()
     (folder / "model.safetensors").touch()
     assert find_checkpoint(folder) == folder
+    (folder / "adapter").mkdir()
+    (folder / "adapter" / "adapter_config.json").touch()
+    with pytest.raises(UserError, match=rf"adapter: an adapter, not a whole model; did you mean {folder}\?"):
+        find_checkpoint(folder / "adapter")
 
 
 def test_a_model_on_the_hub_is_its_local_copy_and_one_that_is_not_there_is_one_line(monkeypatch, tmp_path):
@@ -108,11 +112,3 @@ def test_a_saved_checkpoint_loads_as_it_was(saved):
     assert all((p == q).all() for p, q in zip(model.parameters(), again.parameters(), strict=True))
     text = "<think>1+2=3</think><answer>3</answer>"
     assert words(text)["input_ids"] == tokenizer(text)["input_ids"]
-
-
-def test_an_adapter_is_no_model_and_the_merged_one_is_named(saved):
-    adapter = saved[0] / "adapter"
-    adapter.mkdir()
-    (adapter / "adapter_config.json").touch()
-    with pytest.raises(UserError, match=rf"adapter: an adapter, not a whole model; did you mean {saved[0]}\?"):
-        find_checkpoint(adapter)

@@ -58,16 +58,14 @@ def test_muon_steps_against_the_orthogonalized_gradient_with_the_size_that_moonl
     """0.2 sqrt(max(rows, columns)) times the learning rate; a matrix that is high is orthogonalized on its side."""
     model = nn.Sequential(nn.Linear(columns, rows, bias=False))
     model.get_output_embeddings = lambda: None
-    gradient = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0))
-    before, optimizer = model[0].weight.detach().clone(), MuonAdamW(model, lr=0.5)
-    steps, wide = [], rows <= columns
-    for _ in range(2):  # with one gradient the momentum points where the gradient does
-        model[0].weight.grad = gradient.clone()
+    optimizer, weight, momentum = MuonAdamW(model, lr=0.5), model[0].weight, torch.zeros(rows, columns)
+    for gradient in torch.randn(2, rows, columns, generator=torch.Generator().manual_seed(0)):
+        before, weight.grad = weight.detach().clone(), gradient.clone()
         optimizer.step()
-        steps.append(model[0].weight.detach() - before - sum(steps))
-    direction = orthogonalized((gradient if wide else gradient.mT)[None])[0]
-    expected = -0.5 * 0.2 * 32**0.5 * (direction if wide else direction.mT)
-    for step in steps:
-        torch.testing.assert_close(step, expected, atol=1e-4, rtol=0)
+        momentum = 0.95 * momentum + 0.05 * gradient
+        ahead = 0.05 * gradient + 0.95 * momentum  # Nesterov
+        direction = orthogonalized(ahead[None])[0] if rows <= columns else orthogonalized(ahead.mT[None])[0].mT
+        expected = -0.5 * 0.2 * 32**0.5 * direction
+        torch.testing.assert_close(weight.detach() - before, expected, atol=1e-4, rtol=0)
     if rows == columns:  # an orthogonal matrix has elements of 1 / sqrt(columns): 0.2 times the rate
         assert expected.square().mean().sqrt().item() == pytest.approx(0.5 * 0.2, rel=0.25)

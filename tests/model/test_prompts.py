@@ -93,11 +93,6 @@ def test_a_template_without_the_variable_or_that_fails_on_a_question_is_one_line
         asked(letters(template), style, "9")
 
 
-def test_a_question_that_ends_by_itself_gets_no_full_stop():
-    for end in "?.!":
-        assert asked(letters(), question="How many" + end).endswith(f"User: How many{end} Assistant:")
-
-
 TRLS = sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
 
 
@@ -116,6 +111,8 @@ def test_what_is_saved_asks_alike_in_any_library(tmp_path):
     text = asked(tokenizer, "base")
     tokenizer.save_pretrained(tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
+    for end in "?.!":  # a question that ends by itself gets no full stop
+        assert prompt_for(loaded, f"How many{end}").endswith(f"User: How many{end} Assistant:")
     turns = [{"role": "user", "content": "1+1+1"}]
     assert loaded.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) == text
     answered = [*turns, {"role": "assistant", "content": "<answer>3</answer>"}]

@@ -336,42 +336,30 @@ def test_remarks_on_the_exam_and_on_memory_are_of_what_there_is(recipe_file, dry
     assert not small.fits and "logits of the sampling alone take more than the memory" in remarks(small)
 
 
-@pytest.fixture(scope="module")
-def chat_model(tmp_path_factory):
-    """A small Llama with a chat tokenizer, whose weights are not there."""
-    folder = tmp_path_factory.mktemp("chat")
+def test_only_the_configuration_of_a_given_model_is_read_and_what_all_prompts_begin_with_is_printed_once(
+    recipe_file, tmp_path, capsys
+):
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    LlamaConfig(vocab_size=len(bpe()), **shape, architectures=["LlamaForCausalLM"]).save_pretrained(folder)
-    bpe().save_pretrained(folder)
-    return folder
-
-
-def other(folder):
-    return f"name: other\nmodel: {folder}\nproblems: [{{family: sum}}]\nstages: [{{kind: grpo, trainer: {{per_device_train_batch_size: 16}}}}]\n"
-
-
-def test_only_the_configuration_of_a_given_model_is_read(recipe_file, chat_model):
-    made = planned(recipe_file, text=other(chat_model))
-    layer = 4 * 32 * 32 + 3 * 32 * 64 + 2 * 32
-    assert made.parameters == 2 * len(bpe()) * 32 + layer + 32
+    LlamaConfig(vocab_size=len(bpe()), **shape, architectures=["LlamaForCausalLM"]).save_pretrained(tmp_path)
+    bpe().save_pretrained(tmp_path)
+    stage = "{kind: grpo, trainer: {per_device_train_batch_size: 16}}"
+    text = f"name: other\nmodel: {tmp_path}\nproblems: [{{family: sum}}]\nstages: [{stage}]\n"
+    made = planned(recipe_file, text=text)
+    assert made.parameters == 2 * len(bpe()) * 32 + (4 * 32 * 32 + 3 * 32 * 64 + 2 * 32) + 32
     first, _ = made.parts[0].prompts[0]
     assert first.startswith("<|im_start|>system\n") and first.endswith("<|im_end|>\n<|im_start|>assistant\n")
     assert first == prompt_for(bpe(), first.rpartition("user\n")[2].partition("<|im_end|>")[0])
-
-
-def test_what_all_prompts_begin_with_is_printed_once(recipe_file, chat_model, capsys):
-    assert cli.main(["plan", str(recipe_file(other(chat_model)))]) == 0
+    assert cli.main(["plan", str(recipe_file(text))]) == 0
     out = capsys.readouterr().out
     assert out.count("A conversation between") == 1
     assert out.count("… </answer>.<|im_end|>") == 5  # 3 of the stage, 3 of the exam
 
 
-def run_plan(recipe_file, *arguments, text=TINY):
-    return cli.main(["plan", str(recipe_file(text)), "evaluate.suite=smoke", *arguments])
-
-
-def test_the_command_shows_the_plan_and_writes_it(recipe_file, tmp_path, capsys):
-    assert run_plan(recipe_file, "--json", str(tmp_path / "plan.json")) == 0
+def test_the_command_shows_the_plan_writes_it_and_ends_with_exit_code_1_where_it_does_not_fit(
+    recipe_file, tmp_path, capsys
+):
+    plan_of = ["plan", str(recipe_file()), "evaluate.suite=smoke"]
+    assert cli.main([*plan_of, "--json", str(tmp_path / "plan.json")]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[-1].startswith("fits: ")
     for word in ("01-base: memory, MiB", "02-grpo: memory, MiB", "keys and values", "<think>·3", "note exam smoke"):
@@ -380,10 +368,7 @@ def test_the_command_shows_the_plan_and_writes_it(recipe_file, tmp_path, capsys)
     assert [each["name"] for each in made["parts"]] == ["01-base", "02-grpo", "exam smoke"]
     assert made["needed"] == max(sum(p.values()) for each in made["parts"] for p in each["phases"].values())
     assert made["fits"] is True and not list(tmp_path.glob("runs"))
-
-
-def test_a_plan_for_a_gpu_that_is_elsewhere_ends_with_exit_code_1_if_it_does_not_fit(recipe_file, capsys):
-    assert run_plan(recipe_file, "--gpu", "0.1", "grpo.trainer.per_device_train_batch_size=1024") == 1
+    assert cli.main([*plan_of, "--gpu", "0.1", "grpo.trainer.per_device_train_batch_size=1024"]) == 1
     shown = capsys.readouterr()
     assert shown.out.splitlines()[-1].startswith("does not fit: ") and shown.err == ""
     assert "there are 102.4 MiB of a GPU of 0.1 GiB" in shown.out
