@@ -130,7 +130,7 @@ def comparable(folder: Path, trainings: Sequence[Training], default: str) -> dic
     what, fix = f"no seed is finished for all settings and the default, '{default}'", "run the sweep on"
     if away:
         what = f"{len(away)} finished trials ran on another machine, such as {away[0]}"
-        fix = f"copy them into {folder / 'trials'}"
+        fix = f"copy them into {folder / 'trials'}; if they were deleted, delete sweep.db too and repeat the sweep"
     if away or not shared:
         raise UserError(what, where=str(folder), fix=fix)
     return finished

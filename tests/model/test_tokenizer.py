@@ -1,8 +1,10 @@
 """The tokenizer of our own models."""
 
+import pytest
+from tokenizers import normalizers
 from transformers import AutoTokenizer
 
-from r1_mini.model.tokenizer import make_tokenizer
+from r1_mini.model.tokenizer import keep_tags, make_tokenizer
 
 
 def test_every_digit_and_tag_is_one_token():
@@ -28,6 +30,13 @@ def test_decoding_gives_back_the_text():
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.unk_token_id not in ids
         assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+def test_a_tokenizer_that_loses_a_tag_is_refused():
+    tokenizer = make_tokenizer()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("</answer>", "")
+    with pytest.raises(ValueError, match="its tokenizer cannot write </answer>"):
+        keep_tags(tokenizer)
 
 
 def test_the_chat_template_writes_the_prompt_of_the_corpus(tmp_path):

@@ -41,6 +41,7 @@ def refused(capsys, command, tmp_path, *overrides):
         ("grpo.trainer.optim=adamw_8bit", "stages.1.trainer", "bitsandbytes"),
         ("grpo.trainer.optim=galore_adamw", "stages.1.trainer", "galore_torch"),
         ("grpo.trainer.use_liger_kernel=true", "stages.1.trainer.use_liger_kernel", "needs the package liger_kernel"),
+        ("grpo.trainer.fp16=true", "stages.1.trainer.fp16", "has no effect without a GPU; set bf16"),
         ("grpo.trainer.report_to=mlflow", "stages.1.trainer.report_to", "needs the package mlflow"),
         ("grpo.trainer.model_init_kwargs={foo: 1}", "stages.1.trainer", "unexpected keyword argument 'foo'"),
         ("grpo.trainer.model_init_kwargs={attn_implementation: flash_attention_2}", "stages.1.trainer", "FlashAttention2"),

@@ -112,7 +112,9 @@ def test_an_unfinished_setting_is_left_out_and_said(finished):
         summary_of(0.1, state="FAIL")
     path.write_text(json.dumps(trials))
     shutil.rmtree(next(finished.glob("trials/learning_rate=0.3-*-seed1")))
-    with pytest.raises(UserError, match=r"1 finished trials ran on another machine, such as .*; copy them into"):
+    with pytest.raises(
+        UserError, match=r"1 finished trials ran on another machine, such as .*; copy them into .*; if they were"
+    ):
         summarize(finished)
 
 
