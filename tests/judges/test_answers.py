@@ -46,17 +46,8 @@ def test_an_answer_that_is_not_one_number_as_a_whole_is_no_amount() -> None:
         *("|-5|", "-(-5)", "--5", "log 5", "sin 5", "5!", "!5", "5 factorial", "5 mod 3", "18^2", r"\sqrt{18}"),
         *("5 squared", "18\u00b2", "1e3", "2\u03c0", "4/0", "2 3/0", "2 5/3", "a - 5", "\u0663", "\uff15", "5\u200e6"),
         *("-\u200e5", "-\u180e5", "5\u00d71", "5 score", "5 pairs", "5 gross", "5 tens", "3B", "5m", "$4 mil"),
-        *(
-            "5 times",
-            "5 plus",
-            "5 less",
-            "5 a third",
-            "5/two",
-            "50% of 10",
-            "5 twelfths",
-            "5 twentieths",
-            "5 billionths",
-        ),
+        *("5 times", "5 plus", "5 less", "5 a third", "5/two", "50% of 10", "18 = 19", "18 ($19)", "18\n19"),
+        *("5 twelfths", "5 twentieths", "5 billionths"),
         *("5 quadrillions", "5 threes", "5 twenties", "5 upwards", "5 sometimes", "wrong is 5", "0,125", "\u00bd5"),
         r"\frac{1}{2}5",
     ):
@@ -124,18 +115,11 @@ def test_an_option_is_read_in_every_notation_and_none_or_several_or_a_denied_one
 
 
 def test_the_last_number_of_a_text_is_taken_if_it_stands_alone() -> None:
-    numbers = {
-        "It is .5": "0.5",
-        "The change is \u22125": "-5",
-        r"so \frac{3}{4}": "0.75",
-        "so 5-3=2": "2",
-        "-.5": "-0.5",
-    }
-    numbers |= {"$1,234.50.": "1234.5", "1, 2, 3": "3", "it (42).": "42", "3 1/2": "3.5", "none": None, "7/0": None}
+    numbers = {"It is .5": "0.5", "The change is \u22125": "-5", r"so \frac{3}{4}": "0.75", "so 5-3=2": "2"}
+    numbers |= {"$1,234.50.": "1234.5", "1, 2, 3": "3", "it (42).": "42", "3 1/2": "3.5", "-.5": "-0.5", "7/0": None}
     numbers |= {"about 16 thousand people": "16000", "16 million.": "16000000", "5 dozen eggs": "60", "16 eggs": "16"}
-    for none in ("grades 12-7", "1,2,3", "1e5", "2020-21", "2024-05-17", "GPT-4", "- 5", "2,5", "10^3", "6.02e23"):
-        numbers[none] = None
-    numbers |= dict.fromkeys(("3 \u00d7 16", "16 + x", "5!", "10\u00b2"))
+    numbers |= dict.fromkeys(("grades 12-7", "1,2,3", "1e5", "2020-21", "2024-05-17", "GPT-4", "- 5", "2,5", "10^3"))
+    numbers |= dict.fromkeys(("6.02e23", "none", "3 \u00d7 16", "16 + x", "5!", "10\u00b2"))
     assert {text: answers.last_number(text) for text in numbers} == numbers
 
 
@@ -146,27 +130,15 @@ def test_what_stands_after_the_marks_is_a_plain_number_or_left_as_it_is() -> Non
 
 
 def test_a_text_is_compared_without_case_spacing_and_punctuation_but_with_signs() -> None:
-    assert answers.plain_text("  New   York. ") == answers.plain_text("new york") == "new york"
-    assert answers.plain_text("well-known") == answers.plain_text("well known")
-    assert answers.plain_text("-5") != answers.plain_text("5")
-    assert answers.plain_text("1.5") != answers.plain_text("15")
-    assert answers.plain_text("...") is None
-    for said in ("**Paris**", "*Paris*", "`Paris`", r"\boxed{Paris}", r"\text{Paris}", '"Paris"'):
-        assert answers.plain_text(said) == "paris"
-    assert answers.plain_text(".5") == answers.plain_text("0.5") != answers.plain_text("5")
-    assert len({answers.plain_text(grade) for grade in ("A", "A-", "A+")}) == 3
-    assert answers.plain_text("\u20135") == "-5"
-    for one, other in (
-        ("-$5", "$5"),
-        ("-.5", ".5"),
-        ("-\u221e", "\u221e"),
-        ("-(5)", "(5)"),
-        ("- 5", "5"),
-        ("5 - 3", "5 3"),
+    texts = {"  New   York. ": "new york", "well-known": "well known", ".5": "0.5", "\u20135": "-5", "...": None}
+    texts |= {"10\u00b2": "10^2", "5!": "5!", ",5": ",5", "Rome - Italy -": "rome italy", "1.5": "1.5"}
+    texts |= dict.fromkeys(("**Paris**", "*Paris*", "`Paris`", r"\boxed{Paris}", r"\text{Paris}", '"Paris"'), "paris")
+    assert {text: answers.plain_text(text) for text in texts} == texts
+    for one, *others in (
+        *(("-$5", "$5"), ("-.5", ".5"), ("-\u221e", "\u221e"), ("-(5)", "(5)"), ("- 5", "5"), ("5 - 3", "5 3")),
+        *(("A", "A-", "A+"), ("A-", "A+"), ("5", "-5", "0.5")),
     ):
-        assert answers.plain_text(one) != answers.plain_text(other)
-    assert [answers.plain_text(text) for text in ("10\u00b2", "5!", ",5")] == ["10^2", "5!", ",5"]
-    assert answers.plain_text("Rome - Italy -") == "rome italy"
+        assert answers.plain_text(one) not in map(answers.plain_text, others)
 
 
 def test_a_formula_is_taken_out_of_its_box_or_dollars_and_told_from_words() -> None:
@@ -193,11 +165,8 @@ def test_no_reader_raises_on_anything(text: str) -> None:
 @pytest.mark.parametrize("piece", ["\\boxed{", "{", "$", "-", "1,", "\\text{", "(A", "\\frac{1}", "=\n", "9", " "])
 def test_long_text_is_read_in_bounded_time(piece: str) -> None:
     begun = time.process_time()
-    for text in (
-        piece * answers.LONGEST_ANSWER,
-        (piece * answers.LONGEST_ANSWER)[: answers.LONGEST_ANSWER],
-        piece * 200_000,
-    ):
+    long = piece * answers.LONGEST_ANSWER
+    for text in (long, long[: answers.LONGEST_ANSWER], piece * 200_000):
         for read in READERS:
             read(text)
     assert time.process_time() - begun < 2.0

@@ -48,14 +48,9 @@ def test_a_sum_is_found_in_a_short_question_but_not_in_algebra_nor_in_a_single_n
         assert arithmetic_in(text)[0] == frozenset()
 
 
-@pytest.mark.parametrize("listed", ["51, 39 and 8", "51, 39, and 8", "51, 39, 8", "51 and 39 and 8"])
-def test_numbers_that_are_listed_are_a_sum(listed) -> None:
-    assert canonical_text(f"What is the sum of {listed}?") == canonical_text("8+39+51")
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["12 x 4 / 3", r"12\cdot\tfrac{4}{3}", r"\(12 \times 4 \div 3=\)", "12 \u2217 4 \u00f7 3", "12 times 4 over 3"],
-)
-def test_products_and_fractions_have_one_key(text) -> None:
-    assert canonical_text(text) == canonical_text("12*4/3") == "12*4/3"
+def test_numbers_that_are_listed_are_a_sum_and_products_and_fractions_have_one_key() -> None:
+    for listed in ("51, 39 and 8", "51, 39, and 8", "51, 39, 8", "51 and 39 and 8"):
+        assert canonical_text(f"What is the sum of {listed}?") == canonical_text("8+39+51")
+    fraction, spelled = r"12\cdot\tfrac{4}{3}", r"\(12 \times 4 \div 3=\)"
+    for text in ("12 x 4 / 3", fraction, spelled, "12 \u2217 4 \u00f7 3", "12 times 4 over 3"):
+        assert canonical_text(text) == canonical_text("12*4/3") == "12*4/3"
