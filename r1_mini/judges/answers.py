@@ -182,10 +182,14 @@ _CHOICE = re.compile(
 )
 _DENIAL = re.compile(
     r"(?:n't|\b(?:is|was|are|be|not|nor|neither|never|or|wrong|incorrect|false|untrue|except|excluded?|ruled|eliminated?"
-    r"|rejected?|impossible|unlikely|cannot|but|instead|rather|unless|maybe|perhaps|versus))\b|[\u2717\u2718\u274c?]",
+    r"|rejected?|discard(?:ed)?|dismiss(?:ed)?|crossed|invalid|inaccurate|mistaken|impossible|unlikely|doubt(?:ful)?|nope"
+    r"|wait|hmm|actually|correction|second thoughts?|cannot|but|instead|rather|unless|maybe|perhaps|versus))\b"
+    r"|[\u2715-\u2718\u274c?]",
     re.IGNORECASE,
 )
-_OTHER_OPTION = re.compile(r"[(\[{]\s*[A-Ea-e]\s*[)\]}]|(?<![\w'])[A-E](?![\w'])(?! [a-z])")
+_OTHER_OPTION = re.compile(
+    r"[(\[{]\s*[A-Ea-e]\s*[)\]}]|(?<![\w'])[A-E](?![\w'])(?! [a-z])|(?<![\w'])[a-e]\)|: ?[a-e]\W*$"
+)
 
 
 @lru_cache(maxsize=1024)

@@ -104,7 +104,8 @@ LETTERS = {
         *("A\nB", "not B", "A. one\nB. two", "(A) is incorrect", "A) is wrong; the right one is B", "Not option A"),
         *("A?", "I rule out option A", "A. (incorrect)", "A) wrong, B) right", "option A (false)", "Answer: A, B"),
         *("A-", "!A", "Answer: A/B", "Answer: A & B", "Answer: A? B?", "A) x B) y C) z", "The answer isn't A"),
-        *("Option A is wrong", "A. No. The answer should be C", "Answer: A or B", "all but A"),
+        *("Option A is wrong", "A. No. The answer should be C", "Answer: A or B", "all but A", "A) x b) y", "A) a) b)"),
+        *("A) Rome. Answer: b", "A. Wait", "A. actually c", "A) on second thought: c", "A) dismissed", "A) invalid"),
     ),
 }
 
