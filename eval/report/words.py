@@ -1,7 +1,6 @@
 """A comparison in words: the figures, tables and sentences that the terminal, the page and the model card share."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -199,9 +198,7 @@ def sweep_table(summary: Sweep) -> list[dict[str, str]]:
             "setting": f"{each['name']} (default)" if is_default else each["name"],
             objective: interval(one, each["score"]),
             "seeds": "  ".join(one(seed["score"]) for seed in each.get("seeds", ())) or "-",
-            "interquartile mean": _or_dash(partial(interval, one), each.get("interquartile_mean")),
             "difference": interval(sign, against["difference"]) if against else "-",
-            "improves": f"{against['improvement']:.2f}" if against else "-",
             "verdict": against["word"] if against else "-",
         }
         figures = {

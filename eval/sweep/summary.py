@@ -1,8 +1,4 @@
-"""`r1-mini compare SWEEP`: settings against the default, from the samples of their runs.
-
-Two things vary by chance: the training seed and the problems. Suffixes: S seeds, P problems, C cells (the problems of a
-family and depth), R resamples.
-"""
+"""`r1-mini compare SWEEP`: settings against the default, from the samples of their runs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,17 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import optuna
 import pandas as pd
 from optuna.trial import FixedTrial, create_trial
 from rich.console import Console
-from scipy.stats import trim_mean
 
-from eval.analysis import stats
 from eval.analysis.columns import Column, Columns, columns_of_runs
 from eval.analysis.compare import differences, interval, score
-from eval.analysis.stats import Floats, Interval
 from eval.report import page, plots, words
 from eval.sweep.spec import OBJECTIVES, Range, Setting, Sweep, Training, overrides
 from r1_mini.config.yaml_file import read_mapping
@@ -37,7 +29,7 @@ def compare_sweep(folder: Path, out: Path | None, console: Console) -> None:
     """Write summary.json, comparison.csv and report.html of a sweep, and print its table and verdicts."""
     summary, curves = summarize(folder)
     short, names = words.shortened(summary)
-    table = pd.DataFrame(words.sweep_table(short)).iloc[:, [0, 1, 4, 6]]  # fits into 80 columns
+    table = pd.DataFrame(words.sweep_table(short)).iloc[:, [0, 1, 3, 4]]  # fits into 80 columns
     page.show(
         f"{summary['sweep']}: {words.sweep_exam(summary)}; percent [95% interval]",
         list(table),
@@ -58,17 +50,21 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[plots.Rows]]
     runs = {name: [folder / training.folder for training in each] for name, each in finished.items()}
     columns = {name: columns_of_runs(each) for name, each in runs.items()}
     final = Columns({name: each.final.at(None) for name, each in columns.items()})
-    is_share, maximize, objective = sweep.objective != "mean_tokens", sweep.direction == "maximize", sweep.objective
-    scores = {name: column.scores(OBJECTIVES[objective]) for name, column in final.items()}
+    metric, is_share, maximize = (
+        OBJECTIVES[sweep.objective],
+        sweep.objective != "mean_tokens",
+        sweep.direction == "maximize",
+    )
     first = final[default].samples[0]
-    kinds = [f"{question.family} {question.depth}" for question in first.questions]
-    by_cell = {name: of_cells(each, kinds) for name, each in scores.items()}
-    pairs = [(default, name) for name in scores if name != default]
+    pairs = [(default, name) for name in final if name != default]
+    scores = {name: column.scores(metric) for name, column in final.items()}
     against = {each.after: each for each in differences(scores, pairs, is_share)}
+    more, less = ("better", "worse") if maximize else ("worse", "better")
+    verdicts = {"shown": more, "worse": less, "not shown": "tied"}
 
     def figures(column: Column) -> dict[str, Any]:
         """Every figure of an exam; its score, and those of its seeds, are the objective."""
-        scores_SP = column.scores(OBJECTIVES[objective])
+        scores_SP = column.scores(metric)
         means = zip(column.seeds, scores_SP.mean(axis=1).tolist(), strict=True)
         return {
             **asdict(score(column)),
@@ -86,13 +82,7 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[plots.Rows]]
             "changes": changes,
             "overrides": overrides(changes),
             "recipe": str(folder / training.recipe),
-            "interquartile_mean": asdict(interquartile_mean(by_cell[name])),
-            "against_default": difference
-            and {
-                "difference": asdict(difference),
-                "improvement": improvement(by_cell[name], by_cell[default]),
-                "word": word(difference, difference.p_adjusted, maximize),
-            },
+            "against_default": difference and {"difference": asdict(difference), "word": verdicts[difference.verdict]},
             "cells_before": figures(start)["cells"] if start else [],
         }
 
@@ -151,34 +141,6 @@ def _starts(columns: Mapping[str, Columns], default: str) -> dict[str, Column]:
                 label = each[key].label if name == default else f"{name}, forced"
                 starts[label] = each[key].at(None)
     return starts
-
-
-def word(gain: Interval, p_value: float, maximize: bool) -> str:
-    """Whether a setting is better than the default, worse, or tied, which it also is if interval and test disagree."""
-    if p_value >= 1 - stats.LEVEL or gain.low <= 0 <= gain.high:
-        return "tied"
-    return "better" if (gain.estimate > 0) == maximize else "worse"
-
-
-def of_cells(scores_SP: Floats, kinds_P: Sequence[str]) -> Floats:
-    """Mean score of each seed in each cell, (S, C)."""
-    return np.asarray(pd.DataFrame(scores_SP.T).groupby(np.array(kinds_P)).mean().T)
-
-
-def interquartile_mean(scores_SC: Floats, resamples: int = 2_000) -> Interval:
-    """Mean of the middle half of all scores, with the percentile interval of a bootstrap stratified by cell.
-
-    Agarwal et al. 2021, 2108.13264, section 4.3 and appendix A: within each cell the seeds are resampled by themselves.
-    """
-    n_seeds, n_cells = scores_SC.shape
-    seeds_RSC = np.random.default_rng(0).integers(n_seeds, size=(resamples, n_seeds, n_cells))
-    means_R = [trim_mean(sample, 0.25, axis=None) for sample in scores_SC[seeds_RSC, np.arange(n_cells)]]
-    return stats.interval_of(means_R, float(trim_mean(scores_SC, 0.25, axis=None)))
-
-
-def improvement(new_SC: Floats, old_SC: Floats) -> float:
-    """Chance that a new score beats an old one in a random cell, ties counting half (2108.13264, eq. 1)."""
-    return float((np.sign(new_SC[:, None] - old_SC).mean() + 1) / 2)
 
 
 def importances(

@@ -6,11 +6,10 @@ import random
 import shutil
 from dataclasses import asdict, replace
 
-import numpy as np
 import pytest
 from rich.console import Console
 
-from eval.analysis.stats import Interval
+from eval.analysis import stats
 from eval.exam.lineup import Lineup, pairs_of
 from eval.report import page
 from eval.report.words import shortened, sweep_sentences
@@ -19,11 +18,7 @@ from eval.sweep.summary import (
     FEWEST_TRAININGS,
     compare_sweep,
     importances,
-    improvement,
-    interquartile_mean,
-    of_cells,
     summarize,
-    word,
 )
 from r1_mini.errors import UserError
 from r1_mini.system.files import write_json_atomic
@@ -64,7 +59,7 @@ def test_a_sweep_is_summarized_from_the_samples_of_its_trials_and_its_files_agre
     assert {key: best[key] for key in expected} == expected
     assert (best["chains"]["right_by_right"], best["voices"]["worked"]) == (pytest.approx(7 / 8), 1.0)
     against = best["against_default"]
-    assert (against["difference"]["estimate"], against["improvement"]) == (pytest.approx(0.5), 1.0)  # 0.25 and 0.75
+    assert (against["difference"]["estimate"], against["word"]) == (pytest.approx(0.5), "tied")  # of two problems
 
     with (finished / "comparison.csv").open() as file:
         lines = list(csv.DictReader(file))
@@ -131,32 +126,13 @@ def test_settings_with_long_names_are_called_by_their_rank_and_the_page_says_whi
     assert f"<li>#1: {named['settings'][0]['name']}</li>" in html
 
 
-@pytest.mark.parametrize(
-    ("ends", "p_value", "if_maximized", "if_minimized"),
-    [
-        ((0.10, 0.05, 0.15), 0.01, "better", "worse"),
-        ((-0.1, -0.15, -0.05), 0.01, "worse", "better"),
-        ((0.10, 0.05, 0.15), 0.06, "tied", "tied"),
-        ((0.10, -0.01, 0.21), 0.01, "tied", "tied"),
-    ],
-)
-def test_a_setting_is_tied_unless_interval_and_test_agree(ends, p_value, if_maximized, if_minimized):
-    assert [word(Interval(*ends), p_value, maximize) for maximize in (True, False)] == [if_maximized, if_minimized]
-
-
-def test_the_interquartile_mean_leaves_out_the_best_and_the_worst_quarter():
-    found = interquartile_mean(np.array([[0.0, 0.4], [0.6, 1.0]]))
-    assert found.estimate == pytest.approx(0.5)
-    assert found.low < 0.5 < found.high
-    same = interquartile_mean(np.array([[0.2, 0.4, 0.6, 0.9]] * 3))  # seeds do not differ: no width
-    assert same.ends == pytest.approx((0.5, 0.5, 0.5))
-
-
-def test_a_cell_is_the_mean_of_its_problems_and_the_chance_of_improvement_counts_ties_half():
-    assert of_cells(np.array([[1.0, 0.0, 1.0, 1.0]]), ["a", "a", "b", "b"]).tolist() == [[0.5, 1.0]]
-    new, old = np.array([[0.5], [0.9]]), np.array([[0.5], [0.7]])
-    assert improvement(new, old) == pytest.approx((0.5 + 0 + 1 + 1) / 4)
-    assert improvement(new, new) == 0.5
+@pytest.mark.parametrize(("direction", "said"), [("maximize", "better"), ("minimize", "worse")])
+def test_more_than_the_default_is_better_where_more_is_sought(finished, monkeypatch, direction, said):
+    monkeypatch.setattr(stats, "verdict", lambda gain, p_value: "shown")
+    settings = (finished / "sweep.yaml").read_text().replace("direction: maximize", f"direction: {direction}")
+    (finished / "sweep.yaml").write_text(settings)
+    against = [each["against_default"] for each in summarize(finished)[0]["settings"]]
+    assert {each["word"] for each in against if each} == {said}
 
 
 LOSS, BETA = "grpo.trainer.loss_type", "grpo.trainer.beta"
