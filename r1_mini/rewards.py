@@ -1,7 +1,7 @@
 """Rewards: rules that score one completion, controls that score a batch, the adapter to TRL, and metrics of a batch.
 
-A rule is a pure function of the graded completion and its problem. A new one is a function here and a line in `RULES`;
-a recipe then weighs it by name. Only the answer and its format are rewarded, neither the length nor the steps.
+A rule is a pure function of a graded completion, which has its problem. A new one is a function here and a line in
+`RULES`; a recipe then weighs it by name. Only answer and format are rewarded, neither the length nor the steps.
 
 A control is a reward that must not teach arithmetic, for the sceptic who asks whether any reward would have done the
 same (Spurious Rewards, 2506.10947). It sees a whole batch: what is right in it, and how long each completion is.
@@ -18,18 +18,17 @@ from pydantic import AfterValidator, Field
 from r1_mini.completion import Graded, Voice
 from r1_mini.config.base import known_name
 from r1_mini.judges.sandbox import timeouts
-from r1_mini.problems.problem import Problem
 
-Rule = Callable[[Graded, Problem], float]
-"""(a graded completion, its problem) -> reward."""
+Rule = Callable[[Graded], float]
+"""A graded completion -> reward."""
 
 
-def accuracy(graded: Graded, problem: Problem) -> float:
+def accuracy(graded: Graded) -> float:
     """1 if the completion is finished and its answer is right, else 0."""
     return float(graded.correct)
 
 
-def well_formed(graded: Graded, problem: Problem) -> float:
+def well_formed(graded: Graded) -> float:
     """1 if the completion is finished and is `<think>…</think><answer>…</answer>`, whatever its text, else 0."""
     return float(graded.well_formed)
 
@@ -86,22 +85,18 @@ Weights = Annotated[dict[str, float], AfterValidator(_known), Field(min_length=1
 """Name of a rule or control -> its weight in the sum."""
 
 
-def as_trl_reward(name: str, problems: Sequence[Problem]) -> Callable[..., list[float]]:
-    """The rule or control as one of TRL's `reward_funcs`: one float for each completion of the batch.
-
-    It needs two columns beside TRL's own arguments: `problem`, an index into `problems`, and `graded`.
-    """
+def as_trl_reward(name: str) -> Callable[..., list[float]]:
+    """The rule or control as one of TRL's `reward_funcs`. It needs a column beside TRL's own arguments: `graded`."""
     rule = RULES.get(name, accuracy)  # a control sees the accuracy of each completion
 
     def reward(
         prompts: Sequence[str],
         completions: Sequence[str],
         completion_ids: Sequence[Sequence[int]],
-        problem: Sequence[int],
         graded: Sequence[Graded],
         **columns: Any,
     ) -> list[float]:
-        scores = [rule(each, problems[index]) for each, index in zip(graded, problem, strict=True)]
+        scores = list(map(rule, graded))
         if name in RULES:
             return scores
         rng = random.Random(repr((name, prompts, completions)))  # of the batch alone: the same when a run resumes

@@ -22,7 +22,7 @@ def trl_scores(name, *texts, prompt="User: 12+7\nAssistant:", finish="stop"):
     """What TRL gets from a reward for these completions of `12+7`."""
     graded = [grade(PROBLEM, text, finish, prompt) for text in texts]
     columns = {"problem": [0] * len(texts), "graded": graded, "trainer_state": None, "log_metric": None}
-    return as_trl_reward(name, [PROBLEM])([prompt] * len(texts), list(texts), [[1]] * len(texts), **columns)
+    return as_trl_reward(name)([prompt] * len(texts), list(texts), [[1]] * len(texts), **columns)
 
 
 def test_the_right_value_and_the_format_are_rewarded_and_nothing_else() -> None:
@@ -43,9 +43,9 @@ def test_the_right_value_and_the_format_are_rewarded_and_nothing_else() -> None:
 
 
 def test_a_new_rule_is_one_function_and_one_line(monkeypatch) -> None:
-    def short(graded, problem):
+    def short(graded):
         """1 if the thinking has at most as many lines as the worked solution."""
-        return float(len((graded.thinking or "").splitlines()) <= len(problem.steps))
+        return float(len((graded.thinking or "").splitlines()) <= len(graded.problem.steps))
 
     monkeypatch.setitem(rewards.RULES, "short", short)
     stage = GrpoStage.model_validate({"kind": "grpo", "rewards": {"accuracy": 1.0, "short": 0.5}})
@@ -87,13 +87,11 @@ def test_a_control_gives_the_same_batch_the_same_rewards_and_another_batch_other
 
 def test_as_a_trl_reward_a_rule_has_its_name_and_scores_each_completion_with_its_own_problem() -> None:
     graded = [grade(problem, RIGHT, "stop") for problem in (PROBLEM, OTHER)]
-    reward = as_trl_reward("accuracy", [PROBLEM, OTHER])
-    scores = reward([""] * 2, [RIGHT] * 2, [[1]] * 2, problem=[0, 1], graded=graded)
+    reward = as_trl_reward("accuracy")
+    scores = reward([""] * 2, [RIGHT] * 2, [[1]] * 2, graded=graded, problem=[0, 1])
     assert scores == [1.0, 0.0] and all(type(score) is float for score in scores)
     assert reward.__name__ == "accuracy"
     assert list(inspect.signature(reward).parameters)[:3] == ["prompts", "completions", "completion_ids"]  # as TRL's
-    with pytest.raises(ValueError):  # a column of the wrong length
-        reward([""] * 2, [RIGHT] * 2, [[1]] * 2, problem=[0], graded=graded)
 
 
 def test_a_prompt_that_has_begun_the_thinking_is_read_with_the_completion() -> None:

@@ -45,7 +45,7 @@ def row(one: ExamProblem, sample: Sample, index: int, suite: Suite, params: Samp
             name: getattr(graded, name)
             for name in ("correct", "lenient", "well_formed", "voice", "chain", "first_wrong")
         },
-        **{"rewards": {name: rule(graded, problem) for name, rule in RULES.items()}},
+        **{"rewards": {name: rule(graded) for name, rule in RULES.items()}},
         **{"suite": suite.name, "split": suite.split},
         **{name: getattr(params, name) for name in ("temperature", "top_p", "max_tokens", "seed")},
     }

@@ -153,7 +153,7 @@ class GrpoStage(TuningStage):
             args=config,
             train_dataset=Dataset.from_dict({"prompt": prompts, "problem": range(len(prompts))}),
             processing_class=tokenizer,
-            reward_funcs=[as_trl_reward(name, problems) for name in self.rewards],
+            reward_funcs=[as_trl_reward(name) for name in self.rewards],
         )
 
     def rehearse(

@@ -64,7 +64,7 @@ def make_trainer(tmp_path, reward="accuracy", baseline="group", questions=QUESTI
         args=GRPOConfig(**arguments(GrpoStage.DEFAULTS, settings, tmp_path, 0)),
         train_dataset=Dataset.from_list(rows_of(questions, 1)),
         processing_class=tokenizer,
-        reward_funcs=[as_trl_reward(reward, problems)],
+        reward_funcs=[as_trl_reward(reward)],
     )
     trainer.current_gradient_accumulation_steps = 1
     return trainer
