@@ -6,7 +6,7 @@ write its steps; each difference is what one stage made of the one before it, or
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -82,9 +82,9 @@ class Lineup:
 def lineup_of(recipe: Recipe) -> Lineup:
     """The columns and pairs that a recipe asks for, or the default ones."""
     last = list(recipe.nodes)[-1]
-    columns = _named(recipe)
-    pairs = [(before, after) for before, after in recipe.evaluate.pairs] or pairs_of(columns)
-    if not columns:
+    if columns := _named(recipe):
+        pairs = [(before, after) for before, after in recipe.evaluate.pairs] or pairs_of(columns)
+    else:
         columns, pairs = _default(recipe, last)
     stages = tuple(stage.model_copy(update={"seed": None}) for stage in recipe.stages)
     evaluate = recipe.evaluate.model_copy(update={"rows": None})  # it changes no completion
@@ -94,54 +94,37 @@ def lineup_of(recipe: Recipe) -> Lineup:
 
 def pairs_of(columns: dict[str, Sitting]) -> list[Pair]:
     """The pairs of named columns: the first and the last, the forced and the last, the first and each other one."""
-    first, *others = columns or [BASE]
+    first, *others = columns
     forced = [(key, others[-1]) for key in others[:-1] if columns[key].voice]
     return [*((first, key) for key in others[-1:]), *forced, *((first, key) for key in others[:-1])]
 
 
-def _before(recipe: Recipe, stage: str) -> str | None:
-    """What a stage starts from; None for random weights and for the recipe's model."""
-    return None if stage == MODEL else recipe.start_of(stage)
-
-
-def _trained_from(recipe: Recipe, stage: str) -> str | None:
-    """What the stages of RL that end with this one started from; of another kind of stage, what it started from."""
-    before = _before(recipe, stage)
-    while before in recipe.nodes and recipe.nodes[stage].reinforces and recipe.nodes[before].reinforces:
-        stage, before = before, _before(recipe, before)
-    return before
+def _way(recipe: Recipe, stage: str) -> list[str]:
+    """The checkpoints on the way to a stage, from the recipe's model or the first that was trained, and its own."""
+    way = [stage]
+    while way[0] != MODEL and (before := recipe.start_of(way[0])):
+        way.insert(0, before)
+    return way
 
 
 def _default(recipe: Recipe, last: str) -> tuple[dict[str, Sitting], list[Pair]]:
-    start = _trained_from(recipe, last) or last
-    way = [last]
-    while (before := _before(recipe, way[0])) is not None:
-        way.insert(0, before)
+    """`base`, `after SFT`, `after RL`; the name of a stage where that would not tell it from others."""
+    way = _way(recipe, last)
+    kinds = ["RL" if recipe.nodes[stage].reinforces else recipe.nodes[stage].kind.upper() for stage in way[1:]]
+    labels = [f"after {kind if kinds.count(kind) == 1 else stage}" for stage, kind in zip(way[1:], kinds, strict=True)]
+    reinforced = len(list(takewhile("RL".__eq__, reversed(kinds))))
+    start = way[-1 - max(1, reinforced)] if kinds else last
     keys = {stage: stage for stage in way} | {way[0]: BASE}
-    if last != start and recipe.nodes[last].reinforces:
+    if reinforced:
         keys[last] = RL
     columns = {}
-    for stage in way:
-        label = _label(recipe, stage, way)
+    for stage, label in zip(way, ["base", *labels], strict=True):
         columns[keys[stage]] = Sitting(label, stage, reference=start if keys[stage] == RL else None)
         if stage == start:
             columns[FORCED] = Sitting(f"{label}, forced", stage, "worked")
     pairs = [(keys[start], keys[last]), (FORCED, keys[last])] if last != start else []
     pairs += [(keys[old], keys[new]) for old, new in pairwise(way)]
     return columns, list(dict.fromkeys([*pairs, (keys[start], FORCED)]))
-
-
-def _label(recipe: Recipe, stage: str, way: list[str]) -> str:
-    """`base`, `after SFT`, `after RL`; the name of a stage where that would not tell it from others."""
-    if stage == way[0]:
-        return "base"
-
-    def kind(name: str) -> str:
-        if name == MODEL:
-            return "base"
-        return "RL" if recipe.nodes[name].reinforces else recipe.nodes[name].kind.upper()
-
-    return f"after {kind(stage)}" if list(map(kind, way)).count(kind(stage)) == 1 else f"after {stage}"
 
 
 def _named(recipe: Recipe) -> dict[str, Sitting]:
@@ -156,10 +139,7 @@ def _named(recipe: Recipe) -> dict[str, Sitting]:
         name, _, voice = key.partition("+")
         stage = recipe.find(name)
         start = start or stage
-        before: str | None = stage
-        while before not in (None, MODEL, start):
-            before = recipe.start_of(before)
         label = {"": name, "worked": f"{name}, forced"}.get(voice, f"{name}, {voice}")
-        measured = not voice and before == start != stage
+        measured = not voice and start in _way(recipe, stage)[:-1]
         columns[key] = Sitting(label, stage, voice or None, start if measured else None)
     return columns
