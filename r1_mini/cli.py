@@ -135,7 +135,7 @@ def plan(
     with console.status("planning"):  # importing TRL takes seconds
         from eval.exam.exam import Exam
         from r1_mini.pipeline.recipe import load
-        from r1_mini.pipeline.start import check_plan
+        from r1_mini.pipeline.start import check
         from r1_mini.plan import plan as planning
         from r1_mini.plan.stages import Share
         from r1_mini.system import environment
@@ -145,7 +145,7 @@ def plan(
         with silent():
             settings = load(packaged.find(recipe, "tiny", "gpu"), overrides or ())
             exam = Exam(settings)
-            check_plan(settings, exam.problems(), console, elsewhere=gpu is not None)
+            check(settings, exam.problems(), console, elsewhere=gpu is not None)
             device = environment.device() if gpu is None else environment.gpu_of(gpu)
             share = Share(processes, sharding)
             plan = planning.plan(settings, exam.planned(), exam.planned_on_dev(), device, share, framework)

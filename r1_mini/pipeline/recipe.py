@@ -4,7 +4,6 @@ All that a run depends on is here, and it is validated before anything is comput
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -56,32 +55,6 @@ class Evaluate(Strict):
     started from, that forced to `worked`, and the last stage."""
     pairs: Several[Annotated[Several[Column], Field(min_length=2, max_length=2)]] = ()
     """Pairs of columns to compare; empty is every column with the first, and the last with the forced one."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A stage and what its recipe says of it."""
-
-    name: str
-    stage: StageSettings
-    start: str | None
-    """What it starts from: another stage, MODEL, or None for random weights."""
-    problems: tuple[Source, ...]
-    seed: int
-    prompt: PromptStyle
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What its result depends on, besides the rows of its data and the checkpoint that it starts from."""
-        left_out = {"kind", "name", "start", "seed", "problems"}
-        return {
-            "kind": self.stage.kind,
-            "version": self.stage.VERSION,
-            "settings": self.stage.model_dump(mode="json", exclude_defaults=True, exclude=left_out),
-            "seed": self.seed,
-            "problems": [source.model_dump(mode="json") for source in self.problems],
-            "prompt": self.prompt,
-        }
 
 
 class Recipe(Strict):
@@ -141,7 +114,7 @@ class Recipe(Strict):
             fix = "remove `model`, or write `from: model` in a stage"
             raise wrong("given, but every stage starts from other weights", fix, "model")
         try:
-            self.steps()
+            self.order()
         except CycleError as error:
             raise wrong(f"a circle: {' -> '.join(error.args[1])}", "change a `from`", "stages") from None
         for column in (*self.evaluate.columns, *(each for pair in self.evaluate.pairs for each in pair)):
@@ -186,14 +159,10 @@ class Recipe(Strict):
             name = str(above)
         return above or name
 
-    def steps(self) -> list[Step]:
+    def order(self) -> list[str]:
         """The stages, each after the one that it starts from; graphlib.CycleError."""
-        steps = {
-            name: Step(name, stage, self.start_of(name), self.problems_of(stage), self.seed_of(stage), self.prompt)
-            for name, stage in self.nodes.items()
-        }
-        graph = TopologicalSorter({step.name: filter(None, [step.start]) for step in steps.values()})
-        return [steps[name] for name in graph.static_order() if name != MODEL]
+        graph = TopologicalSorter({name: filter(None, [self.start_of(name)]) for name in self.nodes})
+        return [name for name in graph.static_order() if name != MODEL]
 
     def seed_of(self, stage: StageSettings) -> int:
         """The stage's own seed, else the recipe's."""

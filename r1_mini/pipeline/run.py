@@ -20,10 +20,9 @@ from rich.console import Console
 
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError
-from r1_mini.pipeline.recipe import MODEL, Recipe, Step, dump, load
-from r1_mini.pipeline.start import Checked
+from r1_mini.model.checkpoint import find_checkpoint
+from r1_mini.pipeline.recipe import MODEL, Recipe, dump, load
 from r1_mini.pipeline.store import Node, Store, checkpoint_hash, first_difference, read_manifest, read_note
-from r1_mini.problems.problem import Problem
 from r1_mini.system import distributed as processes
 from r1_mini.system import environment
 from r1_mini.system.files import clear_leftovers, if_writable, require_replaceable, write_json_atomic, write_text_atomic
@@ -45,9 +44,6 @@ class Examiner(Protocol):
 
     def on_dev(self, settings: DevExam) -> Callable[[Any, Any], float]:
         """A function of model and tokenizer: pass@1 on dev, for use during training."""
-
-    def problems(self) -> Sequence[Problem]:
-        """Every problem that is examined, during training too; none of them is trained on."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +68,22 @@ class RunFolder:
         write_json_atomic(self.path / "manifest.json", {**old, **merged})
 
 
-def run(recipe: Recipe, checked: Checked, out: Path, console: Console, examine: Examiner) -> None:
-    """Train every stage of a recipe that was checked into the run folder `out`, then examine its checkpoints."""
-    checkpoints: dict[str | None, Path | None] = {None: None, MODEL: checked.model}
+def run(
+    recipe: Recipe, problems: Mapping[str, Sequence[Source]], out: Path, console: Console, examine: Examiner
+) -> None:
+    """Train every stage of a recipe into the run folder `out`, then examine its checkpoints.
+
+    `problems`: those of each stage, as `start.check` returns them.
+    """
+    checkpoints = {} if recipe.model is None else {MODEL: find_checkpoint(Path(recipe.model))}
     seconds: dict[str, float] = {}
-    steps = recipe.steps()
     with opened(out, dump(recipe)) as folder, quiet(folder.path / "log.txt"):
-        for step in steps:
-            node = train_stage(folder, step, checkpoints[step.start], checked.problems[step.name], console, examine)
-            checkpoints[step.name], seconds[step.name] = node.folder, read_note(node.folder)["seconds"]
+        for name in recipe.order():
+            start = checkpoints.get(recipe.start_of(name) or "")
+            node = train_stage(folder, recipe, name, start, problems[name], console, examine)
+            checkpoints[name], seconds[name] = node.folder, read_note(node.folder)["seconds"]
             environment.free_memory()
-        examine(folder, {str(name): path for name, path in checkpoints.items() if path}, seconds, console)
+        examine(folder, checkpoints, seconds, console)
         if processes.is_main():
             old, peaks = folder.manifest, {"peak_memory_mib": environment.peak() // 2**20}
             if torch.cuda.is_available():  # of the main process
@@ -93,32 +94,39 @@ def run(recipe: Recipe, checked: Checked, out: Path, console: Console, examine: 
 
 def train_stage(
     folder: RunFolder,
-    step: Step,
+    recipe: Recipe,
+    name: str,
     start: Path | None,
-    problems: tuple[Source, ...],
+    problems: Sequence[Source],
     console: Console,
     examine: Examiner,
 ) -> Node:
     """The finished node of a stage: found in the store, or trained from the checkpoint `start` on `problems`."""
+    stage = recipe.nodes[name]
+    seed, left_out = recipe.seed_of(stage), {"kind", "name", "start", "seed", "problems"}
     identity = {
-        **step.identity,
+        "kind": stage.kind,
+        "version": stage.VERSION,
+        "settings": stage.model_dump(mode="json", exclude_defaults=True, exclude=left_out),
+        "seed": seed,
+        "problems": [source.model_dump(mode="json") for source in recipe.problems_of(stage)],
+        "prompt": recipe.prompt,
         "data": [source.content_hash() for source in problems],
         "from": checkpoint_hash(start) if start else None,
     }
-    with folder.store.open(identity, folder.path / step.name, console) as node:
+    with folder.store.open(identity, folder.path / name, console) as node:
         if node.finished:
-            console.print(f"{step.name:<10} done before, skipped")
+            console.print(f"{name:<10} done before, skipped")
         else:
-            dev = getattr(step.stage, "dev", None)
+            dev = getattr(stage, "dev", None)
             score = None if dev is None else examine.on_dev(dev)
-            given = (step.name, step.stage, start, problems, step.prompt, step.seed)
-            step.stage.train(Job(*given, node.scratch, node.work, console, score))
+            stage.train(Job(name, stage, start, problems, recipe.prompt, seed, node.scratch, node.work, console, score))
             processes.wait()
             processes.on_main(lambda: _keep_logs(node))
     if processes.is_main():
         note, new = read_note(node.folder), {} if node.finished else _origin()
-        entry = {"kind": step.stage.kind, "from": step.start, "key": node.key}
-        stages = {step.name: {**entry, "seconds": note["seconds"], "sha256": note["files"]}}
+        entry = {"kind": stage.kind, "from": recipe.start_of(name), "key": node.key}
+        stages = {name: {**entry, "seconds": note["seconds"], "sha256": note["files"]}}
         folder.update_manifest(stages=stages, **new)
     return node
 

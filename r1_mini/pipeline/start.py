@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -67,31 +67,17 @@ def start_of(recipe: Recipe, stage: str = "") -> Start:
     return Start("random weights", make_config(tokenizer, **base.model.model_dump()), None, tokenizer)
 
 
-@dataclass(frozen=True)
-class Checked:
-    """What a recipe that can run here runs on."""
-
-    model: Path | None
-    """The folder of the recipe's `model`."""
-    problems: Mapping[str, tuple[Source, ...]]
-    """Those of each stage, without the problems of an exam."""
-
-
-def check(recipe: Recipe, examined: Sequence[Problem], console: Console) -> Checked:
-    """UserError for whatever would keep a recipe from running to its end, before anything is trained or written."""
-    with silent():
-        problems = check_plan(recipe, examined, console)
-        return Checked(None if recipe.model is None else find_checkpoint(Path(recipe.model)), problems)
-
-
-def check_plan(
+def check(
     recipe: Recipe, examined: Sequence[Problem], console: Console, elsewhere: bool = False
 ) -> dict[str, tuple[Source, ...]]:
-    """As `check`, without the weights of the recipe's model. `elsewhere`: another machine will run it."""
-    if not elsewhere:
-        require_machine(recipe)
-    problems = training_problems(recipe, examined, console)
-    with TemporaryDirectory() as folder:
+    """UserError for whatever would keep a recipe from running to its end, before anything is trained or written.
+
+    Returns the problems of each stage, without those of an exam. `elsewhere`: another machine will run it.
+    """
+    with silent(), TemporaryDirectory() as folder:
+        if not elsewhere:
+            require_machine(recipe)
+        problems = training_problems(recipe, examined, console)
         for place, (name, stage) in enumerate(recipe.nodes.items()):
             start = start_of(recipe, name)
             some = require_possible(stage, start, problems[name], f"stages.{place}")

@@ -4,7 +4,7 @@ SFT is R1's cold start (2501.12948, section 2.3.1). The loss is the mean of -log
 batch. Texts are packed (`packing.py`), which changes no gradient. Not here: which texts (`corpus.py`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import accumulate, chain, islice
 from pathlib import Path
@@ -147,7 +147,7 @@ class BaseStage(TextStage):
             trainer.optimizer = MuonAdamW(model, lr=config.learning_rate, weight_decay=config.weight_decay)
         return trainer
 
-    def texts(self, sources: tuple[Source, ...], number: int, seed: int) -> Iterator[tuple[str, str]]:
+    def texts(self, sources: Sequence[Source], number: int, seed: int) -> Iterator[tuple[str, str]]:
         """The (prompt, completion) pairs of training, in order: the early mixture, then the last."""
         before, after = prompt_for(make_tokenizer(), "?").split("?")  # rendering the template each time is slow
         ask = f"{before}{{}}{after}".format

@@ -4,7 +4,7 @@ A new kind of stage is one file in this folder: a subclass of `StageSettings` wi
 one line in `STAGES` (`r1_mini/train/__init__.py`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -53,7 +53,7 @@ class Job:
     settings: "StageSettings"
     start: Path | None
     """Folder of the checkpoint that it starts from; None for random weights."""
-    problems: tuple[Source, ...]
+    problems: Sequence[Source]
     """Without the problems of the exam."""
     prompt: PromptStyle
     seed: int

@@ -111,7 +111,7 @@ def test_a_mapping_of_stages_is_a_graph_and_a_dumped_one_loads_equal(recipe_file
     recipe = load(recipe_file(GRAPH))
     starts = {"cold": "00-model", "rl2": "rl1", "rl1": "cold", "small": None}
     assert {name: recipe.start_of(name) for name in recipe.nodes} == starts
-    order = [step.name for step in recipe.steps()]
+    order = recipe.order()
     assert sorted(order) == sorted(starts)
     assert order.index("cold") < order.index("rl1") < order.index("rl2")
     assert load(recipe_file(dump(recipe))) == recipe
