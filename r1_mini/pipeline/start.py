@@ -14,7 +14,7 @@ from rich.console import Console
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
-from r1_mini.config.trl_fields import require_machine as require_packages
+from r1_mini.config.trl_fields import require_machine
 from r1_mini.data.mix import draw
 from r1_mini.data.overlap import separated
 from r1_mini.data.source import Source
@@ -30,7 +30,7 @@ from r1_mini.problems.problem import Problem
 from r1_mini.system.logs import silent
 from r1_mini.train.corpus import completion
 from r1_mini.train.sft import BaseStage
-from r1_mini.train.stage import StageSettings, TuningStage
+from r1_mini.train.stage import StageSettings
 
 TRIED = 100
 """Problems of a source that are sampled to check it; every depth is among them."""
@@ -75,8 +75,8 @@ def check(
     Returns the problems of each stage, without those of an exam. `elsewhere`: another machine will run it.
     """
     with silent(), TemporaryDirectory() as folder:
-        if not elsewhere:
-            require_machine(recipe)
+        for place, stage in enumerate(() if elsewhere else recipe.stages):
+            require_machine(stage.trainer, f"stages.{place}.trainer")
         problems = training_problems(recipe, examined, console)
         for place, (name, stage) in enumerate(recipe.nodes.items()):
             start = start_of(recipe, name)
@@ -88,15 +88,6 @@ def check(
 def sharded() -> bool:
     """Whether each process holds a part of the weights, by the way it was launched."""
     return "true" in (os.environ.get("ACCELERATE_USE_FSDP"), os.environ.get("ACCELERATE_USE_DEEPSPEED"))
-
-
-def require_machine(recipe: Recipe) -> None:
-    """UserError for what a stage needs and this machine, or the way that it is launched, lacks."""
-    for place, stage in enumerate(recipe.stages):
-        require_packages(stage.trainer, f"stages.{place}.trainer")
-        if sharded() and isinstance(stage, TuningStage) and stage.peft is not None:
-            what = "an adapter of weights that are sharded over processes cannot be merged"
-            raise UserError(what, where=f"stages.{place}.peft", fix="launch with recipes/accelerate/ddp.yaml")
 
 
 def require_possible(stage: StageSettings, start: Start, sources: Sequence[Source], where: str) -> Problem:
@@ -133,9 +124,13 @@ def rehearse(
     The model is on fake tensors, which take no memory, and the data are one row. Where weights are sharded, building a
     trainer shards them, so nothing is rehearsed. `elsewhere`: packages and a GPU that are missing here do not count.
     """
+    adapter = getattr(stage, "peft", None)
     if sharded():
+        if adapter is not None:
+            what = "an adapter of weights that are sharded over processes cannot be merged"
+            raise UserError(what, where=f"{where}.peft", fix="launch with recipes/accelerate/ddp.yaml")
         return
-    if (adapter := getattr(stage, "peft", None)) is not None:
+    if adapter is not None:
         shape_of(start.config, torch.float32, adapter)
     options = stage.trainer.get("model_init_kwargs") or {}
     options = {key: value for key, value in options.items() if key not in LOADING and not hasattr(start.config, key)}
@@ -167,10 +162,8 @@ def training_problems(recipe: Recipe, examined: Sequence[Problem], console: Cons
     problems, lines = {}, []
     for name, stage in recipe.nodes.items():
         problems[name], overlaps = separated(recipe.problems_of(stage), examined)
-        lines += [
-            *(note for each in recipe.problems_of(stage) if each.content_hash() for note in each.notes()),
-            *overlaps,
-        ]
+        lines += [note for each in recipe.problems_of(stage) if each.content_hash() for note in each.notes()]
+        lines += overlaps
     for line in dict.fromkeys(lines):
         say(console, line)
     return problems
