@@ -8,20 +8,21 @@ Not here: judging the steps of a completion (`steps.py`).
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import lru_cache, reduce
 from math import gcd, isqrt
-from typing import TypeAlias, TypeVar
+from operator import add, mul, sub, truediv
+from typing import Any, TypeAlias
 
 Tree: TypeAlias = "int | tuple[str, Tree, Tree]"
-Value = TypeVar("Value", int, Fraction)
 
 LONGEST_TEXT = 400  # characters
 LONGEST_NUMBER = 64  # digits
 DEEPEST_NESTING = 64  # parentheses inside parentheses
 
 RANK = {"+": 1, "-": 1, "*": 2, "/": 2}
+CALCULATE: dict[str, Callable[..., Any]] = {"+": add, "-": sub, "*": mul, "/": truediv}
 _END = "the end"  # the token after the last
 _DIGITS = f"[0-9]{{1,{LONGEST_NUMBER}}}"
 _TOKEN = re.compile(rf"{_DIGITS}|[^ \t]")
@@ -94,25 +95,17 @@ def evaluate(tree: Tree) -> Fraction:
         return Fraction(tree)
     operator, left, right = tree
     a, b = evaluate(left), evaluate(right)
-    if operator != "/":
-        return calculate(operator, a, b)
-    if not b:
+    if operator == "/" and not b:
         raise ValueError("division by zero")
-    return a / b
-
-
-def calculate(operator: str, a: Value, b: Value) -> Value:
-    """The result of `+`, `-` or `*`."""
-    if operator == "+":
-        return a + b
-    return a - b if operator == "-" else a * b
+    value: Fraction = CALCULATE[operator](a, b)
+    return value
 
 
 def combine(operator: str, left: Tree, right: Tree) -> Tree:
     """The plain result of one operation on two plain numbers; ValueError on division by zero."""
     if isinstance(left, int) and isinstance(right, int):  # the common case, without fractions
         if operator != "/":
-            return calculate(operator, left, right)
+            return int(CALCULATE[operator](left, right))
         if right and left % right == 0:
             return left // right
     return from_fraction(evaluate((operator, left, right)))

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from r1_mini.config.base import Strict
-from r1_mini.problems.arithmetic import Tree, calculate, canonical_key, evaluate, numbers, render
+from r1_mini.problems.arithmetic import CALCULATE, Tree, canonical_key, evaluate, numbers, render
 from r1_mini.problems.families.base import Family, Operators, Range
 from r1_mini.problems.problem import Problem
 
@@ -122,5 +122,5 @@ def _combined(rng: random.Random, axes: CountdownAxes, given: Sequence[int]) -> 
 def _result(operator: str, a: int, b: int) -> int | None:
     """What one operation on two positive numbers gives; None if that is not whole."""
     if operator != "/":
-        return calculate(operator, a, b)
+        return int(CALCULATE[operator](a, b))
     return None if a % b else a // b
