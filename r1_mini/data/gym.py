@@ -8,7 +8,6 @@ judges makes the rest again.
 import json
 import random
 from collections.abc import Iterator
-from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -68,10 +67,6 @@ class GymTask(Source):
         return gold, entry["question"], entry["answer"]
 
     def _data_hash(self) -> str:
-        return self._proof
-
-    @cached_property
-    def _proof(self) -> str:
         """The hash of the first problems: another version of the package may sample others.
 
         UserError if their verifier holds nonsense right, or its own answer wrong.

@@ -99,11 +99,6 @@ def same_formula(answer: str, gold: str) -> bool:
     return verified("latex", ours, theirs)
 
 
-def passes_task(answer: str, gold: str) -> bool:
-    """Full marks from the verifier of a reasoning-gym task; `gold` is what `data/gym.py` writes."""
-    return verified("reasoning_gym", answer.strip(), gold)
-
-
 VALUES: dict[str, Callable[[str], Hashable | None]] = {
     "number": parse_number,
     "countdown": parse_countdown,  # all solutions of a countdown are one answer, right or wrong as a whole
@@ -122,7 +117,7 @@ JUDGES: dict[str, Judge] = {
     "choice": comparing(choice),  # the option of a multiple choice, A to E: (B), B., Answer: B
     "text": comparing(plain_text),
     "latex": same_formula,
-    "reasoning_gym": passes_task,
+    "reasoning_gym": lambda answer, task: verified("reasoning_gym", answer.strip(), task),  # full marks of its verifier
 }
 
 
