@@ -12,7 +12,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from eval.exam.suite import ExamProblem, Suite
-from r1_mini.completion import Graded, grade
 from r1_mini.errors import UserError, shown
 from r1_mini.judges.judges import VALUES
 from r1_mini.problems.problem import Problem
@@ -30,6 +29,8 @@ RIGHT = ("right",)
 """What every right answer counts as in a vote, however it is written."""
 PROBLEM = ("key", "family", "question", "answer", "judge", "formula")
 """Fields of a row that are those of its problem, besides `difficulty`."""
+GRADES = ("correct", "lenient", "well_formed", "voice", "chain", "first_wrong")
+"""Fields of a row that are those of its graded completion."""
 
 
 def row(one: ExamProblem, sample: Sample, index: int, suite: Suite, params: SamplingParams) -> dict[str, Any]:
@@ -41,10 +42,7 @@ def row(one: ExamProblem, sample: Sample, index: int, suite: Suite, params: Samp
         **{"axis": one.axis, "difficulty": dict(problem.difficulty), "sample_index": index},
         **{"prompt": sample.prompt, "completion": sample.text, "finish": sample.finish, "n_tokens": sample.n_tokens},
         **{"logp": logp, "logp_reference": reference, "parsed": graded.answer},
-        **{
-            name: getattr(graded, name)
-            for name in ("correct", "lenient", "well_formed", "voice", "chain", "first_wrong")
-        },
+        **{name: getattr(graded, name) for name in GRADES},
         **{"rewards": {name: rule(graded) for name, rule in RULES.items()}},
         **{"suite": suite.name, "split": suite.split},
         **{name: getattr(params, name) for name in ("temperature", "top_p", "max_tokens", "seed")},
@@ -82,9 +80,7 @@ class Samples:
     voice_PN: NDArray[np.object_]  # of VOICES
     chain_PN: NDArray[np.object_]  # of CHAINS
     first_wrong_PN: NDArray[np.int64]  # 0: no wrong step
-    answer_PN: NDArray[
-        np.int64
-    ]  # equal numbers are equal answers of a problem; -1: not stopped, or no answer in the tags
+    answer_PN: NDArray[np.int64]  # equal numbers are equal answers of a problem; -1: cut off, or none in the tags
     logp_PN: NDArray[np.float32]  # nats, by the model itself
     reference_PN: NDArray[np.float32]  # nats, by the model that training started from; NaN if it was not computed
 
@@ -132,8 +128,7 @@ def tabled(rows: Iterable[Mapping[str, Any]]) -> Samples:
             value = VALUES[entry["judge"]](entry["parsed"])
         answer = -1 if value is None else answers.setdefault(value, len(answers))
         form = (entry["well_formed"], entry["voice"], entry["chain"], entry["first_wrong"] or 0)
-        lenient = entry["lenient"] if "lenient" in entry else _graded(entry).lenient  # files of older versions lack it
-        graded = (entry["correct"], lenient, entry["n_tokens"], stopped, *form, answer)
+        graded = (entry["correct"], entry["lenient"], entry["n_tokens"], stopped, *form, answer)
         cells.append((key, index, *graded, entry["logp"], entry["logp_reference"]))
     frame = pd.DataFrame(cells, columns=["key", "sample", *TABLES])
     frame = frame.astype({"logp_PN": np.float32, "reference_PN": np.float32})  # None is NaN
@@ -141,16 +136,11 @@ def tabled(rows: Iterable[Mapping[str, Any]]) -> Samples:
     assert not wide["tokens_PN"].isna().to_numpy().any(), "problems have not equally many samples"
     tables: dict[str, Any] = {name: wide.loc[list(first), name].to_numpy() for name in TABLES}
     settings = {name: entry[name] for name in EXAM}
-    return Samples(tuple(map(_question, first.values())), settings, tuple(first.values()), **tables)
-
-
-def _graded(row: Mapping[str, Any]) -> Graded:
-    return grade(problem_of(row), row["completion"], row["finish"], row["prompt"])
-
-
-def _question(row: Mapping[str, Any]) -> Question:
-    about = (row["key"], row["family"], row["axis"], row["difficulty"]["depth"])
-    return Question(*about, row["question"], row["answer"])
+    named = [name for name in Question._fields if name != "depth"]
+    questions = (
+        Question(depth=row["difficulty"]["depth"], **{name: row[name] for name in named}) for row in first.values()
+    )
+    return Samples(tuple(questions), settings, tuple(first.values()), **tables)
 
 
 def pooled(several: Sequence[Samples]) -> Samples:

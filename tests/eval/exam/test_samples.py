@@ -35,13 +35,6 @@ def test_what_is_right_has_one_value_in_a_vote_whatever_it_looks_like(parsed):
     assert maj_at_k(samples, 3).tolist() == [1.0]
 
 
-def test_a_file_without_the_lenient_score_is_read_again():
-    rows = [make_row("a", "?", 0, completion="it is 3"), make_row("a", "1", 1), make_row("a", "0", 2)]
-    for row in rows:
-        del row["lenient"]
-    assert tabled(rows).lenient_PN.tolist() == [[True, True, False]]
-
-
 def test_a_problem_with_too_few_samples_is_an_error():
     with pytest.raises(AssertionError, match="not equally many samples"):
         tabled(make_rows({"a": "10", "b": "1"}))
