@@ -21,7 +21,7 @@ from r1_mini.model.checkpoint import find_checkpoint, load_shape
 from r1_mini.pipeline import run as pipeline
 from r1_mini.pipeline.recipe import Evaluate, Recipe, load
 from r1_mini.pipeline.start import check
-from r1_mini.pipeline.store import Store, read_note
+from r1_mini.pipeline.store import Store, read_note, say
 from r1_mini.system import distributed as processes
 
 
@@ -118,14 +118,11 @@ def _suite(name: str, checkpoints: Sequence[Path], overrides: Sequence[str]) -> 
 def _say_if_small(suite: Suite, problems: Sequence[ExamProblem], console: Console) -> None:
     is_small, what = suite.shows(problems)
     if is_small:
-        console.print(f"warning: exam {suite.name}: {what}", highlight=False, markup=False, soft_wrap=True)
+        say(console, f"warning: exam {suite.name}: {what}")
 
 
 def _say_if_prompts_differ(columns: Columns, console: Console) -> None:
     """One line if not all had the same prompt for the first problem: a difference may come from the prompt."""
-    prompts = {name: column.samples[0].first[0]["prompt"] for name, column in columns.items()}
-    first = next(iter(prompts))
-    for other in prompts:
-        if prompts[other] != prompts[first]:
-            line = f"note: {other} has another prompt than {first}; prompt=base gives all the same"
-            return console.print(line, highlight=False, markup=False, soft_wrap=True)
+    (first, prompt), *others = ((name, column.samples[0].first[0]["prompt"]) for name, column in columns.items())
+    if different := [name for name, other in others if other != prompt]:
+        say(console, f"note: {different[0]} has another prompt than {first}; prompt=base gives all the same")

@@ -22,6 +22,7 @@ from r1_mini.errors import UserError, disk_error, one_line
 from r1_mini.system import distributed as processes
 from r1_mini.system.environment import return_freed_blocks
 from r1_mini.system.files import require_replaceable, write_json_atomic
+from r1_mini.system.logs import silent
 from r1_mini.system.terminal import Terminal
 
 app = typer.Typer(
@@ -139,7 +140,6 @@ def plan(
         from r1_mini.plan import plan as planning
         from r1_mini.plan.stages import Share
         from r1_mini.system import environment
-        from r1_mini.system.logs import silent
 
         framework = environment.resident()
         with silent():
@@ -205,7 +205,6 @@ def evaluate(
     The samples go to runs/eval/<suite>. Settings are those of a recipe's `evaluate`, and `prompt`.
     """
     from eval import commands
-    from r1_mini.system.logs import silent
 
     checkpoints = [Path(each) for each in arguments if "=" not in each or Path(each).exists()]
     overrides = [each for each in arguments if Path(each) not in checkpoints]
@@ -227,7 +226,6 @@ def compare(
     The report goes to runs/compare; that of a single run, into its folder.
     """
     from eval import commands
-    from r1_mini.system.logs import silent
 
     with silent():
         commands.compare(paths, suite, out, Terminal())
@@ -245,7 +243,6 @@ def sweep(
     The sweep's folder is runs/<its name>.
     """
     from eval.sweep.run import sweep as run_sweep
-    from r1_mini.system.logs import silent
 
     file = packaged.find(name, "sweeps")
     with silent():
@@ -279,7 +276,6 @@ def bench(
     console = Terminal()
     with console.status("loading"):  # importing TRL takes seconds
         from eval.bench.run import bench as time_all
-        from r1_mini.system.logs import silent
 
     with silent():
         time_all(size or (), profile or (), checkpoint or (), pairs, out, zero_variance, scaling, console)

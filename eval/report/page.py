@@ -65,20 +65,20 @@ def show(
     cells = [[list(map(visible, row)) for row in section] for section in sections]
     table = _table(heads, cells)
     unlimited = console.options.update(width=10_000)
-    if console.measure(table, options=unlimited).maximum > console.width:  # then intervals stand below their estimates
-        table = _table(heads, [[[cell.replace(" [", "\n[") for cell in row] for row in section] for section in cells])
+    if console.measure(table, options=unlimited).maximum > console.width:
+        table = _table(heads, cells, between="\n")  # intervals stand below their estimates
     console.print(table)
     for sentence in sentences:
         console.print(visible(sentence), highlight=False, markup=False)
 
 
-def _table(heads: Sequence[str], sections: Sequence[Sequence[Sequence[str]]]) -> Table:
+def _table(heads: Sequence[str], sections: Sequence[Sequence[Sequence[str]]], between: str = " ") -> Table:
     table = Table(box=box.SIMPLE_HEAD)
     for place, head in enumerate(heads):
         table.add_column(Text(visible(head)), justify="right" if place else "left")
     for section in sections:
         for row in section:
-            table.add_row(*map(Text, row))
+            table.add_row(*(Text(cell.replace(" [", f"{between}[")) for cell in row))
         table.add_section()
     return table
 
@@ -120,9 +120,7 @@ def render_sweep(summary: words.Sweep, curves: Mapping[str, Sequence[plots.Rows]
         "sweep",
         summary=summary,
         names={short: name for name, short in names.items() if short != name},
-        learning=list(
-            plots.sweep_learning({short: curves[name] for name, short in names.items()})
-        ),  # one order of colors
+        learning=list(plots.sweep_learning({short: curves[name] for name, short in names.items()})),  # in their colors
         command=shlex.join(["r1-mini", "run", best["recipe"], *best["overrides"]]),
         script="",
     )
