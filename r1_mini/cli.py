@@ -126,8 +126,7 @@ def plan(
     processes: Annotated[int, _option("Processes of accelerate launch.", min=1, max=65_536)] = 1,
     sharding: Annotated[Literal["none", "fsdp", "zero2", "zero3"], _option("How they divide the model.")] = "none",
     gpu: Annotated[
-        float | None,
-        _option("Plan for GPUs of so many GiB.", default="this machine", min=0.1, max=1e6),
+        float | None, _option("Plan for GPUs of so many GiB.", default="this machine", min=0.1, max=1e6)
     ] = None,
     json_file: Annotated[Path | None, _option("Write the plan to this file too.", "--json", callback=_file)] = None,
 ) -> None:
@@ -188,8 +187,7 @@ def sample(
 
 
 @app.command(
-    name="eval",
-    epilog="Example: r1-mini eval runs/tiny-r1-zero/01-base runs/tiny-r1-zero/02-grpo limit=200 samples=64",
+    name="eval", epilog="Example: r1-mini eval runs/tiny-r1-zero/01-base runs/tiny-r1-zero/02-grpo limit=200 samples=64"
 )
 def evaluate(
     arguments: Annotated[list[str], _argument("CHECKPOINT [key=value]", "Models, then settings that differ.")],

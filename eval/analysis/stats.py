@@ -159,10 +159,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def hierarchical(
-    means_SP: ArrayLike,
-    seed: int = 0,
-    within: tuple[float, float] = (-math.inf, math.inf),
-    resamples: int = RESAMPLES,
+    means_SP: ArrayLike, seed: int = 0, within: tuple[float, float] = (-math.inf, math.inf), resamples: int = RESAMPLES
 ) -> Interval:
     """Interval of the mean over all training seeds and all problems, from S seeds examined on the same P, (S, P).
 

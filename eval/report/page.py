@@ -93,10 +93,7 @@ def write(folder: Path, summary: Mapping[str, Any], csv: str, html: str, console
 
 
 def render_exam(
-    summary: Comparison,
-    samples: Mapping[str, Samples],
-    curves: Mapping[str, plots.Rows],
-    manifest: Mapping[str, Any],
+    summary: Comparison, samples: Mapping[str, Samples], curves: Mapping[str, plots.Rows], manifest: Mapping[str, Any]
 ) -> str:
     """The page of one exam. `samples` has the columns of the summary, `curves` the metrics of each stage."""
     script = files("eval.report").joinpath("browser.js").read_text("utf-8")

@@ -38,10 +38,7 @@ TEXT_STAGE: dict[str, Any] = {
 }
 """Default fields of SFTConfig."""
 
-LOGGED = {
-    **{name: name for name in ("loss", "learning_rate", "grad_norm")},
-    "mean_token_accuracy": "token_accuracy",
-}
+LOGGED = {**{name: name for name in ("loss", "learning_rate", "grad_norm")}, "mean_token_accuracy": "token_accuracy"}
 """The trainer's name of a metric -> ours."""
 
 
