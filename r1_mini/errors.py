@@ -5,7 +5,8 @@ import errno
 import json
 import re
 import resource
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from r1_mini.text import masked, visible
@@ -17,6 +18,20 @@ class UserError(Exception):
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         line = f"{where}: {what}" if where else what
         super().__init__(one_line(f"{line}; {fix}" if fix else line))
+
+
+@contextmanager
+def explained(
+    what: str, where: object, fix: str, errors: type[Exception] | tuple[type[Exception], ...] = Exception
+) -> Iterator[None]:
+    """Within the block, what libraries raise, in many ways, is one line: `what`, and their first in parentheses."""
+    try:
+        yield
+    except UserError:
+        raise
+    except errors as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:150]
+        raise UserError(f"{what} ({reason})", where=str(where), fix=fix) from error
 
 
 def one_line(text: str) -> str:

@@ -8,7 +8,7 @@ from eval.analysis.compare import Comparison
 from eval.exam.lineup import Lineup
 from eval.report import words
 from r1_mini.config.yaml_file import read_mapping
-from r1_mini.errors import UserError
+from r1_mini.errors import UserError, explained
 from r1_mini.pipeline.store import read_manifest
 
 
@@ -46,11 +46,9 @@ def push(run: Path, repo: str, private: bool, console: Console) -> None:
 
     text, checkpoint = card(run)
     api = HfApi()
-    try:
+    fix = "check the name and the network, and log in with `hf auth login` or HF_TOKEN"
+    with explained("not pushed", repo, fix, (OSError, HTTPError, HFValidationError)):
         api.create_repo(repo, private=private, exist_ok=True)
         api.upload_folder(repo_id=repo, folder_path=checkpoint, ignore_patterns=["node.json"])
         api.upload_file(repo_id=repo, path_or_fileobj=text.encode(), path_in_repo="README.md")
-    except (OSError, HTTPError, HFValidationError) as error:
-        fix = "check the name and the network, and log in with `hf auth login` or HF_TOKEN"
-        raise UserError(f"not pushed ({str(error)[:150]})", where=repo, fix=fix) from None
     console.print(f"{checkpoint} and its card are in {repo}")

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, Field
 
 from r1_mini.config.base import Strict, known_name
 from r1_mini.data.source import Source
-from r1_mini.errors import UserError, nearest, shown
+from r1_mini.errors import UserError, explained, nearest, shown
 from r1_mini.judges.answers import after_marks, boxed, choice, last_number
 from r1_mini.judges.judges import JUDGES, can_read
 from r1_mini.judges.sandbox import require
@@ -298,12 +298,10 @@ def _opened(place: str, config: str | None, streaming: bool) -> Mapping[str, Any
 
     path = Path(place).expanduser()
     datasets.disable_progress_bars()
-    try:
+    fix = "give a folder of files, or an id on the Hub; `config`, HF_TOKEN or, offline, HF_HOME may be needed"
+    with explained("cannot be loaded", place, fix, (OSError, ValueError, RuntimeError, DatasetsError)):
         if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
             found = datasets.load_from_disk(str(path))
             splits = dict(found) if isinstance(found, dict) else {"train": found}
             return {name: split.to_iterable_dataset() if streaming else split for name, split in splits.items()}
         return dict(datasets.load_dataset(str(path) if path.exists() else place, config, streaming=streaming))
-    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        fix = "give a folder of files, or an id on the Hub; `config`, HF_TOKEN or, offline, HF_HOME may be needed"
-        raise UserError(f"cannot be loaded: {str(error)[:160]}", where=place, fix=fix) from None

@@ -1,11 +1,10 @@
 """A causal language model with its tokenizer: finding, loading and saving it, and the LoRA adapter that trains it."""
 
-import contextlib
 import copy
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from r1_mini.errors import UserError
+from r1_mini.errors import UserError, explained
 from r1_mini.model.prompts import stop_tokens
 from r1_mini.model.templates import PromptStyle, give_template
 from r1_mini.model.tokenizer import keep_tags
@@ -34,18 +33,6 @@ FILES = ("*.json", "*.model", "*.txt", "*.jinja", "*.safetensors")
 """Patterns of the files that a model is loaded from; nothing else is downloaded."""
 
 
-@contextlib.contextmanager
-def _explained(where: object, fix: str) -> Iterator[None]:
-    """UserError for whatever transformers, peft, a template and the Hub raise on a model that they cannot use."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # they raise in many ways
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
-        raise UserError(f"cannot be used ({reason})", where=str(where), fix=fix) from error
-
-
 def find_checkpoint(path: Path, weights: bool = True) -> Path:
     """The folder of a model: `path` itself, or the local copy of the Hub's model of that id, downloaded if needed.
 
@@ -54,7 +41,7 @@ def find_checkpoint(path: Path, weights: bool = True) -> Path:
     if not path.exists() and _HUB_ID.fullmatch(str(path)) and not path.parent.exists():
         from huggingface_hub import snapshot_download
 
-        with _explained(path, "give a folder, or an id on the Hub; a gated model needs HF_TOKEN"):
+        with explained("cannot be used", path, "give a folder, or an id on the Hub; a gated model needs HF_TOKEN"):
             path = Path(snapshot_download(str(path), allow_patterns=[*FILES[: None if weights else -1]]))
     if (path / "adapter_config.json").exists():  # transformers would load its base, from wherever it says
         fix = f"did you mean {path.parent}?" if (path.parent / "config.json").is_file() else "merge it into its model"
@@ -74,7 +61,7 @@ def load_checkpoint(
 
     `prompt` is the style of its prompts; `options` are those of `from_pretrained`. The dtype is fp32 by default.
     """
-    with _explained(folder, _EXAMPLE):
+    with explained("cannot be used", folder, _EXAMPLE):
         _, _, tokenizer = load_shape(folder, prompt)
         safe = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
         given = {"dtype": torch.float32, **options, **safe, "output_loading_info": True}
@@ -94,7 +81,7 @@ def load_shape(
     folder: Path, prompt: PromptStyle = "auto"
 ) -> tuple[PretrainedConfig, GenerationConfig, PreTrainedTokenizerBase]:
     """Configuration, generation settings and tokenizer of a checkpoint, without its weights; UserError as above."""
-    with _explained(folder, _EXAMPLE):
+    with explained("cannot be used", folder, _EXAMPLE):
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         generation = GenerationConfig.from_model_config(config)
@@ -176,5 +163,5 @@ def shape_of(config: PretrainedConfig, dtype: torch.dtype, peft: Mapping[str, An
             return model
         from peft import get_peft_model
 
-        with _explained("peft", "name modules of the model, or set target_modules: all-linear"):
+        with explained("cannot be used", "peft", "name modules of the model, or set target_modules: all-linear"):
             return get_peft_model(model, adapter(peft))

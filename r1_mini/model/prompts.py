@@ -13,7 +13,7 @@ from functools import partial
 from jinja2 import TemplateError
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
-from r1_mini.errors import UserError
+from r1_mini.errors import UserError, explained
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems.problem import Problem
 
@@ -29,14 +29,11 @@ R1_SYSTEM = (
 def prompt_for(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
     """The prompt of a question, with R1's instruction as its system message. UserError if the template fails."""
     apply = partial(tokenizer.apply_chat_template, tokenize=False, add_generation_prompt=True)
-    try:
+    with explained("the chat template fails", tokenizer.name_or_path, "correct it, or use the prompt style base"):
         try:
             return str(apply([{"role": "system", "content": R1_SYSTEM}, {"role": "user", "content": question}]))
         except TemplateError:  # a template without a system role
             return str(apply([{"role": "user", "content": f"{R1_SYSTEM}\n\n{question}"}]))
-    except Exception as error:  # a template is a program of the model's maker
-        what = f"the chat template fails ({str(error)[:150] or type(error).__name__})"
-        raise UserError(what, where=tokenizer.name_or_path, fix="correct it, or use the prompt style base") from error
 
 
 def prompts_for(tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem]) -> list[str]:

@@ -8,12 +8,13 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import to_json
 
-from r1_mini.errors import UserError
+from r1_mini.errors import UserError, explained
 
 ASIDE = ".aside-"  # begins the name of what is being written or replaced; only a killed process leaves one
 _OLD = f"{ASIDE}old-"
@@ -49,14 +50,10 @@ def named(path: object) -> Iterator[None]:
         raise
 
 
-@contextlib.contextmanager
-def reading(path: Path, fix: str = "run the command that wrote it again") -> Iterator[None]:
+def reading(path: Path, fix: str = "run the command that wrote it again") -> AbstractContextManager[None]:
     """Within the block, which reads a file that a command wrote, whatever it lacks is one line for the user."""
-    try:
-        yield
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        reason = str(error).partition("\n")[0][:150]
-        raise UserError(f"is damaged or not what it should be ({reason})", where=str(path), fix=fix) from None
+    lacks = (OSError, ValueError, LookupError, TypeError, AttributeError)
+    return explained("is damaged or not what it should be", path, fix, lacks)
 
 
 @contextlib.contextmanager

@@ -327,12 +327,12 @@ def test_training_sees_every_problem_once_before_any_comes_again_in_an_order_of_
 def test_a_set_that_cannot_be_had_is_one_line(monkeypatch, tmp_path) -> None:
     (tmp_path / "empty").mkdir()
     for place in ("./data/none", str(tmp_path / "empty")):
-        assert refusal({"dataset": place}).startswith(f"{place}: cannot be loaded: ")
+        assert refusal({"dataset": place}).startswith(f"{place}: cannot be loaded (")
 
     def load(*args, **kwargs):
         raise datasets.exceptions.DatasetNotFoundError("'own/set' is gated.\nVisit the page.")
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     line = refusal({"dataset": "own/set"})
-    assert line.startswith("own/set: cannot be loaded: 'own/set' is gated. Visit the page.; give a folder of files, or")
+    assert line.startswith("own/set: cannot be loaded ('own/set' is gated.); give a folder of files, or")
     assert "HF_TOKEN" in line and "HF_HOME" in line and "`config`" in line
