@@ -109,7 +109,8 @@ def _sample_missing(
     them, as the last digits of a log-probability depend on the batch.
     """
     total = len(problems) * params.n
-    there = sorted(_completions(path) for path in parts.glob("[0-9]*.jsonl"))
+    names = (path.stem.split("-") for path in parts.glob("[0-9]*.jsonl"))
+    there = sorted((int(first), int(end)) for first, end in names)
     gaps = pairwise([(0, 0), *there, (total, total)])
     missing = [chunk for (_, first), (end, _) in gaps for chunk in _chunks(first, end, params)]
     done, correct, sampled = total - sum(end - first for first, end in missing), 0, 0
@@ -126,12 +127,6 @@ def _sample_missing(
             progress.update(bar, completed=min(total, done), note=f"{100 * correct / sampled:.1f}% right")
     processes.wait()
     return [parts / f"{first}-{end}.jsonl" for first, end in sorted([*there, *missing])]
-
-
-def _completions(path: Path) -> tuple[int, int]:
-    """The first completion of a chunk's file, and the one after its last."""
-    first, _, end = path.stem.partition("-")
-    return int(first), int(end)
 
 
 def _chunks(first: int, end: int, params: SamplingParams) -> Iterator[tuple[int, int]]:

@@ -40,7 +40,7 @@ def row(one: ExamProblem, sample: Sample, index: int, suite: Suite, params: Samp
     return {
         **{name: getattr(problem, name) for name in PROBLEM},
         **{"axis": one.axis, "difficulty": dict(problem.difficulty), "sample_index": index},
-        **{"prompt": sample.prompt, "completion": sample.text, "finish": sample.finish, "n_tokens": sample.n_tokens},
+        **{"prompt": sample.prompt, "completion": sample.text, "finish": sample.finish, "n_tokens": len(sample.tokens)},
         **{"logp": logp, "logp_reference": reference, "parsed": graded.answer},
         **{name: getattr(graded, name) for name in GRADES},
         **{"rewards": {name: rule(graded) for name, rule in RULES.items()}},

@@ -120,10 +120,6 @@ class ExamProblem:
     problem: Problem
     axis: str | None
 
-    @property
-    def depth(self) -> int:
-        return self.problem.difficulty["depth"]
-
 
 def load_suite(
     name: str,

@@ -55,14 +55,6 @@ class Sandbox:
             self.patience -= 1
             return {"error": f"no reply: {error!r}"}
 
-    def is_patient(self) -> bool:
-        """Whether another question is to be asked: one without a reply costs patience, which comes back slowly.
-
-        Else a batch of nothing but endless questions would take half an hour.
-        """
-        self.patience = min(PATIENCE, self.patience + REGAINED)
-        return self.patience >= 1
-
     def _start(self) -> None:
         require(self.judge)
         self.pipe, theirs = Pipe()
@@ -98,8 +90,13 @@ _SANDBOXES = {judge: Sandbox(judge) for judge in PACKAGES}
 
 
 def verified(judge: str, answer: str, gold: str) -> bool:
-    """Whether the judge's package holds an answer right; False for all that it raises on or takes too long about."""
-    if len(answer) > LONGEST_ANSWER or not _SANDBOXES[judge].is_patient():
+    """Whether the judge's package holds an answer right; False for all that it raises on or takes too long about.
+
+    A question without a reply costs patience, which comes back slowly: a batch of them would take half an hour.
+    """
+    sandbox = _SANDBOXES[judge]
+    sandbox.patience = min(PATIENCE, sandbox.patience + REGAINED)
+    if len(answer) > LONGEST_ANSWER or sandbox.patience < 1:
         return False
     return _reply_to(judge, answer, gold).get("result") is True
 

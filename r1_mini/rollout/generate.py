@@ -32,10 +32,6 @@ class Sample:
     """The same under the reference model; None without one."""
     graded: Graded
 
-    @property
-    def n_tokens(self) -> int:
-        return len(self.tokens)
-
 
 def generate(
     model: PreTrainedModel,

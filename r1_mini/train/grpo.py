@@ -176,12 +176,8 @@ class GrpoStage(TuningStage):
         problems = list(islice(draw(job.problems, "train", job.seed), work.prompts))
         torch.manual_seed(job.seed)
         trainer = self.trainer_of(model, tokenizer, config, problems)
-        require_context(
-            model.config,
-            encode(tokenizer, trainer.train_dataset["prompt"]),
-            config.max_completion_length,
-            self.LENGTH_KEY,
-        )
+        prompts = encode(tokenizer, trainer.train_dataset["prompt"])
+        require_context(model.config, prompts, config.max_completion_length, self.LENGTH_KEY)
         if self.dev is None:
             train(trainer, job, METRICS)
             save(trainer, job.out)

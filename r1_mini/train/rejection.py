@@ -151,7 +151,7 @@ def kept_and_measured(
         for tokens in dict.fromkeys(right) if distinct else right:
             kept.append({"input_ids": [*prompt, *tokens], "labels": [-100] * len(prompt) + [*tokens]})
     samples = [sample for group in groups for sample in group]
-    lengths = [sample.n_tokens for sample in samples]
+    lengths = [len(sample.tokens) for sample in samples]
     metrics = rollout_metrics([sample.graded for sample in samples], lengths)
     entropy = -math.fsum(sample.logp for sample in samples) / sum(lengths)
     return kept, {**metrics, "length": sum(lengths) / len(lengths), "entropy": entropy, "kept": len(kept)}

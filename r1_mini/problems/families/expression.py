@@ -40,7 +40,8 @@ class Expression(Arithmetic[ExpressionAxes]):
         return not isinstance(tree, int)
 
     def measure(self, sketch: Tree) -> dict[str, int]:
-        return super().measure(sketch) | {"nesting": _nesting(render(sketch))}
+        open_after = accumulate((letter == "(") - (letter == ")") for letter in render(sketch))
+        return super().measure(sketch) | {"nesting": max(open_after)}
 
 
 def _grow(rng: random.Random, axes: ExpressionAxes, value: int, depth: int, nesting: int, bare: str) -> "Tree | None":
@@ -91,8 +92,3 @@ def _operands(rng: random.Random, operator: str, value: int, most_left: int, mos
     most = min(most_left // value, most_right) if value else most_right
     right = 1 + upto(rng, most - 1)
     return (value * right, right) if most >= 2 else None
-
-
-def _nesting(text: str) -> int:
-    """How deep parentheses stand inside parentheses."""
-    return max(accumulate(1 if character == "(" else -(character == ")") for character in text))

@@ -20,12 +20,12 @@ def test_every_suite_asks_distinct_problems_of_its_split_and_of_two_or_more_oper
     keys = [each.problem.key for each in asked]
     assert len(set(keys)) == len(keys) == sum(entry.number for entry in suite.problems)
     assert {split_of(key) for key in keys} == {suite.split}
-    assert min(each.depth for each in asked) == 2
+    assert min(each.problem.difficulty["depth"] for each in asked) == 2
 
 
 def test_the_default_suite_asks_sums_of_each_depth_equally_often():
     suite, asked = load_suite("arithmetic", families=["sum"])
-    assert Counter(each.depth for each in asked) == {2: 300, 3: 300, 4: 300, 5: 300}
+    assert Counter(each.problem.difficulty["depth"] for each in asked) == {2: 300, 3: 300, 4: 300, 5: 300}
     assert (suite.samples, suite.temperature, suite.top_p, suite.greedy) == (16, 1.0, 1.0, True)
 
 
@@ -38,7 +38,7 @@ def test_the_first_problems_are_a_smaller_exam_of_the_same_kind():
 def test_every_axis_of_the_out_of_distribution_suite_lies_outside_of_training():
     _, asked = load_suite("arithmetic-ood")
     by_axis = {axis: [each for each in asked if each.axis == axis] for axis in {each.axis for each in asked}}
-    assert min(each.depth for each in by_axis["more operands"]) == 6
+    assert min(each.problem.difficulty["depth"] for each in by_axis["more operands"]) == 6
     assert max(each.problem.difficulty["digits"] for each in by_axis["more digits"]) == 3
     assert max(each.problem.difficulty["nesting"] for each in by_axis["deeper nesting"]) > 2
     assert not any(set(each.problem.question) & set("+-") for each in by_axis["unseen operator mix"])
