@@ -147,7 +147,7 @@ def plan(
             check(settings, exam.problems(), console, elsewhere=gpu is not None)
             device = environment.device() if gpu is None else environment.gpu_of(gpu)
             share = Share(processes, sharding)
-            plan = planning.plan(settings, exam.planned(), exam.planned_on_dev(), device, share, framework)
+            plan = planning.plan(settings, *exam.planned(), device, share, framework)
     planning.show(plan, console)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)

@@ -80,7 +80,7 @@ def test_a_recipe_says_how_it_is_launched_and_the_memory_that_is_planned_which_f
     recipe = load(path)
     exam = Exam(recipe)
     share = Share(8, "fsdp") if "fsdp2.yaml" in launch else Share()
-    made = plan(recipe, exam.planned(), exam.planned_on_dev(), gpu_of(float(card)), share, 0)
+    made = plan(recipe, *exam.planned(), gpu_of(float(card)), share, 0)
     assert made.needed / 2**30 == pytest.approx(float(stated), rel=0.03)
     assert made.fits and made.needed < 0.9 * int(card) * 10**9
     fatal = ("take more than the memory", "has room for", "has no EOS")

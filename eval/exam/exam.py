@@ -75,13 +75,10 @@ class Exam:
 
         return score
 
-    def planned(self) -> planning.Exam:
-        """What `r1-mini plan` needs to know of the exam."""
-        return replace(_planned(self.suite, self.questions), columns=len(self.lineup.columns))
-
-    def planned_on_dev(self) -> dict[int, planning.Exam]:
-        """What it needs to know of the exams during training, by the number of their stage."""
-        return {number: replace(_planned(*each), greedy=False) for number, each in self._dev.items()}
+    def planned(self) -> tuple[planning.Exam, dict[int, planning.Exam]]:
+        """What `r1-mini plan` needs to know of the exam, and of those during training, by the number of their stage."""
+        dev = {number: replace(_planned(*each), greedy=False) for number, each in self._dev.items()}
+        return replace(_planned(self.suite, self.questions), columns=len(self.lineup.columns)), dev
 
     def __call__(
         self, run: RunFolder, checkpoints: Mapping[str, Path], seconds: Mapping[str, float], console: Console

@@ -7,7 +7,6 @@ outside of what models are trained on, the `axis` along which it does. Entries w
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -135,7 +134,11 @@ def load_suite(
     `families` keeps only those, `limit` the first so many problems, evenly from all entries; `changes` that are not
     None replace the suite's own settings. Raises UserError if there is no such suite or there are too few problems.
     """
-    path, values = _read(name, where)
+    packaged = {path.stem: path for path in Path(__file__).with_name("suites").glob("*.yaml")}
+    path = Path(name) if name.endswith((".yaml", ".yml")) else packaged.get(name)
+    if path is None:
+        raise UserError(f"no suite is called '{name}'", where=where, fix=nearest(name, packaged))
+    values = yaml_file.read_mapping(path)
     values |= {key: value for key, value in changes.items() if value is not None}
     if name == OWN:
         values["problems"] = _own_entries(recipe_problems, values, limit)
@@ -155,16 +158,6 @@ def load_suite(
         what = "fewer than two problems without an axis, so there is no headline"
         raise UserError(what, where=str(path), fix=f"ask for more; `{OWN}` has the problems of a recipe")
     return suite, problems
-
-
-def _read(name: str, where: str) -> tuple[Path, dict[str, Any]]:
-    """The path and the content of a suite's file."""
-    if name.endswith((".yaml", ".yml")):
-        return Path(name), yaml_file.read_mapping(Path(name))
-    known = {Path(entry.name).stem: entry for entry in (files("eval.exam") / "suites").iterdir()}
-    if name not in known:
-        raise UserError(f"no suite is called '{name}'", where=where, fix=nearest(name, known))
-    return Path(known[name].name), yaml_file.parse(known[name].read_text(encoding="utf-8"), known[name].name)
 
 
 def _own_entries(sources: Sequence[Source], suite: Mapping[str, Any], limit: int | None) -> list[dict[str, Any]]:
