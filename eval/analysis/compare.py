@@ -78,7 +78,6 @@ class Score:
     truncated: float
     voices: dict[str, float]
     chains: dict[str, float]
-    first_wrong_step: dict[str, float]
     cells: list[Cell]
     axes: dict[str, Accuracy]
 
@@ -272,7 +271,6 @@ def score(column: Column) -> Score:
         truncated=float(metrics.truncated(pooled).mean()),
         voices=metrics.voice_shares(pooled),
         chains=metrics.chain_truth(pooled),
-        first_wrong_step=metrics.first_wrong_steps(pooled),
         cells=_cells(column),
         axes={axis: _accuracy(column.at(axis).samples) for axis in column.samples[0].axes},
     )

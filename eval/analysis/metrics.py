@@ -133,9 +133,3 @@ def chain_truth(samples: Samples) -> dict[str, float]:
             chosen_PN = (samples.correct_PN == correct) & (samples.chain_PN == chain)
             shares[f"{answer}_{labels[chain]}"] = float(chosen_PN.mean())
     return shares
-
-
-def first_wrong_steps(samples: Samples) -> dict[str, float]:
-    """Where chains go wrong: share of the chains with a wrong step whose first one is step 1, 2, …"""
-    places = samples.first_wrong_PN[samples.first_wrong_PN > 0]
-    return {str(place): float((places == place).mean()) for place in np.unique(places)}

@@ -79,7 +79,6 @@ class Samples:
     formed_PN: NDArray[np.bool_]
     voice_PN: NDArray[np.object_]  # of VOICES
     chain_PN: NDArray[np.object_]  # of CHAINS
-    first_wrong_PN: NDArray[np.int64]  # 0: no wrong step
     answer_PN: NDArray[np.int64]  # equal numbers are equal answers of a problem; -1: cut off, or none in the tags
     logp_PN: NDArray[np.float32]  # nats, by the model itself
     reference_PN: NDArray[np.float32]  # nats, by the model that training started from; NaN if it was not computed
@@ -127,7 +126,7 @@ def tabled(rows: Iterable[Mapping[str, Any]]) -> Samples:
         if value is None and stopped and entry["parsed"] is not None:
             value = VALUES[entry["judge"]](entry["parsed"])
         answer = -1 if value is None else answers.setdefault(value, len(answers))
-        form = (entry["well_formed"], entry["voice"], entry["chain"], entry["first_wrong"] or 0)
+        form = (entry["well_formed"], entry["voice"], entry["chain"])
         graded = (entry["correct"], entry["lenient"], entry["n_tokens"], stopped, *form, answer)
         cells.append((key, index, *graded, entry["logp"], entry["logp_reference"]))
     frame = pd.DataFrame(cells, columns=["key", "sample", *TABLES])

@@ -30,7 +30,6 @@ PALETTE = ("#85857d", "#bf7d12", "#0d9373", "#3d86cc", "#a663c4", "#cf6232", "#8
 GRAY, AMBER, GREEN, BLUE = PALETTE[:4]
 RED = "#c9423a"
 OF_CHAIN = {"by_right": GREEN, "by_wrong": AMBER, "without": GRAY, "unchecked": BLUE}
-MOST_STEPS = 12  # first wrong steps after it are not shown
 STYLE = matplotlib.rc_context(
     dict.fromkeys(("axes.edgecolor", "grid.color", "xtick.color", "ytick.color"), "#80808050")
     | dict.fromkeys(("xtick.labelcolor", "ytick.labelcolor"), "black")
@@ -168,18 +167,6 @@ def chain_truth(summary: Comparison) -> Markup:
         axes.barh(shares.index, widths, left=left[kind], height=0.62, label=CHAINS[kind], **look)
     axes.set_xlim(0, 1)
     return _svg(axes, "Share of completions by answer and chain")
-
-
-def first_wrong_step(summary: Comparison) -> Markup | None:
-    """Where the first wrong step of a chain is, as shares of the chains that have one; None if no chain has one."""
-    deepest = max((int(step) for score in summary.scores.values() for step in score.first_wrong_step), default=0)
-    steps = [str(step) for step in range(1, min(MOST_STEPS, deepest) + 1)]
-    series = [
-        Line(label, color, pd.Series(score.first_wrong_step).reindex(steps, fill_value=0.0))
-        for label, color, score in columns(summary)
-        if score.first_wrong_step
-    ]
-    return lines("Where the first wrong step is", "first wrong step", series, share=True) if series else None
 
 
 def training(curves: Mapping[str, Rows]) -> Iterator[tuple[str, Markup]]:

@@ -70,7 +70,3 @@ def test_chain_truth_tells_luck_from_reasoning_and_adds_up_to_one():
     }
     unchecked = metrics.chain_truth(make_samples("10", chain="unchecked", formula=None))
     assert unchecked["right_unchecked"] == unchecked["wrong_unchecked"] == 0.5
-
-
-def test_the_first_wrong_step_is_counted_over_chains_that_have_one():
-    assert metrics.first_wrong_steps(make_samples("0l10")) == {"1": pytest.approx(1 / 3), "2": pytest.approx(2 / 3)}

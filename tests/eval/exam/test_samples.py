@@ -15,7 +15,6 @@ def test_tables_hold_problems_by_samples():
     samples = make_samples("10d", "x-?")
     assert samples.correct_PN.tolist() == [[True, False, True], [False, False, False]]
     assert samples.stopped_PN.tolist() == [[True, True, True], [True, False, True]]
-    assert samples.first_wrong_PN.tolist() == [[0, 2, 0], [0, 0, 0]]
     assert samples.answer_PN.tolist() == [[0, 1, 0], [2, -1, -1]]
     assert samples.n == 3 and [question.key for question in samples.questions] == ["a", "b"]
 

@@ -96,7 +96,6 @@ def make_score(accuracy: float, tokens: float) -> dict[str, Any]:
             **{"right_by_right": accuracy - 0.1, "right_by_wrong": 0.06, "right_without": 0.04},
             **{"wrong_by_right": 0.0, "wrong_by_wrong": 0.7 * wrong, "wrong_without": 0.3 * wrong},
         },
-        "first_wrong_step": {"1": 0.5, "2": 0.3, "3": 0.2},
         "cells": [about(accuracy, family=family, axis=None, depth=depth, n_problems=300) for family, depth in kinds],
         "axes": {"more operands": about(accuracy / 2, n_problems=200)},
     }

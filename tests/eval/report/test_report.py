@@ -117,12 +117,12 @@ def test_every_color_reads_on_the_light_and_on_the_dark_page(render):
 
 
 def test_any_columns_will_do_and_what_does_not_apply_is_left_out(summary):
-    names, score = {f"run-{n}": f"run {n}" for n in range(8)}, summary["scores"]["rl"] | {"first_wrong_step": {}}
+    names, score = {f"run-{n}": f"run {n}" for n in range(8)}, summary["scores"]["rl"]
     samples = dict.fromkeys(names, make_samples(12)["rl"])
     none = {"gain": None, "sharpened": None, "seconds": None, "checkpoints": {}, "seed": None, "recipe": None}
     several = summary | none | {"names": names, "scores": dict.fromkeys(names, score), "comparisons": []}
     html = page.render_exam(compared(several), samples, {}, {})
-    for absent in ("During training", "What the difference is made of", "Solved anew", "Where they go wrong"):
+    for absent in ("During training", "What the difference is made of", "Solved anew"):
         assert absent not in html
     assert html.count(plots.PALETTE[7]) > 1
     once = {"axes": {}, "greedy": None, "pass_at_k": score["pass_at_k"][:1], "maj_at_k": score["maj_at_k"][:1]}
