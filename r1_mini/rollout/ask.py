@@ -1,15 +1,20 @@
 """`r1-mini sample`: a question, the steps that a checkpoint writes, and whether each of them is right."""
 
 import contextlib
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
+from r1_mini.config.yaml_file import read_mapping
+from r1_mini.data.mix import draw, source_of
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.model.templates import PromptStyle
 from r1_mini.problems import families
+from r1_mini.problems.arithmetic import evaluate, numbers, operations, parse
 from r1_mini.problems.problem import Problem
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import Sample, generate
@@ -24,6 +29,7 @@ def ask(checkpoint: Path, question: str | None, params: SamplingParams, prompt: 
     console = Terminal()
     with silent(), console.status("loading"):
         model, tokenizer = load_checkpoint(checkpoint, prompt=prompt)
+        taught = taught_by(checkpoint.resolve().parent / "recipe.yaml")
 
     def answer(question: str) -> None:
         try:
@@ -32,6 +38,8 @@ def ask(checkpoint: Path, question: str | None, params: SamplingParams, prompt: 
             problem = Problem(family="free", question=question, answer="", difficulty={}, key=question)
         ((sample,),) = generate(model, tokenizer, [problem], params)
         _show(console, problem, sample)
+        if unknown := outside(problem, taught):
+            console.print(Text(f"  outside of what this run trains on: {unknown}", style="dim"))
 
     if question is not None:
         answer(question)
@@ -42,6 +50,36 @@ def ask(checkpoint: Path, question: str | None, params: SamplingParams, prompt: 
                 answer(line)
             except UserError as error:
                 console.print(str(error), style="red", markup=False)
+
+
+def taught_by(recipe: Path, n: int = 500) -> list[Problem]:
+    """A sample of the problems that a run trains on; none if there is no such recipe, or its data is gone."""
+    if not recipe.is_file():
+        return []
+    with contextlib.suppress(UserError, LookupError, TypeError):  # not as a run writes it
+        values = read_mapping(recipe)
+        entries = [*values["problems"], *(entry for stage in values["stages"] for entry in stage["problems"])]
+        return list(islice(draw([source_of(entry) for entry in entries], "train", "sample"), n))
+    return []
+
+
+def outside(problem: Problem, taught: Sequence[Problem]) -> str:
+    """How an arithmetic question differs from all those that were taught; empty if it does not, or nothing is known."""
+    formulas = [parse(each.formula) for each in taught if each.formula]
+    if not formulas or not problem.formula:
+        return ""
+    tree = parse(problem.formula)
+    signs = {sign for each in taught for sign in each.formula or "" if sign in "+-*/"}
+    for sign in "+-*/":
+        if sign in problem.formula and sign not in signs:
+            return f"no {sign}"
+    for what, size in (("operations", operations), ("numbers", lambda each: max(numbers(each)))):
+        if size(tree) > (largest := max(map(size, formulas))):
+            return f"{what} up to {largest}"
+    least, most = min(map(evaluate, formulas)), max(map(evaluate, formulas))
+    if min(numbers(tree)) < min(min(numbers(each)) for each in formulas) or not least <= evaluate(tree) <= most:
+        return f"results from {least} to {most}"
+    return ""
 
 
 def _show(console: Console, problem: Problem, sample: Sample) -> None:
