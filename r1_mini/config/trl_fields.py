@@ -81,7 +81,11 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 
 _EXTRAS = ("tensorboard", "trackio", "wandb")  # of this package, under the name of the tracker's
 _PACKAGES = {"azure_ml": "azureml", "flyte": "flytekit"}  # of trackers, where it has another name
-_POSITIVE = ("max_steps", "temperature", "top_p", "logging_steps", "save_steps")  # and whole numbers of default > 0
+_POSITIVE = (  # and whole numbers of default > 0
+    *("max_steps", "temperature", "logging_steps", "save_steps"),
+    *("repetition_penalty", "generation_batch_size", "steps_per_generation"),
+)
+_SHARES = ("top_p", "min_p", "top_entropy_quantile")  # up to 1; transformers checks them only when it samples
 _MACHINE = ("tf32",)  # checked by TRL against this machine, not only as a setting
 
 
@@ -130,6 +134,8 @@ def _bounded(field: Any, hint: Any) -> Any:
             choices = [each.value for each in kind]
     if choices:
         return literal[*choices, default]
+    if name in _SHARES:
+        return Annotated[hint, Field(ge=0, gt=0 if name == "top_p" else None, le=1)]
     if name in _POSITIVE or (type(default) is int and default > 0):
         return Annotated[hint, Field(gt=0)]
     return Annotated[hint, Field(ge=0)] if type(default) in (int, float) and default >= 0 else hint
