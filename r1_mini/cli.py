@@ -24,6 +24,7 @@ from r1_mini.system.environment import return_freed_blocks
 from r1_mini.system.files import require_replaceable, write_json_atomic
 from r1_mini.system.logs import silent
 from r1_mini.system.terminal import Terminal
+from r1_mini.text import visible
 
 app = typer.Typer(
     name="r1-mini",
@@ -328,7 +329,7 @@ def _fail(error: Exception, code: int) -> int:
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     hint = "; --debug shows where" if code == 1 and not _debug else ""
     if _debug:
-        traceback.print_exc()
+        print(visible(traceback.format_exc()), file=sys.stderr, end="")
     elif code == 1 and _log is not None and _log.parent.is_dir():
         with suppress(OSError), _log.open("a", encoding="utf-8") as log:
             traceback.print_exc(file=log)

@@ -329,8 +329,7 @@ def bench(
     console.print(
         f"{result['torch_threads']} threads; the limit: a step's arithmetic, each token once, at the rate of a matrix "
         f"product, {result['gflops']:,.0f} GFLOP/s. Random weights: the reward is constant in {zero_variance:.0%} of "
-        f"the groups. Medians of {pairs} steps of each side and of their ratios, pair by pair [smallest, largest].",
-        markup=False,
+        f"the groups. Medians of {pairs} steps of each side and of their ratios, pair by pair [smallest, largest]."
     )
     console.print(comparison(result["rows"]))
     for rival, reason in missing.items():

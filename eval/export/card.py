@@ -10,6 +10,7 @@ from eval.report import words
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError, explained
 from r1_mini.pipeline.store import read_manifest
+from r1_mini.text import visible
 
 
 def card(run: Path) -> tuple[str, Path]:
@@ -33,7 +34,7 @@ def card(run: Path) -> tuple[str, Path]:
         recipe=(run / "recipe.yaml").read_text("utf-8"),
         manifest=read_manifest(run),
     )
-    return text, run / lineup.columns[lineup.final].stage
+    return visible(text), run / lineup.columns[lineup.final].stage
 
 
 def push(run: Path, repo: str, private: bool, console: Console) -> None:

@@ -7,7 +7,6 @@ from os.path import commonprefix
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -96,26 +95,26 @@ def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, sh
 def show(plan: Plan, console: Console) -> None:
     """Print every part with its memory, counts and first prompts; then warnings and notes; last whether it fits."""
     first = next((prompt for part in plan.parts for prompt in part.prompts), ("", ""))
-    console.print(f"{plan.name}: {plan.parameters:,} parameters, {escape(plan.model)}", soft_wrap=True)
+    console.print(f"{plan.name}: {plan.parameters:,} parameters, {plan.model}", soft_wrap=True)
     for part in plan.parts:
         counts = ", ".join(f"{number:,} {what}" for what, number in part.counts.items())
         (prompts, length), *others = part.longest.items()
         lengths = ", ".join([f"{prompts} of at most {length} tokens", *(f"{k} of at most {n}" for k, n in others)])
         disk = f"{_size(part.disk)} stay on the disk, {_size(part.disk_meanwhile)} more while it runs"
         console.print("", _memory(part), sep="\n")
-        console.print(counts, lengths, disk, sep="\n", soft_wrap=True, highlight=False)
+        console.print(counts, lengths, disk, sep="\n", soft_wrap=True)
         for text, tokens in part.prompts:
             text, tokens = _rest(text, first[0]), _rest(tokens, first[1])
             console.print(Text(repr(text)), Text(f"  {tokens}", style="dim"), sep="\n", soft_wrap=True)
     console.print()
-    for kind, remarks in (("[yellow]warning[/yellow]", plan.warnings), ("note", plan.notes)):
+    for kind, remarks in ((Text("warning", "yellow"), plan.warnings), (Text("note"), plan.notes)):
         for remark in remarks:
-            console.print(f"{kind} {escape(remark)}", soft_wrap=True, highlight=False)
+            console.print(kind, remark, soft_wrap=True)
     several = f" in each of {plan.share.processes} processes" if plan.share.processes > 1 else ""
     need = f"{_size(plan.needed)} (the {plan.peak[1]}{several})"
     has = f"{_size(plan.device.memory)} of {plan.device.name}, {_size(plan.device.free)} of it free now"
     verdict = f"{'fits' if plan.fits else 'does not fit'}: {need}; there are {has}; on the disk {_size(plan.disk)}"
-    console.print(verdict, soft_wrap=True, highlight=False, markup=False)
+    console.print(verdict, soft_wrap=True)
 
 
 def _rest(text: str, first: str) -> str:

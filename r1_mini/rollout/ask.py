@@ -49,7 +49,7 @@ def ask(checkpoint: Path, question: str | None, params: SamplingParams, prompt: 
             try:
                 answer(line)
             except UserError as error:
-                console.print(str(error), style="red", markup=False)
+                console.print(str(error), style="red")
 
 
 def taught_by(recipe: Path, n: int = 500) -> list[Problem]:

@@ -12,7 +12,10 @@ from r1_mini.text import visible
 
 
 class Terminal(Console):
-    """The console of every command."""
+    """The console of every command. What stands in brackets is text, too, not a style."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, highlight=False, **options)
 
     def render(self, *args: Any, **options: Any) -> Iterable[Segment]:
         """What is written, with escape codes made visible; rich's own codes are styles and controls."""

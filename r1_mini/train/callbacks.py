@@ -25,7 +25,7 @@ FILES = "files.json"
 
 def progress_bar(console: Console) -> Progress:
     """A bar with the count, the time left and a short note."""
-    name, note = TextColumn("{task.description:<10}"), TextColumn("{task.fields[note]}")
+    name, note = (TextColumn(f"{{task.{what}}}", markup=False) for what in ("description:<10", "fields[note]"))
     return Progress(name, BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn(), note, console=console)
 
 

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from eval.report.page import show
 from r1_mini.system.terminal import Terminal
+from r1_mini.train.callbacks import progress_bar
 
 HOSTILE = {
     "\x1b]0;title\x07": r"\u001b]0;title",
@@ -18,6 +19,7 @@ HOSTILE = {
     "a\u2066b": r"a\u2066b",
     "a\ud800b": r"a\ud800b",
     "a\u200bb": r"a\u200bb",
+    "a\U000e0041b": r"a\U000e0041b",
 }
 
 
@@ -25,16 +27,25 @@ HOSTILE = {
 def test_escape_codes_and_direction_overrides_are_shown_as_text(text, shown):
     file = io.StringIO()
     terminal = Terminal(file=file, width=80)
-    terminal.print(Text(text), text, markup=False)
+    terminal.print(Text(text), text)
     show("exam", ["", text], [[("pass@1", text)]], (), terminal)
     assert file.getvalue().count(shown) == 4
-    assert not {"\x1b", "\x07", "\x9b", "\u202e", "\u2066", "\ud800", "\u200b"} & set(file.getvalue())
+    assert not {"\x1b", "\x07", "\x9b", "\u202e", "\u2066", "\ud800", "\u200b", "\U000e0041"} & set(file.getvalue())
+
+
+def test_what_stands_in_brackets_is_text():
+    file = io.StringIO()
+    terminal = Terminal(file=file)
+    terminal.print("runs/o[/y]")
+    with progress_bar(terminal) as progress:
+        progress.add_task("[bold], samples", note="[red]")
+    assert all(text in file.getvalue() for text in ("runs/o[/y]", "[bold], samples", "[red]"))
 
 
 def test_our_own_colors_and_cursor_moves_are_left_alone():
     file = io.StringIO()
     terminal = Terminal(file=file, force_terminal=True, color_system="standard", width=80)
-    terminal.print("[red]no[/]")
+    terminal.print("no", style="red")
     with terminal.status("loading"):
         pass
     assert "\x1b[31mno\x1b[0m" in file.getvalue()
