@@ -4,20 +4,25 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-_NAMES = (
-    r"(?<!eos_)(?<!pad_)(?<!bos_)(?<!unk_)"
-    r"(?:token|passw(?:or)?d|passphrase|pwd|secret|credentials?|(?:api|access)_?key|auth)"
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+    "|[\U000e0000-\U000e007f]"
 )
-_NAME = re.compile(rf"(?:^|[\W_]){_NAMES}$", re.IGNORECASE)
-_NAMED = re.compile(rf"((?:^|[\W_]){_NAMES}\b[\"']?\s*[=:]).*", re.IGNORECASE | re.DOTALL)
-_VALUE = re.compile(r"(?<=://)[^:/\s]*:\S+@|(?<=https://)[^/\s]+@|(?<=http://)[^/\s]+@|\b(?:hf_|sk-|gh[pousr]_)\w{20,}")
-_QUERY = re.compile(rf"([?&]{_NAMES}=)[^&\s]*", re.IGNORECASE)
+_WORDS = (
+    r"(?<!eos_)(?<!pad_)(?<!bos_)(?<!unk_)"
+    r"(?i:token|passw(?:or)?d|passphrase|pwd|secret|credentials?|(?:api|access)_?key|auth(?:orization)?)"
+)
+_NAMES = rf"(?:^|[\W_]|(?<=[a-z])(?=[A-Z])){_WORDS}"
+_NAME = re.compile(rf"{_NAMES}(?:\.\d+)*$")
+_NAMED = re.compile(rf"({_NAMES}\b[\"']?\s*[=:]).*", re.DOTALL)
+_LOGIN = re.compile(r"(:/{1,2})[^:/\s]*:\S+@|(https?:/{1,2})[^/\s]+@")  # a path has made one slash of two
+_TOKEN = re.compile(r"\b(?:hf_|gh[pousr]_|github_pat_|sk-(?:\w+-)*)\w{20,}[\w-]*")
+_QUERY = re.compile(rf"([?&][\w-]*(?:{_WORDS}|(?i:sig(?:nature)?))=)[^&\s]*")
 
 
 def visible(text: str) -> str:
     r"""The text with control characters, bidirectional controls and lone surrogates written as `\u202e`."""
-    return _UNSEEN.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+    return _UNSEEN.sub(lambda match: ("\\u%04x" if match[0] < "\uffff" else "\\U%08x") % ord(match[0]), text)
 
 
 def short(name: str, most: int = 40) -> str:
@@ -28,7 +33,7 @@ def short(name: str, most: int = 40) -> str:
 
 def masked(text: str) -> str:
     """The text without passwords of URLs and tokens of the Hub, of OpenAI and of GitHub."""
-    return _QUERY.sub(r"\1***", _VALUE.sub(lambda match: "***" + "@" * match.group().endswith("@"), text))
+    return _QUERY.sub(r"\1***", _TOKEN.sub("***", _LOGIN.sub(r"\1\2***@", text)))
 
 
 def cut(text: str) -> str:
@@ -44,5 +49,5 @@ def secrets(value: Any, key: str = "") -> Iterator[str]:
     elif isinstance(value, list):
         for place, item in enumerate(value):
             yield from secrets(item, f"{key}.{place}")
-    elif isinstance(value, str) and value and (_NAME.search(key) or masked(value) != value):
+    elif value and value is not True and (_NAME.search(key) or masked(str(value)) != str(value)):
         yield key

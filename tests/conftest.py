@@ -1,7 +1,8 @@
 """Shared by all tests: a recipe to start from, a finished smoke run, and GPU tests skipped where there is no GPU."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,43 @@ def run(out, *overrides):
     return r1_mini(*arguments(out, *overrides))
 
 
+SECRET = "hunter2hunter2"
+KEEPS_SECRETS = {
+    "": (
+        "HF_TOKEN",
+        "HUGGING_FACE_HUB_TOKEN",
+        "WANDB_API_KEY",
+        "OPENAI_API_KEY",
+        "PGPASSWORD",
+        "AWS_SECRET_ACCESS_KEY",
+    ),
+    "postgresql://me:{}@host/db": ("DATABASE_URL",),
+    "http://me:{}@127.0.0.1:1": ("HTTPS_PROXY", "HTTP_PROXY"),
+}
+
+
+@contextmanager
+def secrets_around(home: Path) -> Iterator[None]:
+    """A command's surroundings with a secret wherever one may be: variables, and files of a new HOME."""
+    import matplotlib
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLCONFIGDIR", matplotlib.get_cachedir())  # listing the fonts again would take seconds
+        patch.setenv("HOME", str(home))
+        for form, names in KEEPS_SECRETS.items():
+            for name in names:
+                patch.setenv(name, form.format(SECRET))
+        for name in (".netrc", ".pgpass", ".cache/huggingface/token", ".config/wandb/settings"):
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            (home / name).write_text(f"machine huggingface.co login me password {SECRET}")
+        yield
+
+
+def leaks(folder: Path) -> list[Path]:
+    """The files below a folder that hold the secret."""
+    return [path for path in folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+
+
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory):
     """A finished run of the smoke recipe, and what it printed; all workers have it, and nobody may change it."""
@@ -42,7 +80,8 @@ def smoke(tmp_path_factory):
     out, printed = folder / "smoke" / "run", folder / "smoke.txt"
     with FileLock(folder / "smoke.lock"):
         if not printed.exists():
-            done = run(out)
+            with secrets_around(folder / "home"):
+                done = run(out)
             assert (done.returncode, done.stderr) == (0, "")
             printed.write_text(done.stdout)
     return out, printed.read_text()

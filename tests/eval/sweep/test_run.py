@@ -18,7 +18,7 @@ from eval.sweep import run
 from eval.sweep.run import environment, open_storage
 from r1_mini.errors import UserError
 from tests.commands import Started, r1_mini
-from tests.conftest import SMOKE
+from tests.conftest import SMOKE, leaks, secrets_around
 from tests.eval.sweep.conftest import SCORES, fake, results, start_worker, study_of
 
 SCORES_1 = {key: score for key, score in SCORES.items() if key[1] == 1}
@@ -224,7 +224,9 @@ def test_ctrl_c_ends_the_trials_and_the_same_command_trains_one_base_notes_a_fai
     assert not subprocess.run(["pgrep", "-f", f"{tmp_path}/out/trials"], capture_output=True, text=True).stdout
     assert trials()["short"]["state"] == trials()["long"]["state"] == "WAITING"
 
-    again = r1_mini(*command)
+    with secrets_around(tmp_path / "home"):
+        again = r1_mini(*command)
+    assert leaks(tmp_path / "home") and not leaks(tmp_path / "out")
     assert again.returncode == 0, again.stderr
     states = {name: trial["state"] for name, trial in trials().items()}
     assert states == {"short": "COMPLETE", "long": "COMPLETE", "broken": "FAIL"}
