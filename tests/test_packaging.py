@@ -79,7 +79,7 @@ def test_recipes_lists_each_with_what_it_is_about(capsys: pytest.CaptureFixture[
 PRIVATE = {
     "trl.trainer.grpo_trainer": (
         "def _tokenize_prompts(", "def _calculate_rewards(", "def _generate_and_score_completions(",
-        "def _compute_loss(", "def _get_per_token_logps_and_entropies(", "self._metrics =",
+        "def _compute_loss(", "def _get_per_token_logps_and_entropies(", "self._metrics =", "self._step = 0",
     ),
     "trl.trainer.utils": ("_CHUNKED_LOGPROB_CHUNK_SIZE =",),
     "transformers.configuration_utils": ("def _attn_implementation(",),

@@ -73,7 +73,7 @@ class DevExam(Strict):
 class GrpoStage(TuningStage):
     """Reinforcement learning on rule rewards, through TRL's GRPOTrainer."""
 
-    VERSION = 1
+    VERSION = 2
     CONFIG = "GRPOConfig"
     DEFAULTS: ClassVar = {
         **EVERY_STAGE,
@@ -253,8 +253,10 @@ def sample_groups(prompts: Sequence[str], trainer: Trainer) -> dict[str, list[An
     params = replace(trainer.sampling, seed=trainer.sampling.seed * 1_000_003 + trainer.state.global_step)
     model = trainer.accelerator.unwrap_model(trainer.model)
     before = list(chain.from_iterable(processes.gather([prompt_ids])[: processes.rank()]))
+    done = trainer._step % trainer.args.gradient_accumulation_steps  # micro-batches of this optimizer step
+    first = done * len(prompts) * processes.count()  # a second rollout in a step numbers its samples on
     stop = stop_tokens(model.generation_config, tokenizer)
-    groups = rollout(model, prompt_ids, params, stop=stop, elsewhere=before)
+    groups = rollout(model, prompt_ids, params, stop=stop, first_sample=first, elsewhere=before)
     flat = [completion for group in groups for completion in group]
     trainer._metrics["train"]["seconds_rollout"].append(time.perf_counter() - started)
     return {

@@ -88,7 +88,7 @@ class TextStage(StageSettings):
 class BaseStage(TextStage):
     """Next-token training of random weights on worked problems."""
 
-    VERSION = 1
+    VERSION = 2
     DEFAULTS: ClassVar = {
         **TEXT_STAGE,
         "max_steps": 1000,
@@ -159,7 +159,7 @@ class BaseStage(TextStage):
 class SftStage(TextStage, TuningStage):
     """Next-token training of a model on worked problems in the format that rewards ask for: R1's cold start."""
 
-    VERSION = 2
+    VERSION = 3
     DEFAULTS: ClassVar = {
         **TEXT_STAGE,
         "max_steps": 100,

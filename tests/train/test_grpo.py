@@ -205,3 +205,14 @@ def test_a_training_goes_through_and_sampler_and_trainer_agree_on_log_probabilit
     assert trainer.state.global_step == trainer.args.max_steps
     assert (trainer.rollout_func is not None) == own_sampler == bool(gaps)
     assert max(gaps, default=0) < 1e-4
+
+
+def test_rollouts_of_one_optimizer_step_that_ask_the_same_question_get_different_completions(tmp_path):
+    fields = {"gradient_accumulation_steps": 2, "steps_per_generation": 1, "per_device_train_batch_size": 4}
+    trainer, rollouts = make_trainer(tmp_path, questions=["1+2"] * 4, max_steps=1, **fields), []
+    sampler = trainer.rollout_func
+    trainer.rollout_func = lambda *given: rollouts.append(sampler(*given)) or rollouts[-1]
+    trainer.train()
+    texts = [tuple(ids) for each in rollouts for ids in each["completion_ids"]]
+    assert len(rollouts) == 2
+    assert len(set(texts)) == len(texts) == 8
