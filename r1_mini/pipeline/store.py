@@ -32,6 +32,8 @@ NOTE = "node.json"
 SCRATCH = ".resume"
 PACKAGE = Path(__file__).parents[1]
 NOT_SET = object()
+PATIENCE = 60.0
+"""Seconds that the main process waits for a lock before it asks again: gloo ends the others if they wait for long."""
 
 
 @dataclass(frozen=True)
@@ -65,22 +67,23 @@ class Store:
         a node or work of another identity is moved aside. Of several processes the main one writes.
         """
 
-        def begin() -> Node:
-            return self._begin(plain(identity), folder, console, locks)
-
+        known = plain(identity)
+        key = fingerprint(known)
         with ExitStack() as locks:
-            node = processes.on_main(begin)
+            for name in (fingerprint(str(folder.resolve())), key):
+                lock = FileLock(self.index / f"{name}.lock", preserve_lock_file=True)
+                locks.callback(lock.release)
+                seconds = 0.0
+                while not processes.on_main(partial(self._locks, lock, seconds, folder, console)):
+                    seconds = PATIENCE
+            node = processes.on_main(partial(self._begin, known, key, folder, console))
             yield node
             if not node.finished:
                 processes.wait()
                 processes.on_main(partial(self._finish, node, console))
 
-    def _begin(self, identity: Any, folder: Path, console: Console, locks: ExitStack) -> Node:
-        key = fingerprint(identity)
+    def _begin(self, identity: Any, key: str, folder: Path, console: Console) -> Node:
         node = Node(key, folder, folder.with_name(f".work-{folder.name}"), finished=False)
-        self.index.mkdir(parents=True, exist_ok=True)
-        for name in (fingerprint(str(folder.resolve())), key):
-            locks.callback(self._lock(name, folder, console).release)
         if found := self._find(node):
             if found != folder:
                 self._move_aside(folder, identity, console)
@@ -114,15 +117,17 @@ class Store:
         node.work.rename(node.folder)
         self._place(node)
 
-    def _lock(self, name: str, folder: Path, console: Console) -> FileLock:
-        lock = FileLock(self.index / f"{name}.lock", preserve_lock_file=True)
+    def _locks(self, lock: FileLock, seconds: float, folder: Path, console: Console) -> bool:
+        """Whether no other run works on the node, now or after so many seconds; then none does until it is released."""
+        self.index.mkdir(parents=True, exist_ok=True)
         try:
             with if_writable():
-                lock.acquire(timeout=0)
+                lock.acquire(timeout=seconds)
         except Timeout:
-            say(console, f"{folder.name}: waiting for another run, which works on the same stage")
-            lock.acquire()
-        return lock
+            if not seconds:
+                say(console, f"{folder.name}: waiting for another run, which works on the same stage")
+            return False
+        return True
 
     def _find(self, node: Node) -> Path | None:
         """Where the node is finished and intact: here, or in a run whose threads and processes give the same bits."""
@@ -225,7 +230,7 @@ def all_differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, st
 
 def say(console: Console, line: str) -> None:
     """Print one line as it is."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(line, soft_wrap=True)
 
 
 def _aside(path: Path, key: str) -> Path:

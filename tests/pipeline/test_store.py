@@ -149,7 +149,17 @@ def wait_for(path: Path) -> None:
 
 
 @pytest.mark.parametrize("killed", [True, False])
-def test_of_two_processes_that_want_a_node_one_works_and_the_other_waits(tmp_path, killed):
+def test_of_two_processes_that_want_a_node_one_works_and_the_other_waits(tmp_path, monkeypatch, killed):
+    """It waits in short pieces: after one of half an hour gloo would end the processes that wait for the main one."""
+
+    def timed(work):
+        begun, result = time.monotonic(), work()
+        if time.monotonic() - begun > 0.4:
+            (tmp_path / "too long").touch()
+        return result
+
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
+    monkeypatch.setattr(module.processes, "on_main", timed)
     (tmp_path / "a" / ".work-01-base" / ".resume").mkdir(parents=True)
     if not killed:  # the first one needs a second
         interrupted_like(tmp_path)
@@ -168,6 +178,7 @@ def test_of_two_processes_that_want_a_node_one_works_and_the_other_waits(tmp_pat
         process.join()
     assert (tmp_path / "started").read_text() == ("a False\nb False\n" if killed else "a True\n")
     assert killed or (tmp_path / "b" / "01-base" / "weights").read_text() == "a"
+    assert not (tmp_path / "too long").exists()
 
 
 def interrupted_like(root: Path) -> None:
