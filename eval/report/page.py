@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from markupsafe import Markup
@@ -61,24 +62,37 @@ def show(
     console: Console,
 ) -> None:
     """Print a table, its first column left and the others right, and what it says in words."""
-    console.print(visible(title), highlight=False, markup=False)
+    console.print(visible(title))
+    heads = list(map(visible, heads))
     cells = [[list(map(visible, row)) for row in section] for section in sections]
-    table = _table(heads, cells)
-    unlimited = console.options.update(width=10_000)
-    if console.measure(table, options=unlimited).maximum > console.width:
-        table = _table(heads, cells, between="\n")  # intervals stand below their estimates
-    console.print(table)
+    every, unlimited = range(len(heads)), console.options.update(width=10_000)
+
+    def fit(tables: Iterable[Table]) -> bool:
+        return all(console.measure(table, options=unlimited).maximum <= console.width for table in tables)
+
+    tables = [_table(heads, cells, every)]
+    if not fit(tables):  # then intervals stand below their estimates, and as many columns as fit in one table
+        heads = [heads[0], *(fill(head, 17) for head in heads[1:])]
+        cells = [
+            [[fill(row[0], 30), *(cell.replace(" [", "\n[") for cell in row[1:])] for row in each] for each in cells
+        ]
+        for most in reversed(every[1:]):
+            tables = [_table(heads, cells, [0, *every[first : first + most]]) for first in every[1::most]]
+            if fit(tables):
+                break
+    for table in tables:
+        console.print(table)
     for sentence in sentences:
-        console.print(visible(sentence), highlight=False, markup=False)
+        console.print(visible(sentence))
 
 
-def _table(heads: Sequence[str], sections: Sequence[Sequence[Sequence[str]]], between: str = " ") -> Table:
+def _table(heads: Sequence[str], sections: Sequence[Sequence[Sequence[str]]], columns: Sequence[int]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
-    for place, head in enumerate(heads):
-        table.add_column(Text(visible(head)), justify="right" if place else "left")
+    for column in columns:
+        table.add_column(Text(heads[column]), justify="right" if column else "left")
     for section in sections:
         for row in section:
-            table.add_row(*(Text(cell.replace(" [", f"{between}[")) for cell in row))
+            table.add_row(*(Text(row[column]) for column in columns))
         table.add_section()
     return table
 
@@ -89,7 +103,7 @@ def write(folder: Path, summary: Mapping[str, Any], csv: str, html: str, console
     write_json_atomic(folder / "summary.json", summary)
     write_text_atomic(folder / "comparison.csv", csv)
     write_text_atomic(folder / "report.html", html)
-    console.print(f"the page: {folder / 'report.html'}", soft_wrap=True, markup=False)
+    console.print(f"the page: {folder / 'report.html'}", soft_wrap=True)
 
 
 def render_exam(

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import cycle
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -111,7 +112,7 @@ def _bars(x_label: str, names: Sequence[str], width: float, legend: float = 0.0)
     axes = figure.add_subplot(xlabel=x_label, ylim=(len(names) - 0.5, -0.5))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.grid(axis="y", visible=False)
-    axes.set_yticks(range(len(names)), map(_plain, names))
+    axes.set_yticks(range(len(names)), [_plain(fill(name, 20)) for name in names])
     axes.tick_params(axis="y", length=0)
     return axes
 
@@ -285,6 +286,7 @@ def _svg(axes: Axes, title: str) -> Markup:
     handles, labels = axes.get_legend_handles_labels()
     if len(handles) > 1:
         columns = max(1, min(4, 48 // max(map(len, labels))))
+        figure.set_figheight(figure.get_figheight() + 0.18 * max(0, (len(handles) - 1) // columns - 2))
         figure.legend(handles, labels, loc="outside upper left", fontsize=9, handlelength=1.2, ncols=columns)
     out, nothing = io.StringIO(), dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with warnings.catch_warnings(action="ignore"):  # of a label that is long, or has signs that the font lacks

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import warnings
 from html.parser import HTMLParser
 
 import numpy as np
@@ -129,6 +130,13 @@ def test_any_columns_will_do_and_what_does_not_apply_is_left_out(summary):
     alone = several | {"n_samples": 1, "names": {"a": "A"}, "scores": {"a": score | once}}
     html = page.render_exam(compared(alone), {"a": make_samples(1)["rl"]}, {}, {})
     assert "outside of training</th>" not in html and "More samples per problem" not in html
+
+
+def test_charts_have_room_for_long_names():
+    with warnings.catch_warnings(action="error"):  # matplotlib warns where no room is left for the bars
+        plots._bars("share", ["W" * 40] * 3, width=5.2).figure.draw_without_rendering()
+    lines = plots.lines("title", "k", [plots.Line("w" * 40, plots.GRAY, pd.Series([0.0, 1.0]))] * 8)
+    assert 'height="280.8pt"' in lines  # 3 inches, and 0.18 for each row of the legend after the third
 
 
 def test_every_step_is_embedded_with_its_verdict_and_reason():

@@ -242,3 +242,8 @@ def test_table_has_a_cell_for_each_column_a_dash_for_what_is_missing_and_fits_a_
     (place,) = [place for place, line in enumerate(lines) if line.split()[:1] == ["pass@1"]]
     assert lines[place].split() == ["pass@1", "40.0", "62.0", "91.0", "40.0"]
     assert lines[place + 1].count("[38.0, 42.0]") == 2 and "[89.0, 93.0]" in lines[place + 1]
+    long = Console(width=80, file=io.StringIO())
+    page.show("title", [words.UNITS, *(f"{n}{'x' * 39}" for n in range(4))], wide, [], long)
+    lines = long.file.getvalue().splitlines()  # 17 characters of a name in a line: three columns, then one
+    assert [line.split()[1:] for line in lines if "pass@1 " in line] == [["40.0", "62.0", "91.0"], ["40.0"]]
+    assert max(map(len, lines)) <= 80
