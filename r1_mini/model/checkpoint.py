@@ -95,6 +95,8 @@ def load_shape(
         if outside := [token for token in stop_tokens(generation, tokenizer) if not 0 <= token < vocabulary]:
             raise ValueError(f"eos_token_id {outside[0]} is no token of the model")
         _require_size(folder, config)
+        for name in ("is_local", "local_files_only"):  # how it was loaded, which would be saved with it
+            tokenizer.init_kwargs.pop(name, None)
         keep_tags(tokenizer)
         give_template(tokenizer, prompt, str(folder))
     return config, generation, tokenizer

@@ -11,6 +11,7 @@ from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
+from r1_mini.pipeline.store import checkpoint_hash
 
 
 def test_a_path_that_is_no_checkpoint_or_an_adapter_gets_the_likely_fix(tmp_path):
@@ -112,3 +113,5 @@ def test_a_saved_checkpoint_loads_as_it_was(saved):
     assert all((p == q).all() for p, q in zip(model.parameters(), again.parameters(), strict=True))
     text = "<think>1+2=3</think><answer>3</answer>"
     assert words(text)["input_ids"] == tokenizer(text)["input_ids"]
+    save_checkpoint(again, words, tmp_path / "again")
+    assert checkpoint_hash(tmp_path / "again") == checkpoint_hash(tmp_path)  # so weights that stay are said to be one
