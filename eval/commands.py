@@ -23,6 +23,7 @@ from r1_mini.pipeline.recipe import Evaluate, Recipe, load
 from r1_mini.pipeline.start import check
 from r1_mini.pipeline.store import Store, read_note, say
 from r1_mini.system import distributed as processes
+from r1_mini.system.files import require_without
 
 
 def run(recipe: Recipe, folder: Path, console: Console) -> None:
@@ -46,11 +47,12 @@ def evaluate(
 ) -> None:
     """Examine any checkpoints on a suite, and compare the others with the first; one trained here is forced too."""
     suite, problems = _suite(suite_name, checkpoints, overrides)
+    in_a_run = "../../manifest.json"
+    folder = require_without(out or Path("runs") / "eval" / suite.name, "manifest.json", in_a_run, "sweep.yaml")
     _say_if_small(suite, problems, console)
     named: dict[str, Path] = {}
     for path in checkpoints:
         named[_name(path, voice, named)] = find_checkpoint(path)
-    folder = out or Path("runs") / "eval" / suite.name
     store = Store(out or Path("runs"))
     trained_here = bool(read_note(next(iter(named.values()))))
     lineup = Lineup.of(named, forced=trained_here and voice is None and len(named) > 1)
@@ -65,12 +67,16 @@ def evaluate(
 
 def compare(paths: Sequence[Path], suite: str | None, out: Path | None, console: Console) -> None:
     """Compare runs, or exams, from their samples alone; into `out`, or of a single run into its own folder."""
-    if len(paths) == 1 and (paths[0] / "sweep.yaml").is_file():
+    run = paths[0] if len(paths) == 1 and is_run(paths[0]) else None
+    sweep = paths[0] if len(paths) == 1 and (paths[0] / "sweep.yaml").is_file() else None
+    folder = out or run or sweep or Path("runs") / "compare"
+    if [folder.resolve()] != [path.resolve() for path in paths]:
+        require_without(folder, "manifest.json", "sweep.yaml", "columns.json")
+    if sweep:
         from eval.sweep.summary import compare_sweep  # needs optuna
 
-        return compare_sweep(paths[0], out, console)
-    run = paths[0] if len(paths) == 1 and is_run(paths[0]) else None
-    publish(columns_of(paths, suite), out or run or Path("runs") / "compare", console, run)
+        return compare_sweep(sweep, folder, console)
+    publish(columns_of(paths, suite), folder, console, run)
 
 
 def export(

@@ -62,6 +62,10 @@ FIXES = [  # what is wrong, the fix that its line says, and the command that fol
     *((f"{command} --out full", "choose another one", f"{command} --out new") for command in (
         "run recipe.yaml", "eval model", "compare full", "sweep sweep.yaml",
     )),
+    *((f"{command} --out {out}", "choose another folder with --out", f"{command} --out new") for command, out in (
+        ("eval model", "ran"), ("eval model", "ran/eval/quick"), ("compare model", "ran"), ("compare model", "ran/eval/quick"),
+        ("sweep sweep.yaml", "ran"),
+    )),
     ("push full", "Missing argument 'REPO'", "push full me/x"),
     ("bench --size 1T", "not one of '0.3M', '5M', '30M'", "bench --size 5M"),
     ("bench --zero-variance 1.5", "less than or equal to 1", "bench --zero-variance 1"),
@@ -120,6 +124,9 @@ def here(tmp_path, recipe_file, monkeypatch):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     (tmp_path / "model" / "model.safetensors").touch()
+    (tmp_path / "ran" / "eval" / "quick").mkdir(parents=True)
+    for name in ("recipe.yaml", "manifest.json", "eval/quick/columns.json"):
+        (tmp_path / "ran" / name).write_text("{}")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "columns.json").write_text("{}")
     (tmp_path / "link").symlink_to("recipe.yaml")

@@ -40,7 +40,7 @@ from r1_mini.errors import UserError
 from r1_mini.pipeline.recipe import Recipe, dump
 from r1_mini.pipeline.store import fingerprint
 from r1_mini.system.environment import machine
-from r1_mini.system.files import read_jsonl, write_json_atomic, write_text_atomic
+from r1_mini.system.files import read_jsonl, require_without, write_json_atomic, write_text_atomic
 from r1_mini.text import secrets
 from r1_mini.train.callbacks import DEV_SCORE, progress_bar
 
@@ -59,7 +59,8 @@ def sweep(path: Path, out: Path | None, url: str | None, workers: int, console: 
     """Start a sweep, or join it or go on with it, with workers on this machine; True if a trial of it is complete."""
     with console.status("checking the sweep"):
         plan, recipes = read(path)
-        study = Study(plan, recipes, out or Path("runs") / plan.name, url)
+        folder = require_without(out or Path("runs") / plan.name, "manifest.json", "columns.json")
+        study = Study(plan, recipes, folder, url)
     with ThreadPoolExecutor(workers) as pool, progress_bar(console) as progress:
         bar = progress.add_task(plan.name, note="")
         futures = [pool.submit(study.work, environment(index, workers)) for index in range(workers)]
@@ -82,7 +83,7 @@ def sweep(path: Path, out: Path | None, url: str | None, workers: int, console: 
     try:
         compare_sweep(study.folder, None, console)
     except UserError as error:  # the trials are done all the same
-        console.print(f"not compared: {error}", soft_wrap=True, markup=False)
+        console.print(f"not compared: {error}", soft_wrap=True)
     return True
 
 

@@ -40,6 +40,15 @@ def require_replaceable(path: Path, *, folder: bool = False) -> None:
         raise UserError(what, where=str(path), fix="choose another name")
 
 
+def require_without(folder: Path, *marks: str) -> Path:
+    """The folder, for a command to write into; UserError if it has one of these files, which other commands write."""
+    for mark in marks:
+        if (folder.resolve() / mark).exists():
+            what = f"another command has written there ({Path(mark).name}), and its page would be lost"
+            raise UserError(what, where=str(folder), fix="choose another folder with --out")
+    return folder
+
+
 @contextlib.contextmanager
 def named(path: object) -> Iterator[None]:
     """Within the block, an OSError without a file name (a write to an open file) gets this one."""
