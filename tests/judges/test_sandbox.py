@@ -77,9 +77,10 @@ def test_questions_without_end_are_soon_asked_no_more_and_others_are_again_after
         def _reply(self):
             return {"result": True}
 
-    assert verified("latex", "1" * (LONGEST_ANSWER + 1), "1") is False  # too long to be asked
     sandbox = Silent("latex")
     monkeypatch.setitem(sandbox_module._SANDBOXES, "latex", sandbox)
+    assert verified("latex", "1" * (LONGEST_ANSWER + 1), "1") is False
+    assert not hasattr(sandbox, "asked")  # it is too long
     assert not any(verified("latex", f"endless {number}", "1") for number in range(256))
     assert sandbox.asked == sandbox.timeouts == 18  # the first six, and then one of twenty
     assert [verified("latex", f"{number}", "1") for number in range(25)][-4:] == [True] * 4

@@ -1,9 +1,10 @@
-"""The tokenizer of our own models."""
+"""The tokenizer of our own models, and their random weights."""
 
 import pytest
 from tokenizers import normalizers
 from transformers import AutoTokenizer
 
+from r1_mini.model.architecture import make_model
 from r1_mini.model.tokenizer import keep_tags, make_tokenizer
 
 
@@ -47,3 +48,9 @@ def test_the_chat_template_writes_the_prompt_of_the_corpus(tmp_path):
     answered = [*turns, {"role": "assistant", "content": "<think></think><answer>19</answer>"}]
     whole = "User: 12+7\nAssistant:<think></think><answer>19</answer><eos>"
     assert apply(answered, tokenize=False) == whole
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    shape = {"hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": None}
+    a, b, c = (make_model(make_tokenizer(), **shape, seed=seed).lm_head.weight for seed in (0, 0, 1))
+    assert (a == b).all() and not (a == c).all()

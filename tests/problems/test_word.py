@@ -54,6 +54,7 @@ def test_every_story_operation_and_name_occurs() -> None:
 
 
 def test_every_part_of_a_story_has_its_wordings_with_its_numbers_and_only_the_last_one_asks() -> None:
+    assert len({story.name for story in STORIES}) == len(STORIES)
     for story in STORIES:
         assert all(aside["text"].endswith(".") for aside in story.asides)
         for part, end in ((story.openings, "."), (story.events, "."), (story.closings, "?")):
