@@ -308,8 +308,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, 2)
     except typer.TyperException as error:  # a wrong option, a missing argument; empty after the help
         message = error.format_message().rstrip(".")
-        dash = ", and write -- before what begins with a dash" if message.startswith("No such option") else ""
-        return _fail(UserError(message, fix=f"see r1-mini --help{dash}"), 2) if message else 2
+        more = ", and write -- before what begins with a dash" if message.startswith("No such option: -") else ""
+        more = ", and write settings as key=value" if message.startswith("No such option: --") else more
+        return _fail(UserError(message, fix=f"see r1-mini --help{more}"), 2) if message else 2
     except typer.Abort:  # end of input at a prompt
         return 130
     except BrokenPipeError:  # the reader, `head` for example, has seen enough

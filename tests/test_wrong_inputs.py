@@ -54,6 +54,7 @@ FIXES = [  # what is wrong, the fix that its line says, and the command that fol
     ("sample model 1+1 --voice checked", "not one of 'direct', 'worked'", "sample model 1+1 --voice worked"),
     ("sample model 1+1 --temperature 1e-320", "0 (greedy) or from 0.01 to 10", "sample model 1+1 --temperature 0.01"),
     ("eval model lmit=4", "did you mean 'limit'?", "eval model limit=4"),
+    ("eval model --limit 3", "write settings as key=value", "eval model limit=3"),
     ("eval model limit=1", "greater than or equal to 2", "eval model limit=2"),
     ("eval model --suite no", "known: arithmetic, arithmetic-ood, own, quick, smoke", "eval model --suite quick"),
     ("eval model samples=1000000", "less than or equal to 10000", "eval model samples=10000"),
@@ -72,6 +73,7 @@ FIXES = [  # what is wrong, the fix that its line says, and the command that fol
     ("bench --out full", "choose another name", "bench --out new.json"),
     ("plan recipe.yaml --json full", "choose another name", "plan recipe.yaml --json new.json"),
     ("plan recipe.yaml --gpu inf", "less than or equal to 1000000", "plan recipe.yaml --gpu 1000000"),
+    ("plan recipe.yaml --seed 1", "write settings as key=value", "plan recipe.yaml seed=1"),
     ("plan recipe.yaml sed=1", "did you mean 'seed'?", "plan recipe.yaml seed=1"),
     *((f"run recipe.yaml {wrong}", fix, f"run recipe.yaml {right}") for wrong, fix, right in (
         ("sed=1", "did you mean 'seed'?", "seed=1"),

@@ -211,7 +211,7 @@ def sweep_points(summary: Sweep) -> Markup:
     objective = summary["objective"].replace("_at_", "@")
     axes = _bars(objective, [setting["name"] for setting in settings], width=5.6, legend=0.3)
     for place, setting in enumerate(settings):
-        score, color = setting["score"], GREEN if setting["name"] == summary["default"] else BLUE
+        score, color = setting["score"], PALETTE[1:][place] if place < len(PALETTE) - 1 else GRAY  # those of the curves
         seeds = [each["score"] for each in setting["seeds"]]
         axes.plot([score["low"], score["high"]], [place, place], color=color, linewidth=5, alpha=0.3)
         axes.plot(score["estimate"], place, color=color, marker="|", markersize=14, markeredgewidth=2)

@@ -85,7 +85,9 @@ def sentences(summary: Comparison) -> list[str]:
 
 def sweep_sentences(summary: Sweep) -> list[str]:
     """What a sweep shows, the verdict first."""
-    return render("report/sweep.txt.jinja", summary=summary).splitlines()
+    return render(
+        "report/sweep.txt.jinja", summary=summary, difference=lambda each: _difference(summary, each)
+    ).splitlines()
 
 
 def exam(summary: Comparison) -> str:
@@ -93,6 +95,16 @@ def exam(summary: Comparison) -> str:
     n = summary.n_samples
     samples = f"{n} sample{'s' if n > 1 else ''} each at temperature {summary.decoding['temperature']:g}"
     return f"{summary.n_problems:,} {summary.split} problems ({', '.join(summary.families)}), {samples}"
+
+
+def _difference(summary: Sweep, setting: Mapping[str, Any]) -> str:
+    """How far a setting is from the default: `-1.9 [-3.0, -0.8]`, in points if the objective is a share."""
+    against, sign = setting.get("against_default"), signed if summary["is_share"] else "{:+z.1f}".format
+    return _ends(sign, against["difference"]) if against else "-"
+
+
+def _ends(write: Callable[[float], str], value: Mapping[str, float]) -> str:
+    return f"{write(value['estimate'])} [{write(value['low'])}, {write(value['high'])}]"
 
 
 def sweep_exam(summary: Sweep) -> str:
@@ -185,20 +197,17 @@ def shortened(summary: Sweep) -> tuple[Sweep, dict[str, str]]:
 
 def sweep_table(summary: Sweep) -> list[dict[str, str]]:
     """Heading -> cell of each setting, the best first, and then of what training started from."""
-    one, sign = (in_hundred, signed) if summary["is_share"] else (_ONE, "{:+z.1f}".format)
+    one = in_hundred if summary["is_share"] else _ONE
     k, objective = summary["n_samples"], summary["objective"].replace("_at_", "@")
-
-    def interval(write: Callable[[float], str], value: Mapping[str, float]) -> str:
-        return f"{write(value['estimate'])} [{write(value['low'])}, {write(value['high'])}]"
 
     rows = []
     for each in [*summary["settings"], *summary["starts"]]:
         is_default, against = each["name"] == summary["default"], each.get("against_default")
         verdict = {
             "setting": f"{each['name']} (default)" if is_default else each["name"],
-            objective: interval(one, each["score"]),
+            objective: _ends(one, each["score"]),
             "seeds": "  ".join(one(seed["score"]) for seed in each.get("seeds", ())) or "-",
-            "difference": interval(sign, against["difference"]) if against else "-",
+            "difference": _difference(summary, each),
             "verdict": against["word"] if against else "-",
         }
         figures = {

@@ -19,6 +19,8 @@ from r1_mini.plan.stages import Exam, Part, Planner, Share
 from r1_mini.system.environment import Device
 
 MARGIN = 0.2  # how much more than planned a run has taken on a CPU: docs/MEMORY.md
+SHRINKS = ("activations", "keys and values", "logits")  # parts of memory that depend on how much is done at once
+MOST_TOKENS = 300  # characters of a prompt's tokens that are shown; `--json` has them all
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ def show(plan: Plan, console: Console) -> None:
         console.print(counts, lengths, disk, sep="\n", soft_wrap=True)
         for text, tokens in part.prompts:
             text, tokens = _rest(text, first[0]), _rest(tokens, first[1])
+            tokens = tokens if len(tokens) <= MOST_TOKENS else f"{tokens[:MOST_TOKENS].rpartition(' ')[0]} …"
             console.print(Text(repr(text)), Text(f"  {tokens}", style="dim"), sep="\n", soft_wrap=True)
     console.print()
     for kind, remarks in ((Text("warning", "yellow"), plan.warnings), (Text("note"), plan.notes)):
@@ -114,7 +117,23 @@ def show(plan: Plan, console: Console) -> None:
     need = f"{_size(plan.needed)} (the {plan.peak[1]}{several})"
     has = f"{_size(plan.device.memory)} of {plan.device.name}, {_size(plan.device.free)} of it free now"
     verdict = f"{'fits' if plan.fits else 'does not fit'}: {need}; there are {has}; on the disk {_size(plan.disk)}"
+    verdict += "" if plan.fits else f"; {fix_of(plan)}"
     console.print(verdict, soft_wrap=True)
+
+
+def fix_of(plan: Plan) -> str:
+    """What makes the fullest phase smaller."""
+    phase, _, name = plan.peak[1].partition(" of ")
+    place, part = next((place, part) for place, part in enumerate(plan.parts) if part.name == name)
+    stays = sum(size for what, size in part.phases[phase].items() if what not in SHRINKS)
+    if stays * plan.needed > plan.peak[0] * plan.device.memory:  # of all processes of a CPU
+        return "train an adapter (peft), or divide the model (--sharding)"
+    path = "evaluate" if name.startswith("exam ") else f"stages.{place}" if name[:2].isdigit() else name
+    if phase == "update":
+        return (
+            f"set {path}.trainer.gradient_checkpointing=true, or make its batches smaller and accumulate more of them"
+        )
+    return f"lower {path}.{'dev.limit' if phase == 'exam on dev' else 'rows'}"
 
 
 def _rest(text: str, first: str) -> str:

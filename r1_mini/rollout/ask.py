@@ -76,10 +76,10 @@ def outside(problem: Problem, taught: Sequence[Problem]) -> str:
     for what, size in (("operations", operations), ("numbers", lambda each: max(numbers(each)))):
         if size(tree) > (largest := max(map(size, formulas))):
             return f"{what} up to {largest}"
+    if min(numbers(tree)) < (smallest := min(min(numbers(each)) for each in formulas)):
+        return f"numbers from {smallest} on"
     least, most = min(map(evaluate, formulas)), max(map(evaluate, formulas))
-    if min(numbers(tree)) < min(min(numbers(each)) for each in formulas) or not least <= evaluate(tree) <= most:
-        return f"results from {least} to {most}"
-    return ""
+    return "" if least <= evaluate(tree) <= most else f"results from {least} to {most}"
 
 
 def _show(console: Console, problem: Problem, sample: Sample) -> None:
@@ -99,5 +99,5 @@ def _show(console: Console, problem: Problem, sample: Sample) -> None:
     elif graded.correct:
         result, color = "right", "green"
     ending = "" if sample.finish == "stop" else "; truncated at the longest completion"
-    answer = "no answer" if graded.answer is None else f"answer {graded.answer.strip()}"
+    answer = f"answer {text}" if (text := (graded.answer or "").strip()) else "no answer"
     console.print(Text.assemble("  ", f"{answer}: ", (result, color), f" ({graded.voice} voice{ending})"))

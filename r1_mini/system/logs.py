@@ -1,6 +1,7 @@
 """Where warnings and logs of libraries go: to the run's log file, so that the screen shows what a user can act on."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +28,10 @@ def quiet(path: Path) -> Iterator[None]:
     logging.basicConfig(handlers=[handler], level=logging.INFO, format=form, force=True)
     logging.captureWarnings(True)
     logging.raiseExceptions = False  # on a full disk the run says so once, not for each line of the log
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # which a user can do nothing about
+            yield
     finally:
         logging.raiseExceptions = True
         logging.captureWarnings(False)

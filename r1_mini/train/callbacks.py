@@ -58,6 +58,7 @@ class Reporter(TrainerCallback):
         self.progress = progress_bar(console)
         self.bar = self.progress.add_task(title, total=None, note="")
         self.last = 0.0
+        self.taught: set[bool] = set()  # whether a step of RL had groups whose rewards differ
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self.progress.update(self.bar, total=state.max_steps, completed=state.global_step)
@@ -81,6 +82,7 @@ class Reporter(TrainerCallback):
         record = {"step": step, **logged, **self.more(step), "seconds": round(now - self.last, 4)}
         self.last = now
         self.metrics.append(record)
+        self.taught.add(record.get("zero_variance") != 1)
         note = f"loss {record['loss']:.3f}"
         if "accuracy" in record:
             note = f"accuracy {record['accuracy']:.2f}, length {record['length']:.0f}"
@@ -97,7 +99,14 @@ class Reporter(TrainerCallback):
                 remove(old)
 
     def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Say it if no step taught anything."""
         self.progress.stop()
+        if self.taught == {False}:
+            fix = (
+                "train what it starts from longer (an sft stage), or ask easier problems; if all are right, harder ones"
+            )
+            what = f"{self.title}: in no group did the rewards differ, so nothing was learned; {fix}"
+            self.progress.console.print(f"warning: {what}", soft_wrap=True, highlight=False, markup=False)
 
 
 class BestOnDev(TrainerCallback):

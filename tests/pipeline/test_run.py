@@ -34,6 +34,8 @@ def test_the_smoke_recipe_leaves_every_file_that_the_readme_names(smoke):
     assert "Warning" not in printed
     for name in ("recipe.yaml", "manifest.json", "log.txt", "summary.json", "report.html"):
         assert (out / name).stat().st_size > 0, name
+    log = (out / "log.txt").read_text()
+    assert "FutureWarning" not in log and "matplotlib" not in log
     for stage in ("01-base", "02-grpo"):
         for name in ("model.safetensors", "config.json", "tokenizer.json", "metrics.jsonl", "node.json"):
             assert (out / stage / name).stat().st_size > 0, name

@@ -19,8 +19,8 @@ from r1_mini.model.templates import template_fault
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.pipeline.recipe import load
 from r1_mini.plan.dry_run import DryModel, Ledger
-from r1_mini.plan.plan import plan
-from r1_mini.plan.stages import Exam, Share, largest_pass, sampling
+from r1_mini.plan.plan import Plan, fix_of, plan
+from r1_mini.plan.stages import Exam, Part, Share, largest_pass, sampling
 from r1_mini.rollout.cache import RolloutCache
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.system import environment
@@ -372,6 +372,20 @@ def test_the_command_shows_the_plan_writes_it_and_ends_with_exit_code_1_where_it
     shown = capsys.readouterr()
     assert shown.out.splitlines()[-1].startswith("does not fit: ") and shown.err == ""
     assert "there are 102.4 MiB of a GPU of 0.1 GiB" in shown.out
+    assert shown.out.endswith("; lower stages.1.rows\n")
+
+
+@pytest.mark.parametrize(
+    ("phase", "memory", "fix"),
+    [("update of a", 3, "set a.trainer.gradient_checkpointing=true"), ("update of a", 2, "train an adapter"),
+     ("optimizer of a", 5, "train an adapter"), ("sampling of 01-grpo", 3, "lower stages.0.rows"),
+     ("sampling of exam own", 3, "lower evaluate.rows")],
+)  # fmt: skip
+def test_what_does_not_fit_has_a_fix_for_the_fullest_phase(phase, memory, fix):
+    phase, _, name = phase.partition(" of ")
+    sizes = {"weights": 3, "activations": 3} if phase != "optimizer" else {"weights": 3, "temporaries": 3}
+    one = Part(name, 1, {phase: sizes}, {}, {}, [], 0)
+    assert fix_of(Plan("p", "m", 1, replace(GPU, memory=memory), Share(), [one])).startswith(fix)
 
 
 @pytest.mark.slow

@@ -71,6 +71,18 @@ def test_training_that_diverged_ends_with_the_step_and_the_fix(tmp_path, name):
         reporter.on_log(args, state, TrainerControl(), logs)
 
 
+@pytest.mark.parametrize(
+    ("shares", "is_said"), [((1.0, 1.0), True), ((1.0, 0.9), False), ((None,), False), ((), False)]
+)
+def test_a_training_in_which_no_rewards_differ_says_that_nothing_was_learned(shares, is_said):
+    console, state = Console(record=True, width=300), TrainerState(global_step=1)
+    reporter = Reporter("rl", Metrics(None), console, {"loss": "loss", "zero": "zero_variance"}, lambda step: {})
+    for share in shares:
+        reporter.on_log(None, state, None, {"loss": 0.0} | ({} if share is None else {"zero": share}))
+    reporter.on_train_end(None, state, None)
+    assert ("rl: in no group did the rewards differ" in console.export_text()) == is_said
+
+
 def test_a_new_kind_is_one_class_and_one_line(monkeypatch):
     class Echo(TuningStage):
         VERSION = 1
