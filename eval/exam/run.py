@@ -28,7 +28,7 @@ from r1_mini.system import distributed as processes
 from r1_mini.system.files import write_text_atomic
 from r1_mini.train.callbacks import progress_bar
 
-VERSION = 1
+VERSION = 2
 """Raise it when the same exam gives other samples than before."""
 
 

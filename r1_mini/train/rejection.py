@@ -36,7 +36,7 @@ from r1_mini.train.trainer import load, save, train
 class RejectionStage(TextStage, TuningStage):
     """Expert iteration: sample, keep the right completions, train on them through TRL's SFTTrainer, and again."""
 
-    VERSION = 1
+    VERSION = 2
     DEFAULTS: ClassVar = {
         **TEXT_STAGE,
         "per_device_train_batch_size": 256,
