@@ -60,6 +60,10 @@ class Started:
         return subprocess.CompletedProcess([], self.process.exitcode, out, err)
 
 
-def r1_mini(*arguments: object, cwd: Path | None = None, text: str = "") -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end."""
-    return Started(*arguments, cwd=cwd, text=text).done()
+def r1_mini(
+    *arguments: object, cwd: Path | None = None, text: str = "", code: int = 0
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end, which exits with this code."""
+    done = Started(*arguments, cwd=cwd, text=text).done()
+    assert done.returncode == code, done.stderr
+    return done

@@ -4,40 +4,29 @@ import errno
 import resource
 import subprocess
 import sys
-import time
 import types
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-import r1_mini
 from r1_mini import cli
 from r1_mini.errors import UserError, disk_error
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.system.files import write_text_atomic
 
-Write = Callable[..., Path]
-Work = Callable[..., None]
-
 
 @pytest.fixture
-def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Work], None]:
+def pipeline(monkeypatch, tmp_path):
     """Puts a function in the place of the real run."""
     monkeypatch.chdir(tmp_path)
-
-    def put(work: Work) -> None:
-        monkeypatch.setitem(sys.modules, "eval.commands", types.SimpleNamespace(run=work))  # type: ignore[arg-type]
-
-    return put
+    return lambda work: monkeypatch.setitem(sys.modules, "eval.commands", types.SimpleNamespace(run=work))
 
 
-def failing(error: BaseException) -> Work:
-    def work(recipe: Any, out: Path, console: Any) -> None:
+def failing(error):
+    def work(recipe, out, console):
         out.mkdir(parents=True)
         raise error
 
@@ -47,34 +36,24 @@ def failing(error: BaseException) -> Work:
 @pytest.mark.parametrize(
     "command", [[], ["run"], ["plan"], ["recipes"], ["sample"], ["eval"], ["compare"], ["sweep"], ["push"], ["bench"]]
 )
-def test_every_help_has_an_example(command: list[str]) -> None:
+def test_every_help_has_an_example(command):
     shown = CliRunner().invoke(cli.app, [*command, "--help"])
     assert shown.exit_code == 0
     assert "Example: r1-mini " + "".join(command) in shown.output
 
 
-def test_help_needs_none_of_the_heavy_libraries() -> None:
+def test_help_needs_none_of_the_heavy_libraries():
     code = (
         "import sys; from r1_mini.cli import main; assert main(['run', '--help']) == 0;"
         "sys.exit(any(name in sys.modules for name in ('torch', 'transformers', 'trl', 'datasets', 'numpy')))"
     )
-    started = time.monotonic()
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    assert time.monotonic() - started < 5  # 0.3 s on an idle machine
 
 
-def test_run_hands_the_recipe_and_the_folder_over(recipe_file: Write, pipeline: Any) -> None:
-    calls = []
-    pipeline(lambda recipe, out, console: calls.append((recipe.name, recipe.seed, out)))
-    assert cli.main(["run", str(recipe_file()), "seed=3", "name=other"]) == 0
-    assert cli.main(["run", str(recipe_file()), "--out", "elsewhere", "seed=4"]) == 0
-    assert calls == [("other", 3, Path("runs/other")), ("tiny", 4, Path("elsewhere"))]
-
-
-def test_sample_hands_its_options_to_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sample_hands_its_options_to_ask(tmp_path, monkeypatch):
     calls = []
     module = types.SimpleNamespace(ask=lambda *args: calls.append(args))
-    monkeypatch.setitem(sys.modules, "r1_mini.rollout.ask", module)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "r1_mini.rollout.ask", module)
     (tmp_path / "config.json").touch()
     (tmp_path / "model.safetensors").touch()
     assert cli.main(["sample", str(tmp_path), "12+7", "--seed", "5", "--voice", "worked", "--max-tokens", "9"]) == 0
@@ -101,9 +80,7 @@ def test_sample_hands_its_options_to_ask(tmp_path: Path, monkeypatch: pytest.Mon
         (["sample", ".", "--seed", "-1"], "error: Invalid value for '--seed'"),
     ],
 )  # fmt: skip
-def test_a_users_mistake_is_one_line_and_exit_code_2(
-    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, line, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(arguments) == 2
     shown = capsys.readouterr()
@@ -112,7 +89,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(
     assert shown.err.count("\n") == 1
 
 
-def test_debug_shows_the_traceback(recipe_file: Write, pipeline: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_debug_shows_the_traceback(recipe_file, pipeline, capsys):
     pipeline(failing(RuntimeError("broken")))
     assert cli.main(["--debug", "run", str(recipe_file()), "--out", "here"]) == 1
     shown = capsys.readouterr().err
@@ -134,8 +111,8 @@ def test_debug_shows_the_traceback(recipe_file: Write, pipeline: Any, capsys: py
     ],
 )  # fmt: skip
 def test_a_run_that_ends_early_is_one_line_and_only_the_log_has_the_traceback_of_a_failure(
-    error: BaseException, code: int, line: str, recipe_file: Write, pipeline: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+    error, code, line, recipe_file, pipeline, capsys
+):
     pipeline(failing(error))
     assert cli.main(["run", str(recipe_file()), "--out", "here"]) == code
     assert capsys.readouterr().err == f"{line}\n"
@@ -144,12 +121,11 @@ def test_a_run_that_ends_early_is_one_line_and_only_the_log_has_the_traceback_of
     assert code != 1 or log.read_text(encoding="utf-8").startswith("Traceback (most recent call last):")
 
 
-def test_a_full_disk_is_recognized_behind_a_librarys_own_error() -> None:
-    error = RuntimeError("[enforce fail at inline_container.cc:672]")
-    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
-    assert (
-        str(disk_error(error, "a")) == "a file in a: the disk is full; free some space and run the same command again"
-    )
+def test_a_full_disk_is_recognized_behind_a_librarys_own_error():
+    for text in ("[enforce fail at inline_container.cc:672]", "not written"):
+        error = RuntimeError(text)
+        error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+        assert str(disk_error(error, "a")).startswith("a file in a: the disk is full; free some space")
     assert disk_error(RuntimeError("I/O error: No space left on device (os error 28)")) is not None
     assert disk_error(FileNotFoundError(errno.ENOENT, "x", "a")) is None
 
@@ -163,21 +139,11 @@ def test_a_full_disk_is_recognized_behind_a_librarys_own_error() -> None:
     ],
     ids=["text", "torch", "safetensors"],
 )
-def test_a_file_longer_than_the_limit_is_said_whoever_writes_it(write: Work, where: str, tmp_path: Path) -> None:
+def test_a_file_longer_than_the_limit_is_said_whoever_writes_it(request, write, where, tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before))
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
-    try:
-        with pytest.raises(Exception) as caught:
-            write(tmp_path / "file")
-        line = f"{where.format(tmp_path)}: longer than files may be here; raise the limit (`ulimit -f`)"
-        assert str(disk_error(caught.value, tmp_path)).startswith(line)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_python_dash_m_is_the_same_command() -> None:
-    command = [sys.executable, "-m", "r1_mini", "run", "no.yaml"]
-    root = Path(r1_mini.__file__).parents[1]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: no.yaml: no such file, and no packaged")
+    with pytest.raises(Exception) as caught:
+        write(tmp_path / "file")
+    line = f"{where.format(tmp_path)}: longer than files may be here; raise the limit (`ulimit -f`)"
+    assert str(disk_error(caught.value, tmp_path)).startswith(line)

@@ -130,17 +130,3 @@ def test_answers_of_gsm8k_and_math_are_read_as_the_recipes_say(name, hub):
             assert float(problem.answer) == float(number.replace(",", ""))
         else:
             assert f"\\boxed{{{problem.answer}}}" in solutions[problem.question]
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [
-        ("scratch_100m", "stages.0.trainer.tf32: needs a GPU of NVIDIA's Ampere generation or later; set it to null"),
-        ("math_qwen2.5_7b_fsdp", "stages.0.trainer.use_vllm: needs the package vllm; pip install 'trl[vllm]', or leave it out"),
-    ],
-)  # fmt: skip
-def test_what_the_machine_lacks_is_said_before_anything_is_trained(name, line, hub, capsys):
-    assert cli.main(["run", str(RECIPES[0].with_name(f"{name}.yaml")), "--out", "run"]) == 2
-    assert capsys.readouterr().err == f"error: {line}\n"
-    assert not (hub / "run").exists()

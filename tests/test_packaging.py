@@ -17,7 +17,7 @@ from r1_mini.errors import UserError
 REPOSITORY = Path(__file__).parents[1]
 
 
-def install(source: Path, folder: Path) -> None:
+def install(source, folder):
     """Unpack the wheel into a folder, without anything else of this repository; built in `source`."""
     for name in ("r1_mini", "eval", "recipes"):
         shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -29,7 +29,7 @@ def install(source: Path, folder: Path) -> None:
         wheel.extractall(folder)
 
 
-def call(installed: Path, cwd: Path, *arguments: str) -> str:
+def call(installed, cwd, *arguments):
     """Standard output of `r1-mini` from the wheel, in a process that sees nothing else of ours."""
     code = (
         f"import sys; sys.path.insert(0, {str(installed)!r}); import r1_mini, eval;"
@@ -43,7 +43,7 @@ def call(installed: Path, cwd: Path, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_wheel_has_its_recipes_suites_and_pages_and_runs_without_the_repository(tmp_path: Path) -> None:
+def test_a_wheel_has_its_recipes_suites_and_pages_and_runs_without_the_repository(tmp_path):
     installed, here = tmp_path / "installed", tmp_path / "here"
     here.mkdir()
     install(tmp_path / "source", installed)
@@ -59,7 +59,7 @@ def test_a_wheel_has_its_recipes_suites_and_pages_and_runs_without_the_repositor
     assert (here / "runs" / "tiny-smoke" / "report.html").stat().st_size > 0
 
 
-def test_a_packaged_recipe_is_found_by_name_and_a_file_of_that_path_comes_first(tmp_path: Path) -> None:
+def test_a_packaged_recipe_is_found_by_name_and_a_file_of_that_path_comes_first(tmp_path):
     assert packaged.find("r1_zero") == packaged.find("tiny/r1_zero") == REPOSITORY / "recipes/tiny/r1_zero.yaml"
     assert packaged.find("curriculum", "sweeps").parent.name == "sweeps"
     assert packaged.find("curriculum").parent.name == "tiny"
@@ -69,7 +69,7 @@ def test_a_packaged_recipe_is_found_by_name_and_a_file_of_that_path_comes_first(
         packaged.find("r1zero")
 
 
-def test_recipes_lists_each_with_what_it_is_about(capsys: pytest.CaptureFixture[str]) -> None:
+def test_recipes_lists_each_with_what_it_is_about(capsys):
     assert cli.main(["recipes"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(list((REPOSITORY / "recipes").glob("*/*.yaml")))
@@ -88,6 +88,6 @@ PRIVATE = {
 
 
 @pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in PRIVATE.items() for name in names])
-def test_a_name_of_a_library_that_we_override_or_use_without_a_promise_is_still_there(module: str, name: str) -> None:
+def test_a_name_of_a_library_that_we_override_or_use_without_a_promise_is_still_there(module, name):
     """pyproject.toml holds TRL to the minor version that has them."""
     assert name in inspect.getsource(importlib.import_module(module))

@@ -15,11 +15,6 @@ SWEEPS = sorted((FOLDER / "sweeps").glob("*.yaml"))
 RECIPES = sorted((FOLDER / "tiny").glob("*.yaml"))
 
 
-def test_there_are_recipes_and_sweeps():
-    assert {path.stem for path in RECIPES} >= {"r1_zero", "expression", "smoke"}
-    assert {path.stem for path in SWEEPS} >= {"controls", "kl", "exposure", "curriculum", "algorithms"}
-
-
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_loads_and_its_resolved_form_loads_as_the_same(path, tmp_path):
     recipe = load(path)
@@ -88,25 +83,15 @@ def runs(tmp_path_factory):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_runs_for_a_step_of_each_stage(path, runs):
     kinds = [stage.kind for stage in load(path).stages]
-    short = [
-        "base.model.hidden_size=48",
-        "base.model.layers=1",
-        "evaluate.limit=4",
-        "evaluate.samples=1",
-        "evaluate.max_tokens=12",
-    ]
+    short = ["base.model.hidden_size=48", "base.model.layers=1"]
+    short += ["evaluate.limit=4", "evaluate.samples=1", "evaluate.max_tokens=12"]
     short += [f"stages.{place}.trainer.{field}" for place, kind in enumerate(kinds) for field in SHORT[kind]]
     if "rejection" in kinds:  # which needs a base that is right now and then
         short += ["problems=[{family: sum, terms: 2, digits: 1, largest: 3}]", "base.problems=[]"]
-        short += [
-            "base.trainer.max_steps=100",
-            "base.voices={direct: 1, worked: 0, checked: 0}",
-            "base.early_voices=null",
-        ]
-        short += ["rejection.rounds=1", "rejection.prompts=20"]
+        short += ["base.trainer.max_steps=100", "base.early_voices=null"]
+        short += ["base.voices={direct: 1, worked: 0, checked: 0}", "rejection.rounds=1", "rejection.prompts=20"]
     done = r1_mini("run", path, *short, "--out", runs / path.stem)
-    assert done.returncode == 0, done.stderr
-    assert (runs / path.stem / "report.html").is_file() or len(kinds) == 1
+    assert (runs / path.stem / "report.html").is_file() is (len(kinds) > 1) is ("nothing to compare" not in done.stdout)
 
 
 WORDS = """
@@ -130,8 +115,7 @@ evaluate: {suite: own, limit: 6, samples: 1, max_tokens: 12}
 def test_a_recipe_of_stories_and_countdowns_runs_from_random_weights_to_the_report(tmp_path):
     (tmp_path / "words.yaml").write_text(WORDS)
     out = tmp_path / "run"
-    done = r1_mini("run", str(tmp_path / "words.yaml"), "--out", str(out))
-    assert done.returncode == 0, done.stderr
+    r1_mini("run", tmp_path / "words.yaml", "--out", out)
     assert (out / "report.html").is_file()
     rows = read_jsonl(out / "eval" / "own" / "02-grpo" / "samples.jsonl")
     assert {(row["family"], row["judge"]) for row in rows} == {("word", "number"), ("countdown", "countdown")}

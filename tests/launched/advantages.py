@@ -1,7 +1,6 @@
-"""Run by the launcher: one step by each scale and baseline of argument 3 on, as JSON into the file of argument 1.
-
-After them, a short SFT stage and a round of expert iteration. Prompts per process are argument 2. Which completion a prompt gets, and so its reward, depends on the prompt and its
-place in the group alone, whoever draws it: of problem d, d of four completions are wrong.
+"""Run by the launcher: a short SFT stage, a round of expert iteration, and one step by each scale and baseline of
+argument 3 on, as JSON into the file of argument 1. Prompts per process are argument 2. Which completion a prompt gets,
+and so its reward, depends on the prompt and its place in the group alone: of problem d, d of four are wrong.
 """
 
 import json

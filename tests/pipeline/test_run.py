@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -29,32 +28,31 @@ def samples(out):
     return {path.parent.name: sha256(path) for path in sorted(out.glob("eval/smoke/*/samples.jsonl"))}
 
 
-def test_the_smoke_recipe_leaves_every_file_that_the_readme_names(smoke):
+def test_the_smoke_recipe_leaves_every_file_that_the_readme_names_and_logs_every_step(smoke):
     out, printed = smoke
-    assert "Warning" not in printed
-    for name in ("recipe.yaml", "manifest.json", "log.txt", "summary.json", "report.html"):
-        assert (out / name).stat().st_size > 0, name
     log = (out / "log.txt").read_text()
     assert "FutureWarning" not in log and "matplotlib" not in log
+    assert "Warning" not in printed and "shown" in printed
+    files = ["recipe.yaml", "manifest.json", "log.txt", "summary.json", "report.html"]
     for stage in ("01-base", "02-grpo"):
-        for name in ("model.safetensors", "config.json", "tokenizer.json", "metrics.jsonl", "node.json"):
-            assert (out / stage / name).stat().st_size > 0, name
+        made = ("model.safetensors", "config.json", "tokenizer.json", "metrics.jsonl", "node.json")
+        files += [f"{stage}/{name}" for name in made]
+    assert all((out / name).stat().st_size > 0 for name in files)
     assert set(samples(out)) == {"01-base", "01-base-worked", "02-grpo"}
     assert not [path for path in out.iterdir() if path.name.startswith((".work", ".aside"))]
+    rows = read_jsonl(out / "02-grpo" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
+    for name in ("reward", "accuracy", "format", "length", "truncated", "voice_direct", "voice_worked", "entropy"):
+        assert all(math.isfinite(row[name]) for row in rows), name
+    assert max(row["logp_gap_max"] for row in rows if "logp_gap_max" in row) < 1e-4
 
 
-def test_reinforcement_raises_the_accuracy_of_the_smoke_model(smoke):
-    out, printed = smoke
+def test_reinforcement_raises_the_accuracy_and_the_summary_agrees_with_the_saved_samples(smoke):
+    out, _ = smoke
     summary = json.loads((out / "summary.json").read_text())
     assert summary["rl"]["pass_at_1"] > summary["base"]["pass_at_1"] + 0.1
     assert summary["verdict"] == "shown"
     assert summary["rl"]["mean_tokens"] > summary["base"]["mean_tokens"]
-    assert "shown" in printed
-
-
-def test_the_summary_agrees_with_the_saved_samples(smoke):
-    out, _ = smoke
-    summary = json.loads((out / "summary.json").read_text())
     for name, folder in (("base", "01-base"), ("forced_worked", "01-base-worked"), ("rl", "02-grpo")):
         rows = read_jsonl(out / "eval" / "smoke" / folder / "samples.jsonl")
         deep = [row for row in rows if row["difficulty"]["depth"] >= 2]
@@ -66,34 +64,17 @@ def test_the_summary_agrees_with_the_saved_samples(smoke):
     assert total["total"] == round(total["base"] + total["grpo"] + total["exam"], 2)
 
 
-def test_every_step_is_logged_with_every_metric(smoke):
-    out, _ = smoke
-    rows = read_jsonl(out / "02-grpo" / "metrics.jsonl")
-    assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
-    for name in ("reward", "accuracy", "format", "length", "truncated", "voice_direct", "voice_worked", "entropy"):
-        assert all(math.isfinite(row[name]) for row in rows), name
-    assert max(row["logp_gap_max"] for row in rows if "logp_gap_max" in row) < 1e-4
-
-
 def test_a_finished_run_started_again_repeats_no_work(smoke):
     out, _ = smoke
     before = weights(out), samples(out), (out / "summary.json").read_bytes()
-    began = time.monotonic()
-    done = run(out)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("skipped") == 2
+    assert run(out).stdout.count("skipped") == 2
     assert (weights(out), samples(out), (out / "summary.json").read_bytes()) == before
-    assert time.monotonic() - began < 60
 
 
 SHORT = (
-    "base.trainer.max_steps=60",
-    "base.trainer.save_steps=15",  # no multiple of its logging_steps, 10
-    "grpo.trainer.max_steps=12",
-    "grpo.trainer.per_device_train_batch_size=64",
-    "grpo.trainer.save_total_limit=2",
-    "evaluate.limit=20",
-    "evaluate.samples=2",
+    *("base.trainer.max_steps=60", "base.trainer.save_steps=15"),  # no multiple of its logging_steps, 10
+    *("grpo.trainer.max_steps=12", "grpo.trainer.per_device_train_batch_size=64", "grpo.trainer.save_total_limit=2"),
+    *("evaluate.limit=20", "evaluate.samples=2"),
 )
 """The smoke recipe in seconds, for tests that need no result."""
 
@@ -102,16 +83,15 @@ SHORT = (
 def short(tmp_path_factory):
     """A finished short run, which nobody may change; the folder beside it has its index."""
     out = tmp_path_factory.mktemp("short") / "run"
-    done = run(out, *SHORT)
-    assert done.returncode == 0, done.stderr
+    run(out, *SHORT)
     return out
 
 
 def test_the_same_recipe_and_seed_give_the_same_bits_and_another_seed_others(short, tmp_path):
-    assert run(tmp_path / "again", *SHORT).returncode == 0
+    run(tmp_path / "again", *SHORT)
     assert weights(tmp_path / "again") == weights(short)
     assert samples(tmp_path / "again") == samples(short)
-    assert run(tmp_path / "other", *SHORT, "seed=1", "grpo.trainer.max_steps=1").returncode == 0
+    run(tmp_path / "other", *SHORT, "seed=1", "grpo.trainer.max_steps=1")
     assert weights(tmp_path / "other")["01-base"] != weights(short)["01-base"]
 
 
@@ -134,9 +114,7 @@ def test_a_run_killed_in_each_stage_ends_in_the_same_bits_and_falls_back_from_a_
     kill_when(work, "02-grpo", 9)
     file = work / ".work-02-grpo" / ".resume" / "checkpoint-8" / "optimizer.pt"
     file.write_bytes(file.read_bytes()[:-100])
-    done = run(work, *SHORT)
-    assert done.returncode == 0, done.stderr
-    assert "checkpoint-8 is damaged (" in done.stdout
+    assert "checkpoint-8 is damaged (" in run(work, *SHORT).stdout
     assert weights(work) == weights(short)
     assert samples(work) == samples(short)
     for stage in ("01-base", "02-grpo"):
@@ -147,22 +125,18 @@ def test_a_run_killed_in_each_stage_ends_in_the_same_bits_and_falls_back_from_a_
         assert rows[0] == rows[1]
 
 
-@pytest.fixture
-def edited(tmp_path):
-    """The environment of a copy of the program with another comment in it, and with another version of numpy."""
+DIFFERENCE = f"was made with other code, numpy {importlib.metadata.version('numpy')} (now 9.9); it is used as it is"
+
+
+def test_after_an_edit_and_an_upgrade_finished_work_is_used_and_interrupted_work_goes_on(short, tmp_path):
+    """In a copy of the program with another comment in it, and with another version of numpy."""
     for package in ("r1_mini", "eval"):
         shutil.copytree(ROOT / package, tmp_path / "program" / package)
     with (tmp_path / "program" / "r1_mini" / "errors.py").open("a") as file:
         file.write("# a comment\n")
     (tmp_path / "program" / "numpy-9.9.dist-info").mkdir()
     (tmp_path / "program" / "numpy-9.9.dist-info" / "METADATA").write_text("Name: numpy\nVersion: 9.9\n")
-    return {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(tmp_path / "program")}}
-
-
-DIFFERENCE = f"was made with other code, numpy {importlib.metadata.version('numpy')} (now 9.9); it is used as it is"
-
-
-def test_after_an_edit_and_an_upgrade_finished_work_is_used_and_interrupted_work_goes_on(short, tmp_path, edited):
+    edited = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(tmp_path / "program")}}
     work = tmp_path / "runs" / "run"
     kill_when(work, "02-grpo", 6)
     shutil.rmtree(work.parent / ".index")  # as in a folder that was copied alone
@@ -171,8 +145,7 @@ def test_after_an_edit_and_an_upgrade_finished_work_is_used_and_interrupted_work
     command = [sys.executable, "-m", "r1_mini", *arguments(work, *SHORT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, **edited)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("done before, skipped") == 1
-    assert done.stdout.count(DIFFERENCE) == 1
+    assert [done.stdout.count(said) for said in ("done before, skipped", DIFFERENCE)] == [1, 1]
     assert {path: (path.stat().st_ino, path.stat().st_mtime) for path in sorted(work.glob("01-base/*"))} == before
     assert read_jsonl(work / "02-grpo" / "metrics.jsonl")[:4] == first  # with their seconds: not trained again
     assert weights(work) == weights(short)
@@ -187,49 +160,10 @@ def test_interrupting_says_so_in_one_line_and_leaves_a_run_that_resumes(short, t
         assert done.returncode == 128 + number
         assert done.stderr.strip().splitlines()[-1].startswith("interrupted")
         assert "Traceback" not in done.stderr
-    assert run(work, *SHORT).returncode == 0
+    run(work, *SHORT)
     assert weights(work) == weights(short)
 
 
-def test_another_run_takes_the_base_and_a_seed_of_the_grpo_stage_trains_that_stage_again(short):
-    done = run(short.parent / "seed", *SHORT, "grpo.seed=1")
-    assert done.returncode == 0, done.stderr
-    assert "01-base    done before, skipped" in done.stdout
-    assert samples(short.parent / "seed")["01-base"] == samples(short)["01-base"]
-    assert weights(short.parent / "seed")["02-grpo"] != weights(short)["02-grpo"]
-
-
-def test_a_recipe_that_starts_from_a_folder_examines_that_model_as_the_base(smoke, tmp_path):
-    out, _ = smoke
-    recipe = tmp_path / "from-base.yaml"
-    recipe.write_text(
-        f"name: from-base\nmodel: {out / '01-base'}\n"
-        "problems: [{family: sum, terms: [2, 4], digits: 1, largest: 9}]\n"
-        "stages: [{kind: grpo, trainer: {max_steps: 10, per_device_train_batch_size: 128, learning_rate: 1e-3}}]\n"
-        "evaluate: {suite: smoke}\n"
-    )
-    done = r1_mini("run", str(recipe), "--out", str(tmp_path / "run"))
-    assert done.returncode == 0, done.stderr
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    before = json.loads((out / "summary.json").read_text())
-    assert summary["base"]["pass_at_1"] == before["base"]["pass_at_1"]
-    assert summary["rl"]["pass_at_1"] > summary["base"]["pass_at_1"]
-
-
-def test_a_recipe_without_reinforcement_writes_samples_and_says_that_nothing_is_compared(tmp_path):
-    recipe = tmp_path / "only-base.yaml"
-    recipe.write_text(
-        "name: only-base\nproblems: [{family: sum, terms: [2, 4], digits: 1, largest: 9}]\n"
-        "stages: [{kind: base, trainer: {max_steps: 10}}]\nevaluate: {suite: smoke}\n"
-    )
-    done = r1_mini("run", str(recipe), "--out", str(tmp_path / "run"))
-    assert done.returncode == 0, done.stderr
-    assert "nothing to compare" in done.stdout
-    assert set(samples(tmp_path / "run")) == {"01-base", "01-base-worked"}
-
-
 def test_questions_are_asked_again_and_again_until_the_input_ends(smoke):
-    out, _ = smoke
-    done = r1_mini("sample", str(out / "02-grpo"), text="4+3\n4+\n2+2\n")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert all(part in done.stdout for part in ("4+3", "2+2", "answer", "no reference answer"))
+    done = r1_mini("sample", smoke[0] / "02-grpo", text="4+3\n4+\n2+2\n")
+    assert done.stderr == "" and all(part in done.stdout for part in ("4+3", "2+2", "answer", "no reference answer"))

@@ -10,6 +10,11 @@ from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.pipeline.recipe import load
 from tests.conftest import SMOKE, TINY
 
+WITHOUT_A_GPU = (
+    ("grpo.trainer.tf32=true", "stages.1.trainer.tf32", "needs a GPU of NVIDIA's Ampere generation"),
+    ("grpo.trainer.fp16=true", "stages.1.trainer.fp16", "has no effect without a GPU; set bf16"),
+    ("grpo.trainer.use_vllm=true", "stages.1.trainer.use_vllm", "needs the package vllm; pip install 'trl[vllm]'"),
+)
 ADAPTER = "grpo.peft={r: 4, target_modules: %s}"
 
 
@@ -41,7 +46,7 @@ def refused(capsys, command, tmp_path, *overrides):
         ("grpo.trainer.optim=adamw_8bit", "stages.1.trainer", "bitsandbytes"),
         ("grpo.trainer.optim=galore_adamw", "stages.1.trainer", "galore_torch"),
         ("grpo.trainer.use_liger_kernel=true", "stages.1.trainer.use_liger_kernel", "needs the package liger_kernel"),
-        ("grpo.trainer.fp16=true", "stages.1.trainer.fp16", "has no effect without a GPU; set bf16"),
+        *(() if torch.cuda.is_available() else WITHOUT_A_GPU),
         ("grpo.trainer.report_to=mlflow", "stages.1.trainer.report_to", "needs the package mlflow"),
         ("grpo.trainer.model_init_kwargs={foo: 1}", "stages.1.trainer", "unexpected keyword argument 'foo'"),
         ("grpo.trainer.model_init_kwargs={attn_implementation: flash_attention_2}", "stages.1.trainer", "FlashAttention2"),
@@ -62,6 +67,9 @@ def test_plan_and_run_refuse_alike_before_the_base_is_trained(capsys, tmp_path, 
 def test_a_rare_letter_and_a_question_beyond_the_window_are_found_in_every_row(capsys, tmp_path, command):
     letter = table(tmp_path, *({"question": f"Ile ma Kąsia, 5 and {n}?", "answer": str(5 + n)} for n in range(9)))
     assert "has 'ą', which the model's tokenizer cannot write" in refused(capsys, command, tmp_path, letter)
+    answers = table(tmp_path, *({"question": f"{n}+1", "answer": f"{n + 1} é"} for n in range(40)))
+    line = refused(capsys, command, tmp_path, answers.replace("extract: as_is", "judge: text"))
+    assert "rows has 'é', which the model's tokenizer cannot write" in line
     long = table(tmp_path, *({"question": "What is " + "1 and " * 300 + f"{n}?", "answer": "1"} for n in range(9)))
     line = refused(capsys, command, tmp_path, long)
     assert "the context length of the model is 1024; leave such questions out" in line
@@ -69,47 +77,29 @@ def test_a_rare_letter_and_a_question_beyond_the_window_are_found_in_every_row(c
 
 @pytest.mark.parametrize(("given", "named"), [("", "éü日"), ("ßé", "ßéü日")])
 def test_the_characters_that_are_named_are_all_that_a_table_needs(capsys, tmp_path, given, named):
-    rows = table(
-        tmp_path,
-        *({"question": f"Is {letter}, not {n}, {n + 5}?", "answer": "5"} for letter in "éü日" for n in range(9)),
-    )
+    asked = (f"Is {letter}, not {n}, {n + 5}?" for letter in "éü日" for n in range(9))
+    rows = table(tmp_path, *({"question": question, "answer": "5"} for question in asked))
     line = refused(capsys, "run", tmp_path, rows, f"base.model.characters={given!r}")
     fix = line.rpartition("; set ")[2].strip()
     assert fix == f'base.model.characters="{named}"'
     assert cli.main(["plan", str(SMOKE), rows, fix]) == 0
 
 
-def test_answers_that_our_own_base_cannot_write_are_refused(capsys, tmp_path):
-    rows = table(tmp_path, *({"question": f"{n}+1", "answer": f"{n + 1} é"} for n in range(40)))
-    line = refused(capsys, "run", tmp_path, rows.replace("extract: as_is", "judge: text"))
-    assert "rows has 'é', which the model's tokenizer cannot write" in line
-
-
 def test_several_gpus_for_one_process_and_an_adapter_of_sharded_weights_are_refused(capsys, tmp_path, monkeypatch):
     with monkeypatch.context() as gpus:
         gpus.setattr(torch.cuda, "device_count", lambda: 2)
         gpus.delenv("WORLD_SIZE", raising=False)
-        line = (
-            "stages.0.trainer: 2 GPUs are visible, and one process works with one; put CUDA_VISIBLE_DEVICES=0 in front"
-        )
-        assert line in refused(capsys, "run", tmp_path)
+        line = refused(capsys, "run", tmp_path)
+    assert "stages.0.trainer: 2 GPUs are visible, and one process works with one; put CUDA_VISIBLE_DEVICES=0" in line
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     line = refused(capsys, "run", tmp_path, "grpo.peft={r: 2}")
     assert "stages.1.peft: an adapter of weights that are sharded over processes" in line
 
 
-def test_the_completion_length_that_is_named_fits(tmp_path):
-    assert cli.main(["plan", str(SMOKE), "grpo.trainer.max_completion_length=1015"]) == 0
-
-
-def test_what_trl_builds_is_planned(capsys):
-    for override in (
-        ADAPTER % "all-linear",
-        "grpo.trainer.bf16=true",
-        "grpo.trainer.beta=0.04",
-        "base.optimizer=adamw",
-    ):
-        assert cli.main(["plan", str(SMOKE), override]) == 0, capsys.readouterr().err
+@pytest.mark.parametrize("override", [ADAPTER % "all-linear", "grpo.trainer.beta=0.04", "base.optimizer=adamw",
+    "grpo.trainer.bf16=true", "grpo.trainer.max_completion_length=1015"])  # fmt: skip
+def test_what_trl_builds_is_planned(override):
+    assert cli.main(["plan", str(SMOKE), override]) == 0
 
 
 def test_what_another_machine_has_is_not_missed_in_a_plan_for_it(capsys):
@@ -136,11 +126,7 @@ stages: [{kind: sft}, {kind: grpo}, {kind: rejection}]
 
 @pytest.mark.parametrize(
     ("text", "peft", "rates"),
-    [
-        (TINY, False, [1e-3, 1e-3]),
-        (FOREIGN, False, [2e-5, 1e-6, 2e-5]),
-        (FOREIGN, True, [1e-3, 2e-5, 1e-3]),
-    ],
+    [(TINY, False, [1e-3, 1e-3]), (FOREIGN, False, [2e-5, 1e-6, 2e-5]), (FOREIGN, True, [1e-3, 2e-5, 1e-3])],
     ids=["a base of ours", "a whole model", "an adapter"],
 )
 def test_the_default_learning_rate_is_that_of_what_is_trained(recipe_file, tmp_path, text, peft, rates):

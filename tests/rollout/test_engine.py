@@ -80,8 +80,10 @@ def test_completions_that_agree_are_read_once_and_temperature_zero_takes_the_mos
 
 
 def test_a_group_has_as_many_rows_as_it_has_different_beginnings(model, tokenizer, prompt):
-    with rows_read(model) as shapes:
+    with rows_read(model.train()) as shapes:
         (group,) = sample(model, tokenizer, [prompt], 64, 3, seed=4)
+    assert model.training  # as it was
+    model.eval()
     firsts = {c.tokens[0] for c in group if len(c.tokens) > 1}
     assert 1 < len(firsts) < 64
     assert shapes[1:3] == [(1, 1), (len(firsts), 1)]
@@ -113,18 +115,13 @@ def test_frequencies_match_exact_enumeration(model, tokenizer, prompt):
     with torch.no_grad():
         first = model(torch.tensor([prompt])).logits[0, -1].softmax(-1).double()
         seconds = model(torch.tensor([[*prompt, t] for t in range(len(first))])).logits[:, -1].softmax(-1).double()
-    exact = {}
-    for a, b in product(range(len(first)), repeat=2):
-        exact[(a,) if a == tokenizer.eos_token_id else (a, b)] = float(
-            first[a] * (1 if a == tokenizer.eos_token_id else seconds[a, b])
-        )
+    eos = tokenizer.eos_token_id
+    exact = {(a, b): float(first[a] * seconds[a, b]) for a, b in product(range(len(first)), repeat=2) if a != eos}
+    exact[eos,] = float(first[eos])
     common = sorted(exact, key=exact.__getitem__, reverse=True)[:40]
-    observed = [seen[key] for key in common]
-    expected = [n * exact[key] for key in common]
-    observed.append(n - sum(observed))
-    expected.append(n - sum(expected))
+    observed, expected = ([each[key] for key in common] for each in (seen, {key: n * exact[key] for key in common}))
     assert min(expected) > 5
-    assert chisquare(observed, expected).pvalue > 1e-3
+    assert chisquare([*observed, n - sum(observed)], [*expected, n - sum(expected)]).pvalue > 1e-3
 
 
 def test_the_stop_token_ends_a_completion_and_is_kept(model, tokenizer, prompt):
@@ -144,13 +141,6 @@ def test_a_forced_prefix_leads_and_a_banned_token_does_not_follow(model, tokeniz
     assert all(len(c.logprobs) == len(c.tokens) and c.logprobs[0] == 0.0 for c in done)
 
 
-def test_training_mode_is_given_back(model, tokenizer):
-    model.train()
-    sample(model, tokenizer, [[5, 6]], 1, 1)
-    assert model.training
-    model.eval()
-
-
 def test_eager_attention_sees_no_padding_either(tokenizer):
     model = make_model(tokenizer, hidden_size=32, layers=2, heads=2, intermediate_size=64, seed=0)
     model.set_attn_implementation("eager")
@@ -164,11 +154,7 @@ def test_eager_attention_sees_no_padding_either(tokenizer):
     ("config", "room", "line"),
     [
         (Qwen2Config(num_hidden_layers=2), 8, None),
-        (
-            Qwen2Config(num_hidden_layers=2, use_sliding_window=True, max_window_layers=0),
-            8,
-            "support sliding_attention",
-        ),
+        (Qwen2Config(use_sliding_window=True, max_window_layers=0), 8, "support sliding_attention"),
         (MistralConfig(num_hidden_layers=2, sliding_window=16), 16, None),
         (MistralConfig(num_hidden_layers=2, sliding_window=16), 17, "support sliding windows of 16 tokens"),
     ],

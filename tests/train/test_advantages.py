@@ -22,10 +22,10 @@ def test_advantages_by_hand(scale, expected):
 
 
 def test_with_the_batch_as_baseline_the_problem_does_not_matter():
-    expected = [[0.625, -0.375, -0.375, -0.375], [0.625, 0.625, -0.375, -0.375]]
-    assert group_advantages(REWARDS, baseline="batch").tolist() == expected
+    expected = torch.tensor([[0.625, -0.375, -0.375, -0.375], [0.625, 0.625, -0.375, -0.375]])
+    assert group_advantages(REWARDS, baseline="batch").tolist() == expected.tolist()
     scaled = group_advantages(REWARDS, "batch", "batch")  # divided by 0.51755, as above
-    torch.testing.assert_close(scaled, torch.tensor(expected) / 0.51765, atol=1e-4, rtol=0)
+    torch.testing.assert_close(scaled, expected / 0.51765, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])

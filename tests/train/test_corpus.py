@@ -11,6 +11,7 @@ from r1_mini.problems.families import solve
 from r1_mini.train.corpus import completion, corpus, tokenized, with_retraction
 
 SUMS = (FamilySource.model_validate({"family": "sum", "terms": [2, 4], "largest": 99}),)
+HALVES = {"direct": 0.5, "worked": 0.5}
 ASK = "User: {}\nAssistant:".format
 
 
@@ -44,31 +45,20 @@ def test_every_answer_of_the_corpus_follows_from_its_chain(family, wording):
         assert graded.correct, text
         seen[graded.voice] += 1
         assert graded.chain == ("none" if graded.voice == "direct" else "right"), (question, text)
-    assert 40 < seen["direct"] < 120
-    assert seen["checked"] > 100
-    assert seen["none"] == 0
+    assert 40 < seen["direct"] < 120 and seen["checked"] > 100 and seen["none"] == 0
 
 
 def test_batches_hold_prompts_of_similar_length_in_random_order_with_the_voices_mixed():
     """The prompt is not trained on; all after it is, with the stop token."""
     tokenizer = make_tokenizer()
-    rows = tokenized(corpus(SUMS, {"direct": 0.5, "worked": 0.5}, "list", 0, ASK), tokenizer, 2048, 32, seed=0)
+    rows = tokenized(corpus(SUMS, HALVES, "list", 0, ASK), tokenizer, 2048, 32, seed=0)
     think, end, prompt_end = tokenizer.convert_tokens_to_ids(["<think>", "</think>", "\nAssistant:"])
     for ids, labels in zip(rows["input_ids"], rows["labels"], strict=True):
         first = ids.index(prompt_end) + 1
-        assert labels == [-100] * first + ids[first:]
-        assert ids[-1] == tokenizer.eos_token_id
+        assert labels == [-100] * first + ids[first:] and ids[-1] == tokenizer.eos_token_id
     prompts = [[row.count(-100) for row in rows["labels"][i : i + 32]] for i in range(0, 2048, 32)]
     assert sum(max(batch) - min(batch) for batch in prompts) / len(prompts) < 1
     assert [sum(batch) for batch in prompts] != sorted(sum(batch) for batch in prompts)
     for i in range(0, 2048, 32):
         direct = [row[row.index(think) + 1] == end for row in rows["input_ids"][i : i + 32]]
         assert 4 <= sum(direct) <= 28
-
-
-def test_the_same_seed_writes_the_same_corpus():
-    one, two, other = (
-        list(islice(corpus(SUMS, {"direct": 0.5, "worked": 0.5}, "list", seed, ASK), 50)) for seed in (0, 0, 1)
-    )
-    assert one == two
-    assert one != other

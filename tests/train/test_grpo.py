@@ -48,13 +48,8 @@ def make_trainer(tmp_path, reward="accuracy", baseline="group", questions=QUESTI
     if fields.get("beta"):  # TRL loads the reference model from where the policy came from
         save_checkpoint(model, tokenizer, tmp_path / "start")
         model, tokenizer = load_checkpoint(tmp_path / "start")
-    settings = {
-        "max_steps": 2,
-        "per_device_train_batch_size": 8,
-        "num_generations": 4,
-        "max_completion_length": 12,
-        **fields,
-    }
+    settings = {"max_steps": 2, "per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 12}
+    settings |= fields
     problems = [families.solve(question) for question in questions]
     trainer = Trainer(
         problems=problems,

@@ -3,18 +3,15 @@
 from pathlib import Path
 
 import pytest
-import torch
 from rich.console import Console
 
 from r1_mini.completion import Graded, grade
 from r1_mini.data.source import FamilySource
 from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_model
-from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
+from r1_mini.model.checkpoint import save_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems import families
-from r1_mini.rollout import generate
-from r1_mini.rollout.engine import Completion
 from r1_mini.rollout.generate import Sample
 from r1_mini.system.files import read_jsonl, sha256
 from r1_mini.train import rejection
@@ -23,8 +20,6 @@ from r1_mini.train.rejection import RejectionStage
 from r1_mini.train.stage import Job
 
 SPECS = (FamilySource(family="sum", terms=(2, 3), digits=1, largest=9),)
-
-
 TOKENIZER = make_tokenizer()
 
 
@@ -43,8 +38,7 @@ def samples_of(*texts, question="1+1+1"):
 
 
 RIGHT = ("<think>1+1=2\n2+1=3</think><answer>3</answer>", "stop")
-DIRECT = ("<think></think><answer>3</answer>", "stop")
-WRONG = ("<think></think><answer>4</answer>", "stop")
+DIRECT, WRONG = (("<think></think><answer>3</answer>", "stop"), ("<think></think><answer>4</answer>", "stop"))
 CUT = ("<think></think><answer>3</answer>", "length")
 
 
@@ -54,9 +48,8 @@ def test_right_completions_are_kept_as_often_as_drawn_or_once_and_learned_withou
     tokens = [*encoded(RIGHT[0]), TOKENIZER.eos_token_id]
     assert len(kept) == metrics["kept"] == 4
     assert kept[0] == kept[1] == {"input_ids": [*encoded("7+8"), *tokens], "labels": [-100] * 3 + tokens}
-    assert metrics["accuracy"] == pytest.approx(4 / 6)
-    assert metrics["entropy"] == pytest.approx(0.5)
-    assert metrics["voice_worked"] == pytest.approx(3 / 6)
+    found = [metrics[name] for name in ("accuracy", "entropy", "voice_worked")]
+    assert found == pytest.approx([4 / 6, 0.5, 3 / 6])
     once, _ = rejection.kept_and_measured(groups, TOKENIZER, distinct=True)
     assert len(once) == 3  # of each problem
 
@@ -111,9 +104,7 @@ def test_rounds_follow_each_other_and_a_cut_one_goes_on_to_the_same_bits(start, 
     assert [path.parent.name for path in saved] == ["round-000", "round-001", "round-001", "round-002"]
 
 
-def test_an_older_checkpoint_is_removed_only_after_the_newer_one_has_its_list_of_files(
-    start, tmp_path, monkeypatch, all_right
-):
+def test_an_older_checkpoint_is_removed_only_when_the_newer_one_is_whole(start, tmp_path, monkeypatch, all_right):
     """A kill between the two leaves a checkpoint to resume from."""
     seen, real = [], Reporter.on_save
 
@@ -126,24 +117,6 @@ def test_an_older_checkpoint_is_removed_only_after_the_newer_one_has_its_list_of
     train(start, tmp_path, rounds=1)  # three steps, save_total_limit 1
     assert seen == [["checkpoint-1"], ["checkpoint-1", "checkpoint-2"], ["checkpoint-2", "checkpoint-3"]]
     assert [path.name for path in (tmp_path / "work" / "round-000").glob("checkpoint-*")] == ["checkpoint-3"]
-
-
-def test_training_makes_what_was_kept_more_likely(start, tmp_path, monkeypatch, all_right):
-    tokens = encoded(DIRECT[0])
-
-    def same(model, prompts, params, **options):
-        return [[Completion(tokens, [0.0] * len(tokens), "stop")] * params.n for _ in prompts]
-
-    monkeypatch.setattr(generate, "rollout", same)
-    train(start, tmp_path, rounds=1)
-
-    def surprise(folder):
-        model, _ = load_checkpoint(folder)
-        ids = torch.tensor([encoded("User: 1+2\nAssistant:") + tokens])
-        with torch.no_grad():
-            return model(input_ids=ids, labels=ids).loss.item()
-
-    assert surprise(tmp_path / "out") < surprise(start) - 0.05
 
 
 def test_a_round_without_a_right_completion_says_so(start, tmp_path):

@@ -14,16 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import betaincinv
 
-from eval.analysis.stats import (
-    Interval,
-    Verdict,
-    clustered_proportion,
-    hierarchical,
-    paired_difference,
-    permutation_p,
-    seeds_p,
-    verdict,
-)
+from eval.analysis import stats
 
 EXAMS = 2_000
 RESAMPLES = 400  # of each bootstrap: fewer than an exam draws, which makes ends less steady and no less right
@@ -112,21 +103,22 @@ def exam(setting: Setting, rng: np.random.Generator) -> tuple[Array, Array]:
     return before_SP, after_SP
 
 
-def claim(setting: Setting, before_SP: Array, after_SP: Array, seed: int) -> tuple[Interval, Verdict | None]:
+def claim(setting: Setting, before_SP: Array, after_SP: Array, seed: int) -> tuple[stats.Interval, str | None]:
     """What the exam says: the interval of a score, before any gain, or that of a difference and its verdict."""
     if setting.claim == "score" and setting.seeds == 1:
-        return clustered_proportion(before_SP[0], setting.problems * setting.samples), None
+        return stats.clustered_proportion(before_SP[0], setting.problems * setting.samples), None
     if setting.claim == "score":
-        return hierarchical(before_SP, seed, within=(0.0, 1.0), resamples=RESAMPLES), None
+        return stats.hierarchical(before_SP, seed, within=(0.0, 1.0), resamples=RESAMPLES), None
     if setting.seeds == 1:
-        interval = paired_difference(before_SP[0], after_SP[0])
+        interval = stats.paired_difference(before_SP[0], after_SP[0])
     else:
-        interval = hierarchical(after_SP - before_SP, seed, resamples=RESAMPLES)
+        interval = stats.hierarchical(after_SP - before_SP, seed, resamples=RESAMPLES)
     if interval.low <= 0:
         return interval, "not shown"  # whatever the test says
+    difference = after_SP - before_SP
     alone = setting.seeds == 1
-    p_value = permutation_p(before_SP[0], after_SP[0]) if alone else seeds_p(after_SP - before_SP, seed, RESAMPLES)
-    return interval, verdict(interval, p_value)
+    p = stats.permutation_p(before_SP[0], after_SP[0]) if alone else stats.seeds_p(difference, seed, RESAMPLES)
+    return interval, stats.verdict(interval, p)
 
 
 def true_value(setting: Setting) -> float:
@@ -156,8 +148,7 @@ def moments(spread: tuple[float, float], sd: float, shift: float) -> tuple[float
 def shifted(chance: Array, log_odds: Array | float) -> Array:
     """Chances of success after a shift of their log-odds."""
     odds = np.exp(log_odds)
-    moved: Array = chance * odds / (1 - chance + chance * odds)
-    return moved
+    return chance * odds / (1 - chance + chance * odds)
 
 
 def label(setting: Setting) -> str:
@@ -169,10 +160,8 @@ def label(setting: Setting) -> str:
 
 def table(settings: Iterable[Setting]) -> str:
     """In Markdown; truth and width in points, coverage and shown in percent."""
-    lines = [
-        "| claim of | seeds | problems x samples | chances | SD of seeds | gain | truth | coverage | width | shown |"
-    ]
-    lines += ["|---" * 10 + "|"]
+    heads = "claim of | seeds | problems x samples | chances | SD of seeds | gain | truth | coverage | width | shown"
+    lines = [f"| {heads} |", "|---" * 10 + "|"]
     for setting in settings:
         shares = astuple(simulate(setting))
         numbers = ["" if share is None else f"{100 * share:.1f}" for share in shares]

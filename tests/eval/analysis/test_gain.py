@@ -8,14 +8,6 @@ from eval.analysis.gain import PARTS, gain_parts, sharpened_or_new
 from tests.eval.conftest import make_samples
 
 
-def parts(before, after):
-    return {part.name: part.estimate for part in gain_parts(before, after)}
-
-
-def only(name, value):
-    return {part: pytest.approx(value if part == name else 0.0, abs=1e-12) for part in PARTS}
-
-
 @pytest.mark.parametrize(
     "before,after,name,value",
     [
@@ -26,18 +18,15 @@ def only(name, value):
         (["1001"], ["1ll1"], "is right despite a slip", 0.5),
         (["xxxd"], ["dddd"], "guesses better", 0.75),
         (["1111"], ["11--"], "stops in time", -0.5),
+        (["10xx"], ["1111"], "chooses to reason, reasons without a slip", 3 / 8),
     ],
 )
-def test_a_change_of_one_kind_is_all_in_its_part(before, after, name, value):
-    assert parts(make_samples(*before), make_samples(*after)) == only(name, value)
-
-
-def test_two_changes_share_what_they_make_together():
-    # Before: half reason, half of those rightly, no guess is right: 1/4. After: all reason, all rightly: 1. Choosing
-    # first adds 1/4, then care 1/2; care first adds 1/4, then choosing 1/2: each 3/8 on average.
-    found = parts(make_samples("10xx"), make_samples("1111"))
-    assert found["chooses to reason"] == pytest.approx(3 / 8)
-    assert found["reasons without a slip"] == pytest.approx(3 / 8)
+def test_a_change_of_one_kind_is_all_in_its_part_and_two_share_what_they_make_together(before, after, name, value):
+    found = {part.name: part.estimate for part in gain_parts(make_samples(*before), make_samples(*after))}
+    # Of two changes, before: half reason, half of those rightly, no guess is right: 1/4. After: all reason rightly: 1.
+    # Choosing first adds 1/4, then care 1/2; care first adds 1/4, then choosing 1/2: each 3/8 on average.
+    shares = dict.fromkeys(name.split(", "), value)
+    assert found == {part: pytest.approx(shares.get(part, 0.0), abs=1e-12) for part in PARTS}
 
 
 def test_the_parts_of_any_two_exams_add_up_to_the_difference():
@@ -51,7 +40,9 @@ def test_the_parts_of_any_two_exams_add_up_to_the_difference():
 
 
 def test_a_problem_solved_anew_is_listed_with_the_bound_that_its_zero_leaves():
-    found = sharpened_or_new([make_samples("0000", "1000", "0010")], [make_samples("1110", "1111", "0000")])
+    found = sharpened_or_new(
+        [make_samples("0000", "1000", "0010", "00" * 2)], [make_samples("1110", "1111", "0000", "0000")]
+    )
     assert [(one.key, one.right, one.n) for one in found.solved_anew] == [("a", 3, 4)]
     assert (found.n_solved_anew, found.n_lost) == (1, 1)
     assert (1 - found.bound) ** 4 == pytest.approx(0.05)

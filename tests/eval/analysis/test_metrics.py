@@ -29,9 +29,8 @@ def _vote(marks):
     return winners.count("3") / len(winners)
 
 
-@pytest.mark.parametrize("n,ks", [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (16, [1, 2, 4, 8, 16])])
-def test_the_curve_over_k_ends_at_the_number_of_samples(n, ks):
-    assert metrics.powers(n) == ks
+def test_the_curve_over_k_ends_at_the_number_of_samples():
+    assert [metrics.powers(n) for n in (1, 2, 6)] == [[1], [1, 2], [1, 2, 4, 6]]
 
 
 def test_lengths_are_told_apart_by_right_and_wrong():
@@ -56,10 +55,9 @@ def test_entropy_is_surprise_per_token_and_kl_the_mean_gap_to_the_reference_per_
 
 
 def test_shares_of_form_cuts_and_voices():
-    samples = make_samples("1d--")
-    assert metrics.well_formed(samples).tolist() == [0.5]
-    assert metrics.truncated(samples).tolist() == [0.5]
-    assert metrics.voice_shares(samples) == {"direct": 0.25, "worked": 0.25, "checked": 0.0, "none": 0.5}
+    samples = make_samples("1d0-")
+    assert (metrics.well_formed(samples).tolist(), metrics.truncated(samples).tolist()) == ([0.75], [0.25])
+    assert metrics.voice_shares(samples) == {"direct": 0.25, "worked": 0.5, "checked": 0.0, "none": 0.25}
 
 
 def test_chain_truth_tells_luck_from_reasoning_and_adds_up_to_one():

@@ -35,18 +35,14 @@ def flops(*varies):
     return step_flops(model, groups)
 
 
-def test_sampling_costs_two_flop_a_weight_and_attention_to_the_mean_context_and_prefills_a_prompt_once():
-    assert flops(False) == (
-        4 * (2000 + 80 * 2)  # the prompt: 4 tokens that see 2 on average
+def test_sampling_costs_two_flop_a_weight_the_update_three_times_as_much_and_zero_variance_groups_no_update():
+    sampling = (
+        4 * (2000 + 80 * 2)  # the prompt: 4 tokens that see 2 on average, once
         + 6 * (2000 + 80 * 7)  # the first completion: 6 tokens that see 4 + 3
         + 8 * (2000 + 80 * 8)
     )
-
-
-def test_the_update_costs_three_times_as_much_and_zero_variance_groups_cost_none():
     update = 3 * (10 * (2000 + 80 * 5) + 12 * (2000 + 80 * 6))  # rows of 10 and 12 tokens
-    assert flops(True) == flops(False) + update
-    assert flops(True, False) == 2 * flops(False) + update
+    assert (flops(False), flops(True), flops(True, False)) == (sampling, sampling + update, 2 * sampling + update)
 
 
 def test_the_embedding_and_the_norms_take_no_part_in_matrix_products():
@@ -57,11 +53,8 @@ def test_the_embedding_and_the_norms_take_no_part_in_matrix_products():
     assert step_flops(model, one_token) == 2 * weights + 4 * 48 * 2 * 0.5
 
 
-def test_the_gain_is_taken_pair_by_pair():
+def test_the_gain_is_taken_pair_by_pair_and_micro_batches_divide_the_batch():
     assert speedup(ours=[1.0, 2.0, 9.0], theirs=[2.0, 10.0, 9.0]) == {"median": 2.0, "min": 1.0, "max": 5.0}
-
-
-def test_micro_batches_divide_the_batch():
     assert [micro_batches(batch) for batch in (512, 96, 8)] == [[32, 64, 128, 256, 512], [32, 96], [8]]
 
 

@@ -7,8 +7,6 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from eval.analysis import metrics
 from eval.exam import run
@@ -24,6 +22,7 @@ from r1_mini.problems import families
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import generate
 from r1_mini.system.files import read_jsonl
+from tests.chat import chat_tokenizer
 
 QUIET = Console(quiet=True)
 SHAPE = {"hidden_size": 16, "layers": 1, "heads": 2, "intermediate_size": 32}
@@ -64,12 +63,11 @@ def stop_after(monkeypatch, chunks):
     return sampled
 
 
-def test_an_exam_leaves_one_row_per_completion_and_one_greedy_row_per_problem(checkpoint, tmp_path):
-    sit(checkpoint, tmp_path / "exam")
-    samples, greedy = (load_samples(tmp_path / "exam" / f"{part}.jsonl") for part in ("samples", "greedy"))
+def test_an_exam_leaves_one_row_per_completion_and_one_greedy_row_per_problem(whole):
+    samples, greedy = (load_samples(whole / f"{part}.jsonl") for part in ("samples", "greedy"))
     assert samples.correct_PN.shape == (20, 4) and greedy.correct_PN.shape == (20, 1)
     assert greedy.settings["temperature"] == 0
-    assert {path.name for path in (tmp_path / "exam").iterdir()} == {"samples.jsonl", "greedy.jsonl", "node.json"}
+    assert {path.name for path in whole.iterdir()} == {"samples.jsonl", "greedy.jsonl", "node.json"}
 
 
 def test_samples_tell_how_likely_the_checkpoint_and_the_one_it_started_from_find_them(checkpoint, tmp_path):
@@ -87,12 +85,19 @@ def test_samples_tell_how_likely_the_checkpoint_and_the_one_it_started_from_find
     assert metrics.kl(load_samples(tmp_path / "other" / "greedy.jsonl")) is None  # not of the policy as it is
 
 
+@pytest.fixture(scope="module")
+def whole(checkpoint, tmp_path_factory):
+    """An exam in a store of its own."""
+    folder = tmp_path_factory.mktemp("one") / "whole"
+    sit(checkpoint, folder)
+    return folder
+
+
 @pytest.mark.parametrize("chunks,rows", [(0, 12), (3, 12), (8, 12), (3, 20), (3, 4), (3, 3)])
 def test_an_interrupted_exam_samples_the_missing_chunks_and_ends_in_the_same_bytes(
-    checkpoint, tmp_path, monkeypatch, chunks, rows
+    checkpoint, whole, tmp_path, monkeypatch, chunks, rows
 ):
     """7 chunks of samples and 2 of greedy answers; with 3 rows, of samples of one problem."""
-    sit(checkpoint, tmp_path / "one" / "whole")
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         stop_after(patched, chunks)
         sit(checkpoint, tmp_path / "two" / "cut")
@@ -100,12 +105,10 @@ def test_an_interrupted_exam_samples_the_missing_chunks_and_ends_in_the_same_byt
     sit(checkpoint, tmp_path / "two" / "cut", rows=rows)
     again = {12: 9 - chunks, 20: 3 + 1, 4: 11 + 5, 3: 11 * 2 + 7}  # of 3 chunks, 3 problems each are not sampled again
     assert len(sampled) == again[rows]
-    assert completions(tmp_path / "two" / "cut") == completions(tmp_path / "one" / "whole")
+    assert completions(tmp_path / "two" / "cut") == completions(whole)
 
 
-def test_a_finished_exam_is_not_sampled_again_whatever_its_rows_and_also_in_another_folder(
-    checkpoint, tmp_path, monkeypatch
-):
+def test_a_finished_exam_is_not_sampled_again_whatever_its_rows_and_its_folder(checkpoint, tmp_path, monkeypatch):
     note = sit(checkpoint, tmp_path / "exam")
     monkeypatch.setattr(run, "load_checkpoint", None)
     assert sit(checkpoint, tmp_path / "exam", rows=7) == note
@@ -128,7 +131,7 @@ def test_samples_of_another_exam_are_moved_aside_and_not_lost(checkpoint, tmp_pa
 @pytest.mark.parametrize("foreign", [False, True])
 def test_a_forced_voice_begins_every_completion_and_does_not_end_at_once(checkpoint, tmp_path, foreign):
     if foreign:
-        tokenizer, checkpoint = letters(), tmp_path / "model"
+        tokenizer, checkpoint = chat_tokenizer([], 300, template=None), tmp_path / "model"
         save_checkpoint(make_model(tokenizer, **SHAPE, seed=0), tokenizer, checkpoint)
     sit(checkpoint, tmp_path / "exam", voice="worked", limit=10)
     rows = read_jsonl(tmp_path / "exam" / "samples.jsonl")
@@ -150,12 +153,3 @@ def test_thinking_that_the_prompt_begins_is_part_of_the_text(checkpoint):
 def test_more_tokens_than_the_model_has_room_for_are_refused_with_the_number_that_fits(checkpoint, tmp_path):
     with pytest.raises(UserError, match=r"the context length of the model is 1024; 10\d\d would fit"):
         sit(checkpoint, tmp_path / "exam", max_tokens=1020)
-
-
-def letters():
-    """A tokenizer of single characters without our words."""
-    vocabulary = {token: index for index, token in enumerate(["<eos>", "<unk>", *map(chr, range(32, 127)), "\n"])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", behavior="isolated")
-    tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", unk_token="<unk>")

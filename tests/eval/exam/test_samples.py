@@ -55,10 +55,7 @@ def test_a_file_is_read_to_the_last_digit_whatever_its_answers_look_like(tmp_pat
         (make_samples("1", "1", temperature=0.5), "they differ in `temperature`: 1.0 and 0.5"),
         (make_samples("11", "11"), "they differ in `samples`: 1 and 2"),
         (make_samples("1"), 'they differ in `problem b`: ["sum", null, 2, "1+1+1", "3"] and null'),
-        (
-            make_samples("1", "1", question="2+1+0"),
-            'they differ in `problem a`: ["sum", null, 2, "1+1+1", "3"] and ["sum", null, 2, "2+1+0", "3"]',
-        ),
+        (make_samples("1", "1", question="2+1+0"), '"1+1+1", "3"] and ["sum", null, 2, "2+1+0", "3"]'),
     ],
 )
 def test_what_is_not_the_same_exam_is_refused_by_name(other, message):

@@ -1,55 +1,46 @@
 """A synthetic exam for the page: samples with every kind of chain, and a summary with every field filled."""
 
-from typing import Any
-
 import pytest
 from pydantic import TypeAdapter
 
 from eval.analysis.compare import Comparison
-from eval.exam.samples import Samples, tabled
+from eval.exam.samples import tabled
 from eval.report import page
 from r1_mini.completion import grade
 from r1_mini.problems import families
 from tests.eval import conftest as exams
 
 NAMES = {"base": "base", "forced_worked": "base, forced", "rl": "after RL"}
-GAIN = {
-    **{"stops in time": 0.02, "gives a number": 0.0, "chooses to reason": 0.22},
-    **{"reasons without a slip": 0.28, "guesses better": -0.01},
-}
-MANIFEST = {
-    "command": "r1-mini run recipes/tiny/r1_zero.yaml",
-    "machine": {"cpu": "two cores", "memory": "8 GB"},
-    "versions": {"python": "3.11.9", "torch": "2.13.0"},
-    "commit": "0123abc",
-}
+GAIN = {"stops in time": 0.02, "gives a number": 0.0, "chooses to reason": 0.22, "reasons without a slip": 0.28}
+GAIN |= {"guesses better": -0.01}
+MANIFEST = {"command": "r1-mini run r1_zero", "machine": {"cpu": "two cores", "memory": "8 GB"}, "commit": "0123abc"}
+MANIFEST |= {"versions": {"python": "3.11.9", "torch": "2.13.0"}}
 
 
-def make_row(number: int, index: int, completion: str, **changes: Any) -> dict[str, Any]:
+def make_row(number, index, completion, **changes):
     """Problem `number` asks `number+1+1`, the problems in turn of depths 2 to 5; its answer is number + 2."""
     question = f"{number}+1+1"
     graded = grade(families.solve(question), completion, "stop")
     about = {"family": "sum" if number % 3 else "expression", "question": question, "answer": str(number + 2)}
-    text = {"formula": question, "completion": completion, "n_tokens": 20, "parsed": graded.answer}
-    judged = {
-        name: getattr(graded, name) for name in ("correct", "lenient", "well_formed", "voice", "chain", "first_wrong")
-    }
-    return exams.make_row(f"p{number:04}", "1", index, 2 + number % 4, **about, **text, **judged) | changes
+    about |= {"formula": question, "completion": completion, "n_tokens": 20, "parsed": graded.answer}
+    for name in ("correct", "lenient", "well_formed", "voice", "chain", "first_wrong"):
+        about[name] = getattr(graded, name)
+    return exams.make_row(f"p{number:04}", "1", index, 2 + number % 4, **about) | changes
 
 
-def direct(number: int) -> str:
+def direct(number):
     """At once: right for every fourth problem."""
     return f"<think></think><answer>{number + (2 if number % 4 == 0 else 5)}</answer>"
 
 
-def slipping(number: int) -> str:
+def slipping(number):
     """Worked: a wrong last step in every second problem, and one taken back in every third."""
     first = f"{number}+1={number + 9}\nwait\n" if number % 3 == 0 else ""
     total = number + (2 if number % 2 == 0 else 3)
     return f"<think>{first}{number}+1={number + 1}\n{number + 1}+1={total}</think><answer>{total}</answer>"
 
 
-def sound(number: int) -> str:
+def sound(number):
     """Worked and right, but for every twentieth problem."""
     total = number + (2 if number % 20 else 7)
     return f"<think>{number}+1={number + 1}\n{number + 1}+1={total}</think><answer>{total}</answer>"
@@ -58,9 +49,7 @@ def sound(number: int) -> str:
 WRITERS = {"base": direct, "forced_worked": slipping, "rl": sound}
 
 
-def make_samples(
-    n_problems: int = 40, completion: str | None = None, n_inside: int = 10_000, **changes: Any
-) -> dict[str, Samples]:
+def make_samples(n_problems=40, completion=None, n_inside=10_000, **changes):
     """All three columns, two samples per problem; `completion` takes the place of what RL writes.
 
     Problems from number `n_inside` on lie outside of training.
@@ -76,11 +65,11 @@ def make_samples(
     return found
 
 
-def about(estimate: float, **more: Any) -> dict[str, Any]:
+def about(estimate, **more):
     return {"estimate": estimate, "low": max(0.0, estimate - 0.02), "high": min(1.0, estimate + 0.02), **more}
 
 
-def make_score(accuracy: float, tokens: float) -> dict[str, Any]:
+def make_score(accuracy, tokens):
     wrong, ks = 1 - accuracy, (1, 2, 4, 8, 16)
     kinds = [(family, depth) for family in ("sum", "expression") for depth in (2, 3, 4, 5)]
     return {
@@ -101,18 +90,18 @@ def make_score(accuracy: float, tokens: float) -> dict[str, Any]:
     }
 
 
-def difference(before: str, after: str, estimate: float) -> dict[str, Any]:
+def difference(before, after, estimate):
     ends = {"estimate": estimate, "low": estimate - 0.02, "high": estimate + 0.02}
     tested = {"p_value": 2e-16, "p_adjusted": 4e-16, "detectable": 0.012, "verdict": "shown"}
     return {"before": before, "after": after, **ends, **tested}
 
 
-def compared(summary: dict[str, Any]) -> Comparison:
+def compared(summary):
     """The comparison of a summary that a test has changed."""
     return TypeAdapter(Comparison).validate_python(summary)
 
 
-def make_summary() -> dict[str, Any]:
+def make_summary():
     """base 0.40, forced 0.62, after RL 0.91; as summary.json has it."""
     pair, one = {"before": "base", "after": "rl"}, {"depth": 2, "right": 5, "n": 16}
     parts = [{"name": name, "estimate": part, "low": part - 0.01, "high": part + 0.01} for name, part in GAIN.items()]
@@ -122,11 +111,7 @@ def make_summary() -> dict[str, Any]:
         **{"families": ["sum", "expression"], "n_problems": 1200, "n_samples": 16},
         "decoding": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 160, "seed": 1},
         "names": dict(NAMES),
-        "scores": {
-            "base": make_score(0.4, 12.0),
-            "forced_worked": make_score(0.62, 33.0),
-            "rl": make_score(0.91, 36.0),
-        },
+        "scores": {name: make_score(*of) for name, of in zip(NAMES, ((0.4, 12), (0.62, 33), (0.91, 36)), strict=True)},
         "comparisons": [difference("base", "rl", 0.51), difference("forced_worked", "rl", 0.29)],
         "gain": {**pair, "parts": parts, "form": 0.0},
         "sharpened": {
@@ -138,20 +123,17 @@ def make_summary() -> dict[str, Any]:
     }
 
 
-def make_curves(steps: int = 40) -> dict[str, list[dict[str, Any]]]:
+def make_curves(steps=40):
     """Metrics of two stages; the second logs nothing at step 2, and its score on dev at every tenth."""
     fields = ("reward", "accuracy", "length", "length_wrong", "voice_worked")
-    rows: list[dict[str, Any]] = [
-        {"step": step} | {field: None if step == 2 else 0.5 + 0.01 * step for field in fields}
-        for step in range(1, steps + 1)
-    ]
+    rows = [{"step": n} | dict.fromkeys(fields, None if n == 2 else 0.5 + 0.01 * n) for n in range(1, steps + 1)]
     for row in rows[::10]:
         row["dev_pass_at_1"] = 0.7
     return {"base": [{"step": step, "loss": 1 / step} for step in range(1, steps + 1)], "grpo": rows}
 
 
 @pytest.fixture
-def summary() -> dict[str, Any]:
+def summary():
     return make_summary()
 
 

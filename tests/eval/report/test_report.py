@@ -22,11 +22,9 @@ LONG = "7" * 100_000
 class Page(HTMLParser):
     """Tags, attributes and text of a page, and what is inside of its scripts."""
 
-    def __init__(self, html: str) -> None:
+    def __init__(self, html):
         super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.text, self.open, self.scripts = "", "", []
+        self.tags, self.attributes, self.text, self.open, self.scripts = [], [], "", "", []
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
@@ -93,13 +91,6 @@ def test_a_line_of_100_kb_is_clipped_and_says_so(render, completion, shown):
     assert len(html) < 400_000
 
 
-def test_steps_are_clipped_at_most_text_and_the_rest_is_counted():
-    lines = "\n".join(f"{n:03}" for n in range(100))
-    samples = make_samples(1, f"<think>{lines}</think><answer>1</answer>")["rl"]
-    found = transcripts.transcript(samples.first[0], 121)
-    assert (len(found["steps"]), found["steps"][-1][0], found["left_out"]) == (41, "0", 179)
-
-
 def test_1200_problems_of_three_columns_stay_below_3_mb(render):
     html = render(make_samples(1_200, "é" * 4_000))
     assert len(html.encode()) < 3_000_000
@@ -139,10 +130,12 @@ def test_charts_have_room_for_long_names():
     assert 'height="280.8pt"' in lines  # 3 inches, and 0.18 for each row of the legend after the third
 
 
-def test_every_step_is_embedded_with_its_verdict_and_reason():
+def test_every_step_is_embedded_with_its_verdict_and_reason_up_to_the_most_text():
     samples = make_samples(1, "<think>0+1=3\nwait\n0+1=1\n1+1=5</think><answer>5</answer>")["rl"]
     steps = [["0+1=3", "retracted", "0+1 is 1"], ["wait"], ["0+1=1"], ["1+1=5", "wrong", "1+1 is 2"]]
-    assert transcripts.transcript(samples.first[0], 2_000)["steps"] == steps
+    for most, shown, left_out in ((2_000, steps, 0), (12, [*steps[:2], ["0+1"]], 7)):
+        found = transcripts.transcript(samples.first[0], most)
+        assert (found["steps"], found["left_out"]) == (shown, left_out)
 
 
 def test_transcripts_are_chosen_by_position_and_cover_the_depths_of_the_exam_proper():
@@ -166,13 +159,8 @@ def test_accuracy_by_difficulty_has_a_row_for_each_depth_and_axis(summary):
 
 
 def test_training_curves_are_those_of_the_logged_metrics():
-    assert [caption for caption, _ in plots.training({**make_curves(), "short": []})] == [
-        "Next-token loss, over the steps of base",
-        "Reward and accuracy of the rollouts, over the steps of grpo",
-        "dev accuracy: pass@1 on problems that no stage trains on, over the steps of grpo",
-        "Completion length in tokens, over the steps of grpo",
-        "Share of each voice, over the steps of grpo",
-    ]
+    captions = [caption.split()[0] for caption, _ in plots.training({**make_curves(), "short": []})]
+    assert captions == ["Next-token", "Reward", "dev", "Completion", "Share"]
 
 
 def test_moving_average_over_a_twentieth_skips_gaps_and_shortens_at_the_ends():

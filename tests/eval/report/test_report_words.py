@@ -38,6 +38,8 @@ def test_headline_says_which_way_it_went_and_what_the_exam_could_have_seen(summa
         "Verdicts are on p-values corrected for 2 comparisons (Holm).",
     ]
     assert not sentences(summary | {"comparisons": summary["comparisons"][:1]}, "Holm")
+    parts = "stops in time +2.0, gives a number +0.0, chooses to reason +22.0, reasons without a slip +28.0"
+    assert sentences(summary, f"in points: {parts}, guesses better -1.0.")
     alone = summary | {"comparisons": [], "gain": None, "sharpened": None}
     assert sentences(alone) == ["pass@1: base 40.0%; base, forced 62.0%; after RL 91.0%."]
 
@@ -86,11 +88,9 @@ def test_no_sentence_says_more_than_the_verdicts(summary, kinds, ends, against_f
     assert f"({STAGES[kinds][0]})" in found[0] and f"({STAGES[kinds][1]})" in found[0]
     gained, beyond = ends[3] == "shown", against_forced and against_forced[3] == "shown"
     assert ("Not only sharpened" in text) == (gained and (beyond or against_forced is None))
-    assert ("the gain is more than a choice of voice" in text) == (
-        gained and against_forced is not None and against_forced[3] != "worse"
-    )
+    assert ("more than a choice of voice" in text) == bool(gained and against_forced and against_forced[3] != "worse")
     assert ("Shown: the gain is more" in text) == (gained and bool(beyond))
-    assert ("is not shown" in text) == (gained and against_forced is not None and against_forced[3] == "not shown")
+    assert ("is not shown" in text) == bool(gained and against_forced and against_forced[3] == "not shown")
     assert " of the gain;" not in text or gained
     assert ("nothing can be told" in text) == (score == 0) == ("sum of these parts" not in text)
     assert "luck" not in text and "may" not in text.replace("these may be rare rather than new", "")
@@ -100,17 +100,16 @@ def test_no_sentence_says_more_than_the_verdicts(summary, kinds, ends, against_f
 
 def test_the_same_weights_are_said_to_be_the_same(summary):
     changed(summary, 0.0, "not shown")["comparisons"][0]["same_checkpoint"] = True
-    assert sentences(summary | {"gain": None, "sharpened": None}) == [
-        "Same weights: base and after RL are one checkpoint.",
-        "Verdicts are on p-values corrected for 2 comparisons (Holm).",
-    ]
+    said = sentences(summary | {"gain": None, "sharpened": None})
+    assert said[0] == "Same weights: base and after RL are one checkpoint." and len(said) == 2
 
 
 def test_form_is_told_from_ability_where_it_matters(summary):
     assert not sentences(summary, "Form is") and "last number" not in str(words.table(compared(summary)))
     summary["scores"]["base"]["lenient"], summary["gain"]["form"] = 0.85, 0.45
-    text = "Form is +45.0 points of the difference: if the last number of a text counted, pass@1 would go from 85.0% to 91.0%."
-    assert sentences(summary, "Form is") == [text]
+    assert (
+        "+45.0 points" in sentences(summary, "Form is")[0] and "from 85.0% to 91.0%" in sentences(summary, "Form is")[0]
+    )
     assert ("last number", ["85.0", "62.0", "91.0"]) in words.table(compared(summary))[0]
 
 
@@ -140,18 +139,15 @@ def test_part_of_the_gain_that_the_base_already_had(summary, forced, part):
     (sentence,) = sentences(changed(summary, 0.01, "not shown", at=1), "alone reaches")
     assert "it changed by +1.0" in sentence and sentence.endswith("more than a choice of voice is not shown.")
     (sentence,) = sentences(changed(summary, -0.1, "worse", at=1), "alone reaches")
-    assert sentence.endswith(
-        f"reaches {100 * forced:.1f}%; after RL stays below that: -10.0 points (95% interval -12.0 to -8.0)."
-    )
+    assert f"reaches {100 * forced:.1f}%; after RL stays below that: -10.0 points" in sentence
 
 
 def test_each_other_pair_of_columns_has_a_sentence_of_its_own(summary):
     summary["names"]["02-sft"], summary["scores"]["02-sft"] = "after SFT", summary["scores"]["base"]
-    pair = {**summary["comparisons"][0], "before": "base", "after": "02-sft"}
-    summary["comparisons"].append(pair)
-    assert sentences(summary, "after SFT against base: better, +51.0 points")
-    assert sentences(changed(summary, -0.1, "worse", at=2), "after SFT against base: worse, -10.0 points")
-    assert sentences(changed(summary, 0.01, "not shown", at=2), "after SFT against base: not told apart, +1.0 points")
+    summary["comparisons"].append({**summary["comparisons"][0], "before": "base", "after": "02-sft"})
+    for estimate, verdict, said in ((0.51, "shown", "better"), (-0.1, "worse", "worse"), (0.01, "", "not told apart")):
+        line = f"after SFT against base: {said}, {100 * estimate:+.1f} points"
+        assert sentences(changed(summary, estimate, verdict or "not shown", at=2), line)
     summary["comparisons"][2]["same_checkpoint"] = True
     assert sentences(summary, "Same weights: base and after SFT are one checkpoint.")
 
@@ -164,23 +160,17 @@ def test_the_forced_column_is_compared_where_there_is_one_whatever_the_stage(sum
     assert not sentences(summary, "alone reaches") and "Pure reasoning gain" not in text()
 
 
-def test_parts_of_the_gain_have_their_signs(summary):
-    parts = "stops in time +2.0, gives a number +0.0, chooses to reason +22.0, reasons without a slip +28.0"
-    assert sentences(summary, f"in points: {parts}, guesses better -1.0.")
-    assert words.signed(-0.0001) == "+0.0"
-
-
 def test_sharpened_or_new(summary):
     assert not sentences(summary, "harpened")  # pass@16 of the base is as good
     for name, high in (("base", 0.5), ("forced_worked", 0.9)):
         summary["scores"][name]["pass_at_k"][-1] |= {"estimate": high - 0.1, "high": high}
     (sentence,) = sentences(summary, "sharpened")
-    assert sentence.startswith(
-        "Not only sharpened, as far as 16 samples tell: base stays below after RL at every k; forced"
-    )
-    assert "; forced to write its steps, it reaches 80.0% at pass@16. Of 1,200 problems, after RL" in sentence
-    assert "solves 12 that base solved in none of 16 samples, and 3 the other way round" in sentence
-    assert "a rate of up to 17.1%" in sentence
+    for part in (
+        "Not only sharpened, as far as 16 samples tell: base stays below after RL at every k; forced to write",
+        "its steps, it reaches 80.0% at pass@16. Of 1,200 problems, after RL solves 12 that base solved in none of 16",
+        *(" samples, and 3 the other way round", "a rate of up to 17.1%"),
+    ):
+        assert part in sentence
     summary["sharpened"]["crossing"] = 8
     assert sentences(summary, "Sharpened: with 8 samples per problem, base solves as many problems as after RL.")
     assert not sentences(changed(summary, 0.01, "not shown"), "harpened")
@@ -226,15 +216,11 @@ def test_table_has_a_cell_for_each_column_a_dash_for_what_is_missing_and_fits_a_
     assert rows["pass@1"] == ["40.0 [38.0, 42.0]", "62.0 [60.0, 64.0]", "91.0 [89.0, 93.0]"]
     assert rows["greedy"][0] == rows["tokens, right"][0] == "-"
     assert rows["pass@16"] == ["100 [98.0, 100]"] * 3
-    assert rows["right, unsound"] == ["6.0", "6.0", "6.0"]
     assert "KL to start, nats" not in rows
     console = Console(width=80, file=io.StringIO())
     cells = [[(label, *cells) for label, cells in section] for section in sections]
     page.show("title", [words.UNITS, *summary["names"].values()], cells, [], console)
-    assert (
-        "62.0 [60.0, 64.0]   91.0 [89.0, 93.0]" in console.file.getvalue()
-        and "wrong, no chain" in console.file.getvalue()
-    )
+    assert "62.0 [60.0, 64.0]   91.0 [89.0, 93.0]" in console.file.getvalue()
     four = Console(width=80, file=io.StringIO())
     wide = [[(label, *found, found[0]) for label, found in section] for section in sections]
     page.show("title", [words.UNITS, *summary["names"].values(), "after SFT"], wide, [], four)

@@ -1,7 +1,6 @@
 """A sweep whose runs are copies of prepared ones: the machinery without the training."""
 
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -15,11 +14,8 @@ from tests.eval.conftest import write_run
 RATE = "grpo.trainer.learning_rate"
 MARKS = {0.1: ("1100", "1000"), 0.2: ("1110", "1111"), 0.3: ("0000", "1000"), 0.4: ("1100", "1100")}
 """Learning rate -> what the last checkpoint gets right with each of two seeds, of four samples a problem."""
-SCORES = {
-    (f"learning_rate={rate}", seed): marks.count("1") / 4
-    for rate, pair in MARKS.items()
-    for seed, marks in enumerate(pair)
-}
+EACH = [(rate, seed, marks) for rate, pair in MARKS.items() for seed, marks in enumerate(pair)]
+SCORES = {(f"learning_rate={rate}", seed): marks.count("1") / 4 for rate, seed, marks in EACH}
 
 FAKE = """
 import json, pathlib, shutil, sys, time
@@ -52,10 +48,10 @@ def fake(path, pause=0.02, before="", hang=()):
 
 
 @pytest.fixture
-def sweep_file(tmp_path: Path):
+def sweep_file(tmp_path):
     """Writes a sweep next to a recipe; the keyword arguments are its text."""
 
-    def write(**keys: object) -> Path:
+    def write(**keys):
         (tmp_path / "recipe.yaml").write_text(TINY, encoding="utf-8")
         text = [f"{key}: {value}\n" for key, value in {"name": "s", "recipe": "recipe.yaml", **keys}.items()]
         (tmp_path / "sweep.yaml").write_text("".join(text), encoding="utf-8")
@@ -67,9 +63,8 @@ def sweep_file(tmp_path: Path):
 @pytest.fixture
 def grid(sweep_file, tmp_path, monkeypatch):
     """A sweep of four learning rates with two seeds, and its trials' runs in `templates`."""
-    for rate, pair in MARKS.items():
-        for seed, marks in enumerate(pair):
-            write_run(tmp_path / "templates" / f"{rate}-{seed}", seed, "1000", "1000", marks)
+    for rate, seed, marks in EACH:
+        write_run(tmp_path / "templates" / f"{rate}-{seed}", seed, "1000", "1000", marks)
     path = sweep_file(space={RATE: {"choices": list(MARKS)}}, seeds="{key: seed, values: [0, 1]}")
     monkeypatch.setattr(run, "COMMAND", fake(path))
     return path

@@ -9,8 +9,6 @@ from tests.eval.sweep.conftest import study_of
 
 RATE, BETA, LOSS = "grpo.trainer.learning_rate", "grpo.trainer.beta", "grpo.trainer.loss_type"
 WARMUP = "grpo.trainer.warmup_steps"
-
-
 TWO, RATES = {"choices": [0.1, 0.2]}, {"low": 1e-4, "high": 1e-2}
 
 
