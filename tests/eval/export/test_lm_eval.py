@@ -1,15 +1,12 @@
 """The exported tasks: what they hold, that they judge as we do, and that the command of the harness agrees."""
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
-import yaml
 
 from eval.exam.suite import load_suite
 from eval.export.lm_eval import export, judged
@@ -22,6 +19,7 @@ from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import generate
 from r1_mini.system.files import read_jsonl
+from tests.chat import chat_tokenizer
 
 SUITE = """
 samples: 1
@@ -53,32 +51,6 @@ def folder(suite, tokenizer, tmp_path_factory):
     return folder
 
 
-def test_every_problem_stands_in_the_file_of_its_family_and_axis(folder, suite, tokenizer):
-    _, problems = suite
-    files = [read_jsonl(folder / f"{name}.jsonl") for name in TASKS]
-    assert [len(file) for file in files] == [40, 20]
-    assert {row["key"] for file in files for row in file} == {one.problem.key for one in problems}
-    assert [{row["axis"] for row in file} for file in files] == [{None}, {"more operands"}]
-    first = next(one for one in problems if one.axis)
-    document = dict(files[1][0])
-    prompt = document.pop("prompt")
-    assert prompt == prompt_for(tokenizer, first.problem.question)
-    assert document.pop("axis") == "more operands"
-    assert document == {name: getattr(first.problem, name) for name in document} and len(document) == 7
-
-
-def test_a_task_decodes_greedily_with_our_budget_and_stops_only_at_the_end_of_text(folder):
-    text = (folder / f"{TASKS[1]}.yaml").read_text()
-    settings = yaml.safe_load(text.replace("!function ", ""))
-    decoding = {"until": ["<eos>"], "do_sample": False, "max_gen_toks": 64, "repetition_penalty": 1.0}
-    assert "process_results: !function utils.process_results\n" in text
-    assert (settings["task"], settings["generation_kwargs"]) == (TASKS[1], decoding)
-    assert settings["dataset_kwargs"]["data_files"]["test"] == str(folder.resolve() / f"{TASKS[1]}.jsonl")
-    assert (settings["doc_to_text"], settings["output_type"]) == ("prompt", "generate_until")
-    assert {path.stem for path in folder.glob("*.yaml")} == {*TASKS, "_r1_mini_a_bridge"}
-    assert yaml.safe_load((folder / "_r1_mini_a_bridge.yaml").read_text())["task"] == TASKS
-
-
 def test_a_folder_that_holds_something_is_left_alone(suite, tokenizer, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="not empty; name another folder"):
@@ -102,16 +74,9 @@ def test_completions_are_judged_as_ours_are_and_one_that_fills_its_budget_was_tr
 
 
 def test_texts_of_another_tokenizer_are_not_counted(suite, tmp_path):
-    other = SimpleNamespace(
-        eos_token="<|im_end|>",
-        unk_token_id=None,
-        chat_template="a template",
-        get_vocab=lambda: {"<think>": 0},
-        apply_chat_template=lambda turns, **kwargs: turns[0]["content"],
-    )
-    export(*suite, other, tmp_path / "new")
+    export(*suite, chat_tokenizer([], 300), tmp_path / "new")
     assert "judged(doc, results[0], None)" in (tmp_path / "new" / "utils.py").read_text()
-    assert read_jsonl(tmp_path / "new" / f"{TASKS[0]}.jsonl")[0]["prompt"].startswith("A conversation between")
+    assert read_jsonl(tmp_path / "new" / f"{TASKS[0]}.jsonl")[0]["prompt"].startswith("<|im_start|>")
 
 
 def save_memorizer(problems, tokenizer, folder):
@@ -133,20 +98,17 @@ def save_memorizer(problems, tokenizer, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("lm_eval") is None, reason="lm_eval is not installed: pip install 'r1-mini[lm-eval]'"
-)
 def test_the_command_of_the_harness_agrees_problem_by_problem(suite, folder, tokenizer, tmp_path):
+    pytest.importorskip("lm_eval")
     checkpoint, out = tmp_path / "checkpoint", tmp_path / "out"
     settings, problems = suite
     save_memorizer(problems, tokenizer, checkpoint)
     model, loaded = load_checkpoint(checkpoint)
     params = SamplingParams(1, settings.max_tokens, temperature=0.0)
     samples = generate(model, loaded, [one.problem for one in problems], params)
-    ours, cut_off = {}, 0
-    for one, (text,) in zip(problems, samples, strict=True):
-        ours[one.problem.key] = (text.text, text.graded.correct)
-        cut_off += text.finish == "length" and grade(one.problem, text.text, "stop").correct
+    pairs = [(one.problem, text) for one, (text,) in zip(problems, samples, strict=True)]
+    ours = {problem.key: (text.text, text.graded.correct) for problem, text in pairs}
+    cut_off = sum(text.finish == "length" and grade(problem, text.text, "stop").correct for problem, text in pairs)
     accuracy = sum(right for _, right in ours.values()) / len(ours)
     assert 0.3 < accuracy < 0.9 and cut_off >= 3  # these would be right, had they ended
 
