@@ -17,11 +17,12 @@ from eval.report.page import publish
 from r1_mini.config.base import explain
 from r1_mini.config.yaml_file import apply_overrides
 from r1_mini.errors import UserError
-from r1_mini.model.checkpoint import find_checkpoint, load_shape
+from r1_mini.model.checkpoint import find_checkpoint, load_checkpoint, load_shape
 from r1_mini.pipeline import run as pipeline
 from r1_mini.pipeline.recipe import Evaluate, Recipe, load
 from r1_mini.pipeline.start import check
 from r1_mini.pipeline.store import Store, read_note, say
+from r1_mini.rollout.generate import require_readable
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import require_without
 
@@ -53,6 +54,9 @@ def evaluate(
     named: dict[str, Path] = {}
     for path in checkpoints:
         named[_name(path, voice, named)] = find_checkpoint(path)
+    for path in named.values():  # each is tried before the first one is examined
+        model, tokenizer = load_checkpoint(path, prompt=suite.prompt, dtype="auto")
+        require_readable(model.config, tokenizer, [each.problem for each in problems], suite.max_tokens, "max_tokens")
     store = Store(out or Path("runs"))
     trained_here = bool(read_note(next(iter(named.values()))))
     lineup = Lineup.of(named, forced=trained_here and voice is None and len(named) > 1)

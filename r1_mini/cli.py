@@ -21,7 +21,7 @@ from r1_mini.config.base import temperature
 from r1_mini.errors import UserError, disk_error, one_line
 from r1_mini.system import distributed as processes
 from r1_mini.system.environment import return_freed_blocks
-from r1_mini.system.files import require_replaceable, write_json_atomic
+from r1_mini.system.files import require_place, write_json_atomic
 from r1_mini.system.logs import silent
 from r1_mini.system.terminal import Terminal
 from r1_mini.text import visible
@@ -41,14 +41,14 @@ def _argument(metavar: str, about: str) -> Any:
     return typer.Argument(metavar=metavar, help=about, show_default=False)
 
 
-OURS = ("recipe.yaml", "columns.json", "comparison.csv", "sweep.yaml", ".index", ".work-*", "*/node.json")
+OURS = (".lock", "recipe.yaml", "columns.json", "comparison.csv", "sweep.yaml", ".index", ".work-*", "*/node.json")
 """Patterns of what a folder has that one of the commands has made, or begun."""
 
 
 def _folder(path: Path | None) -> Path | None:
     """The folder of an option, which may be a link to one; refused if something else, or of others, is there."""
     if path is not None:
-        require_replaceable(path.resolve(), folder=True)
+        require_place(path.resolve(), folder=True)
         if path.exists() and any(path.iterdir()) and not any(any(path.glob(each)) for each in OURS):
             raise UserError("not a folder of r1-mini, and not empty", where=str(path), fix="choose another one")
     return path
@@ -57,7 +57,7 @@ def _folder(path: Path | None) -> Path | None:
 def _file(path: Path | None) -> Path | None:
     """The file that an option names; refused if anything but a regular file is there."""
     if path is not None:
-        require_replaceable(path)
+        require_place(path)
     return path
 
 
@@ -298,6 +298,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):  # Slurm, Docker and Kubernetes send the first one
         if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` ignores the second one
             signal.signal(number, interrupt)
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return _fail(UserError("the current folder is gone", fix="cd to one that is there"), 2)
     try:
         code = app(args=arguments, prog_name="r1-mini", standalone_mode=False)
         if code == 130:

@@ -45,7 +45,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
-    return f"known: {', '.join(names)}" if len(names) <= 16 else "see the documentation"
+    return f"known: {', '.join(names) or 'none'}" if len(names) <= 16 else "see the documentation"
 
 
 def shown(value: Any) -> str:

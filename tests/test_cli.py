@@ -89,6 +89,14 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(arguments, line, capsys, tm
     assert shown.err.count("\n") == 1
 
 
+def test_a_current_folder_that_is_gone_is_said(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert cli.main(["recipes"]) == 2
+    assert capsys.readouterr().err == "error: the current folder is gone; cd to one that is there\n"
+
+
 def test_debug_shows_the_traceback(recipe_file, pipeline, capsys):
     pipeline(failing(RuntimeError("broken")))
     assert cli.main(["--debug", "run", str(recipe_file()), "--out", "here"]) == 1

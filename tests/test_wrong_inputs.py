@@ -19,11 +19,12 @@ WRONG = [
         "stages.\u0660.seed=1", "name=../x", "grpo.trainer.hub_token=x1", "model=nowhere", "problems=[]", "grpo.problems=[{jsonl: fifo}]",
         "grpo.problems=[{jsonl: /dev/zero}]", 'grpo.problems=[{jsonl: "a\\0b"}]', "grpo.problems=[{jsonl: surrogate.jsonl}]",
         "grpo.problems=[{jsonl: .}]", "grpo.problems=[{jsonl: loop}]", "grpo.problems=[{jsonl: missing.jsonl}]",
+        "grpo.problems=[{dataset: empty}]", "grpo.problems=[{dataset: half}]", "grpo.trainer.accelerator_config=no.json",
         "grpo.trainer.max_steps=0", "grpo.trainer.learning_rate=.nan", "evaluate.suite=nowhere", "evaluate.temperature=1e-320",
         "evaluate.max_tokens=0",
     )),
-    *([*RECIPE, "--out", out] for out in ("/dev/null", "fifo", "recipe.yaml", "socket", LONG, "recipe.yaml/x", "/dev/null/x", "full")),
-    *(["plan", "recipe.yaml", "--json", out] for out in ("/dev/null", "full", "fifo", "socket", "link", LONG)),
+    *([*RECIPE, "--out", out] for out in ("/dev/null", "fifo", "recipe.yaml", "socket", LONG, "recipe.yaml/x", "/dev/null/x", "full", "/proc/x")),
+    *(["plan", "recipe.yaml", "--json", out] for out in ("/dev/null", "full", "fifo", "socket", "link", LONG, "/proc/x")),
     *(["plan", "recipe.yaml", *option] for option in (["--gpu", "inf"], ["--gpu", "nan"], ["--gpu", "-1"], ["--processes", "0"])),
     *(["recipes", name] for name in ("no", LONG)),
     *(["sample", *rest] for rest in (["no"], ["full"], ["/dev/null"], ["loop", "1"], ["piped", "1"])),
@@ -32,15 +33,16 @@ WRONG = [
         ["no"], ["limit=3"], ["full"], ["model", "limit=0"], ["model", "lmit=1"], ["model", "--suite", "no"], ["model", "--out", "/dev/null"],
         *(["model", option, out] for option in ("--out", "--export-lm-eval") for out in ("socket", "link", "loop", "recipe.yaml")),
         ["model", "--export-lm-eval", "full"], ["model", "--export-lm-eval", "/dev/null"], ["model", "--export-lm-eval", "fifo"], ["model", "--out", LONG],
+        ["model"], ["model", "--out", "/proc/x"], ["model", "--export-lm-eval", "/proc/x"],
     )),
-    *(["compare", *rest] for rest in (["no"], ["full"], ["recipe.yaml"], ["damaged"], ["full", "--out", "/dev/null"])),
+    *(["compare", *rest] for rest in (["no"], ["full"], ["recipe.yaml"], ["damaged"], ["full", "--out", "/dev/null"], ["full", "--out", "/proc/x"])),
     *(["sweep", *rest] for rest in (
         ["no"], ["recipe.yaml"], ["sweep.yaml", "--out", "fifo"], ["sweep.yaml", "--workers", "0"],
-        ["sweep.yaml", "--storage", "postgresql://me:pw@h/db"],
+        ["sweep.yaml", "--storage", "postgresql://me:pw@h/db"], ["sweep.yaml", "--storage", ""], ["sweep.yaml", "--out", "/proc/x"],
     )),
     *(["push", *rest] for rest in (["no", "me/x"], ["full", "me/x"], ["full"])),
     *(["bench", *rest] for rest in (
-        ["--checkpoint", "no"], ["--out", "/dev/null"], ["--out", "full"], ["--zero-variance", "nan"], ["--size", "1T"], ["--pairs", "0"],
+        ["--checkpoint", "no"], ["--checkpoint", "model"], ["--out", "/proc/x"], ["--out", "/dev/null"], ["--out", "full"], ["--zero-variance", "nan"], ["--size", "1T"], ["--pairs", "0"],
     )),
 ]  # fmt: skip
 
@@ -80,7 +82,8 @@ FIXES = [  # what is wrong, the fix that its line says, and the command that fol
         ("seed", "write for example grpo.trainer.max_steps=5", "grpo.trainer.max_steps=5"),
         ("seed=-1", "greater than or equal to 0", "seed=0"),
         ("seed=4294967296", "less than 4294967296", "seed=4294967295"),
-        ("grpo.trainer.max_steps=10000001", "at most 10,000,000", "grpo.trainer.max_steps=1000"),
+        ("grpo.trainer.max_steps=6250001", "at most 6250000", "grpo.trainer.max_steps=6250000"),  # 16 texts each: 10**8
+        ("'grpo.problems=[{jsonl: empty/train.jsonl}]'", '{"question": …, "answer": …} on each line', "'grpo.problems=[{jsonl: rows.jsonl}]'"),
         ("grpo.trainer.max_completion_length=2000", "1015 would fit", "grpo.trainer.max_completion_length=1015"),
         ("evaluate.max_tokens=2000", "997 would fit", "evaluate.max_tokens=997"),
         ("evaluate.temperature=1e-320", "0 (greedy) or from 0.01 to 10", "evaluate.temperature=0.01"),
@@ -101,6 +104,7 @@ WORK = (
     "r1_mini.rollout.ask.load_checkpoint",
     "eval.commands.examine",
     "eval.commands.load_shape",
+    "eval.commands.load_checkpoint",
     "eval.commands.columns_of",
     "eval.sweep.run.Study",
     "eval.export.card.push",
@@ -121,6 +125,10 @@ def here(tmp_path, recipe_file, monkeypatch):
     (tmp_path / "broken.yaml").write_text("name: [")
     (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9")
     (tmp_path / "surrogate.jsonl").write_text('{"question": "1+\\ud800", "answer": "2"}\n')
+    for name, text in (("empty", ""), ("half", "{")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.jsonl").write_text(text)
+    (tmp_path / "rows.jsonl").write_text("".join(f'{{"question": "{n}+1", "answer": "{n + 1}"}}\n' for n in range(40)))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "note").write_text("mine")
     (tmp_path / "model").mkdir()

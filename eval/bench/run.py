@@ -42,6 +42,7 @@ from r1_mini.model.checkpoint import find_checkpoint, load_checkpoint
 from r1_mini.model.prompts import encode, prompts_for, stop_tokens
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.rollout.engine import SamplingParams, rollout
+from r1_mini.rollout.generate import require_readable
 from r1_mini.system import environment
 from r1_mini.system.files import write_json_atomic
 from r1_mini.train.callbacks import progress_bar
@@ -294,7 +295,11 @@ def bench(
     cases = []
     for path in map(find_checkpoint, checkpoints):  # on the default recipe's problems, with lengths as they come
         name = "/".join(path.resolve().parts[-2:])
-        cases.append(Case("step", name, "recipe", None, 80, 32, 16, 0.0, pairs + 1, str(path)))
+        case = Case("step", name, "recipe", None, 80, 32, 16, 0.0, pairs + 1, str(path))
+        model, tokenizer = load_checkpoint(path)
+        asked = list(itertools.islice(draw((PROBLEMS,), "train", 0), case.prompts))
+        require_readable(model.config, tokenizer, asked, case.longest, str(path))
+        cases.append(case)
     for size in sizes or (() if checkpoints and not profiles else SIZES):
         cases += [case_of(size, profile, zero_variance, pairs + 1) for profile in profiles or PROFILES]
     missing = {"TRL, vLLM": "vLLM is not installed"} if importlib.util.find_spec("vllm") is None else {}

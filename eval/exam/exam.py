@@ -16,14 +16,12 @@ from eval.exam.run import examine, graded
 from eval.exam.samples import row
 from eval.exam.suite import ExamProblem, Suite, load_suite
 from r1_mini.completion import grade, write
-from r1_mini.model.prompts import encode, prompts_for, require_context
 from r1_mini.pipeline.recipe import Recipe
 from r1_mini.pipeline.run import RunFolder
 from r1_mini.pipeline.start import start_of
 from r1_mini.plan import stages as planning
 from r1_mini.problems.problem import Problem
-from r1_mini.rollout.cache import RolloutCache
-from r1_mini.rollout.generate import Sample
+from r1_mini.rollout.generate import Sample, require_readable
 from r1_mini.system import distributed as processes
 from r1_mini.train.grpo import DevExam
 
@@ -48,10 +46,9 @@ class Exam:
     def _readable(self, name: str, where: str, **settings: Any) -> tuple[Suite, list[ExamProblem]]:
         """A suite and its problems; UserError if the trained model lacks a character, or the context length."""
         suite, questions = load_suite(name, recipe_problems=self.recipe.problems, where=where, **settings)
-        tokenizer, config = self._start.tokenizer, self._start.config
-        prompts = encode(tokenizer, prompts_for(tokenizer, [each.problem for each in questions]))
-        require_context(config, prompts, suite.max_tokens, where.replace("evaluate.suite", "evaluate.max_tokens"))
-        RolloutCache(config, 1, max(map(len, prompts)) + suite.max_tokens)  # UserError if we cannot sample such a model
+        start, asked = self._start, [each.problem for each in questions]
+        key = where.replace("evaluate.suite", "evaluate.max_tokens")
+        require_readable(start.config, start.tokenizer, asked, suite.max_tokens, key)
         return suite, questions
 
     def _dev_suite(self, settings: DevExam) -> tuple[Suite, list[ExamProblem]]:

@@ -20,7 +20,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from eval.exam.samples import row
 from eval.exam.suite import ExamProblem, Suite
 from r1_mini.model.checkpoint import load_checkpoint
-from r1_mini.model.prompts import require_known
 from r1_mini.pipeline.store import Store, checkpoint_hash, fingerprint, read_note
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import generate
@@ -62,7 +61,6 @@ def examine(
             dtype, device = getattr(torch, suite.dtype), processes.state().device
             load = partial(load_checkpoint, device=device, prompt=suite.prompt, dtype=dtype)
             model, tokenizer = load(checkpoint)
-            require_known(tokenizer, (each.problem for each in problems))
             sample = partial(graded, model, tokenizer, suite, load(reference)[0] if reference else None)
             for name, params in {"samples": suite.sampling(voice), "greedy": suite.greedy_sampling(voice)}.items():
                 if params is not None:

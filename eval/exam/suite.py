@@ -14,7 +14,7 @@ from pydantic import Field, PrivateAttr, ValidationError, model_serializer, mode
 
 from eval.analysis.stats import FEW, FEWEST, planned_detectable
 from r1_mini.config import yaml_file
-from r1_mini.config.base import Several, Strict, Temperature, explain, wrong
+from r1_mini.config.base import Seed, Several, Strict, Temperature, explain, wrong
 from r1_mini.data.mix import AnySource
 from r1_mini.data.source import Exhausted, Source
 from r1_mini.errors import UserError, nearest
@@ -37,7 +37,7 @@ class Entry(Strict):
     """One line of a suite's `problems:`, such as `{family: sum, terms: [7, 9], number: 200, axis: more operands}`."""
 
     spec: AnySource
-    number: int = Field(ge=1)
+    number: int = Field(ge=1, le=1_000_000)
     axis: str | None = Field(None, min_length=1, max_length=40)
     """How these problems lie outside the distribution of training; None is inside, and counts in the headline."""
     surface: Literal["plain", "spaced", "bracketed"] = "plain"
@@ -63,21 +63,21 @@ class Suite(Strict):
     split: Split = "test"
     min_depth: int = Field(2, ge=1)
     """Fewest operations; a problem of one is also a line inside worked solutions: a fact, not reasoning."""
-    samples: int = Field(ge=1)
+    samples: int = Field(ge=1, le=10_000)
     """Completions per problem."""
     greedy: bool = True
     """Whether each problem is also answered once at temperature 0."""
     temperature: Temperature = 1.0
     """0 is greedy decoding; all samples would be the same then, so there is one."""
     top_p: float = Field(1.0, gt=0, le=1)
-    max_tokens: int = Field(ge=1)
+    max_tokens: int = Field(ge=1, le=100_000)
     rows: int = Field(ROWS, ge=1, le=1_000_000)
     """Most completions in progress at once; bounds the memory of the sampler's cache and changes no completion."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The dtype in which every checkpoint is examined, however it was saved."""
     prompt: PromptStyle = "auto"
     """How a model is prompted: by its template, or as R1-Zero prompted base models."""
-    seed: int = 0
+    seed: Seed = 0
     _name: str = PrivateAttr("")
 
     @property

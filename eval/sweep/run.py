@@ -94,7 +94,7 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.sweep, self.folder, self.stopping = sweep, folder, Event()
         self.recipes: dict[str, str] = {}
-        storage = open_storage(url) if url else None
+        storage = None if url is None else open_storage(url)
         for name in ("trials", "recipes"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(folder / ".lock")

@@ -68,7 +68,9 @@ ONLY_WITH = {
 }
 """Patterns of fields that change nothing unless another field is set -> that field."""
 MOST = {int: 10_000_000, float: 3.4e38}
-"""The largest number of a field: steps, rows, tokens; what float32 can hold."""
+"""The largest number of a field: rows, tokens; what float32 can hold."""
+MOST_TEXTS = 10**8
+"""Texts that a stage may train on: they are made before it trains, and held in memory."""
 
 CHOICES: dict[str, tuple[Any, ...]] = {
     "loss_type": ("grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
@@ -164,12 +166,15 @@ def check_trainer(
         if key in ours:
             raise wrong("the pipeline sets this field itself", ours[key], key)
     checked = _model(config_name).model_validate(values).model_dump(exclude_unset=True)
-    for key, number in checked.items():
-        if type(number) in MOST and abs(number) > (most := MOST[type(number)]):
-            raise wrong(f"should be at most {most:,}, got {shown(number)}", "lower it", key)
+    fields, world = resolved(config_name, defaults, checked), processes or int(os.environ.get("WORLD_SIZE", "1"))
+    texts = fields["per_device_train_batch_size"] * fields["gradient_accumulation_steps"] * world
+    bounds = {"max_steps": max(1, MOST_TEXTS // texts)}
+    for key in sorted(checked, key="max_steps".__eq__):  # last: a batch that is too large is not its fault
+        number = checked[key]
+        if type(number) in MOST and abs(number) > (most := bounds.get(key, MOST[type(number)])):
+            raise wrong(f"should be at most {shown(most)}, got {shown(number)}", "lower it", key)
     changed = [key for key, value in checked.items() if value != resolved(config_name, {}, {})[key]]
-    _require_effect(config_name, changed, resolved(config_name, defaults, checked))
-    world = processes or int(os.environ.get("WORLD_SIZE", "1"))
+    _require_effect(config_name, changed, fields)
     config = _built(config_name, {**defaults, **checked}, world)
     if config_name == "GRPOConfig" and (share := config.generation_batch_size // world) % config.num_generations:
         what = f"each process generates {share} completions, not whole groups of {config.num_generations}"
@@ -209,7 +214,7 @@ def _built(config_name: str, values: Mapping[str, Any], world: int) -> Any:
     with warnings.catch_warnings(action="ignore"):
         try:
             return unplaced(output_dir="", use_cpu=True, **fields)
-        except (TypeError, ArithmeticError, LookupError) as error:
+        except (TypeError, ArithmeticError, LookupError, OSError) as error:
             raise wrong(str(error), f"see trl.{config_name}") from None
 
 

@@ -6,6 +6,7 @@ text. `docs/DATA.md` has examples.
 """
 
 import json
+import logging
 import random
 import re
 from collections import Counter
@@ -34,6 +35,7 @@ PROBED = 1000
 """Problems that stand for the whole of a streamed set; the least rows that its unusable ones are a share of."""
 
 _COLUMN = re.compile(r"\{(\w+)\}")
+_LINES = 'give a file in UTF-8 with {"question": …, "answer": …} on each line; for a folder write `dataset:`'
 
 EXTRACTS: dict[str, Callable[[str], str | None]] = {
     "as_is": str.strip,
@@ -171,6 +173,8 @@ class Table(Source):
             where = f"{self.place}, split {getattr(self.splits, part) or part}"
             if self.jsonl:
                 where = str(self.test) if part == "test" else self.jsonl
+            if not self.streamed and not len(data):
+                raise UserError("holds no rows", where=where, fix=_LINES if self.jsonl else "name another set or split")
             for number, cells in enumerate(data, start=1):
                 rows += 1
                 try:
@@ -286,22 +290,25 @@ def _json_rows(path: str, limit: int | None) -> list[dict[str, Any]]:
                     if "\\u" in line:  # perhaps a lone surrogate, which is no text
                         json.dumps(rows[-1], ensure_ascii=False).encode()
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        fix = 'give a file in UTF-8 with {"question": …, "answer": …} on each line; for a folder write `dataset:`'
-        raise UserError(f"cannot be read: {error}", where=where, fix=fix) from None
+        raise UserError(f"cannot be read: {error}", where=where, fix=_LINES) from None
     return rows
 
 
 def _opened(place: str, config: str | None, streaming: bool) -> Mapping[str, Any]:
     """The splits of a data set by name; UserError in one line whatever goes wrong."""
     import datasets
-    from datasets.exceptions import DatasetsError
+    from datasets.exceptions import DatasetGenerationError
 
     path = Path(place).expanduser()
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(logging.CRITICAL)  # what it logs, it raises too
     fix = "give a folder of files, or an id on the Hub; `config`, HF_TOKEN or, offline, HF_HOME may be needed"
-    with explained("cannot be loaded", place, fix, (OSError, ValueError, RuntimeError, DatasetsError)):
+    with explained("cannot be loaded", place, fix):
         if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
             found = datasets.load_from_disk(str(path))
             splits = dict(found) if isinstance(found, dict) else {"train": found}
             return {name: split.to_iterable_dataset() if streaming else split for name, split in splits.items()}
-        return dict(datasets.load_dataset(str(path) if path.exists() else place, config, streaming=streaming))
+        try:
+            return dict(datasets.load_dataset(str(path) if path.exists() else place, config, streaming=streaming))
+        except DatasetGenerationError as error:  # only its cause says what is wrong
+            raise error.__cause__ or error from None

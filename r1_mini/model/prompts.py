@@ -82,7 +82,7 @@ def require_context(config: PretrainedConfig, prompts: Iterable[Sequence[int]], 
     """UserError if the longest prompt and `max_tokens` more do not fit into the model's context length."""
     context = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
     longest = max(map(len, prompts), default=0)
-    if context and longest + max_tokens > context:
+    if context is not None and longest + max_tokens > context:
         what = f"a prompt of {longest} tokens and {max_tokens} more take {longest + max_tokens}"
         fix = "leave such questions out, or take another model"
         if longest < context:

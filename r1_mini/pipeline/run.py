@@ -20,13 +20,20 @@ from rich.console import Console
 
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError
-from r1_mini.model.checkpoint import find_checkpoint
+from r1_mini.model.checkpoint import find_checkpoint, load_checkpoint
 from r1_mini.pipeline.recipe import MODEL, Recipe, dump, load
 from r1_mini.pipeline.store import Node, Store, checkpoint_hash, first_difference, read_manifest, read_note
 from r1_mini.system import distributed as processes
 from r1_mini.system import environment
-from r1_mini.system.files import clear_leftovers, if_writable, require_replaceable, write_json_atomic, write_text_atomic
-from r1_mini.system.logs import quiet
+from r1_mini.system.files import (
+    ASIDE,
+    clear_leftovers,
+    if_writable,
+    require_replaceable,
+    write_json_atomic,
+    write_text_atomic,
+)
+from r1_mini.system.logs import quiet, silent
 from r1_mini.train.grpo import DevExam
 from r1_mini.train.stage import Job
 
@@ -76,6 +83,9 @@ def run(
     `problems`: those of each stage, as `start.check` returns them.
     """
     checkpoints = {} if recipe.model is None else {MODEL: find_checkpoint(Path(recipe.model))}
+    for path in checkpoints.values():
+        with silent():  # the weights too are tried before anything is written
+            load_checkpoint(path, prompt=recipe.prompt, dtype="auto")
     seconds: dict[str, float] = {}
     with opened(out, dump(recipe)) as folder, quiet(folder.path / "log.txt"):
         for name in recipe.order():
@@ -150,7 +160,8 @@ def opened(path: Path, recipe: str) -> Iterator[RunFolder]:
     folder = RunFolder(path, Store(path.resolve().parent))
 
     def claim() -> None:
-        if path.exists() and not (path / "recipe.yaml").exists() and not (path.is_dir() and not any(path.iterdir())):
+        begun = (".lock", ".recipe.yaml", f"{ASIDE}.recipe.yaml")  # what a run has that was killed as it began
+        if path.exists() and not (path / "recipe.yaml").exists() and {each.name for each in path.iterdir()} - {*begun}:
             raise UserError("not a run folder, and not empty", where=str(path), fix="choose another one with --out")
         for name in WRITTEN:
             require_replaceable(path / name)

@@ -14,7 +14,7 @@ from rich.console import Console
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
-from r1_mini.config.trl_fields import require_machine
+from r1_mini.config.trl_fields import MOST_TEXTS, require_machine
 from r1_mini.data.mix import draw
 from r1_mini.data.overlap import separated
 from r1_mini.data.source import Source
@@ -36,8 +36,6 @@ TRIED = 100
 """Problems of a source that are sampled to check it; every depth is among them."""
 LOADING = ("dtype", "device_map", "low_cpu_mem_usage", "quantization_config", "revision", "trust_remote_code")
 """Options of from_pretrained that concern the weights; the others are of the model or its config."""
-MOST_TEXTS = 10**8
-"""Texts that a stage may train on: they are made before it trains, and held in memory."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +94,9 @@ def require_possible(stage: StageSettings, start: Start, sources: Sequence[Sourc
     if start.tokenizer.eos_token is None:
         raise UserError("the tokenizer has no EOS token", where=start.where, fix="set eos_token in its settings")
     work = stage.work()
-    if work.rounds * work.texts > MOST_TEXTS:
-        what = f"trains on {work.rounds * work.texts:.0e} texts, the most is {MOST_TEXTS:.0e}"
+    number = max(work.rounds * work.texts, work.prompts * (work.sampling.n if work.sampling else 0))
+    if number > MOST_TEXTS:
+        what = f"samples or trains on {number:.0e} texts, the most is {MOST_TEXTS:.0e}"
         raise UserError(what, where=where, fix="lower its steps or its batch")
     for source in sources:
         try:

@@ -134,7 +134,7 @@ class Store:
         if is_intact(node.folder, node.key):
             return node.folder
         entry, now = self.index / node.key, made_with()
-        place = self.root / entry.read_text() if entry.exists() else node.folder
+        place = self.root / entry.read_text(errors="replace") if entry.exists() else node.folder
         made = read_note(place).get("made_with", {})
         same = all(made.get(name) == now[name] for name in ("threads", "processes"))
         return place if same and is_intact(place, node.key) else None
@@ -146,6 +146,8 @@ class Store:
 
     def _move_aside(self, path: Path, identity: Any, console: Console) -> None:
         """Rename a folder that this identity cannot use to `<name>.<start of its own key>`, and say why."""
+        if path.is_dir() and not any(each.is_file() for each in path.rglob("*")):
+            remove(path)  # a process was killed before it wrote anything
         if not path.exists():
             return
         note = read_note(path)
@@ -180,11 +182,14 @@ def made_with() -> dict[str, Any]:
 
 
 def read_note(folder: Path) -> dict[str, Any]:
-    """node.json of a node: key, identity, made_with, seconds, files and their sha256. Empty if there is none."""
+    """node.json of a node: key, identity, made_with, seconds, files and their sha256. Empty if missing or damaged."""
+    kinds = {"key": str, "identity": dict, "made_with": dict, "begun": float, "seconds": float}
     try:
-        return dict(json.loads((folder / NOTE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        note = dict(json.loads((folder / NOTE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}
+    given = {"files": {}, **note}
+    return note if all(isinstance(given.get(name), kind) for name, kind in {**kinds, "files": dict}.items()) else {}
 
 
 def is_intact(folder: Path, key: str) -> bool:
@@ -257,7 +262,11 @@ def read_manifest(run: Path) -> dict[str, Any]:
     path = run / "manifest.json"
     with reading(path, "run the recipe again: what is finished is not done again"):
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        return {**manifest, "stages": {**manifest["stages"]}}
+        stages = {
+            name: {**stage, "kind": stage["kind"], "sha256": {**stage["sha256"]}}
+            for name, stage in manifest["stages"].items()
+        }
+        return {**manifest, "stages": stages}
 
 
 def stage_metrics(run: Path) -> dict[str, list[dict[str, Any]]]:

@@ -8,11 +8,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from r1_mini.completion import FORCED, Finish, Graded, begun, grade
 from r1_mini.model.prompts import encode, prompts_for, require_context, stop_tokens
 from r1_mini.problems.problem import Problem
+from r1_mini.rollout.cache import RolloutCache
 from r1_mini.rollout.engine import Completion, SamplingParams, rollout
 from r1_mini.rollout.likelihood import log_likelihoods
 
@@ -31,6 +32,20 @@ class Sample:
     logp_reference: float | None
     """The same under the reference model; None without one."""
     graded: Graded
+
+
+def require_readable(
+    config: PretrainedConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: Sequence[Problem],
+    max_tokens: int,
+    where: str,
+) -> None:
+    """UserError if a model of this shape cannot be asked these problems: it lacks a character, the context length, or a
+    cache that the sampler knows."""
+    prompts = encode(tokenizer, prompts_for(tokenizer, problems))
+    require_context(config, prompts, max_tokens, where)
+    RolloutCache(config, 1, max(map(len, prompts)) + max_tokens)
 
 
 def generate(

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from pydantic_core import to_json
@@ -47,6 +48,18 @@ def require_without(folder: Path, *marks: str) -> Path:
             what = f"another command has written there ({Path(mark).name}), and its page would be lost"
             raise UserError(what, where=str(folder), fix="choose another folder with --out")
     return folder
+
+
+def require_place(path: Path, *, folder: bool = False) -> None:
+    """As `require_replaceable`, and UserError if nothing is at `path` and nothing can be made there, as below /proc."""
+    require_replaceable(path, folder=folder)
+    if path.exists():
+        return
+    try:
+        TemporaryFile(dir=next(above for above in path.absolute().parents if above.is_dir())).close()
+    except OSError as error:
+        what = f"nothing can be made there ({error.strerror})"
+        raise UserError(what, where=str(path), fix="choose another name") from None
 
 
 @contextlib.contextmanager
@@ -144,8 +157,9 @@ class Metrics:
         """Open for appending; drop records of steps after `keep_through`, and a line that a kill cut in half."""
         self._file = None
         if path is not None:
-            rows = read_jsonl(path) if path.exists() else []
-            kept = [_json(row) for row in rows if row["step"] <= keep_through]
+            with reading(path, "remove it, and run the same command again"):
+                rows = read_jsonl(path) if path.exists() else []
+                kept = [_json(row) for row in rows if row["step"] <= keep_through]
             write_text_atomic(path, "".join(kept))
             self._file = path.open("a", encoding="utf-8", newline="\n")
 

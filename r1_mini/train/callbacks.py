@@ -31,7 +31,8 @@ def progress_bar(console: Console) -> Progress:
 
 def checkpoints(work: Path) -> list[Path]:
     """A trainer's checkpoints in `work`, the newest first."""
-    return sorted(work.glob("checkpoint-*"), key=step_of, reverse=True)
+    numbered = (each for each in work.glob("checkpoint-*") if each.name.rpartition("-")[2].isdecimal())
+    return sorted(numbered, key=step_of, reverse=True)
 
 
 def step_of(checkpoint: Path | None) -> int:

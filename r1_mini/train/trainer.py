@@ -69,7 +69,9 @@ def save(trainer: Trainer, folder: Path) -> None:
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         trainer.save_model(str(folder))  # with its tokenizer
     elif not all(weights.isfinite().all() for weights in trainer.model.parameters()):
-        raise UserError("diverged: the weights are not finite", where=folder.name, fix="lower learning_rate")
+        raise UserError(
+            "diverged: the weights are not finite", where=folder.name.removeprefix(".work-"), fix="lower learning_rate"
+        )
     elif processes.is_main():
         save_checkpoint(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, folder)
     processes.wait()

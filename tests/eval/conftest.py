@@ -49,6 +49,7 @@ def write_exam(folder, rows, **identity):
     path = folder / "samples.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     note = {"key": folder.name, "files": {path.name: sha256(path)}, "seconds": 1.0, "identity": identity}
+    note |= {"made_with": {}, "begun": 0.0}
     (folder / NOTE).write_text(json.dumps(note), encoding="utf-8")
     return folder
 

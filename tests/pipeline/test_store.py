@@ -10,6 +10,7 @@ import time
 import pytest
 from rich.console import Console
 
+from r1_mini.errors import UserError
 from r1_mini.pipeline import store as module
 from r1_mini.pipeline.store import Store, fingerprint, first_difference, is_intact, read_note
 
@@ -84,18 +85,22 @@ def test_another_run_takes_the_node_from_the_run_that_has_it(tmp_path, monkeypat
     shutil.rmtree(tmp_path / "a")
     assert not make(tmp_path, "c")
     assert mine.read_text() == "weights"
+    (tmp_path / ".index" / fingerprint(WANTED)).write_bytes(b"\xff\0")
+    assert make(tmp_path, "d")
 
 
 @pytest.mark.parametrize("run", ["a", "b"])
-@pytest.mark.parametrize("damage", ["changed", "missing", "no note"])
+@pytest.mark.parametrize(
+    "damage", ["changed", "missing", "{", '{"key": 1}', '{"key": "a", "identity": {}, "made_with": 3}']
+)
 def test_a_damaged_node_does_not_count(tmp_path, lines, run, damage):
     make(tmp_path, "a")
     folder = tmp_path / "a" / "01-base"
-    file = folder / ("node.json" if damage == "no note" else "sub/weights")
-    file.unlink() if damage == "missing" else file.write_text("{")
+    file = folder / ("node.json" if "{" in damage else "sub/weights")
+    file.unlink() if damage == "missing" else file.write_text(damage)
     assert make(tmp_path, run, lines=lines)
     assert is_intact(tmp_path / run / "01-base", fingerprint(WANTED))
-    aside = f"01-base.{fingerprint(WANTED)[:8] if damage != 'no note' else 'unknown'}"
+    aside = f"01-base.{'unknown' if '{' in damage else fingerprint(WANTED)[:8]}"
     assert names(tmp_path / "a") == (["01-base", aside] if run == "a" else ["01-base"])
     assert len(lines()) == (run == "a")
 
@@ -112,6 +117,7 @@ def test_a_changed_setting_makes_a_new_node_and_keeps_the_old_one(tmp_path, line
 
 
 def test_interrupted_work_is_kept_for_its_settings_while_others_are_tried(tmp_path, lines):
+    (tmp_path / "a" / ".work-01-base" / ".resume").mkdir(parents=True)  # killed before it wrote anything
     interrupt(tmp_path, "a")
     interrupt(tmp_path, "a", OTHER)
     assert names(tmp_path / "a") == [".work-01-base", f".work-01-base.{fingerprint(WANTED)[:8]}"]
@@ -231,7 +237,7 @@ def test_the_hash_of_a_checkpoint_is_that_of_every_file_that_a_model_is_loaded_f
 
 def test_the_metrics_of_several_stages_of_a_kind_go_on_counting(tmp_path):
     stages = {"base": ("base", (10, 20)), "rl1": ("grpo", (1, 2)), "rl2": ("grpo", (1, 2, 3))}
-    manifest = {"stages": {name: {"kind": kind} for name, (kind, _) in stages.items()}}
+    manifest = {"stages": {name: {"kind": kind, "sha256": {}} for name, (kind, _) in stages.items()}}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     for name, (_, steps) in stages.items():
         (tmp_path / name).mkdir()
@@ -239,3 +245,6 @@ def test_the_metrics_of_several_stages_of_a_kind_go_on_counting(tmp_path):
     found = module.stage_metrics(tmp_path)
     steps = {kind: [each["step"] for each in records] for kind, records in found.items()}
     assert steps == {"base": [10, 20], "grpo": [1, 2, 3, 4, 5]}
+    (tmp_path / "manifest.json").write_text('{"stages": {"base": {"kind": "base"}}}')
+    with pytest.raises(UserError, match=r"manifest.json: is damaged .*; run the recipe again"):
+        module.stage_metrics(tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from r1_mini.errors import disk_error
+from r1_mini.errors import UserError, disk_error
 from r1_mini.system import files
 from r1_mini.system.files import Metrics, folder_atomic, read_jsonl, write_json_atomic, write_text_atomic
 
@@ -70,6 +70,13 @@ def test_metrics_continue_after_the_step_that_a_run_resumes_from(tmp_path):
     assert read_jsonl(path) == [{"step": 1, "loss": None}, {"step": 2, "loss": 0.5}, {"step": 3, "loss": 0.25}]
     with closing(Metrics(path)):
         assert read_jsonl(path) == []
+
+
+@pytest.mark.parametrize("damage", [b"\xff\n", b"x\n", b"[1]\n", b"{}\n", b'{"step": "x"}\n'])
+def test_damaged_metrics_are_said_with_the_fix(tmp_path, damage):
+    (tmp_path / "metrics.jsonl").write_bytes(damage)
+    with pytest.raises(UserError, match=r"metrics.jsonl: is damaged .*; remove it, and run the same command again"):
+        Metrics(tmp_path / "metrics.jsonl", keep_through=5)
 
 
 def test_metrics_that_a_kill_cut_anywhere_resume_with_whole_lines(tmp_path):

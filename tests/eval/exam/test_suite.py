@@ -59,6 +59,8 @@ def test_every_axis_of_the_out_of_distribution_suite_lies_outside_of_training():
         ("problems: [{family: sum, terms: 3, number: 5, surface: odd}]", "problems.0.surface"),
         ("problems: [{family: sum, terms: 3, number: 5}]\ntemperature: 0", "2 samples at temperature 0 are all alike"),
         ("problems: [{family: sum, terms: 3, number: 5}]\ntop_q: 1", "top_q"),
+        ("problems: [{family: sum, terms: 3, number: 5}]\nseed: -1", "seed: should be greater than or equal to 0"),
+        ("problems: [{family: sum, terms: 3, number: 1000001}]", "number: should be less than or equal to 1000000"),
         *((f"temperature: {wrong}", f"temperature: should be 0 (greedy) or from 0.01 to 10, got {wrong}")
           for wrong in ("0.009", "-1.0", "11.0")),
     ],
