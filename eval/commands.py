@@ -72,7 +72,7 @@ def evaluate(
 def compare(paths: Sequence[Path], suite: str | None, out: Path | None, console: Console) -> None:
     """Compare runs, or exams, from their samples alone; into `out`, or of a single run into its own folder."""
     run = paths[0] if len(paths) == 1 and is_run(paths[0]) else None
-    sweep = paths[0] if len(paths) == 1 and (paths[0] / "sweep.yaml").is_file() else None
+    sweep = paths[0] if len(paths) == 1 and (paths[0] / "trials.json").is_file() else None
     folder = out or run or sweep or Path("runs") / "compare"
     if [folder.resolve()] != [path.resolve() for path in paths]:
         require_without(folder, "manifest.json", "sweep.yaml", "columns.json")
@@ -113,8 +113,8 @@ def _suite(name: str, checkpoints: Sequence[Path], overrides: Sequence[str]) -> 
     if not checkpoints:
         raise UserError("no checkpoint is named", where="eval", fix="give a folder, or the id of a model on the Hub")
     values: dict[str, Any] = {}
-    keys = Evaluate.model_fields.keys() - {"suite", "columns", "pairs"}
-    overridden = apply_overrides(values, overrides, [*keys, "prompt"])
+    keys = Evaluate.model_fields.keys() - {"suite", "columns", "pairs"} | {"prompt", "--suite"}
+    overridden = apply_overrides(values, overrides, keys)
     prompt = values.pop("prompt", None)
     try:
         changes = Evaluate.model_validate(values).model_dump(exclude_unset=True)

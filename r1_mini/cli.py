@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import signal
 import sys
 import traceback
@@ -89,6 +90,13 @@ def _temperature(value: float) -> float:
 
 Size = StrEnum("Size", {"0.3M": "0.3M", "5M": "5M", "30M": "30M"})
 Lengths = StrEnum("Lengths", {"short": "short", "long": "long"})
+
+HINTS = {
+    ": No such option: -[^-]": ", and write -- before what begins with a dash",
+    "(run|plan|eval): No such option": ", and write settings as key=value",
+    ": Got unexpected": ", and put quotes around what has spaces",
+}
+"""What the command and the message of a wrong command line have -> what may be meant."""
 
 _log: Path | None = None  # where the traceback of a failure goes: the run folder's log.txt, once there is one
 _debug = False
@@ -311,10 +319,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _fail(error, 2)
     except typer.TyperException as error:  # a wrong option, a missing argument; empty after the help
-        message = error.format_message().rstrip(".")
-        more = ", and write -- before what begins with a dash" if message.startswith("No such option: -") else ""
-        more = ", and write settings as key=value" if message.startswith("No such option: --") else more
-        return _fail(UserError(message, fix=f"see r1-mini --help{more}"), 2) if message else 2
+        message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
+        command = context.command_path if context else "r1-mini"
+        hints = (hint for sign, hint in HINTS.items() if re.search(sign, f"{command}: {message}"))
+        fix = f"see {command} --help{next(hints, '')}"
+        return _fail(UserError(message, fix=fix), 2) if message else 2
     except typer.Abort:  # end of input at a prompt
         return 130
     except BrokenPipeError:  # the reader, `head` for example, has seen enough

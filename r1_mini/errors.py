@@ -39,13 +39,15 @@ def one_line(text: str) -> str:
     return visible(masked(" ".join(text.split())))
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The fix for an unknown name: the known one most like it, or all of them if they are few."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean '{close[0]}'?"
-    return f"known: {', '.join(names) or 'none'}" if len(names) <= 16 else "see the documentation"
+def nearest(name: str, known: Iterable[str], many: str = "") -> str:
+    """The fix for an unknown name: the known one most like it, else all of them; if they are many, eight or `many`."""
+    names = {each.lower(): each for each in sorted(known)}
+    if close := difflib.get_close_matches(name.lower(), names, n=1):
+        return f"did you mean '{names[close[0]]}'?"
+    if len(names) > 16:
+        like = difflib.get_close_matches(name.lower(), names, n=8, cutoff=0)
+        return many or f"known: {', '.join(names[each] for each in like)}, …"
+    return f"known: {', '.join(names.values())}" if names else "leave it out"
 
 
 def shown(value: Any) -> str:

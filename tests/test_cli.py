@@ -67,10 +67,10 @@ def test_sample_hands_its_options_to_ask(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["run"], "error: Missing argument 'RECIPE'; see r1-mini --help\n"),
+        (["run"], "error: Missing argument 'RECIPE'; see r1-mini run --help\n"),
         (["rum"], "error: No such command 'rum'. Did you mean 'run'?; see r1-mini --help\n"),
         (["run", "x.yaml", "--ouf", "y"], "error: No such option: --ouf"),
-        (["run", "no.yaml"], "error: no.yaml: no such file, and no packaged recipe of that name; see the documentation (`r1-mini recipes` lists all)\n"),
+        (["run", "no.yaml"], "error: no.yaml: no such file, and no packaged recipe of that name; `r1-mini recipes` lists all\n"),
         (["eval", "limit=3"], "error: eval: no checkpoint is named; give a folder, or the id of a model on the Hub\n"),
         (["sample", "no"], "error: no: no such folder; give the folder of a checkpoint, such as runs/tiny-r1-zero/02-grpo\n"),
         (["sample", ".", "1+1"], "error: .: not a checkpoint; give the folder of a checkpoint, such as"),

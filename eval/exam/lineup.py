@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from r1_mini.errors import UserError
 from r1_mini.pipeline.recipe import MODEL, Recipe
 from r1_mini.pipeline.store import fingerprint
-from r1_mini.system.files import reading, write_json_atomic
+from r1_mini.system.files import example, reading, write_json_atomic
 
 FILE = "columns.json"
 BASE, FORCED, RL = "base", "forced_worked", "rl"
@@ -73,7 +73,8 @@ class Lineup:
     def read(folder: Path) -> "Lineup":
         """The lineup of the exams in a folder; UserError if none was finished there."""
         if not (folder / FILE).is_file():
-            fix = "give a run, or a folder that r1-mini eval wrote; or run the recipe to its end"
+            run = example(folder, "summary.json", "recipe.yaml", otherwise="runs/tiny-r1-zero")
+            fix = f"give a finished run, such as {run}, or a folder that r1-mini eval wrote"
             raise UserError("no exam", where=str(folder), fix=fix)
         with reading(folder / FILE):
             return TypeAdapter(Lineup).validate_json((folder / FILE).read_bytes())

@@ -135,10 +135,10 @@ def load_suite(
     None replace the suite's own settings. Raises UserError if there is no such suite or there are too few problems.
     """
     packaged = {path.stem: path for path in Path(__file__).with_name("suites").glob("*.yaml")}
-    path = Path(name) if name.endswith((".yaml", ".yml")) else packaged.get(name)
+    path = Path(name) if Path(name).is_file() else packaged.get(name)
     if path is None:
         raise UserError(f"no suite is called '{name}'", where=where, fix=nearest(name, packaged))
-    values = yaml_file.read_mapping(path)
+    values = yaml_file.read_mapping(path, "max_tokens")
     values |= {key: value for key, value in changes.items() if value is not None}
     if name == OWN:
         values["problems"] = _own_entries(recipe_problems, values, limit)
@@ -156,7 +156,7 @@ def load_suite(
     problems = _problems(suite, {"--suite": "limit"}.get(where, where.replace("suite", "limit")))[:limit]
     if sum(each.axis is None for each in problems) < 2:
         what = "fewer than two problems without an axis, so there is no headline"
-        raise UserError(what, where=str(path), fix=f"ask for more; `{OWN}` has the problems of a recipe")
+        raise UserError(what, where=str(path), fix="give an entry without `axis` a `number` of 2 or more")
     return suite, problems
 
 

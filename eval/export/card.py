@@ -10,6 +10,7 @@ from eval.report import words
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError, explained
 from r1_mini.pipeline.store import read_manifest
+from r1_mini.system.files import example
 from r1_mini.text import visible
 
 
@@ -19,8 +20,8 @@ def card(run: Path) -> tuple[str, Path]:
     UserError if the run has no exam.
     """
     if not (run / "summary.json").is_file() or not (run / "recipe.yaml").is_file():
-        fix = "give the folder of a run, and run its recipe to its end"
-        raise UserError("no finished run", where=str(run), fix=fix)
+        near = example(run, "summary.json", "recipe.yaml", otherwise="runs/tiny-r1-zero")
+        raise UserError("no finished run", where=str(run), fix=f"give one, such as {near}")
     summary, recipe = Comparison.read(run / "summary.json"), read_mapping(run / "recipe.yaml")
     stages = [stage["kind"] for stage in recipe["stages"]]
     lineup = Lineup.read(run / "eval" / summary.suite)

@@ -264,7 +264,7 @@ def open_storage(url: str) -> RDBStorage:
             if is_sqlite:  # which would lock only what is written: two workers could take one trial
                 sqlalchemy.event.listen(storage.engine, "begin", lambda own: own.exec_driver_sql("BEGIN IMMEDIATE"))
             return storage
-    raise UserError(f"the storage does not answer ({reason})", where=url, fix="check the URL and the server")
+    raise UserError(f"the storage does not answer ({reason})", where=url, fix="correct it, or leave --storage out")
 
 
 def environment(index: int, workers: int) -> dict[str, str]:

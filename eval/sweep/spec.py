@@ -121,7 +121,7 @@ class Sweep(Strict):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if bool(self.settings) == bool(self.space):
-            raise wrong("give either settings or a space", "keep one", "settings")
+            raise wrong("both settings and a space, or neither", "give one of them", "settings")
         keys = list(self.space)
         named = [("objective", self.objective, list(OBJECTIVES))]
         named += [("default", self.default, list(self.settings))] if self.default else []
@@ -188,9 +188,7 @@ class Training:
 
 def read(path: Path) -> tuple[Sweep, dict[str, Recipe]]:
     """The sweep in a YAML file, and its recipes by name; UserError if one of its values does not suit its recipe."""
-    values = yaml_file.read_mapping(path)
-    if "stages" in values and "recipe" not in values:
-        raise UserError("is a recipe, not a sweep", where=str(path), fix=f"r1-mini run {path}")
+    values = yaml_file.read_mapping(path, "recipe")
     try:
         sweep = Sweep.model_validate(values)
     except ValidationError as error:

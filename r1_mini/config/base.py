@@ -82,10 +82,11 @@ def explain(
         choices = re.findall("'([^']*)'", context["expected"])
         what, fix = f"{shown(first['input'])} is not a choice", nearest(str(first["input"]), choices)
     elif "error" in context:  # a ValueError, whose text says what to do
-        what, fix = str(context["error"]), ""
+        what, fix = str(context["error"]).rstrip("."), "correct it"
     else:
         message = re.sub(r"^(Input|String|Tuple|List|Dictionary|Value) should", "should", first["msg"])
-        message = re.sub("a valid dictionary.*", "keys and values", message).replace("a valid tuple", "a list")
+        message = re.sub("a valid dictionary.*", "keys and values, as {a: 1}", message).replace(" after validation", "")
+        message = message.replace("a valid tuple", "a list, as [a, b]").replace("a valid boolean", "true or false")
         what, fix = f"{message}, got {shown(first['input'])}", "change it"
     if isinstance(stages, Mapping) and location[0] == "stages" and location[1:]:
         location[1] = list(stages)[int(location[1])]

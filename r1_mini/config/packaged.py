@@ -18,15 +18,26 @@ def recipes(*groups: str) -> dict[str, Path]:
     return {f"{file.parent.name}/{file.name.removesuffix('.yaml')}": file for file in files}
 
 
+def _named(*groups: str) -> dict[str, Path]:
+    """File of every packaged recipe of these folders, with its folder in its name and without."""
+    files = recipes(*groups)
+    return {key.partition("/")[2]: file for key, file in reversed(files.items())} | files  # the first folder wins
+
+
 def find(name: str, *groups: str, folder: Path = Path()) -> Path:
-    """The file of that path, seen from `folder`, else the packaged recipe of that name; UserError if there is none."""
+    """The file of that path, seen from `folder`, else the packaged recipe of that name; UserError if there is none.
+
+    A name of another group is found too: whoever reads the file says what it is. Only these groups are proposed.
+    """
     if (folder / name).is_file():
         return folder / name
-    known = recipes(*groups)
-    short = {key.partition("/")[2]: file for key, file in reversed(known.items())}  # the first folder wins
-    found = known.get(name) or short.get(name)
+    known = _named(*groups)
+    found = known.get(name) or _named("tiny", "gpu", "sweeps").get(name)
     if found is None:
-        fix = f"{nearest(name, [*known, *short])} (`r1-mini recipes` lists all)"
+        place = Path(name) if (folder / name).is_dir() else Path(name).parent  # of a run's folder, the recipe in it
+        there = [str(place / each.name) for each in (folder / place).glob("*.yaml")]
+        names = there if there and place == Path(name) else [*known, *there]
+        fix = nearest(name, names, many="`r1-mini recipes` lists all")
         raise UserError("no such file, and no packaged recipe of that name", where=name, fix=fix)
     return found
 

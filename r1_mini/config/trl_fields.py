@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, ConfigDict, Field, create_model
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
-from r1_mini.config.base import Strict, Temperature, wrong
+from r1_mini.config.base import Strict, wrong
 from r1_mini.errors import UserError, nearest, shown
 
 OURS = {
@@ -83,11 +83,15 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 
 _EXTRAS = ("tensorboard", "trackio", "wandb")  # of this package, under the name of the tracker's
 _PACKAGES = {"azure_ml": "azureml", "flyte": "flytekit"}  # of trackers, where it has another name
-_POSITIVE = (  # and whole numbers of default > 0
-    *("max_steps", "temperature", "logging_steps", "save_steps"),
-    *("repetition_penalty", "generation_batch_size", "steps_per_generation"),
-)
-_SHARES = ("top_p", "min_p", "top_entropy_quantile")  # up to 1; transformers checks them only when it samples
+_ABOVE_0, _SHARE = Field(gt=0), Field(ge=0, le=1)
+_BOUNDS = {  # of fields whose defaults do not tell; whole numbers above 0 stay so, other numbers are not negative
+    **dict.fromkeys(("max_steps", "logging_steps", "save_steps", "repetition_penalty"), _ABOVE_0),
+    **dict.fromkeys(("generation_batch_size", "steps_per_generation"), _ABOVE_0),
+    **dict.fromkeys(("min_p", "top_entropy_quantile", "label_smoothing_factor", "lora_dropout"), _SHARE),
+    "top_p": Field(gt=0, le=1),
+    "temperature": Field(ge=0.01, le=10),
+    "epsilon_high": Field(ge=0),
+}
 _MACHINE = ("tf32",)  # checked by TRL against this machine, not only as a setting
 
 
@@ -119,11 +123,15 @@ def _model(config_name: str) -> type[Fields]:
     hints |= {
         "report_to": tracker | None | list[tracker],
         "model_init_kwargs": ModelOptions | None,
-        "temperature": Temperature,
     }
+    return _fields_of(config, hints)
+
+
+def _fields_of(config: Any, hints: Mapping[str, Any]) -> type[Fields]:
+    """The fields of a dataclass, with these types, as a pydantic model."""
     fields = [field for field in dataclasses.fields(config) if field.init]
     types: dict[str, Any] = {field.name: (_bounded(field, hints[field.name]), field.default) for field in fields}
-    return create_model(config_name, __base__=Fields, **types)
+    return create_model(config.__name__, __base__=Fields, **types)
 
 
 def _bounded(field: Any, hint: Any) -> Any:
@@ -136,10 +144,10 @@ def _bounded(field: Any, hint: Any) -> Any:
             choices = [each.value for each in kind]
     if choices:
         return literal[*choices, default]
-    if name in _SHARES:
-        return Annotated[hint, Field(ge=0, gt=0 if name == "top_p" else None, le=1)]
-    if name in _POSITIVE or (type(default) is int and default > 0):
-        return Annotated[hint, Field(gt=0)]
+    if name in _BOUNDS:
+        return Annotated[hint, _BOUNDS[name]]
+    if type(default) is int and default > 0:
+        return Annotated[hint, _ABOVE_0]
     return Annotated[hint, Field(ge=0)] if type(default) in (int, float) and default >= 0 else hint
 
 
@@ -219,13 +227,12 @@ def _built(config_name: str, values: Mapping[str, Any], world: int) -> Any:
 
 
 def check_peft(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The `peft:` section of a stage: fields of peft.LoraConfig; ValueError if peft refuses them."""
+    """The `peft:` section of a stage: fields of peft.LoraConfig; ValueError if one is wrong, or peft refuses them."""
     from peft import LoraConfig
 
-    try:
-        LoraConfig(**values)
-    except TypeError as error:  # no such field
-        raise wrong(str(error), "see peft.LoraConfig") from None
+    looser = {"init_lora_weights": bool | str, "layer_replication": list | None}  # than they are annotated
+    _fields_of(LoraConfig, typing.get_type_hints(LoraConfig) | looser).model_validate(values)
+    LoraConfig(**values)
     return dict(values)
 
 

@@ -11,8 +11,15 @@ from ruamel.yaml.error import YAMLError
 from r1_mini.errors import UserError, nearest
 from r1_mini.text import cut, secrets
 
+KINDS = {
+    "stages": ("a recipe", "r1-mini run"),
+    "recipe": ("a sweep", "r1-mini sweep"),
+    "max_tokens": ("a suite", "r1-mini eval CHECKPOINT --suite"),
+}
+"""The key by which a file is known -> what it is, and the command that takes it."""
 
-def parse(text: str, where: str) -> Any:
+
+def parse(text: str, where: str, fix: str = "correct it") -> Any:
     """The value of a YAML text; UserError with line and column if it is not YAML."""
     try:
         return YAML(typ="safe", pure=True).load(text)  # builds plain data only
@@ -20,7 +27,7 @@ def parse(text: str, where: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         place = f"{where}: line {mark.line + 1}, column {mark.column + 1}" if mark else where
         problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        raise UserError(f"not valid YAML: {cut(problem)}", where=place, fix="correct it") from None
+        raise UserError(f"not valid YAML: {cut(problem)}", where=place, fix=fix) from None
 
 
 def dump(value: Any) -> str:
@@ -33,15 +40,18 @@ def dump(value: Any) -> str:
     return text.getvalue()
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file; UserError if it cannot be read or holds something else."""
+def read_mapping(path: Path, key: str = "") -> dict[str, Any]:
+    """The keys and values of a YAML file; UserError if it cannot be read, or is of another of KINDS than `key`."""
     try:
         value = parse(path.read_text(encoding="utf-8"), str(path))
         what = "holds no keys and values"
     except (OSError, UnicodeError) as error:
         value, what = None, f"cannot be read: {getattr(error, 'strerror', None) or error}"
     if not isinstance(value, dict):
-        raise UserError(what, where=str(path), fix="name a YAML file in UTF-8 that begins with `name: …`")
+        raise UserError(what, where=str(path), fix="name a YAML file in UTF-8 with keys and values, as `seed: 1`")
+    if key and key not in value:
+        for kind, command in (KINDS[other] for other in KINDS if other in value):
+            raise UserError(f"is {kind}, not {KINDS[key][0]}", where=str(path), fix=f"{command} {path}")
     _refuse_secrets(value, str(path))
     return value
 
@@ -66,11 +76,11 @@ def apply_overrides(settings: dict[str, Any], overrides: Iterable[str], keys: It
             key, value = text.split("=", 1)
             first, *rest = key.strip().split(".")
             path = [first, *rest] if first in known else ["stages", _stage(settings, first, known, where), *rest]
-            parsed = parse(value, where)
+            parsed = parse(value, where, "correct it, and put all of it in quotes")
             _refuse_secrets(parsed, where, ".".join(path))
             _set(settings, path, parsed)
         except (ValueError, LookupError, TypeError):
-            raise UserError("names no setting", where=where, fix="write for example grpo.trainer.max_steps=5") from None
+            raise UserError("names no setting", where=where, fix="write key=value without spaces, as seed=1") from None
         paths[".".join(path)] = text
     return paths
 

@@ -28,7 +28,7 @@ class Exhausted(UserError):
 
     def __init__(self, source: "Source", what: str, found: int = 0) -> None:
         axes = getattr(source, "axes", None)
-        fix = f"widen {', '.join(type(axes).model_fields)}" if axes else "ask for fewer problems, or for others"
+        fix = f"widen {', '.join(type(axes).model_fields)}" if axes else "ask for fewer problems, or give it more rows"
         super().__init__(what, where=source.name, fix=fix)
         self.what, self.found = f"{source.name}: {what}", found
 

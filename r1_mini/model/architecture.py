@@ -23,8 +23,8 @@ class ModelSettings(Strict):
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
-        if self.hidden_size % (2 * self.heads):
-            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of twice the {self.heads} heads")
+        if self.hidden_size % (twice := 2 * self.heads):
+            raise ValueError(f"hidden_size should be a multiple of {twice}, twice the heads, not {self.hidden_size}")
         return self
 
 

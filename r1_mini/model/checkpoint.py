@@ -26,9 +26,10 @@ from r1_mini.errors import UserError, explained
 from r1_mini.model.prompts import stop_tokens
 from r1_mini.model.templates import PromptStyle, give_template
 from r1_mini.model.tokenizer import keep_tags
+from r1_mini.system.files import example
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_EXAMPLE = "give the folder of a checkpoint, such as runs/tiny-r1-zero/02-grpo"
+_OTHER = "give the folder of another checkpoint, or correct its files"
 FILES = ("*.json", "*.model", "*.txt", "*.jinja", "*.safetensors")
 """Patterns of the files that a model is loaded from; nothing else is downloaded."""
 
@@ -48,8 +49,8 @@ def find_checkpoint(path: Path, weights: bool = True) -> Path:
         raise UserError("an adapter, not a whole model", where=str(path), fix=fix)
     pipes = path.is_dir() and any(each.exists() and not (each.is_file() or each.is_dir()) for each in path.iterdir())
     if pipes or not (path / "config.json").is_file() or (weights and not any(path.glob("*.safetensors"))):
-        inside = [each.parent for each in sorted(path.glob("*/node.json"))]
-        fix = f"did you mean {inside[-1]}?" if inside else _EXAMPLE
+        near = example(path, "model*.safetensors", "config.json", otherwise="runs/tiny-r1-zero/02-grpo")
+        fix = f"give the folder of a checkpoint, such as {near}"
         raise UserError("not a checkpoint" if path.exists() else "no such folder", where=str(path), fix=fix)
     return path
 
@@ -61,7 +62,7 @@ def load_checkpoint(
 
     `prompt` is the style of its prompts; `options` are those of `from_pretrained`. The dtype is fp32 by default.
     """
-    with explained("cannot be used", folder, _EXAMPLE):
+    with explained("cannot be used", folder, _OTHER):
         _, _, tokenizer = load_shape(folder, prompt)
         safe = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
         given = {"dtype": torch.float32, **options, **safe, "output_loading_info": True}
@@ -81,7 +82,7 @@ def load_shape(
     folder: Path, prompt: PromptStyle = "auto"
 ) -> tuple[PretrainedConfig, GenerationConfig, PreTrainedTokenizerBase]:
     """Configuration, generation settings and tokenizer of a checkpoint, without its weights; UserError as above."""
-    with explained("cannot be used", folder, _EXAMPLE):
+    with explained("cannot be used", folder, _OTHER):
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         generation = GenerationConfig.from_model_config(config)
@@ -165,5 +166,5 @@ def shape_of(config: PretrainedConfig, dtype: torch.dtype, peft: Mapping[str, An
             return model
         from peft import get_peft_model
 
-        with explained("cannot be used", "peft", "name modules of the model, or set target_modules: all-linear"):
+        with explained("cannot be used", "peft", "correct it; name modules of the model, or all-linear"):
             return get_peft_model(model, adapter(peft))

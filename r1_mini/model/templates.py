@@ -78,10 +78,11 @@ def _fix(tokenizer: PreTrainedTokenizerBase, variables: Variables, where: str) -
 
 
 def _variables(template: str) -> set[str]:
-    """The variables that a chat template reads, besides those that are always given."""
+    """The variables that a chat template reads, besides those that are always given, and the special tokens."""
     jinja = Environment(extensions=["jinja2.ext.loopcontrols"])  # without transformers' tag for an answer's tokens
     tree = jinja.parse(re.sub(r"{%-?\s*(end)?generation\s*-?%}", "", template))
-    return meta.find_undeclared_variables(tree) - {"messages", "add_generation_prompt"}
+    names = meta.find_undeclared_variables(tree) - {"messages", "add_generation_prompt"}
+    return {name for name in names if not name.endswith("_token")}
 
 
 def template_fault(tokenizer: PreTrainedTokenizerBase, generation: GenerationConfig | None) -> str:

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from r1_mini.config import yaml_file
 from r1_mini.config.base import Families, Seed, Several, Strict, Temperature, explain, wrong
 from r1_mini.data.source import Source
-from r1_mini.errors import UserError, nearest
+from r1_mini.errors import nearest
 from r1_mini.model.templates import PromptStyle
 from r1_mini.model.tokenizer import is_ours
 from r1_mini.train import STAGES, AnyStage
@@ -92,8 +92,8 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _stages_fit_together(self) -> Self:
-        if len(self.nodes) < len(self.stages):
-            raise wrong("two stages have one name", "give each its own", "stages")
+        if len(self.nodes) < len(self.stages) or "eval" in self.nodes:  # the folder of the exams
+            raise wrong("two stages have one name, or one is called eval", "give each its own", "stages")
         for place, stage in enumerate(self.stages):
             here = f"stages.{place}"
             if not self.problems_of(stage):
@@ -103,7 +103,7 @@ class Recipe(Strict):
                 fix = f"give the {stage.kind} stage `problems` of a family"
                 raise wrong(f"'{unworked[0]}' has no worked solutions to learn from", fix, f"{here}.problems")
             if stage.from_scratch and (stage.start or (place and not stage.name)):
-                fix = "make it the first stage, or give it a `name` and no `from`"
+                fix = "leave out its `from`, and make it the first stage or give it a `name`"
                 raise wrong(f"a {stage.kind} stage starts from random weights", fix, f"{here}.kind")
             if stage.start:
                 self.find(stage.start, f"{here}.from")
@@ -175,9 +175,7 @@ class Recipe(Strict):
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in a YAML file with `key=value` overrides applied in order; UserError if anything is wrong."""
-    values = yaml_file.read_mapping(Path(path))
-    if "recipe" in values and "stages" not in values:
-        raise UserError("is a sweep, not a recipe", where=str(path), fix=f"r1-mini sweep {path}")
+    values = yaml_file.read_mapping(Path(path), "stages")
     overridden = yaml_file.apply_overrides(values, overrides, Recipe.model_fields)
     try:
         return Recipe.model_validate(values)

@@ -9,6 +9,7 @@ import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from difflib import SequenceMatcher
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -60,6 +61,17 @@ def require_place(path: Path, *, folder: bool = False) -> None:
     except OSError as error:
         what = f"nothing can be made there ({error.strerror})"
         raise UserError(what, where=str(path), fix="choose another name") from None
+
+
+def example(path: Path, *signs: str, otherwise: str) -> str:
+    """A folder with files of these patterns, in or near `path` or in runs/, its name most like path's: to be named."""
+    near = [place for place in (path, *list(path.parents)[:3]) if place != Path("/")]
+    for place in (*near, Path("runs"), *Path("runs").glob("*")):
+        files = (file for depth in ("", "*/") for file in place.glob(depth + signs[0]) if file.is_file())
+        found = {file.parent for file in files if all(any(file.parent.glob(sign)) for sign in signs)}
+        if found:
+            return str(max(sorted(found), key=lambda each: SequenceMatcher(None, each.name, path.name).ratio()))
+    return otherwise
 
 
 @contextlib.contextmanager

@@ -39,8 +39,8 @@ def refusal(kind: str, settings: Mapping[str, Any]) -> str:
         ("sft", {"report_to": ["wandb", "x"]}, ".report_to.1: \"x\" is not a choice; "),
         ("sft", {"fp16": True, "bf16": True}, ": At most one of fp16 and bf16 can be True, but not both"),
         ("grpo", {"loss_type": "dr_grop"}, ".loss_type: \"dr_grop\" is not a choice; did you mean 'dr_grpo'?"),
-        ("grpo", {"temperature": 0}, ".temperature: should be greater than 0, got 0; change it"),
-        ("grpo", {"temperature": 1e-320}, ".temperature: should be 0 (greedy) or from 0.01 to 10, got 1e-320; change it"),
+        ("grpo", {"temperature": 0}, ".temperature: should be greater than or equal to 0.01, got 0; change it"),
+        ("grpo", {"temperature": 1e-320}, ".temperature: should be greater than or equal to 0.01, got 1e-320; change it"),
         ("base", {"max_steps": 10**30}, ".max_steps: should be at most 1562500, got 1000000"),
         ("sft", {"per_device_train_batch_size": 10**15}, ".per_device_train_batch_size: should be at most 10000000, got 10"),
         ("grpo", {"epsilon": 1e300}, ".epsilon: should be at most 3.4e+38, got 1e+300; lower it"),
@@ -76,7 +76,7 @@ def test_a_field_without_effect_and_one_that_an_adapter_lacks_are_named() -> Non
         for name, value in fields.items():
             line = refusal(kind, {"trainer": {name: value}})
             assert line == f"stage: trainer.{name}: has no effect in this stage; leave it out"
-    assert "'rank'" in refusal("sft", {"peft": {"rank": 8}})
+    assert "peft.rank: unknown key; known: rank_pattern" in refusal("sft", {"peft": {"rank": 8}})
 
 
 def test_whole_groups_are_of_the_batch_that_trl_computes_and_of_each_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,16 +18,15 @@ def test_a_path_that_is_no_checkpoint_or_an_adapter_gets_the_likely_fix(tmp_path
     (tmp_path / "file").touch()
     folder = tmp_path / "run" / "01-base"
     folder.mkdir(parents=True)
-    (folder / "node.json").touch()
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).touch()
     for path, line in (
         (tmp_path / "nowhere", "nowhere: no such folder; give the folder of a checkpoint"),
         (tmp_path / "file", "file: not a checkpoint; give the folder"),
-        (tmp_path / "run", f"run: not a checkpoint; did you mean {folder}?"),
+        (tmp_path / "run", f"run: not a checkpoint; give the folder of a checkpoint, such as {folder}"),
     ):
         with pytest.raises(UserError, match=line):
             find_checkpoint(path)
-    (folder / "config.json").touch()
-    (folder / "model.safetensors").touch()
     assert find_checkpoint(folder) == folder
     (folder / "adapter").mkdir()
     (folder / "adapter" / "adapter_config.json").touch()

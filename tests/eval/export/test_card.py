@@ -60,5 +60,5 @@ def test_what_hinders_a_push_is_one_line_with_the_fix(run, tmp_path, monkeypatch
         push(run, "me/model", False, QUIET)
     (run / "summary.json").unlink()
     for folder in (run, tmp_path):
-        with pytest.raises(UserError, match="no finished run; give the folder of a run"):
+        with pytest.raises(UserError, match="no finished run; give one, such as"):
             card(folder)

@@ -68,7 +68,7 @@ def test_named_settings_may_start_from_another_recipe(sweep_file, tmp_path):
         ({"space": {BETA: {"low": -1.0, "high": 1.0}}}, "beta: should be greater than or equal to 0, got -1.0"),
         ({"space": {RATE: {**TWO, "when": {BETA: [0]}}}}, f"nothing there is called '{BETA}'"),
         ({"settings": "{a: {}}", "objective": "pass_at1"}, "did you mean 'pass_at_1'?"),
-        ({"settings": "{a: {}}", "space": {RATE: RATES}}, "give either settings or a space"),
+        ({"settings": "{a: {}}", "space": {RATE: RATES}}, "both settings and a space, or neither"),
         ({"settings": "{a: {}}", "default": "b"}, "default: nothing there is called 'b'"),
         ({"settings": "{a: {}}", "seeds": "{key: grpo.sede, values: [1]}"}, "did you mean 'seed'"),
         ({"settings": "{a: {}}", "prune": "true"}, "pruning needs scores on dev during training"),
