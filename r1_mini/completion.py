@@ -13,6 +13,7 @@ from typing import Literal
 
 from r1_mini.judges.answers import LONGEST_ANSWER, amount, last_number
 from r1_mini.judges.judges import JUDGES
+from r1_mini.problems.languages import Language, language_of
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.steps import CheckedStep, chain_is_right, check_chain
 
@@ -102,6 +103,18 @@ class Graded:
         if self.steps is None:
             return "unchecked"
         return "right" if chain_is_right(self.steps) else "wrong"
+
+    @property
+    def languages(self) -> list[Language]:
+        """The language of each step that has one; none where no exact checker reads the steps of the problem."""
+        lines = (self.thinking or "").split("\n") if self.problem.formula else []
+        return [language for line in lines if (language := language_of(line))]
+
+    @property
+    def language(self) -> Language | None:
+        """The language of the chain, `mixed` if it has steps in both; None if no step has one."""
+        found = set(self.languages)
+        return found.pop() if len(found) == 1 else "mixed" if found else None
 
     @property
     def first_wrong(self) -> int | None:

@@ -11,16 +11,19 @@ Not here: advantages (`train/advantages.py`), and how a completion is read and j
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, Field
+from transformers import TrainerState
 
 from r1_mini.completion import Graded, Voice
-from r1_mini.config.base import known_name
+from r1_mini.config.base import Strict, known_name
 from r1_mini.judges.sandbox import timeouts
+from r1_mini.problems.languages import Language
 
-Rule = Callable[[Graded], float]
-"""A graded completion -> reward."""
+Rule = Callable[[Graded], float | None]
+"""A graded completion -> reward; None, which adds nothing, where the rule does not apply."""
 
 
 def accuracy(graded: Graded) -> float:
@@ -33,7 +36,24 @@ def well_formed(graded: Graded) -> float:
     return float(graded.well_formed)
 
 
-RULES: dict[str, Rule] = {"accuracy": accuracy, "format": well_formed}
+def in_language(wanted: Language, graded: Graded) -> float | None:
+    """The share of the steps that are in the wanted language (2501.12948, section 2.3.2); None if no step has one."""
+    languages = graded.languages
+    return languages.count(wanted) / len(languages) if languages else None
+
+
+def brief(graded: Graded) -> float | None:
+    """1 if a problem of one operation is answered at once, 0 if with steps; None for longer problems."""
+    return float(graded.voice == "direct") if graded.problem.difficulty["depth"] == 1 else None
+
+
+RULES: dict[str, Rule] = {
+    "accuracy": accuracy,
+    "format": well_formed,
+    "language_signs": partial(in_language, "signs"),
+    "language_words": partial(in_language, "words"),
+    "brief": brief,
+}
 
 
 Control = Callable[[Sequence[float], Sequence[int], random.Random], list[float]]
@@ -75,18 +95,27 @@ CONTROLS: dict[str, Control] = {
 }
 
 
-def _known(weights: dict[str, float]) -> dict[str, float]:
+class Late(Strict):
+    """A weight that counts only in the last part of the training, as R1's second RL weighs preferences."""
+
+    weight: float
+    from_step: int = Field(ge=0)
+    """Steps that are trained before it counts."""
+
+
+def _known(weights: dict[str, float | Late]) -> dict[str, float | Late]:
     for name in weights:
         known_name(name, [*RULES, *CONTROLS], key=name)
     return weights
 
 
-Weights = Annotated[dict[str, float], AfterValidator(_known), Field(min_length=1)]
+Weights = Annotated[dict[str, float | Late], AfterValidator(_known), Field(min_length=1)]
 """Name of a rule or control -> its weight in the sum."""
 
 
-def as_trl_reward(name: str) -> Callable[..., list[float]]:
-    """The rule or control as one of TRL's `reward_funcs`. It needs a column beside TRL's own arguments: `graded`."""
+def as_trl_reward(name: str, from_step: int = 0) -> Callable[..., Sequence[float | None]]:
+    """The rule or control as one of TRL's `reward_funcs`, which counts from a step on. It needs a column beside TRL's
+    own arguments: `graded`."""
     rule = RULES.get(name, accuracy)  # a control sees the accuracy of each completion
 
     def reward(
@@ -94,13 +123,16 @@ def as_trl_reward(name: str) -> Callable[..., list[float]]:
         completions: Sequence[str],
         completion_ids: Sequence[Sequence[int]],
         graded: Sequence[Graded],
+        trainer_state: TrainerState | None = None,
         **columns: Any,
-    ) -> list[float]:
+    ) -> Sequence[float | None]:
+        if trainer_state is not None and trainer_state.global_step < from_step:
+            return [None] * len(completions)
         scores = list(map(rule, graded))
         if name in RULES:
             return scores
         rng = random.Random(repr((name, prompts, completions)))  # of the batch alone: the same when a run resumes
-        return CONTROLS[name](scores, [len(ids) for ids in completion_ids], rng)
+        return CONTROLS[name]([score or 0.0 for score in scores], [len(ids) for ids in completion_ids], rng)
 
     reward.__name__ = name
     return reward

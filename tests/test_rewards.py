@@ -2,6 +2,8 @@
 
 import inspect
 import random
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +17,7 @@ RIGHT = "<think>12+7=19</think><answer>19</answer>"
 WRONG = "<think>12+7=18</think><answer>18</answer>"
 BARE = "<answer>19</answer>"
 CUT = "<think>12+7=19</think><answer>19"
+DIRECT = "<think></think><answer>19</answer>"
 PROBLEM, OTHER = families.solve("12+7"), families.solve("12+6")
 
 
@@ -39,7 +42,30 @@ def test_the_right_value_and_the_format_are_rewarded_and_nothing_else() -> None:
         ("<think></think><answer>18<answer>19</answer>", 0, 0),
     ):
         assert [trl_scores("accuracy", text), trl_scores("format", text)] == [[accuracy], [well_formed]], text
-        assert [trl_scores(name, text, finish="length") for name in RULES] == [[0], [0]]
+        assert [trl_scores(name, text, finish="length") for name in ("accuracy", "format")] == [[0], [0]]
+
+
+def test_a_language_is_the_share_of_the_steps_in_it_and_without_steps_there_is_none() -> None:
+    words = RIGHT.replace("12+7=19", "12 plus 7 is 19")
+    half = RIGHT.replace("12+7=19", "12 plus 7 is 18\nwait\n12+7=19")
+    for name, shares in {"language_signs": [1, 0, 0.5, None], "language_words": [0, 1, 0.5, None]}.items():
+        assert trl_scores(name, RIGHT, words, half, DIRECT) == shares
+
+
+def test_to_be_brief_is_asked_of_problems_of_one_operation_alone() -> None:
+    assert trl_scores("brief", DIRECT, RIGHT, BARE) == [1, 0, 0]
+    long = families.solve("12+7-3")
+    assert RULES["brief"](grade(long, DIRECT, "stop")) is None
+
+
+def test_a_late_weight_counts_from_its_step_on() -> None:
+    rewards_of = {"accuracy": 1.0, "brief": {"weight": 0.2, "from_step": 3}}
+    stage = GrpoStage.model_validate({"kind": "grpo", "rewards": rewards_of})
+    assert stage.config(Path(), 0).reward_weights == [1.0, 0.2]
+    reward = as_trl_reward("brief", stage.rewards["brief"].from_step)
+    batch = ([""], [DIRECT], [[1]]), {"graded": [grade(PROBLEM, DIRECT, "stop")]}
+    for step, paid in ((0, None), (2, None), (3, 1.0), (4, 1.0)):
+        assert reward(*batch[0], **batch[1], trainer_state=SimpleNamespace(global_step=step)) == [paid]
 
 
 def test_a_new_rule_is_one_function_and_one_line(monkeypatch) -> None:

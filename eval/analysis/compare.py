@@ -78,8 +78,12 @@ class Score:
     truncated: float
     voices: dict[str, float]
     chains: dict[str, float]
+    languages: dict[str, float]
+    """Of the chains that have one."""
     cells: list[Cell]
     axes: dict[str, Accuracy]
+    at_once: dict[str, float]
+    """Axis of problems of one operation -> share that is answered without steps."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,8 @@ class Comparison:
     decoding: dict[str, Any]
     names: dict[str, str]
     """The label of each column."""
+    starts: Mapping[str, str | None] = field(default_factory=dict)
+    """Column of a checkpoint -> that of the one which it was trained from."""
     scores: dict[str, Score]
     comparisons: list[Difference]
     """The headline first."""
@@ -183,6 +189,7 @@ def summarize(columns: Columns) -> Comparison:
         n_samples=first.n,
         decoding={key: first.settings[key] for key in ("temperature", "top_p", "max_tokens", "seed")},
         names=names,
+        starts={key: each.start for key, each in columns.lineup.columns.items() if each.voice is None},
         scores={name: score(column) for name, column in columns.items()},
         comparisons=found,
         gain=gain,
@@ -271,8 +278,14 @@ def score(column: Column) -> Score:
         truncated=float(metrics.truncated(pooled).mean()),
         voices=metrics.voice_shares(pooled),
         chains=metrics.chain_truth(pooled),
+        languages=metrics.language_shares(pooled),
         cells=_cells(column),
         axes={axis: _accuracy(column.at(axis).samples) for axis in column.samples[0].axes},
+        at_once={
+            axis: metrics.voice_shares(column.at(axis).pooled)["direct"]
+            for axis in column.samples[0].axes
+            if all(question.depth == 1 for question in column.at(axis).samples[0].questions)
+        },
     )
 
 
@@ -306,6 +319,8 @@ def as_csv(comparison: Comparison) -> str:
         lines += [(label, figure, getattr(score, figure), None, None) for figure in plain]
         lines += [(label, f"voice {voice}", share, None, None) for voice, share in score.voices.items()]
         lines += [(label, f"chain {chain}", share, None, None) for chain, share in score.chains.items()]
+        lines += [(label, f"in {language}", share, None, None) for language, share in score.languages.items()]
+        lines += [(label, f"{axis}, at once", share, None, None) for axis, share in score.at_once.items()]
         for cell in score.cells:
             depth = f"depth {cell.depth}" if cell.depth else None
             lines.append((label, " ".join(filter(None, (cell.family, depth, cell.axis))), *cell.ends))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.analysis.stats import Floats
-from eval.exam.samples import CHAINS, VOICES, Samples
+from eval.exam.samples import CHAINS, LANGUAGES, VOICES, Samples
 
 
 def _mean(table_PN: NDArray) -> Floats:
@@ -119,6 +119,12 @@ def truncated(samples: Samples) -> Floats:
 def voice_shares(samples: Samples) -> dict[str, float]:
     """Share of completions in each voice; they add up to 1."""
     return {voice: float((samples.voice_PN == voice).mean()) for voice in VOICES}
+
+
+def language_shares(samples: Samples) -> dict[str, float]:
+    """Share of the chains in each language, and of those with steps in both; empty where there is no chain."""
+    chains = samples.language_PN[samples.language_PN != ""]
+    return {language: float((chains == language).mean()) for language in LANGUAGES if chains.size}
 
 
 def chain_truth(samples: Samples) -> dict[str, float]:

@@ -5,7 +5,7 @@ write its steps; each difference is what one stage made of the one before it, or
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise, takewhile
 from pathlib import Path
 
@@ -32,6 +32,8 @@ class Sitting:
     voice: str | None = None
     reference: str | None = None
     """The stage from whose checkpoint the KL divergence is measured."""
+    start: str | None = None
+    """The key of the column whose checkpoint it was trained from, if that is examined too."""
 
     @property
     def folder(self) -> str:
@@ -82,11 +84,14 @@ class Lineup:
 
 def lineup_of(recipe: Recipe) -> Lineup:
     """The columns and pairs that a recipe asks for, or the default ones."""
-    last = list(recipe.nodes)[-1]
+    last = [name for name, stage in recipe.nodes.items() if stage.trains][-1]
     if columns := _named(recipe):
         pairs = [(before, after) for before, after in recipe.evaluate.pairs] or pairs_of(columns)
-    else:
+    elif {MODEL, *recipe.way_to(last)} >= {name for name, stage in recipe.nodes.items() if stage.trains}:
         columns, pairs = _default(recipe, last)
+    else:
+        columns, pairs = _graph(recipe)
+    columns = _with_starts(recipe, columns)
     stages = tuple(stage.model_copy(update={"seed": None}) for stage in recipe.stages)
     evaluate = recipe.evaluate.model_copy(update={"rows": None})  # it changes no completion
     setting = recipe.model_copy(update={"name": "", "seed": 0, "stages": stages, "evaluate": evaluate})
@@ -100,17 +105,35 @@ def pairs_of(columns: dict[str, Sitting]) -> list[Pair]:
     return [*((first, key) for key in others[-1:]), *forced, *((first, key) for key in others[:-1])]
 
 
-def _way(recipe: Recipe, stage: str) -> list[str]:
-    """The checkpoints on the way to a stage, from the recipe's model or the first that was trained, and its own."""
-    way = [stage]
-    while way[0] != MODEL and (before := recipe.start_of(way[0])):
-        way.insert(0, before)
-    return way
+def _graph(recipe: Recipe) -> tuple[dict[str, Sitting], list[Pair]]:
+    """Of a recipe that branches: every checkpoint under its name, the first one forced too; the first and the last, and
+    every edge."""
+    trained = [name for name in recipe.order() if recipe.nodes[name].trains]
+    edges = [(start, name) for name in trained if (start := recipe.start_of(name))]
+    names = list(dict.fromkeys([*(start for start, _ in edges if start == MODEL), *trained]))
+    columns = {name: Sitting(name, name) for name in names}
+    for start, name in edges:
+        if recipe.nodes[name].reinforces:
+            columns[name] = replace(columns[name], reference=start)
+    forced = f"{names[0]}+worked"
+    columns = {names[0]: columns[names[0]], forced: Sitting(f"{names[0]}, forced", names[0], "worked"), **columns}
+    forced_edges = [(forced, after) for before, after in edges if before == names[0]]
+    return columns, list(dict.fromkeys([(names[0], names[-1]), *edges, *forced_edges]))
+
+
+def _with_starts(recipe: Recipe, columns: dict[str, Sitting]) -> dict[str, Sitting]:
+    """The columns, each with the nearest one above it in the recipe's graph."""
+    keys = {sitting.stage: key for key, sitting in columns.items() if sitting.voice is None}
+    found = {}
+    for key, sitting in columns.items():
+        above = [keys[stage] for stage in recipe.way_to(sitting.stage)[:-1] if stage in keys]
+        found[key] = replace(sitting, start=above[-1] if above and not sitting.voice else None)
+    return found
 
 
 def _default(recipe: Recipe, last: str) -> tuple[dict[str, Sitting], list[Pair]]:
     """`base`, `after SFT`, `after RL`; the name of a stage where that would not tell it from others."""
-    way = _way(recipe, last)
+    way = recipe.way_to(last)
     kinds = ["RL" if recipe.nodes[stage].reinforces else recipe.nodes[stage].kind.upper() for stage in way[1:]]
     labels = [f"after {kind if kinds.count(kind) == 1 else stage}" for stage, kind in zip(way[1:], kinds, strict=True)]
     reinforced = len(list(takewhile("RL".__eq__, reversed(kinds))))
@@ -141,6 +164,6 @@ def _named(recipe: Recipe) -> dict[str, Sitting]:
         stage = recipe.find(name)
         start = start or stage
         label = {"": name, "worked": f"{name}, forced"}.get(voice, f"{name}, {voice}")
-        measured = not voice and start in _way(recipe, stage)[:-1]
+        measured = not voice and start in recipe.way_to(stage)[:-1]
         columns[key] = Sitting(label, stage, voice or None, start if measured else None)
     return columns

@@ -23,13 +23,14 @@ from r1_mini.system.files import reading
 VOICES = ("direct", "worked", "checked", "none")
 CHAINS = ("right", "wrong", "none", "unchecked")
 """What is known of a chain of steps: `none` has no steps, `unchecked` has steps that no exact checker reads."""
+LANGUAGES = ("signs", "words", "mixed")
 EXAM = ("suite", "split", "temperature", "top_p", "max_tokens", "seed")
 """Fields that are the same in every row of a file, and have to be the same in all files that are compared."""
 RIGHT = ("right",)
 """What every right answer counts as in a vote, however it is written."""
 PROBLEM = ("key", "family", "question", "answer", "judge", "formula")
 """Fields of a row that are those of its problem, besides `difficulty`."""
-GRADES = ("correct", "lenient", "well_formed", "voice", "chain", "first_wrong")
+GRADES = ("correct", "lenient", "well_formed", "voice", "chain", "language", "first_wrong")
 """Fields of a row that are those of its graded completion."""
 
 
@@ -79,6 +80,7 @@ class Samples:
     formed_PN: NDArray[np.bool_]
     voice_PN: NDArray[np.object_]  # of VOICES
     chain_PN: NDArray[np.object_]  # of CHAINS
+    language_PN: NDArray[np.object_]  # of LANGUAGES; "" without steps that an exact checker reads
     answer_PN: NDArray[np.int64]  # equal numbers are equal answers of a problem; -1: cut off, or none in the tags
     logp_PN: NDArray[np.float32]  # nats, by the model itself
     reference_PN: NDArray[np.float32]  # nats, by the model that training started from; NaN if it was not computed
@@ -126,7 +128,7 @@ def tabled(rows: Iterable[Mapping[str, Any]]) -> Samples:
         if value is None and stopped and entry["parsed"] is not None:
             value = VALUES[entry["judge"]](entry["parsed"])
         answer = -1 if value is None else answers.setdefault(value, len(answers))
-        form = (entry["well_formed"], entry["voice"], entry["chain"])
+        form = (entry["well_formed"], entry["voice"], entry["chain"], entry.get("language") or "")
         graded = (entry["correct"], entry["lenient"], entry["n_tokens"], stopped, *form, answer)
         cells.append((key, index, *graded, entry["logp"], entry["logp_reference"]))
     frame = pd.DataFrame(cells, columns=["key", "sample", *TABLES])

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from eval.analysis.compare import Comparison, Difference, Score
 from eval.analysis.stats import Interval
-from eval.exam.samples import VOICES
+from eval.exam.samples import LANGUAGES, VOICES
 
 Sweep = Mapping[str, Any]
 """The summary of a sweep."""
@@ -123,13 +123,23 @@ def table(summary: Comparison) -> list[list[tuple[str, list[str]]]]:
         [(label, [sections[place][label] for sections in by_column]) for label in section]
         for place, section in enumerate(by_column[0])
     ]
+    if speaks(summary):
+        shares = [[_or_dash(in_hundred, score.languages.get(name)) for score in scores] for name in LANGUAGES]
+        sections.append([(f"chains {name}", cells) for name, cells in zip(LANGUAGES, shares, strict=True)])
     sections.append([(axis, [with_interval(score.axes[axis]) for score in scores]) for axis in scores[0].axes])
+    at_once = scores[0].at_once
+    sections[-1] += [(f"{axis}, at once", [in_hundred(score.at_once[axis]) for score in scores]) for axis in at_once]
     sections = [[row for row in section if row[0] not in OPTIONAL or set(row[1]) != {"-"}] for section in sections]
     if max(len(score.seeds) for score in scores) > 1:
         texts = [[f"{in_hundred(seed.pass_at_1)} (seed {seed.seed})" for seed in score.seeds] for score in scores]
         by_run = zip_longest(*texts, fillvalue="-")
         sections.append([(f"run {number}", list(cells)) for number, cells in enumerate(by_run, start=1)])
     return sections
+
+
+def speaks(summary: Comparison) -> bool:
+    """Whether a column writes another language than signs."""
+    return any(score.languages.get(name) for score in summary.scores.values() for name in LANGUAGES[1:])
 
 
 def _figures(score: Score, chains: list[str]) -> list[dict[str, str]]:

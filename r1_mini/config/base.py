@@ -72,7 +72,8 @@ def explain(
     """
     first = max(error.errors(), key=lambda each: len(each["loc"]))  # the alternative of a union that fits best
     context = first.get("ctx") or {}
-    location = [str(key) for key in first["loc"] if "[" not in str(key)]  # no alternatives, such as `list[int]`
+    # without the names of alternatives, such as `list[int]`
+    location = [str(key) for key in first["loc"] if "[" not in str(key) and key not in ("float", "Late")]
     if first["type"] == "settings":
         what, fix = context["what"], context["fix"]
         location += context["key"].split(".") if context["key"] else []

@@ -51,6 +51,8 @@ NO_EFFECT = {
     "": "*eval* hub_* do_* *_for_best_model greater_is_better prediction_loss_only include_for_metrics label_names "
     "length_column_name chat_template_*",
     "SFTConfig": "dataset_* max_length truncation_mode *packing* padding_free pad_to_multiple_of *_only_loss *_token",
+    "DistillationConfig": "label_smoothing_factor train_sampling_strategy max_tool_calling_iterations use_vllm vllm_* "
+    "top_k min_p generation_kwargs repetition_penalty cache_implementation ds3_* teacher_model_init_kwargs",
     "GRPOConfig": "label_smoothing_factor train_sampling_strategy max_tool_calling_iterations log_multimodal",
 }
 """TRL config, "" for both -> patterns of the fields that change nothing here: there is no evaluation by TRL and no

@@ -7,13 +7,14 @@ from typing import Annotated, Any
 from pydantic import PlainValidator, SerializeAsAny
 
 from r1_mini.config.base import wrong
+from r1_mini.data.collected import Collected
 from r1_mini.data.gym import GymTask
 from r1_mini.data.source import FamilySource, Source
 from r1_mini.data.table import Table
 from r1_mini.errors import shown
 from r1_mini.problems.problem import Problem, Split
 
-SOURCES: tuple[type[Source], ...] = (FamilySource, Table, GymTask)
+SOURCES: tuple[type[Source], ...] = (FamilySource, Table, GymTask, Collected)
 """What an entry of `problems:` may be. A new source is a file beside this one and its name here."""
 
 

@@ -38,14 +38,16 @@ class Source(Strict, ABC):
 
     KEYS: ClassVar[tuple[str, ...]]
     """The keys that tell an entry of this source from others."""
-    worked: ClassVar[bool] = False
-    """Whether its problems have worked solutions, which a base stage teaches."""
-
     weight: float = Field(default=1.0, gt=0)
     """How often this entry is sampled, relative to the others."""
 
     _excluded: frozenset[str] = PrivateAttr(frozenset())
     _excludes_countdowns: bool = PrivateAttr(False)
+
+    @property
+    def worked(self) -> bool:
+        """Whether its problems have solutions to learn from."""
+        return False
 
     @property
     @abstractmethod
@@ -115,7 +117,6 @@ class FamilySource(Source):
     """A family of this package, such as `{family: sum, terms: [2, 6], digits: 2, weight: 0.98}`."""
 
     KEYS = ("family",)
-    worked = True
 
     family: str
     axes: SerializeAsAny[Strict]
@@ -139,6 +140,10 @@ class FamilySource(Source):
     @property
     def name(self) -> str:
         return self.family
+
+    @property
+    def worked(self) -> bool:
+        return True
 
     def _stream(self, split: Split, rng: random.Random) -> Iterator[Problem]:
         depths = FAMILIES[self.family].depths(self.axes)

@@ -1,8 +1,8 @@
 """Problems from tables with columns for question and answer: a JSONL file, a folder, or a data set of the Hub.
 
 A set's own test split is our `test`, and a question in both is for the test alone; without one, `split_of` decides.
-`dev` is what `split_of` says of the rest; all else is `train`, also what would be for a base stage: there is no worked
-text. `docs/DATA.md` has examples.
+`dev` is what `split_of` says of the rest; all else is `train`. If it has solutions, an `sft` stage reads those of
+`train`. `docs/DATA.md` has examples.
 """
 
 import json
@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from r1_mini.completion import TAGS, write
 from r1_mini.config.base import Strict, known_name
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError, explained, nearest, shown
@@ -34,6 +35,8 @@ BUFFER = 10_000  # rows that a streamed set is shuffled among
 PROBED = 1000
 """Problems that stand for the whole of a streamed set; the least rows that its unusable ones are a share of."""
 
+_CALCULATED = re.compile(r"<<[^<>]*>>")
+"""GSM8K's marks of what a calculator worked out."""
 _COLUMN = re.compile(r"\{(\w+)\}")
 _LINES = 'give a file in UTF-8 with {"question": …, "answer": …} on each line; for a folder write `dataset:`'
 
@@ -78,6 +81,9 @@ class Table(Source):
     """The column of the question."""
     answer: str = "answer"
     """The column of the right answer."""
+    solution: str | None = Field(None, min_length=1)
+    """The column of a worked solution, for `sft`: a completion with its tags, or what stands within `<think>`; of
+    chats, the assistant's turn. With `extract: gsm8k` it may be that of the answer."""
     numbers: str | None = None
     """Of Countdown: the column of the numbers that may be used."""
     target: str | None = None
@@ -99,6 +105,10 @@ class Table(Source):
     def place(self) -> str:
         """What the table is called in messages: its path or id."""
         return self.jsonl or self.dataset or ""
+
+    @property
+    def worked(self) -> bool:
+        return self.solution is not None
 
     def listed(self, split: Split) -> Sequence[Problem] | None:
         if self.streamed:
@@ -131,12 +141,14 @@ class Table(Source):
         for split, problems in self.loaded[0].items():
             for problem in problems:
                 fields = [split, problem.key, problem.question, problem.answer, problem.judge, problem.difficulty]
+                fields += [problem.solution or ""] if self.worked else []
                 digest.update(json.dumps(fields).encode() + b"\n")
         return digest.hexdigest()
 
     def _pass(self, split: Split, seed: int | None) -> Iterator[Problem]:
         """The problems of a split of a streamed set, once, in the order of a shuffle buffer if there is a seed."""
-        return (problem for own, problem in self._read(seed, []) if own == split)
+        wanted = "train" if split == "base" and self.worked else split
+        return (problem for own, problem in self._read(seed, []) if own == wanted)
 
     @cached_property
     def loaded(self) -> tuple[Mapping[Split, Sequence[Problem]], Sequence[str]]:
@@ -159,6 +171,8 @@ class Table(Source):
         for same, rows in repeated.items():
             what = "asks the same" if same else "asks the same, with another right answer"
             notes.append(f"{self.place}: left out because the table, or its test split, {what}: {rows} rows")
+        if self.worked:
+            splits["base"] = splits["train"]
         return splits, notes
 
     def _read(self, seed: int | None, unusable: list[str]) -> Iterator[tuple[Split, Problem]]:
@@ -223,6 +237,9 @@ class Table(Source):
             ).strip()
         if not question:
             raise ValueError("the question is empty")
+        solution = None if self.solution is None else _text(cells, self.solution, role="assistant").strip()
+        if solution == "":
+            raise ValueError("the solution is empty")
         depth = 0
         if self.numbers is not None and self.target is not None:
             numbers, target = [index(number) for number in _cell(cells, self.numbers)], index(_cell(cells, self.target))
@@ -230,7 +247,10 @@ class Table(Source):
             gold: str | None = answer
             key = f"{' '.join(map(str, sorted(numbers)))}={target}"  # as the family's, so that both are in one split
         else:
-            answer = _text(cells, self.answer, lettered=False)
+            if self.answer in cells or solution is None:
+                answer = _text(cells, self.answer, lettered=False)
+            else:
+                answer = solution.rpartition(TAGS[2])[2].partition(TAGS[3])[0]
             gold, key = EXTRACTS[self.extract](answer), canonical_text(question)
             depth = answer.count("<<") if self.extract == "gsm8k" else 0
         if gold is None or not can_read(self.judge, gold):
@@ -238,8 +258,18 @@ class Table(Source):
         for options in (_options(cells[column]) for column in columns if self.judge == "choice"):
             if options is not None and choice(gold) not in options:
                 raise ValueError(f"the right answer {gold} is none of the {len(options)} options; places count from 0")
-        known = {"depth": depth}
-        return Problem(family=self.name, question=question, answer=gold, difficulty=known, key=key, judge=self.judge)
+        if solution is not None and TAGS[0] not in solution:
+            lines = _CALCULATED.sub("", solution.partition("####")[0] if self.extract == "gsm8k" else solution)
+            solution = write(lines.strip().split("\n"), gold)
+        return Problem(
+            family=self.name,
+            question=question,
+            answer=gold,
+            difficulty={"depth": depth},
+            key=key,
+            judge=self.judge,
+            solution=solution,
+        )
 
 
 def _cell(cells: Mapping[str, Any], column: str) -> Any:
@@ -248,13 +278,13 @@ def _cell(cells: Mapping[str, Any], column: str) -> Any:
     return cells[column]
 
 
-def _text(cells: Mapping[str, Any], column: str, lettered: bool = True) -> str:
-    """A cell as text: numbers as they are written, options as lines if `lettered`, of a chat what its one user asks."""
+def _text(cells: Mapping[str, Any], column: str, lettered: bool = True, role: str = "user") -> str:
+    """A cell as text: numbers as they are written, options as lines if `lettered`, of a chat its one turn of `role`."""
     value = _cell(cells, column)
     if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
-        asked = [turn.get("content") for turn in value if turn.get("role") == "user"]
+        asked = [turn.get("content") for turn in value if turn.get("role") == role]
         if len(asked) != 1 or not isinstance(asked[0], str) or value[0].get("role") == "system":
-            raise ValueError(f"column '{column}' is no chat with one turn, a user's")
+            raise ValueError(f"column '{column}' is no chat with one turn of the {role}")
         return asked[0]
     options = _options(value) if lettered else None
     if options is not None:

@@ -1,6 +1,7 @@
 """The tokenizer of models trained from random weights: one token per printable ASCII character, one per tag."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -21,13 +22,14 @@ CHAT_TEMPLATE = (
 hence the expression."""
 
 
-def make_tokenizer(more: str = "") -> PreTrainedTokenizerFast:
-    """Make a tokenizer whose decoding gives back every encoded text of `CHARACTERS` and `more` exactly; other
-    characters are `UNKNOWN`."""
+def make_tokenizer(more: Iterable[str] = ()) -> PreTrainedTokenizerFast:
+    """Make a tokenizer whose decoding gives back every encoded text of `CHARACTERS` and `more`, which are characters or
+    words, exactly; other characters are `UNKNOWN`."""
+    more = tuple(more)
     tokens = dict.fromkeys((PAD, EOS, UNKNOWN, *WORDS, *CHARACTERS, *more))
     vocabulary = {token: index for index, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    words = "|".join(word.replace("\n", r"\n") for word in WORDS)
+    words = "|".join(word.replace("\n", r"\n") for word in (*WORDS, *(each for each in more if len(each) > 1)))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(rf"{words}|[\s\S]"), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(

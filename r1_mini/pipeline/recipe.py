@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from r1_mini.config import yaml_file
 from r1_mini.config.base import Families, Seed, Several, Strict, Temperature, explain, wrong
+from r1_mini.data.collected import Collected
 from r1_mini.data.source import Source
 from r1_mini.errors import nearest
 from r1_mini.model.templates import PromptStyle
@@ -92,6 +93,8 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _stages_fit_together(self) -> Self:
+        if any(isinstance(source, Collected) for source in self.problems):
+            raise wrong("what is collected is for a stage", "name it in the `problems` of a stage", "problems")
         if len(self.nodes) < len(self.stages) or "eval" in self.nodes:  # the folder of the exams
             raise wrong("two stages have one name, or one is called eval", "give each its own", "stages")
         for place, stage in enumerate(self.stages):
@@ -105,8 +108,20 @@ class Recipe(Strict):
             if stage.from_scratch and (stage.start or (place and not stage.name)):
                 fix = "leave out its `from`, and make it the first stage or give it a `name`"
                 raise wrong(f"a {stage.kind} stage starts from random weights", fix, f"{here}.kind")
-            if stage.start:
-                self.find(stage.start, f"{here}.from")
+            for key, reference, is_data in (("from", stage.start, False), *stage.reads):
+                node = self.nodes.get(self.find(reference, f"{here}.{key}")) if reference else None
+                if node is not None and node.trains == is_data:
+                    what, other = ("a data set", "a checkpoint") if is_data else ("a checkpoint", "a data set")
+                    fix = (
+                        "name a `collect` stage"
+                        if is_data
+                        else f"read it with `problems: [{{collected: {reference}}}]`"
+                    )
+                    raise wrong(f"'{reference}' makes {other}, not {what}", fix, f"{here}.{key}")
+        if not any(stage.trains for stage in self.stages):
+            raise wrong(
+                "no stage trains anything", "add for example an `sft` stage that reads what is collected", "stages"
+            )
         wanted = MODEL in map(self.start_of, self.nodes)
         if wanted and self.model is None:
             raise wrong("missing, and no base stage makes one", "add `model: <folder>` or a base stage", "model")
@@ -117,8 +132,15 @@ class Recipe(Strict):
             self.order()
         except CycleError as error:
             raise wrong(f"a circle: {' -> '.join(error.args[1])}", "change a `from`", "stages") from None
+        for place, (name, stage) in enumerate(self.nodes.items()):
+            read = frozenset[str]().union(*(self.nodes[each].writes for each in self.way_to(name) if each != MODEL))
+            for language in sorted(stage.wants - read) if self.root_of(name) != MODEL else ():
+                fix = f"give `languages` of {self.root_of(name)} a share of {language}"
+                raise wrong(f"the model has never read {language}", fix, f"stages.{place}")
         for column in (*self.evaluate.columns, *(each for pair in self.evaluate.pairs for each in pair)):
-            self.find(column.partition("+")[0], "evaluate.columns")
+            name = self.find(column.partition("+")[0], "evaluate.columns")
+            if name != MODEL and not self.nodes[name].trains:
+                raise wrong(f"'{column}' makes a data set, not a checkpoint", "leave it out", "evaluate.columns")
         given = "our model" if self.model is not None and is_ours(Path(self.model)) else "model"
         stages = (
             stage.started_from(given if self.root_of(name) == MODEL else "random weights")
@@ -146,23 +168,35 @@ class Recipe(Strict):
     def start_of(self, name: str) -> str | None:
         """What a stage starts from: another stage, MODEL, or None for random weights."""
         names = list(self.nodes)
-        stage, place = self.nodes[name], names.index(name)
+        stage = self.nodes[name]
         if stage.from_scratch:
             return None
         if stage.start:
             return self.find(stage.start)
-        return names[place - 1] if place else MODEL
+        above = [each for each in names[: names.index(name)] if self.nodes[each].trains]
+        return above[-1] if above else MODEL
+
+    def way_to(self, name: str) -> list[str]:
+        """The stages from the first one, or from MODEL, to this one."""
+        way = [name]
+        while way[0] != MODEL and (above := self.start_of(way[0])) is not None:
+            way.insert(0, above)
+        return way
 
     def root_of(self, name: str) -> str:
         """What the branch of a stage begins with: MODEL, or the stage of random weights."""
-        while (above := self.start_of(name)) in self.nodes:
-            name = str(above)
-        return above or name
+        return self.way_to(name)[0]
 
     def order(self) -> list[str]:
         """The stages, each after the one that it starts from; graphlib.CycleError."""
-        graph = TopologicalSorter({name: filter(None, [self.start_of(name)]) for name in self.nodes})
+        graph = TopologicalSorter(
+            {name: filter(None, [self.start_of(name), *self.read_by(self.nodes[name])]) for name in self.nodes}
+        )
         return [name for name in graph.static_order() if name != MODEL]
+
+    def read_by(self, stage: StageSettings) -> dict[str, str]:
+        """The stages that it reads, besides the one that it starts from: -> their names where it names them."""
+        return {self.find(reference): reference for _, reference, _ in stage.reads}
 
     def seed_of(self, stage: StageSettings) -> int:
         """The stage's own seed, else the recipe's."""
@@ -171,6 +205,13 @@ class Recipe(Strict):
     def problems_of(self, stage: StageSettings) -> tuple[Source, ...]:
         """The stage's own problems, else the recipe's."""
         return stage.problems or self.problems
+
+    def foreseen(self, stage: StageSettings) -> tuple[Source, ...]:
+        """As `problems_of`, before anything is collected: what is to be collected is like what it is sampled from."""
+        found: list[Source] = []
+        for each in self.problems_of(stage):
+            found += self.problems_of(self.nodes[each.collected]) if isinstance(each, Collected) else [each]
+        return tuple(found)
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:

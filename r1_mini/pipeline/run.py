@@ -18,6 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from r1_mini.data.collected import Collected
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import find_checkpoint, load_checkpoint
@@ -90,7 +91,8 @@ def run(
     with opened(out, dump(recipe)) as folder, quiet(folder.path / "log.txt"):
         for name in recipe.order():
             start = checkpoints.get(recipe.start_of(name) or "")
-            node = train_stage(folder, recipe, name, start, problems[name], console, examine)
+            read = {as_named: checkpoints[each] for each, as_named in recipe.read_by(recipe.nodes[name]).items()}
+            node = train_stage(folder, recipe, name, start, read, problems[name], console, examine)
             checkpoints[name], seconds[name] = node.folder, read_note(node.folder)["seconds"]
             environment.free_memory()
         examine(folder, checkpoints, seconds, console)
@@ -107,13 +109,19 @@ def train_stage(
     recipe: Recipe,
     name: str,
     start: Path | None,
+    read: Mapping[str, Path],
     problems: Sequence[Source],
     console: Console,
     examine: Examiner,
 ) -> Node:
-    """The finished node of a stage: found in the store, or trained from the checkpoint `start` on `problems`."""
+    """The finished node of a stage: found in the store, or trained from the checkpoint `start` on `problems`.
+
+    `read`: the folders of the other stages that it reads.
+    """
     stage = recipe.nodes[name]
     seed, left_out = recipe.seed_of(stage), {"kind", "name", "start", "seed", "problems"}
+    problems = [each.read(read[each.collected]) if isinstance(each, Collected) else each for each in problems]
+    others = {each: checkpoint_hash(folder) for each, folder in read.items()}
     identity = {
         "kind": stage.kind,
         "version": stage.VERSION,
@@ -123,6 +131,7 @@ def train_stage(
         "prompt": recipe.prompt,
         "data": [source.content_hash() for source in problems],
         "from": checkpoint_hash(start) if start else None,
+        **({"read": others} if others else {}),
     }
     with folder.store.open(identity, folder.path / name, console) as node:
         if node.finished:
@@ -130,7 +139,8 @@ def train_stage(
         else:
             dev = getattr(stage, "dev", None)
             score = None if dev is None else examine.on_dev(dev)
-            stage.train(Job(name, stage, start, problems, recipe.prompt, seed, node.scratch, node.work, console, score))
+            given = (name, stage, start, problems, recipe.prompt, seed, node.scratch, node.work, console)
+            stage.train(Job(*given, read, score))
             processes.wait()
             processes.on_main(lambda: _keep_logs(node))
     if processes.is_main():

@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from r1_mini.config.trl_fields import MOST_TEXTS, require_machine
+from r1_mini.data.collected import Collected
 from r1_mini.data.mix import draw
 from r1_mini.data.overlap import separated
 from r1_mini.data.source import Source
@@ -23,13 +24,12 @@ from r1_mini.model.architecture import make_config
 from r1_mini.model.checkpoint import find_checkpoint, load_shape, shape_of
 from r1_mini.model.prompts import encode, prompts_for, require_context
 from r1_mini.model.templates import give_template
-from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.pipeline.recipe import MODEL, Recipe
 from r1_mini.pipeline.store import say
 from r1_mini.problems.problem import Problem
 from r1_mini.system.logs import silent
 from r1_mini.train.corpus import completion
-from r1_mini.train.sft import BaseStage
+from r1_mini.train.sft import BaseStage, SolutionStage
 from r1_mini.train.stage import StageSettings
 
 TRIED = 100
@@ -60,7 +60,7 @@ def start_of(recipe: Recipe, stage: str = "") -> Start:
         return Start(str(recipe.model), config, generation, tokenizer, config.dtype or torch.float32)
     base = recipe.nodes[root]
     assert isinstance(base, BaseStage)
-    tokenizer = make_tokenizer(base.model.characters)
+    tokenizer = base.tokenizer()
     give_template(tokenizer, recipe.prompt, "prompt")
     return Start("random weights", make_config(tokenizer, **base.model.model_dump()), None, tokenizer)
 
@@ -78,7 +78,20 @@ def check(
         problems = training_problems(recipe, examined, console)
         for place, (name, stage) in enumerate(recipe.nodes.items()):
             start = start_of(recipe, name)
-            some = require_possible(stage, start, problems[name], f"stages.{place}")
+            for key, other, is_data in stage.reads:
+                theirs = start_of(recipe, recipe.find(other)).tokenizer
+                if not is_data and theirs.get_vocab() != start.tokenizer.get_vocab():
+                    what = f"{other} has another vocabulary, so its probabilities are of other tokens"
+                    fix = (
+                        "give both base stages the same `languages` and characters, or take a model of the same family"
+                    )
+                    raise UserError(what, where=f"stages.{place}.{key}", fix=fix)
+            sources = [
+                source
+                for each in problems[name]
+                for source in (problems[each.collected] if isinstance(each, Collected) else [each])
+            ]  # what is to be collected is like what it is sampled from
+            some = require_possible(stage, start, sources, f"stages.{place}")
             rehearse(stage, start, some, f"stages.{place}", Path(folder), elsewhere)
     return problems
 
@@ -105,11 +118,11 @@ def require_possible(stage: StageSettings, start: Start, sources: Sequence[Sourc
             raise UserError(str(error), where=f"{where}.problems") from None
         problems = source.listed(stage.split) or some
         texts, most = prompts_for(start.tokenizer, problems), 0
-        if work.sampling is None:
-            wording = getattr(stage, "wording", "list")
-            solved = [completion(each, "worked", wording, Random(0)) for each in problems]
+        if isinstance(stage, SolutionStage):
+            manner = ("worked", stage.wording, Random(0), stage.languages.model_dump())
+            solved = [completion(each, *manner) for each in problems]
             texts = [prompt + solution for prompt, solution in zip(texts, solved, strict=True)]
-        else:
+        elif work.sampling:
             most = work.sampling.max_tokens
         require_context(start.config, encode(start.tokenizer, texts), most, f"{where}.{stage.LENGTH_KEY}")
     return some[0]

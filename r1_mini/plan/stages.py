@@ -22,6 +22,7 @@ from r1_mini.rollout.engine import PREFILL_TOKENS, SamplingParams
 from r1_mini.rollout.likelihood import PART, PART_ELSEWHERE
 from r1_mini.system.environment import Device
 from r1_mini.train.corpus import completion as solution_of
+from r1_mini.train.sft import SolutionStage
 from r1_mini.train.stage import StageSettings, Work
 
 PROBLEMS = 200  # sampled for the lengths of prompts and worked solutions
@@ -74,7 +75,8 @@ class Part:
 
 
 class Planner:
-    """Plans the parts of a recipe, in their order. `held` is memory that is never freed."""
+    """Plans the parts of a recipe, in their order. `held` is memory that is never freed, `start` what the branch of the
+    stage begins with that was planned last."""
 
     def __init__(self, recipe: Recipe, device: Device, share: Share, framework: int) -> None:
         self.recipe, self.device, self.share, self.start = recipe, device, share, start_of(recipe)
@@ -83,13 +85,15 @@ class Planner:
 
     def stage(self, name: str, stage: StageSettings, dev: Exam | None) -> Part:
         """A stage, by the work that it announces. `dev`: its exam while it trains."""
+        self.start = start_of(self.recipe, name)
         fields, share, tokenizer = stage.fields, self.share, self.start.tokenizer
         work = stage.work(share.processes, share.gathers)
-        drawn = draw(self.recipe.problems_of(stage), stage.split, self.recipe.seed_of(stage))
+        drawn = draw(self.recipe.foreseen(stage), stage.split, self.recipe.seed_of(stage))
         problems = list(islice(drawn, PROBLEMS))
         prompts = self._prompts([problem.question for problem in problems])
-        wording = next((each.wording for each in self.recipe.stages if hasattr(each, "wording")), "list")
-        texts = [solution_of(each, "worked", wording, Random(0)) for each in problems if each.steps]
+        taught = [stage for stage in self.recipe.stages if isinstance(stage, SolutionStage)]
+        manner = (taught[0].wording, Random(0), taught[0].languages.model_dump()) if taught else ("list", Random(0))
+        texts = [solution_of(each, "worked", *manner) for each in problems if each.steps or each.solution]
         solutions = [[*ids, tokenizer.eos_token_id] for ids in (encode(tokenizer, texts) if texts else [])]
         lengths, solved = [len(ids) for ids in prompts], [len(ids) for ids in solutions]
         longest = {"prompts": max(lengths)} | ({"worked solutions": max(solved)} if solved else {})
@@ -109,7 +113,7 @@ class Planner:
             self.warnings.append(f"{name}: optim={optim} does not run here; its memory is counted as Adam's")
         again = work.batching == "in backward" or work.accumulation > 1
         tokens = largest_pass(work, lengths, solved, self.device.is_cpu)
-        activations = dry.update(*tokens, again=again, bf16=bool(fields["bf16"] or fields["fp16"]))
+        activations = dry.update(*tokens, again=again, bf16=bool(fields["bf16"] or fields["fp16"])) if work.steps else 0
         ddp = dry.gradients if share.sharding == "none" and share.processes > 1 else 0  # buckets of gradients
         weights, gradients = share.of("weights", dry.weights), share.of("gradients", dry.gradients)
         held = {**self.held, "weights": weights, "reference": work.reference * weights}
@@ -117,9 +121,11 @@ class Planner:
         training = {"optimizer": share.of("optimizer", states), "copies of processes": copies}
         step = held | training | {"gradients": gradients}
         phases = {"update": step | {"activations": activations}, "optimizer": step | {"temporaries": temporaries}}
+        if not stage.trains:
+            phases = {}
 
         counts = {"steps, at most" if work.rounds > 1 else "steps": work.rounds * work.steps}
-        saved, limit = math.ceil(work.steps / fields["save_steps"]), fields["save_total_limit"]
+        saved, limit = math.ceil(work.steps / fields["save_steps"]) if work.steps else 0, fields["save_total_limit"]
         meanwhile = (saved if limit is None else min(saved, limit + 1)) * (dry.weights + states)
         if work.rounds > 1:  # the checkpoints of each round stay
             meanwhile = work.rounds * (meanwhile + dry.weights)

@@ -1,8 +1,8 @@
 """Is each step of a chain right? Every line a model wrote is judged against the expression that stands at that point.
 
 A line with `=` lists one operation (`12+7=19`), a line without restates the whole expression after one more (`19-3`),
-and `wait` takes back the step before it. The lines are hostile text: judging never raises, and lines, characters and
-digits are bounded.
+and `wait` takes back the step before it. Words are read as signs (`languages.py`). The lines are hostile text: judging
+never raises, and lines, characters and digits are bounded.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ from r1_mini.problems.arithmetic import (
     partial_products,
     render,
 )
+from r1_mini.problems.languages import in_signs
 
 MOST_LINES = 256
 
@@ -78,6 +79,7 @@ def _judge(standing: Tree, text: str) -> "tuple[str, Tree | None]":
     """Judge a line: the reason, "" if right, and what stands if the line is believed, None if it does not fit."""
     if len(text) > LONGEST_TEXT:
         return f"longer than {LONGEST_TEXT} characters", None
+    text = in_signs(text)
     judge = _judge_listed if "=" in text else _judge_restated
     judged: list[tuple[str, Tree | None]] = []
     for tree in (standing, partial_products(standing)):  # a product may also be done by partial products

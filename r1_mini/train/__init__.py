@@ -7,6 +7,8 @@ from pydantic import PlainValidator, SerializeAsAny
 
 from r1_mini.config.base import wrong
 from r1_mini.errors import nearest
+from r1_mini.train.collect import CollectStage
+from r1_mini.train.distill import DistillStage
 from r1_mini.train.grpo import GrpoStage
 from r1_mini.train.rejection import RejectionStage
 from r1_mini.train.sft import BaseStage, SftStage
@@ -17,6 +19,8 @@ STAGES: dict[str, type[StageSettings]] = {
     "sft": SftStage,
     "grpo": GrpoStage,
     "rejection": RejectionStage,
+    "collect": CollectStage,
+    "distill": DistillStage,
 }
 """`kind` in a recipe -> the settings class of the stage. A new kind is a file in this folder and a line here."""
 

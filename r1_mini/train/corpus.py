@@ -20,6 +20,7 @@ from r1_mini.data.mix import draw
 from r1_mini.data.source import Source
 from r1_mini.model.prompts import encode
 from r1_mini.problems.arithmetic import canonical_key, operations, parse
+from r1_mini.problems.languages import in_words
 from r1_mini.problems.problem import Problem, is_held_out
 
 _NUMBER = re.compile(r"\d+")
@@ -33,41 +34,74 @@ Wording = Literal["list", "restate"]
 """How a step is written: `12+7=19`, or the whole expression after the step."""
 
 
-class Voices(Strict):
-    """Shares of the styles of answer; they sum to 1."""
+class Shares(Strict):
+    """Shares of a mixture, which sum to 1."""
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        shares = self.model_dump()
+        total = math.fsum(shares.values())
+        if abs(total - 1) > 1e-6:
+            *names, last = shares
+            raise ValueError(f"{', '.join(names)} and {last} sum to {total:g}, not 1")
+        return self
+
+
+class Voices(Shares):
+    """Shares of the styles of answer."""
 
     direct: float = Field(0.60, ge=0, le=1)
     worked: float = Field(0.35, ge=0, le=1)
     checked: float = Field(0.05, ge=0, le=1)
 
-    @model_validator(mode="after")
-    def _sum_to_one(self) -> Self:
-        total = math.fsum((self.direct, self.worked, self.checked))
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"direct, worked and checked sum to {total:g}, not 1")
-        return self
+
+class Languages(Shares):
+    """Shares of the languages of chains; a `mixed` one adds in signs and subtracts in words."""
+
+    signs: float = Field(1.0, ge=0, le=1)
+    words: float = Field(0.0, ge=0, le=1)
+    mixed: float = Field(0.0, ge=0, le=1)
+
+
+IN_SIGNS = Languages().model_dump()
 
 
 def corpus(
-    sources: Sequence[Source], voices: Mapping[str, float], wording: str, seed: int | str, ask: Callable[[str], str]
+    sources: Sequence[Source],
+    voices: Mapping[str, float],
+    wording: str,
+    seed: int | str,
+    ask: Callable[[str], str],
+    languages: Mapping[str, float] = IN_SIGNS,
 ) -> Iterator[tuple[str, str]]:
     """An endless stream of (prompt, completion) over the base split. The answer always follows from the chain.
 
-    `ask` makes the prompt of a question.
+    `voices` and `languages` are shares; `ask` makes the prompt of a question.
     """
     rng = random.Random(f"corpus {seed}")
     names, shares = list(voices), list(voices.values())
     for problem in draw(sources, "base", seed):
         (voice,) = rng.choices(names, shares)
-        yield ask(problem.question), completion(problem, voice, wording, rng)
+        yield ask(problem.question), completion(problem, voice, wording, rng, languages)
 
 
-def completion(problem: Problem, voice: str, wording: str, rng: random.Random) -> str:
-    """A right answer to a problem in a voice."""
+def completion(
+    problem: Problem, voice: str, wording: str, rng: random.Random, languages: Mapping[str, float] = IN_SIGNS
+) -> str:
+    """A right answer to a problem in a voice; if the problem brings a solution of its own, that."""
+    if problem.solution is not None:
+        return problem.solution
     if voice == "direct":
         return write((), problem.answer)
     lines = problem.restated if wording == "restate" and problem.restated else problem.steps
-    return write(lines if voice == "worked" else with_retraction(lines, rng), problem.answer)
+    if voice == "checked":
+        lines = with_retraction(lines, rng)
+    if languages != IN_SIGNS:
+        (language,) = rng.choices(list(languages), list(languages.values()))
+        lines = tuple(
+            in_words(line) if language == "words" or (language == "mixed" and "-" in line) else line for line in lines
+        )
+    return write(lines, problem.answer)
 
 
 def with_retraction(lines: Sequence[str], rng: random.Random) -> tuple[str, ...]:

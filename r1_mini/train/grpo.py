@@ -49,7 +49,7 @@ from r1_mini.data.mix import draw
 from r1_mini.model.checkpoint import adapter
 from r1_mini.model.prompts import encode, prompts_for, require_context, stop_tokens
 from r1_mini.problems.problem import Problem
-from r1_mini.rewards import Weights, as_trl_reward, rollout_metrics
+from r1_mini.rewards import Late, Weights, as_trl_reward, rollout_metrics
 from r1_mini.rollout.engine import SamplingParams, rollout
 from r1_mini.system import distributed as processes
 from r1_mini.train.advantages import Baseline, group_advantages
@@ -94,7 +94,7 @@ class GrpoStage(TuningStage):
     reinforces = True
 
     kind: Literal["grpo"]
-    rewards: Weights = Field(default_factory=lambda: {"accuracy": 1.0, "format": 0.1})
+    rewards: Weights = Field(default_factory=lambda: dict[str, float | Late](accuracy=1.0, format=0.1))
     """Name of a rule or control in r1_mini.rewards -> weight."""
     baseline: Baseline = "group"
     """What a reward is compared with: the mean of its group (GRPO), or of the whole batch (REINFORCE)."""
@@ -102,6 +102,10 @@ class GrpoStage(TuningStage):
     """Most completions in progress at once; the others wait. Bounds the memory of the sampler's cache."""
     dev: DevExam | None = None
     """Examine while training, such as `{every: 25, families: [sum]}`, and keep the best checkpoint, not the last."""
+
+    @property
+    def wants(self) -> frozenset[str]:
+        return frozenset(name.partition("_")[2] for name in self.rewards if name.startswith("language_"))
 
     def work(self, processes: int = 1, sharded: bool = False) -> Work:
         fields = self.fields
@@ -134,7 +138,7 @@ class GrpoStage(TuningStage):
 
     def config(self, work: Path, seed: int) -> GRPOConfig:
         config: GRPOConfig = super().config(work, seed)
-        config.reward_weights = list(self.rewards.values())
+        config.reward_weights = [each.weight if isinstance(each, Late) else each for each in self.rewards.values()]
         return config
 
     def trainer_of(
@@ -153,7 +157,9 @@ class GrpoStage(TuningStage):
             args=config,
             train_dataset=Dataset.from_dict({"prompt": prompts, "problem": range(len(prompts))}),
             processing_class=tokenizer,
-            reward_funcs=[as_trl_reward(name) for name in self.rewards],
+            reward_funcs=[
+                as_trl_reward(name, getattr(weight, "from_step", 0)) for name, weight in self.rewards.items()
+            ],
         )
 
     def rehearse(

@@ -1,5 +1,7 @@
 """Expert iteration: sample, keep the right completions, train on them as text; again, from the result.
 
+It is `collect.py` and next-token training in a loop, where each round trains the model that it sampled from.
+
 Each round is rejection-sampling fine-tuning, through TRL's SFTTrainer. Anthony et al. 2017 (1705.08439); of language
 models STaR (2203.14465), ReST-EM (2312.06585) and the third stage of DeepSeek-R1 (2501.12948, section 2.3.3).
 """
@@ -11,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from operator import itemgetter
 from typing import Any, ClassVar, Literal
 
 from datasets import Dataset
@@ -24,10 +25,10 @@ from r1_mini.model.prompts import encode
 from r1_mini.problems.problem import Problem
 from r1_mini.rewards import rollout_metrics
 from r1_mini.rollout.engine import SamplingParams
-from r1_mini.rollout.generate import Sample, generate
+from r1_mini.rollout.generate import Sample
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import read_jsonl, take_place
-from r1_mini.train.callbacks import progress_bar
+from r1_mini.train.collect import Keep, kept, sampled
 from r1_mini.train.sft import LOGGED, TEXT_STAGE, TextStage
 from r1_mini.train.stage import Job, TuningStage, Work
 from r1_mini.train.trainer import load, save, train
@@ -96,23 +97,19 @@ class RejectionStage(TextStage, TuningStage):
         """One round, whose checkpoint is the folder `done` in `job.work`. UserError if no completion is right."""
         model, tokenizer = load(job)
         params = SamplingParams(self.samples, self.max_tokens, seed=job.seed * 1_000_003 + number, rows=self.rows)
-        mine = share(problems)
-        with progress_bar(job.console) as bar:
-            task = bar.add_task(job.name, total=len(mine) * self.samples, note="sampling")
-            some = generate(
-                model, tokenizer, [problems[place] for place in mine], params, progress=partial(bar.advance, task)
-            )
-        groups = [group for _, group in sorted(processes.gather([*zip(mine, some, strict=True)]), key=itemgetter(0))]
-        kept, measured = kept_and_measured(groups, tokenizer, self.distinct)
-        if not kept:
+        groups = sampled(job, model, tokenizer, problems, params)
+        examples, measured = kept_and_measured(groups, tokenizer, self.distinct)
+        if not examples:
             what = f"none of {len(problems) * self.samples:,} completions is right in {job.name}"
             raise UserError(what, where="rejection", fix="train the base longer, or ask easier problems")
-        random.Random(f"kept {job.seed} {number}").shuffle(kept)
+        random.Random(f"kept {job.seed} {number}").shuffle(examples)
         config = self.config(job.work, job.seed)
         # Of a last batch that is too short for all processes, accelerate would train some examples twice.
         empty = {"input_ids": [tokenizer.eos_token_id] * 2, "labels": [-100] * 2}
-        filled = -len(kept) % (config.per_device_train_batch_size * config.world_size) if config.world_size > 1 else 0
-        trainer = self.trainer_of(model, tokenizer, config, Dataset.from_list(kept + [empty] * filled))
+        filled = (
+            -len(examples) % (config.per_device_train_batch_size * config.world_size) if config.world_size > 1 else 0
+        )
+        trainer = self.trainer_of(model, tokenizer, config, Dataset.from_list(examples + [empty] * filled))
         log = job.out / "metrics.jsonl"
         rounds = read_jsonl(log) if log.exists() else []
         before = max((record["step"] for record in rounds if record["round"] < number), default=0)
@@ -130,13 +127,6 @@ class RejectionStage(TextStage, TuningStage):
         processes.on_main(done)
 
 
-def share(problems: Sequence[Problem]) -> list[int]:
-    """Places of the problems that this process samples: all copies of a question, since the sampler counts them."""
-    questions = {question: number for number, question in enumerate(dict.fromkeys(each.question for each in problems))}
-    owners = [questions[each.question] % processes.count() for each in problems]
-    return [place for place, owner in enumerate(owners) if owner == processes.rank()]
-
-
 def kept_and_measured(
     groups: Sequence[Sequence[Sample]], tokenizer: PreTrainedTokenizerBase, distinct: bool
 ) -> tuple[list[dict[str, list[int]]], dict[str, float]]:
@@ -144,14 +134,15 @@ def kept_and_measured(
 
     `distinct` keeps one copy of identical completions of a problem.
     """
-    kept = []
-    for group in groups:
-        (prompt,) = encode(tokenizer, [group[0].prompt])
-        right = [tuple(sample.tokens) for sample in group if sample.graded.correct]
-        for tokens in dict.fromkeys(right) if distinct else right:
-            kept.append({"input_ids": [*prompt, *tokens], "labels": [-100] * len(prompt) + [*tokens]})
+    examples = []
+    passed, _ = kept(groups, Keep(distinct=distinct))
+    prompts = {sample.prompt for sample in passed}
+    ids = dict(zip(prompts, encode(tokenizer, [*prompts]), strict=True)) if prompts else {}
+    for sample in passed:
+        prompt = ids[sample.prompt]
+        examples.append({"input_ids": [*prompt, *sample.tokens], "labels": [-100] * len(prompt) + [*sample.tokens]})
     samples = [sample for group in groups for sample in group]
     lengths = [len(sample.tokens) for sample in samples]
     metrics = rollout_metrics([sample.graded for sample in samples], lengths)
     entropy = -math.fsum(sample.logp for sample in samples) / sum(lengths)
-    return kept, {**metrics, "length": sum(lengths) / len(lengths), "entropy": entropy, "kept": len(kept)}
+    return examples, {**metrics, "length": sum(lengths) / len(lengths), "entropy": entropy, "kept": len(passed)}

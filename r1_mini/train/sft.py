@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from datasets import Dataset
 from pydantic import Field, model_validator
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from trl import SFTConfig, SFTTrainer
 
 from r1_mini.completion import begun
@@ -23,9 +23,10 @@ from r1_mini.model.checkpoint import adapter
 from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.model.prompts import prompt_for
 from r1_mini.model.tokenizer import make_tokenizer
+from r1_mini.problems.languages import WORDS
 from r1_mini.problems.problem import Problem
 from r1_mini.train.callbacks import progress_bar
-from r1_mini.train.corpus import Voices, Wording, corpus, tokenized
+from r1_mini.train.corpus import Languages, Voices, Wording, corpus, tokenized
 from r1_mini.train.packing import pack
 from r1_mini.train.stage import EVERY_STAGE, Job, StageSettings, TuningStage
 from r1_mini.train.trainer import load, save, train
@@ -85,7 +86,22 @@ class TextStage(StageSettings):
         save(trainer, job.out)
 
 
-class BaseStage(TextStage):
+class SolutionStage(TextStage):
+    """A stage that learns from the solutions of problems."""
+
+    reinforces = False
+
+    wording: Wording = "list"
+    languages: Languages = Languages()
+    """The mixture of languages in which chains are written."""
+
+    @property
+    def writes(self) -> frozenset[str]:
+        shares = self.languages
+        return frozenset(name for name in ("signs", "words") if getattr(shares, name) + shares.mixed > 0)
+
+
+class BaseStage(SolutionStage):
     """Next-token training of random weights on worked problems."""
 
     VERSION = 2
@@ -99,7 +115,6 @@ class BaseStage(TextStage):
         "save_steps": 500,
         "logging_steps": 10,
     }
-    reinforces = False
     from_scratch = True
 
     kind: Literal["base"]
@@ -110,7 +125,6 @@ class BaseStage(TextStage):
     """The mixture before that; null is the same. Models learn to calculate from worked text, not from bare answers."""
     early_share: float = Field(0.85, ge=0, lt=1)
     """Share of the steps that use `early_voices`."""
-    wording: Wording = "list"
     optimizer: Literal["muon", "adamw"] = "muon"
 
     @model_validator(mode="after")
@@ -122,11 +136,15 @@ class BaseStage(TextStage):
         return self
 
     def train(self, job: Job) -> None:
-        tokenizer = make_tokenizer(self.model.characters)
+        tokenizer = self.tokenizer()
         model = make_model(tokenizer, **self.model.model_dump(), seed=job.seed)
         config = self.config(job.work, job.seed)
         texts = self.texts(job.problems, self.work(config.world_size).texts, job.seed)
         self.train_on_texts(texts, model, tokenizer, config, job)
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The tokenizer of the model, which has a token for each word that the texts write."""
+        return make_tokenizer([*self.model.characters, *(WORDS.values() if self.languages.signs < 1 else ())])
 
     def config(self, work: Path, seed: int) -> SFTConfig:
         """With half of the steps for the decay of the learning rate."""
@@ -149,14 +167,14 @@ class BaseStage(TextStage):
         before, after = prompt_for(make_tokenizer(), "?").split("?")  # rendering the template each time is slow
         ask = f"{before}{{}}{after}".format
         first, last = (
-            corpus(sources, voices.model_dump(), self.wording, f"{seed} {name}", ask)
+            corpus(sources, voices.model_dump(), self.wording, f"{seed} {name}", ask, self.languages.model_dump())
             for name, voices in {"early": self.early_voices or self.voices, "late": self.voices}.items()
         )
         early = round(self.early_share * number)
         return chain(islice(first, early), islice(last, number - early))
 
 
-class SftStage(TextStage, TuningStage):
+class SftStage(SolutionStage, TuningStage):
     """Next-token training of a model on worked problems in the format that rewards ask for: R1's cold start."""
 
     VERSION = 3
@@ -168,17 +186,14 @@ class SftStage(TextStage, TuningStage):
         "lr_scheduler_type": "cosine",
     }
     RATES: ClassVar = {"model": 2e-5, "adapter": 1e-3}
-    reinforces = False
 
     kind: Literal["sft"]
     voices: Voices = Voices(direct=0.0, worked=1.0, checked=0.0)
-    wording: Wording = "list"
 
     def train(self, job: Job) -> None:
         model, tokenizer = load(job)
         config = self.config(job.work, job.seed)
-        pairs = corpus(
-            job.problems, self.voices.model_dump(), self.wording, f"{job.seed} sft", partial(prompt_for, tokenizer)
-        )
+        ask, languages = partial(prompt_for, tokenizer), self.languages.model_dump()
+        pairs = corpus(job.problems, self.voices.model_dump(), self.wording, f"{job.seed} sft", ask, languages)
         texts = ((prompt, completion.removeprefix(begun(prompt))) for prompt, completion in pairs)
         self.train_on_texts(texts, model, tokenizer, config, job)

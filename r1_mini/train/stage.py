@@ -5,7 +5,7 @@ one line in `STAGES` (`r1_mini/train/__init__.py`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from r1_mini.config.base import Seed, Several, Strict
 from r1_mini.config.trl_fields import check_peft, check_trainer, resolved
+from r1_mini.data.collected import Collected
 from r1_mini.data.mix import AnySource
 from r1_mini.data.source import Source
 from r1_mini.model.templates import PromptStyle
@@ -62,6 +63,8 @@ class Job:
     out: Path
     """Folder for the finished checkpoint and its metrics.jsonl; it survives a kill too."""
     console: Console
+    read: Mapping[str, Path] = field(default_factory=dict)
+    """Name of a stage that it reads -> its folder."""
     dev_score: Callable[[PreTrainedModel, PreTrainedTokenizerBase], float] | None = None
     """pass@1 on dev problems."""
 
@@ -105,6 +108,8 @@ class StageSettings(Strict):
     DEFAULTS is for models of our own, of less than a million parameters."""
     reinforces: ClassVar[bool]
     """True if it learns from its own completions; else it reads worked solutions."""
+    trains: ClassVar[bool] = True
+    """False if its result is a data set, not a checkpoint."""
     LENGTH_KEY: ClassVar[str] = "problems"
     """The key that bounds the length of what it samples, to be named when prompts leave no room for it."""
     from_scratch: ClassVar[bool] = False
@@ -126,6 +131,21 @@ class StageSettings(Strict):
     @classmethod
     def _trl_knows(cls, values: dict[str, Any]) -> dict[str, Any]:
         return check_trainer(cls.CONFIG, values, cls.DEFAULTS, cls.FIXED)
+
+    @property
+    def reads(self) -> tuple[tuple[str, str, bool], ...]:
+        """What it reads besides its start: the key that names a stage, the name, and whether that makes a data set."""
+        return tuple(("problems", each.collected, True) for each in self.problems if isinstance(each, Collected))
+
+    @property
+    def wants(self) -> frozenset[str]:
+        """The languages that it asks for, which the model must have read."""
+        return frozenset()
+
+    @property
+    def writes(self) -> frozenset[str]:
+        """The languages that it teaches."""
+        return frozenset()
 
     @property
     def split(self) -> Split:

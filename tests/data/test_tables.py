@@ -13,6 +13,7 @@ from r1_mini.data.mix import draw, source_of
 from r1_mini.data.table import EXTRACTS
 from r1_mini.errors import UserError
 from r1_mini.problems.problem import split_of
+from r1_mini.train.corpus import completion
 
 GSM = {"extract": "gsm8k", "judge": "amount"}
 
@@ -83,6 +84,47 @@ def test_the_right_answer_is_got_out_of_its_column() -> None:
     assert EXTRACTS["gsm8k"]("no marks") is EXTRACTS["letter"]("9") is None
 
 
+@pytest.mark.parametrize(
+    ("row", "entry", "solution"),
+    [
+        ({"question": "3+4", "answer": "7", "how": "3+4=7"}, {"solution": "how"}, "<think>3+4=7</think><answer>7</answer>"),
+        (
+            {"question": "3+4", "answer": "7", "how": "<think>\n3+4=7</think> <answer>7</answer>"},
+            {"solution": "how"},
+            "<think>\n3+4=7</think> <answer>7</answer>",
+        ),
+        (
+            {"question": "How many?", "answer": "3+4=<<3+4=7>>7 eggs\nSo 7.\n#### 7"},
+            {"solution": "answer", **GSM},
+            "<think>3+4=7 eggs\nSo 7.</think><answer>7</answer>",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "3+4"}, {"role": "assistant", "content": "<think></think><answer>7</answer>"}]},
+            {"question": "messages", "solution": "messages"},
+            "<think></think><answer>7</answer>",
+        ),
+        (
+            {"prompt": "3+4", "completion": [{"role": "assistant", "content": "<think>3+4=7</think><answer>7</answer>"}]},
+            {"question": "prompt", "solution": "completion"},
+            "<think>3+4=7</think><answer>7</answer>",
+        ),
+    ],
+)  # fmt: skip
+def test_a_worked_solution_is_a_completion_to_learn_from(jsonl, row, entry, solution) -> None:
+    source = source_of({"jsonl": jsonl([row]), **entry})
+    problem = source.problem(row)
+    assert (problem.answer, problem.solution, source.worked) == ("7", solution, True)
+    assert source.loaded[0]["base"] == source.loaded[0]["train"]
+    assert completion(problem, "direct", "list", random.Random(0)) == solution
+
+
+def test_without_solutions_nothing_is_for_the_stages_that_learn_from_them(jsonl) -> None:
+    source = source_of({"jsonl": jsonl(sums(40))})
+    assert (source.worked, source.loaded[0]["base"]) == (False, [])
+    with pytest.raises(ValueError, match="the solution is empty"):
+        source_of({"jsonl": "x", "solution": "how"}).problem({"question": "3+4", "answer": "7", "how": " "})
+
+
 def test_a_question_of_several_columns_has_its_options_on_lines(jsonl) -> None:
     rows = [
         {"stem": "Which is a metal?", "options": ["Oak", "Iron"], "key": 1},
@@ -115,7 +157,7 @@ def test_a_chat_of_one_user_turn_is_its_question_and_every_other_chat_is_refused
         assert [problem.question for problem in everything(table)] == ["2+2?"]
     for chat in ([system, user], [*answered, user], [{"from": "human", "value": "2+2?"}]):
         table = source_of({"jsonl": jsonl([{"prompt": chat, "answer": "4"}]), "question": "prompt"})
-        with pytest.raises(UserError, match="column 'prompt' is no chat with one turn, a user's"):
+        with pytest.raises(UserError, match="column 'prompt' is no chat with one turn of the user"):
             everything(table)
 
 

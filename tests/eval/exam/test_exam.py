@@ -91,6 +91,13 @@ def test_a_recipe_of_five_stages_names_its_columns_and_pairs():
         "rl2": ("rl2", "rl2", "base"),
     }
     assert lineup.pairs == [("base", "rl1"), ("rl1", "rl2")]
+    assert [each.start for each in lineup.columns.values()] == [None, None, "base", "base"]
+    every = lineup_of(Recipe.model_validate({**whole, "evaluate": {}}))
+    assert columns(every)["rl2"] == ("rl2", "rl2", "sft2")
+    assert list(every.columns)[:2] == ["base", "base+worked"]
+    edges = {("base", "cold"), ("cold", "rl1"), ("base", "sft2"), ("sft2", "rl2")}
+    assert every.pairs[0] == ("base", list(every.columns)[-1])
+    assert {*every.pairs[1:]} == {*edges, ("base+worked", "cold"), ("base+worked", "sft2")}
     only_pairs = lineup_of(Recipe.model_validate({**whole, "evaluate": {"pairs": [["sft2", "rl1"]]}}))
     assert list(only_pairs.columns) == ["sft2", "rl1"]
     assert only_pairs.columns["rl1"].reference is None  # rl1 is not made from sft2
