@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from r1_mini import cli
+from r1_mini.completion import Graded
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.pipeline.recipe import dump, load
@@ -122,3 +123,37 @@ def test_a_new_kind_of_stage_runs_through_plan_run_and_exam(recipe_file, tmp_pat
     assert cli.main(["plan", str(recipe_file)]) == 0
     assert cli.main(["run", str(recipe_file), "--out", str(tmp_path / "run")]) == 0, capsys.readouterr()
     assert (tmp_path / "run" / "summary.json").exists()
+
+
+READS = """
+name: reads
+problems: [{family: sum, terms: [2, 4], digits: 1}]
+stages:
+  base: {kind: base, trainer: {max_steps: 2, per_device_train_batch_size: 8}}
+  data: {kind: collect, from: base, prompts: 6, samples: 2, max_tokens: 6}
+  again: {kind: sft, from: base, problems: [{collected: data}], trainer: {max_steps: 1}}
+  pupil: {kind: distill, from: base, teacher: again, trainer: {max_steps: 1, per_device_train_batch_size: 4, max_completion_length: 6}}
+  apart: {kind: sft, from: base, trainer: {max_steps: 1}}
+"""
+
+
+def test_a_changed_collection_redoes_itself_and_what_reads_it_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(Graded, "correct", True)  # random weights are never right
+    path, exam = tmp_path / "recipe.yaml", NoExam()
+    path.write_text(READS)
+
+    def trained(out, *changes):
+        printed = io.StringIO()
+        train(load(path, changes), tmp_path / "runs" / out, Console(file=printed, width=200), exam)
+        skipped = {line.split()[0] for line in printed.getvalue().splitlines() if "done before" in line}
+        return set(exam.checkpoints) - skipped
+
+    assert trained("a") == {"base", "data", "again", "pupil", "apart"}
+    data = tmp_path / "runs" / "a" / "data"
+    rows = [json.loads(line) for line in (data / "data.jsonl").read_text().splitlines()]
+    counts = json.loads((data / "counts.json").read_text())
+    assert counts["sampled"] == 12
+    assert counts["kept"] == len(rows) == 12 - sum(counts["taken"].values())
+    assert trained("b") == set()
+    assert trained("c", "data.samples=3") == {"data", "again", "pupil"}
+    assert trained("d", "pupil.trainer.max_steps=2") == {"pupil"}
