@@ -125,7 +125,12 @@ def table(summary: Comparison) -> list[list[tuple[str, list[str]]]]:
     ]
     if speaks(summary):
         shares = [[_or_dash(in_hundred, score.languages.get(name)) for score in scores] for name in LANGUAGES]
-        sections.append([(f"chains {name}", cells) for name, cells in zip(LANGUAGES, shares, strict=True)])
+        sections.append(
+            [
+                (f"chains {'' if name == 'mixed' else 'in '}{name}", cells)
+                for name, cells in zip(LANGUAGES, shares, strict=True)
+            ]
+        )
     sections.append([(axis, [with_interval(score.axes[axis]) for score in scores]) for axis in scores[0].axes])
     at_once = scores[0].at_once
     sections[-1] += [(f"{axis}, at once", [in_hundred(score.at_once[axis]) for score in scores]) for axis in at_once]
