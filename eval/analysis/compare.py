@@ -78,11 +78,11 @@ class Score:
     truncated: float
     voices: dict[str, float]
     chains: dict[str, float]
-    languages: dict[str, float]
-    """Of the chains that have one."""
     cells: list[Cell]
     axes: dict[str, Accuracy]
-    at_once: dict[str, float]
+    languages: Mapping[str, float] = field(default_factory=dict)
+    """Of the chains that have one."""
+    at_once: Mapping[str, float] = field(default_factory=dict)
     """Axis of problems of one operation -> share that is answered without steps."""
 
 

@@ -141,6 +141,8 @@ def load_suite(
     values = yaml_file.read_mapping(path, "max_tokens")
     values |= {key: value for key, value in changes.items() if value is not None}
     if name == OWN:
+        if not recipe_problems:
+            raise UserError("`own` has the problems of a recipe", where=where, fix="name another suite, such as quick")
         values["problems"] = _own_entries(recipe_problems, values, limit)
     try:
         suite = Suite.model_validate(values)

@@ -51,7 +51,7 @@ def test_every_axis_of_the_out_of_distribution_suite_lies_outside_of_training():
 @pytest.mark.parametrize(
     "text,line",
     [
-        *(("own", "`own` has the problems of a recipe"), ("gone.yaml", "cannot be read")),
+        *(("own", "`own` has the problems of a recipe"), ("gone.yaml", "no suite is called")),
         ("problems: [{family: sume, number: 5}]", "problems.0.spec"),
         ("problems: [{family: sum, terms: 3, digits: 1, largest: 2, number: 900}]", "no further test problem"),
         ("problems: [{family: sum, terms: 2, number: 5}]", "no problem of depth 2 or more"),
