@@ -20,7 +20,7 @@ from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import find_checkpoint, load_checkpoint, load_shape
 from r1_mini.pipeline import run as pipeline
 from r1_mini.pipeline.recipe import Evaluate, Recipe, load
-from r1_mini.pipeline.start import check
+from r1_mini.pipeline.start import check, pretrained
 from r1_mini.pipeline.store import Store, read_note, say
 from r1_mini.rollout.generate import require_readable
 from r1_mini.system import distributed as processes
@@ -35,7 +35,8 @@ def run(recipe: Recipe, folder: Path, console: Console) -> None:
 
     exam = Exam(recipe, compared)
     _say_if_small(exam.suite, exam.questions, console)
-    pipeline.run(recipe, check(recipe, exam.problems(), console), folder, console, exam)
+    problems = check(recipe, exam.problems(), console)
+    pipeline.run(recipe, pretrained(recipe), problems, folder, console, exam)
 
 
 def evaluate(

@@ -15,7 +15,7 @@ from r1_mini.model.prompts import R1_SYSTEM, encode, prompt_for, stop_tokens
 from r1_mini.model.tokenizer import keep_tags
 from r1_mini.pipeline import run as pipeline
 from r1_mini.pipeline.recipe import load
-from r1_mini.pipeline.start import check
+from r1_mini.pipeline.start import check, pretrained
 from r1_mini.system.files import read_jsonl, sha256
 from r1_mini.train.grpo import Trainer
 from tests.chat import CHATML, chat_tokenizer
@@ -81,7 +81,8 @@ def recipe_of(folder, peft="null"):
 
 def ran(recipe, out):
     exam = Exam(recipe)
-    pipeline.run(recipe, check(recipe, exam.problems(), QUIET), out, QUIET, exam)
+    problems = check(recipe, exam.problems(), QUIET)
+    pipeline.run(recipe, pretrained(recipe), problems, out, QUIET, exam)
     return out
 
 

@@ -14,6 +14,7 @@ from r1_mini.data.mix import draw
 from r1_mini.pipeline.recipe import load
 from r1_mini.problems.arithmetic import canonical_key, operations, parse, passed_through
 from r1_mini.problems.families import solve
+from r1_mini.problems.languages import in_signs
 from r1_mini.problems.problem import split_of
 
 TINY = sorted((Path(__file__).parents[1] / "recipes" / "tiny").glob("*.yaml"), key=lambda path: path.stem == "r1_zero")
@@ -32,7 +33,7 @@ RECIPES = list({repr(drawn_by(load(path))): path for path in TINY}.values())  # 
 def problems_in(question: str, thinking: str) -> set[str]:
     """Keys of the problems of two or more operations that the texts state, right or wrong, or pass through."""
     tree = parse(question)
-    lines = [side for line in thinking.split("\n") for side in line.split("=") if side not in ("", "wait")]
+    lines = [side for line in in_signs(thinking).split("\n") for side in line.split("=") if side not in ("", "wait")]
     stated = [tree, *passed_through(tree), *map(parse, lines)]
     return {canonical_key(part) for part in stated if operations(part) >= 2}
 
@@ -43,7 +44,7 @@ def test_no_test_problem_occurs_in_any_text_that_a_recipe_trains_on(path):
     recipe, most = load(path), None if path.stem == "r1_zero" else 3_000
     taught: set[str] = set()
     for stage in recipe.stages:
-        specs = recipe.problems_of(stage)
+        specs = recipe.foreseen(stage)
         if stage.kind == "base":
             for prompt, completion in islice(stage.texts(specs, stage.work().texts, recipe.seed), most):
                 question = prompt.removeprefix("User: ").removesuffix("\nAssistant:")

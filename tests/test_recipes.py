@@ -70,6 +70,9 @@ SHORT = {
     "base": ["max_steps=2", "per_device_train_batch_size=4"],
     "grpo": ["max_steps=1", "per_device_train_batch_size=8", "num_generations=2", "max_completion_length=12"],
     "rejection": ["per_device_train_batch_size=8"],
+    "sft": ["max_steps=1", "per_device_train_batch_size=4"],
+    "distill": ["max_steps=1", "per_device_train_batch_size=4", "max_completion_length=12"],
+    "collect": [],
 }
 
 
@@ -82,14 +85,20 @@ def runs(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_runs_for_a_step_of_each_stage(path, runs):
-    kinds = [stage.kind for stage in load(path).stages]
+    stages = load(path).stages
+    kinds = [stage.kind for stage in stages]
     short = ["base.model.hidden_size=48", "base.model.layers=1"]
     short += ["evaluate.limit=4", "evaluate.samples=1", "evaluate.max_tokens=12"]
-    short += [f"stages.{place}.trainer.{field}" for place, kind in enumerate(kinds) for field in SHORT[kind]]
-    if "rejection" in kinds:  # which needs a base that is right now and then
+    for place, stage in enumerate(stages):
+        short += [f"{stage.name or f'stages.{place}'}.trainer.{field}" for field in SHORT[stage.kind]]
+    if {"rejection", "collect"} & set(kinds):  # which need a base that is right now and then
         short += ["problems=[{family: sum, terms: 2, digits: 1, largest: 3}]", "base.problems=[]"]
         short += ["base.trainer.max_steps=100", "base.early_voices=null"]
-        short += ["base.voices={direct: 1, worked: 0, checked: 0}", "rejection.rounds=1", "rejection.prompts=20"]
+        short += ["base.voices={direct: 1, worked: 0, checked: 0}"]
+    if "rejection" in kinds:
+        short += ["rejection.rounds=1", "rejection.prompts=20"]
+    if "collect" in kinds:
+        short += ["data.prompts=60", "cold.voices={direct: 1, worked: 0, checked: 0}"]
     done = r1_mini("run", path, *short, "--out", runs / path.stem)
     assert (runs / path.stem / "report.html").is_file() is (len(kinds) > 1) is ("nothing to compare" not in done.stdout)
 

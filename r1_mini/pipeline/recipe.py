@@ -18,6 +18,7 @@ from r1_mini.errors import nearest
 from r1_mini.model.templates import PromptStyle
 from r1_mini.model.tokenizer import is_ours
 from r1_mini.train import STAGES, AnyStage
+from r1_mini.train.sft import SolutionStage
 from r1_mini.train.stage import Problems, StageSettings
 
 MODEL = "00-model"
@@ -133,10 +134,14 @@ class Recipe(Strict):
         except CycleError as error:
             raise wrong(f"a circle: {' -> '.join(error.args[1])}", "change a `from`", "stages") from None
         for place, (name, stage) in enumerate(self.nodes.items()):
-            read = frozenset[str]().union(*(self.nodes[each].writes for each in self.way_to(name) if each != MODEL))
-            for language in sorted(stage.wants - read) if self.root_of(name) != MODEL else ():
-                fix = f"give `languages` of {self.root_of(name)} a share of {language}"
-                raise wrong(f"the model has never read {language}", fix, f"stages.{place}")
+            way = [self.nodes.get(each) for each in self.way_to(name)]
+            shares = [each.languages for each in way if isinstance(each, SolutionStage)]
+            kept = getattr(getattr(stage, "keep", None), "language", None)
+            for language in ("signs", "words") if None not in way else ():  # nothing is known of a recipe's model
+                wanted = language == kept or f"language_{language}" in getattr(stage, "rewards", ())
+                if wanted and not any(getattr(each, language) + each.mixed for each in shares):
+                    fix = f"give `languages` of {self.root_of(name)} a share of {language}"
+                    raise wrong(f"the model has never read {language}", fix, f"stages.{place}")
         for column in (*self.evaluate.columns, *(each for pair in self.evaluate.pairs for each in pair)):
             name = self.find(column.partition("+")[0], "evaluate.columns")
             if name != MODEL and not self.nodes[name].trains:

@@ -21,7 +21,6 @@ from rich.console import Console
 from r1_mini.data.collected import Collected
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError
-from r1_mini.model.checkpoint import find_checkpoint, load_checkpoint
 from r1_mini.pipeline.recipe import MODEL, Recipe, dump, load
 from r1_mini.pipeline.store import Node, Store, checkpoint_hash, first_difference, read_manifest, read_note
 from r1_mini.system import distributed as processes
@@ -34,7 +33,7 @@ from r1_mini.system.files import (
     write_json_atomic,
     write_text_atomic,
 )
-from r1_mini.system.logs import quiet, silent
+from r1_mini.system.logs import quiet
 from r1_mini.train.grpo import DevExam
 from r1_mini.train.stage import Job
 
@@ -77,16 +76,18 @@ class RunFolder:
 
 
 def run(
-    recipe: Recipe, problems: Mapping[str, Sequence[Source]], out: Path, console: Console, examine: Examiner
+    recipe: Recipe,
+    pretrained: Path | None,
+    problems: Mapping[str, Sequence[Source]],
+    out: Path,
+    console: Console,
+    examine: Examiner,
 ) -> None:
     """Train every stage of a recipe into the run folder `out`, then examine its checkpoints.
 
-    `problems`: those of each stage, as `start.check` returns them.
+    `pretrained`: the folder of the recipe's model. `problems`: those of each stage, as `start.check` returns them.
     """
-    checkpoints = {} if recipe.model is None else {MODEL: find_checkpoint(Path(recipe.model))}
-    for path in checkpoints.values():
-        with silent():  # the weights too are tried before anything is written
-            load_checkpoint(path, prompt=recipe.prompt, dtype="auto")
+    checkpoints = {} if pretrained is None else {MODEL: pretrained}
     seconds: dict[str, float] = {}
     with opened(out, dump(recipe)) as folder, quiet(folder.path / "log.txt"):
         for name in recipe.order():
@@ -139,8 +140,20 @@ def train_stage(
         else:
             dev = getattr(stage, "dev", None)
             score = None if dev is None else examine.on_dev(dev)
-            given = (name, stage, start, problems, recipe.prompt, seed, node.scratch, node.work, console)
-            stage.train(Job(*given, read, score))
+            job = Job(
+                name=name,
+                settings=stage,
+                start=start,
+                problems=problems,
+                prompt=recipe.prompt,
+                seed=seed,
+                work=node.scratch,
+                out=node.work,
+                console=console,
+                read=read,
+                dev_score=score,
+            )
+            stage.train(job)
             processes.wait()
             processes.on_main(lambda: _keep_logs(node))
     if processes.is_main():

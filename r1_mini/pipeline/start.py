@@ -21,7 +21,7 @@ from r1_mini.data.overlap import separated
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_config
-from r1_mini.model.checkpoint import find_checkpoint, load_shape, shape_of
+from r1_mini.model.checkpoint import find_checkpoint, load_checkpoint, load_shape, shape_of
 from r1_mini.model.prompts import encode, prompts_for, require_context
 from r1_mini.model.templates import give_template
 from r1_mini.pipeline.recipe import MODEL, Recipe
@@ -63,6 +63,16 @@ def start_of(recipe: Recipe, stage: str = "") -> Start:
     tokenizer = base.tokenizer()
     give_template(tokenizer, recipe.prompt, "prompt")
     return Start("random weights", make_config(tokenizer, **base.model.model_dump()), None, tokenizer)
+
+
+def pretrained(recipe: Recipe) -> Path | None:
+    """The folder of the recipe's `model`; UserError if its weights cannot be loaded, before anything is written."""
+    if recipe.model is None:
+        return None
+    folder = find_checkpoint(Path(recipe.model))
+    with silent():
+        load_checkpoint(folder, prompt=recipe.prompt, dtype="auto")
+    return folder
 
 
 def check(

@@ -5,6 +5,7 @@ reward for one of them changes no length.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Literal
 
 Language = Literal["signs", "words", "mixed"]
@@ -19,6 +20,13 @@ _WORD = re.compile("|".join(_SIGNS))
 def in_words(step: str) -> str:
     """The step with a word for each sign between two values."""
     return _SIGN.sub(lambda found: WORDS[found[0]], step)
+
+
+def written(steps: Iterable[str], language: str) -> tuple[str, ...]:
+    """The steps in a language; `mixed` adds in signs and subtracts in words."""
+    return tuple(
+        in_words(step) if language == "words" or (language == "mixed" and "-" in step) else step for step in steps
+    )
 
 
 def in_signs(step: str) -> str:

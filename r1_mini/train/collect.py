@@ -143,10 +143,6 @@ class CollectStage(StageSettings):
             raise wrong("a collect stage trains nothing", "leave it out")
         return values
 
-    @property
-    def wants(self) -> frozenset[str]:
-        return frozenset(filter(None, [self.keep.language]))
-
     def params(self, seed: int = 0) -> SamplingParams:
         return SamplingParams(self.samples, self.max_tokens, self.temperature, seed=seed, rows=self.rows)
 

@@ -20,7 +20,7 @@ from r1_mini.data.mix import draw
 from r1_mini.data.source import Source
 from r1_mini.model.prompts import encode
 from r1_mini.problems.arithmetic import canonical_key, operations, parse
-from r1_mini.problems.languages import in_words
+from r1_mini.problems.languages import written
 from r1_mini.problems.problem import Problem, is_held_out
 
 _NUMBER = re.compile(r"\d+")
@@ -98,9 +98,7 @@ def completion(
         lines = with_retraction(lines, rng)
     if languages != IN_SIGNS:
         (language,) = rng.choices(list(languages), list(languages.values()))
-        lines = tuple(
-            in_words(line) if language == "words" or (language == "mixed" and "-" in line) else line for line in lines
-        )
+        lines = written(lines, language)
     return write(lines, problem.answer)
 
 

@@ -103,10 +103,6 @@ class GrpoStage(TuningStage):
     dev: DevExam | None = None
     """Examine while training, such as `{every: 25, families: [sum]}`, and keep the best checkpoint, not the last."""
 
-    @property
-    def wants(self) -> frozenset[str]:
-        return frozenset(name.partition("_")[2] for name in self.rewards if name.startswith("language_"))
-
     def work(self, processes: int = 1, sharded: bool = False) -> Work:
         fields = self.fields
         steps, accumulation = fields["max_steps"], fields["gradient_accumulation_steps"]

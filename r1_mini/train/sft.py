@@ -95,11 +95,6 @@ class SolutionStage(TextStage):
     languages: Languages = Languages()
     """The mixture of languages in which chains are written."""
 
-    @property
-    def writes(self) -> frozenset[str]:
-        shares = self.languages
-        return frozenset(name for name in ("signs", "words") if getattr(shares, name) + shares.mixed > 0)
-
 
 class BaseStage(SolutionStage):
     """Next-token training of random weights on worked problems."""

@@ -138,16 +138,6 @@ class StageSettings(Strict):
         return tuple(("problems", each.collected, True) for each in self.problems if isinstance(each, Collected))
 
     @property
-    def wants(self) -> frozenset[str]:
-        """The languages that it asks for, which the model must have read."""
-        return frozenset()
-
-    @property
-    def writes(self) -> frozenset[str]:
-        """The languages that it teaches."""
-        return frozenset()
-
-    @property
     def split(self) -> Split:
         """The split that its problems come from."""
         return "train" if self.reinforces else "base"

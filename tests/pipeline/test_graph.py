@@ -68,7 +68,7 @@ class NoExam:
 
 
 def train(recipe, out, console, exam):
-    run(recipe, check(recipe, exam.problems(), console), out, console, exam)
+    run(recipe, None, check(recipe, exam.problems(), console), out, console, exam)
 
 
 @pytest.fixture
