@@ -141,16 +141,12 @@ class Side(transformers.TrainerCallback):
             sys.exit()
         self.rollout, self.began = 0.0, time.perf_counter()
 
-    def _timed(self, generate: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, its time added to that of the rollouts."""
-
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            started = time.perf_counter()
-            done = generate(*args, **kwargs)
-            self.rollout += time.perf_counter() - started
-            return done
-
-        return timed
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Adds the time of what it decorates to that of the rollouts."""
+        started = time.perf_counter()
+        yield
+        self.rollout += time.perf_counter() - started
 
     def rollouts(self) -> None:
         """Rollouts alone: our engine's or `model.generate`'s, from token ids to token ids."""
@@ -171,7 +167,7 @@ class Side(transformers.TrainerCallback):
             lengths = [[*tokens, eos].index(eos) + (eos in tokens) for tokens in completions]
             return np.reshape(lengths, (case.prompts, case.samples))
 
-        sample = self._timed(generate if self.name == GENERATE else ours)
+        sample = self._timed()(generate if self.name == GENERATE else ours)
         for step in itertools.count():
             self.on_step_begin()
             prompts = self.prompt_ids[step * case.prompts : (step + 1) * case.prompts]
@@ -209,7 +205,7 @@ class Side(transformers.TrainerCallback):
         for callback in (transformers.PrinterCallback, transformers.ProgressCallback):
             trainer.remove_callback(callback)
         trainer.add_callback(self)
-        trainer._generate = self._timed(trainer._generate)
+        trainer._generate = self._timed()(trainer._generate)
         with narrow_tiles(self.model.config.vocab_size) if ours else contextlib.nullcontext():
             trainer.train()
 

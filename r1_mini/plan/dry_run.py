@@ -4,7 +4,7 @@ So gradient checkpointing, autocast, tied weights, adapters and temporaries need
 """
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -55,11 +55,7 @@ class DryModel:
     """A causal language model on fake tensors, with the adapter of `peft`; `recompute`: it checkpoints activations."""
 
     def __init__(
-        self,
-        config: PretrainedConfig,
-        dtype: torch.dtype = torch.float32,
-        peft: Mapping[str, Any] | None = None,
-        recompute: bool = False,
+        self, config: PretrainedConfig, dtype: torch.dtype, peft: dict[str, Any] | None = None, recompute: bool = False
     ) -> None:
         text = config.get_text_config(decoder=True)
         if any(getattr(text, name, None) for name in ("num_experts", "num_local_experts", "n_routed_experts")):

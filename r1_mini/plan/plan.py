@@ -7,7 +7,7 @@ from os.path import commonprefix
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from r1_mini.completion import TAGS
@@ -82,9 +82,6 @@ def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, sh
         notes.append(f"tokenizer: {', '.join(split)}: {what}")
     is_small, what = exam.shows
     (warnings if is_small else notes).append(f"exam {exam.suite}: {what}")
-    for part in parts:
-        if any(phase.get("logits", 0) > device.memory for phase in part.phases.values()):
-            warnings.append(f"{part.name}: the logits of the sampling alone take more than the memory; lower `rows`")
     if device.is_cpu:
         what = f"on a CPU, libraries and the allocator add up to {MARGIN:.0%} to what is planned (docs/MEMORY.md)"
         tight = whole.fits and whole.needed * (1 + MARGIN) > device.memory
@@ -130,9 +127,7 @@ def fix_of(plan: Plan) -> str:
         return "train an adapter (peft), or divide the model (--sharding)"
     path = "evaluate" if name.startswith("exam ") else f"stages.{place}" if name[:2].isdigit() else name
     if phase == "update":
-        return (
-            f"set {path}.trainer.gradient_checkpointing=true, or make its batches smaller and accumulate more of them"
-        )
+        return f"set {path}.trainer.gradient_checkpointing=true, or accumulate more batches, each smaller"
     return f"lower {path}.{'dev.limit' if phase == 'exam on dev' else 'rows'}"
 
 
@@ -148,10 +143,8 @@ def _size(number: int) -> str:
 
 def _memory(part: Part) -> Table:
     """A column for each phase and a row for each part of memory, in MiB."""
-    table = Table(title=f"{part.name}: memory, MiB", title_justify="left", box=None, pad_edge=False)
-    table.add_column("")
-    for phase in part.phases:
-        table.add_column(phase, justify="right")
+    columns = (Column(phase, justify="right") for phase in part.phases)
+    table = Table("", *columns, title=f"{part.name}: memory, MiB", title_justify="left", box=None, pad_edge=False)
     for name in dict.fromkeys(name for sizes in part.phases.values() for name, number in sizes.items() if number):
         numbers = (sizes.get(name, 0) for sizes in part.phases.values())
         table.add_row(name, *(f"{number / 2**20:,.1f}" if number else "" for number in numbers))

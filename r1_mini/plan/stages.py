@@ -75,8 +75,7 @@ class Part:
 
 
 class Planner:
-    """Plans the parts of a recipe, in their order. `held` is memory that is never freed, `start` what the branch of the
-    stage begins with that was planned last."""
+    """Plans the parts of a recipe in order. `held` is memory never freed; `start`, where the last one starts."""
 
     def __init__(self, recipe: Recipe, device: Device, share: Share, framework: int) -> None:
         self.recipe, self.device, self.share, self.start = recipe, device, share, start_of(recipe)
@@ -98,7 +97,10 @@ class Planner:
         lengths, solved = [len(ids) for ids in prompts], [len(ids) for ids in solutions]
         longest = {"prompts": max(lengths)} | ({"worked solutions": max(solved)} if solved else {})
         longest |= {"completions": work.sampling.max_tokens} if work.sampling else {}
-        self._check_lengths(name, longest, solved)
+        most = longest.get("completions", max(solved, default=0))
+        if longer := sum(length > most for length in solved):
+            what = f"{longer} of {len(solved)} worked solutions do not fit into {most} tokens"
+            self.warnings.append(f"{name}: {what}, the longest has {max(solved)}: they would be truncated")
 
         if fields.get("use_vllm") and fields["vllm_mode"] == "colocate":  # it stays until the run ends
             self.held["vLLM"] = round(fields["vllm_gpu_memory_utilization"] * self.device.memory)
@@ -107,7 +109,6 @@ class Planner:
         recompute = bool(fields["gradient_checkpointing"] or fields.get("activation_checkpointing"))
         dry = DryModel(self.start.config, dtype, getattr(stage, "peft", None), recompute)
         optim = fields["optim"] if getattr(stage, "optimizer", "adamw") == "adamw" else "muon"
-        optim = str(getattr(optim, "value", optim))
         states, temporaries, tried = dry.optimizer(optim)
         if not tried:
             self.warnings.append(f"{name}: optim={optim} does not run here; its memory is counted as Adam's")
@@ -152,7 +153,6 @@ class Planner:
         dry, params = DryModel(self.start.config, getattr(torch, exam.dtype)), exam.sampling
         prompts, number, name = self._prompts(exam.questions), len(exam.questions), f"exam {exam.suite}"
         longest = {"prompts": max(map(len, prompts)), "completions": params.max_tokens}
-        self._check_lengths(name, longest)
         compares = any(stage.reinforces for stage in self.recipe.stages)
         phase = {**self.held, "weights": dry.weights, "reference": compares * dry.weights}
         phase |= sampling(dry, params, min(params.rows, number * params.n), longest["prompts"])
@@ -173,13 +173,6 @@ class Planner:
             written = " ".join(f"{repr(token)[1:-1]}·{number}" for token, number in tokens)
             found.append((str(tokenizer.decode(ids)), written))
         return found
-
-    def _check_lengths(self, name: str, longest: Mapping[str, int], solved: Sequence[int] = ()) -> None:
-        """Warn of worked solutions that do not fit into a completion."""
-        completion = longest.get("completions", max(solved, default=0))
-        if longer := sum(length > completion for length in solved):
-            what = f"{longer} of {len(solved)} worked solutions do not fit into {completion} tokens"
-            self.warnings.append(f"{name}: {what}, the longest has {max(solved)}: they would be truncated")
 
 
 def largest_pass(work: Work, prompts: Sequence[int], solutions: Sequence[int], is_cpu: bool) -> tuple[int, int]:
