@@ -5,5 +5,5 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["r1_mini", "r1_mini.*", "eval", "eval.*"]), "r1_mini.recipes"],
     package_dir={"r1_mini.recipes": "recipes"},
-    package_data={"": ["**/*.yaml", "**/*.css", "**/*.jinja", "**/*.js"]},
+    package_data={"": ["**/*.yaml", "**/*.jsonl", "**/*.css", "**/*.jinja", "**/*.js"]},
 )

@@ -50,8 +50,9 @@ def test_no_test_problem_occurs_in_any_text_that_a_recipe_trains_on(path):
                 question = prompt.removeprefix("User: ").removesuffix("\nAssistant:")
                 taught |= problems_in(question, grade(solve(question), completion, "stop").thinking or "")
         else:
-            for problem in islice(draw(specs, "train", recipe.seed), most or stage.work().prompts):
-                taught |= problems_in(problem.question, "\n".join(problem.restated))
+            for problem in islice(draw(specs, stage.split, recipe.seed), most or stage.work().prompts):
+                thinking = grade(problem, problem.solution or "", "stop").thinking or ""
+                taught |= problems_in(problem.question, thinking or "\n".join(problem.restated))
     assert len(taught) > 100
     assert not [key for key in taught if split_of(key) in ("dev", "test")]
     asked = {each.problem.key for each in Exam(recipe).questions}

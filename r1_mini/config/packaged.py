@@ -1,4 +1,4 @@
-"""The recipes that come with this package, by name: `r1_zero`, or with their folder, `tiny/r1_zero`."""
+"""The recipes and their data that come with this package, by name: `r1_zero`, or with the folder, `tiny/r1_zero`."""
 
 import re
 from itertools import takewhile
@@ -12,10 +12,19 @@ GROUPS = ("tiny", "gpu", "sweeps", "accelerate")
 
 def recipes(*groups: str) -> dict[str, Path]:
     """`folder/name` -> file of every packaged recipe of these folders, of all by default."""
-    package = Path(__file__).parents[1]
-    root = next(folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir())
-    files = [file for group in groups or GROUPS for file in sorted((root / group).glob("*.yaml"))]
+    files = [file for group in groups or GROUPS for file in sorted((_root() / group).glob("*.yaml"))]
     return {f"{file.parent.name}/{file.name.removesuffix('.yaml')}": file for file in files}
+
+
+def data(name: str) -> Path:
+    """The file of that path; where there is none, what a packaged recipe reads under that name."""
+    own = _root() / "tiny" / name
+    return own if own.is_file() and not Path(name).exists() else Path(name)
+
+
+def _root() -> Path:
+    package = Path(__file__).parents[1]
+    return next(folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir())
 
 
 def _named(*groups: str) -> dict[str, Path]:

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from r1_mini.completion import TAGS, write
+from r1_mini.config import packaged
 from r1_mini.config.base import Strict, known_name
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError, explained, nearest, shown
@@ -67,7 +68,7 @@ class Table(Source):
     label: str | None = Field(None, alias="name", min_length=1, max_length=60)
     """What its problems are called in an exam; null is the name of the file or data set."""
     jsonl: str | None = Field(None, min_length=1)
-    """Path of a file with a JSON object per line."""
+    """Path of a file with a JSON object per line, or the name of one that comes with this package."""
     test: str | None = Field(None, min_length=1)
     """Path of a JSONL file with the problems of the exam; null takes a tenth of `jsonl`."""
     dataset: str | None = Field(None, min_length=1)
@@ -212,7 +213,7 @@ class Table(Source):
         require(self.judge)
         if self.jsonl is not None:
             held = {} if self.test is None else {"test": _json_rows(self.test, None)}
-            return {**held, "train": _json_rows(self.jsonl, self.limit)}
+            return {**held, "train": _json_rows(str(packaged.data(self.jsonl)), self.limit)}
         there = _opened(self.place, self.config, self.streamed)
         test = "test" if "test" in there and self.splits.train != "test" else None
         parts = {}
