@@ -59,11 +59,8 @@ class Collected(Source):
 
 def row_of(problem: Problem, completion: str) -> dict[str, Any]:
     """The row of a completion."""
-    return {
-        **{name: getattr(problem, name) for name in FIELDS[:-1]},
-        **{"difficulty": dict(problem.difficulty)},
-        "completion": completion,
-    }
+    fields = {name: getattr(problem, name) for name in FIELDS}
+    return {**fields, "difficulty": dict(problem.difficulty), "completion": completion}
 
 
 def solved(row: dict[str, Any]) -> Problem:

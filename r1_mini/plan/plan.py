@@ -80,8 +80,7 @@ def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, sh
     if split := [tag for tag in TAGS if len(tokenizer(tag, add_special_tokens=False)["input_ids"]) > 1]:
         what = "more than one token each, as usual for a model that was not trained on them"
         notes.append(f"tokenizer: {', '.join(split)}: {what}")
-    is_small, what = exam.shows
-    (warnings if is_small else notes).append(f"exam {exam.suite}: {what}")
+    (warnings if exam.shows[0] else notes).append(f"exam {exam.suite}: {exam.shows[1]}")
     if device.is_cpu:
         what = f"on a CPU, libraries and the allocator add up to {MARGIN:.0%} to what is planned (docs/MEMORY.md)"
         tight = whole.fits and whole.needed * (1 + MARGIN) > device.memory

@@ -115,15 +115,18 @@ class Planner:
         again = work.batching == "in backward" or work.accumulation > 1
         tokens = largest_pass(work, lengths, solved, self.device.is_cpu)
         activations = dry.update(*tokens, again=again, bf16=bool(fields["bf16"] or fields["fp16"])) if work.steps else 0
+        read = [start_of(self.recipe, self.recipe.find(name)) for _, name, is_data in stage.reads if not is_data]
+        teachers = [DryModel(each.config, dtype) for each in read]
+        activations += sum(each.forward(*tokens) for each in teachers)
         ddp = dry.gradients if share.sharding == "none" and share.processes > 1 else 0  # buckets of gradients
         weights, gradients = share.of("weights", dry.weights), share.of("gradients", dry.gradients)
-        held = {**self.held, "weights": weights, "reference": work.reference * weights}
+        reference = sum(each.weights for each in teachers) or work.reference * weights
+        held = {**self.held, "weights": weights, "reference": reference}
         copies = share.gathers * dry.gathered() + ddp
         training = {"optimizer": share.of("optimizer", states), "copies of processes": copies}
         step = held | training | {"gradients": gradients}
         phases = {"update": step | {"activations": activations}, "optimizer": step | {"temporaries": temporaries}}
-        if not stage.trains:
-            phases = {}
+        phases = phases if stage.trains else {}
 
         counts = {"steps, at most" if work.rounds > 1 else "steps": work.rounds * work.steps}
         saved, limit = math.ceil(work.steps / fields["save_steps"]) if work.steps else 0, fields["save_total_limit"]

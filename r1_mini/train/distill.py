@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from datasets import Dataset
-from pydantic import Field
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import DistillationConfig, DistillationTrainer
 
@@ -24,7 +23,7 @@ from r1_mini.model.prompts import encode, prompts_for, require_context, stop_tok
 from r1_mini.problems.problem import Problem
 from r1_mini.rollout.engine import SamplingParams, rollout
 from r1_mini.system import distributed as processes
-from r1_mini.train.stage import EVERY_STAGE, Job, TuningStage, Work
+from r1_mini.train.stage import Job, OnlineStage, Work
 from r1_mini.train.trainer import load, save, train
 
 METRICS = {
@@ -35,34 +34,20 @@ METRICS = {
 """The trainer's name of a metric -> ours."""
 
 
-class DistillStage(TuningStage):
+class DistillStage(OnlineStage):
     """A student learns from a teacher's probabilities on what the student writes, through TRL's DistillationTrainer."""
 
     VERSION = 1
     CONFIG = "DistillationConfig"
-    DEFAULTS: ClassVar = {
-        **EVERY_STAGE,
-        "max_steps": 150,
-        "per_device_train_batch_size": 256,
-        "max_completion_length": 128,
-        "learning_rate": 1e-3,
-        "lr_scheduler_type": "linear",
-        "disable_dropout": True,
-        "shuffle_dataset": False,
-    }
+    DEFAULTS: ClassVar = {**OnlineStage.DEFAULTS, "per_device_train_batch_size": 256}
     FIXED: ClassVar = {
         "num_train_epochs": "problems are sampled without end; set max_steps",
         **dict.fromkeys(("teacher_model_name_or_path", "teacher_model_revision"), "set `teacher` of the stage"),
     }
-    RATES: ClassVar = {"model": 1e-6, "adapter": 2e-5}
-    LENGTH_KEY = "trainer.max_completion_length"
-    reinforces = True
 
     kind: Literal["distill"]
     teacher: str
     """Name of the stage whose checkpoint teaches."""
-    rows: int = Field(1024, ge=1, le=1_000_000)
-    """Most completions in progress at once; the others wait. Bounds the memory of the sampler's cache."""
 
     @property
     def reads(self) -> tuple[tuple[str, str, bool], ...]:
@@ -85,7 +70,6 @@ class DistillStage(TuningStage):
             sampling=SamplingParams(1, longest, temperature, top_p, rows=self.rows),
             in_flight=min(self.rows, micro_batch * accumulation),
             batching="padded",
-            reference=True,
         )
 
     def trainer_of(

@@ -55,7 +55,7 @@ from r1_mini.system import distributed as processes
 from r1_mini.train.advantages import Baseline, group_advantages
 from r1_mini.train.callbacks import DEV_SCORE, BestOnDev
 from r1_mini.train.logps import FrugalTrainer, only_advantages_count
-from r1_mini.train.stage import EVERY_STAGE, Job, TuningStage, Work
+from r1_mini.train.stage import Job, OnlineStage, Work
 from r1_mini.train.trainer import load, save, train
 
 
@@ -70,36 +70,25 @@ class DevExam(Strict):
     """Ask only so many problems, evenly from all entries of the suite."""
 
 
-class GrpoStage(TuningStage):
+class GrpoStage(OnlineStage):
     """Reinforcement learning on rule rewards, through TRL's GRPOTrainer."""
 
     VERSION = 2
     CONFIG = "GRPOConfig"
     DEFAULTS: ClassVar = {
-        **EVERY_STAGE,
-        "max_steps": 150,
+        **OnlineStage.DEFAULTS,
         "per_device_train_batch_size": 512,
         "num_generations": 16,
-        "max_completion_length": 128,
-        "learning_rate": 1e-3,
-        "lr_scheduler_type": "linear",
         "scale_rewards": "none",  # Dr. GRPO, 2503.20783: centered, not divided by the standard deviation of the group
         "loss_type": "dapo",  # DAPO, 2503.14476: mean over the tokens of the batch
         "beta": 0.0,
-        "disable_dropout": True,  # the sampler has none, and both must be one policy
-        "shuffle_dataset": False,  # the problems come in a random order already
     }
-    RATES: ClassVar = {"model": 1e-6, "adapter": 2e-5}
-    LENGTH_KEY = "trainer.max_completion_length"
-    reinforces = True
 
     kind: Literal["grpo"]
     rewards: Weights = Field(default_factory=lambda: dict[str, float | Late](accuracy=1.0, format=0.1))
     """Name of a rule or control in r1_mini.rewards -> weight."""
     baseline: Baseline = "group"
     """What a reward is compared with: the mean of its group (GRPO), or of the whole batch (REINFORCE)."""
-    rows: int = Field(1024, ge=1, le=1_000_000)
-    """Most completions in progress at once; the others wait. Bounds the memory of the sampler's cache."""
     dev: DevExam | None = None
     """Examine while training, such as `{every: 25, families: [sum]}`, and keep the best checkpoint, not the last."""
 

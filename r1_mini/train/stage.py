@@ -194,3 +194,23 @@ class TuningStage(StageSettings):
     @classmethod
     def _peft_knows(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
         return values if values is None else check_peft(values)
+
+
+class OnlineStage(TuningStage):
+    """A stage that learns from what the model itself samples, as it is at each step."""
+
+    DEFAULTS: ClassVar = {
+        **EVERY_STAGE,
+        "max_steps": 150,
+        "max_completion_length": 128,
+        "learning_rate": 1e-3,
+        "lr_scheduler_type": "linear",
+        "disable_dropout": True,  # the sampler has none, and both must be one policy
+        "shuffle_dataset": False,  # the problems come in a random order already
+    }
+    RATES: ClassVar = {"model": 1e-6, "adapter": 2e-5}
+    LENGTH_KEY = "trainer.max_completion_length"
+    reinforces = True
+
+    rows: int = Field(1024, ge=1, le=1_000_000)
+    """Most completions in progress at once; the others wait. Bounds the memory of the sampler's cache."""

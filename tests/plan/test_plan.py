@@ -248,6 +248,33 @@ def test_a_reference_model_is_counted_where_there_is_a_kl_and_no_adapter(recipe_
     assert step["optimizer"] == pytest.approx(2 * step["gradients"], abs=500) and step["optimizer"] < weights / 10
 
 
+PUPIL = """
+name: pupil
+problems: [{family: sum, terms: [2, 3], digits: 1, largest: 9}]
+stages:
+  big: {kind: base, model: {hidden_size: 64, layers: 1, heads: 2}, trainer: {max_steps: 1}}
+  data: {kind: collect, from: big, prompts: 70, samples: 3, max_tokens: 20, rows: 50}
+  small: {kind: base, model: {hidden_size: 16, layers: 1, heads: 2}, trainer: {max_steps: 1}}
+  pupil: {kind: distill, from: small, teacher: big, trainer: {max_steps: 2, max_completion_length: 20}}
+  taught: {kind: sft, from: small, problems: [{collected: data}], trainer: {max_steps: 2}}
+evaluate: {columns: [small, pupil]}
+"""
+
+
+def test_a_teacher_is_in_memory_beside_its_student_and_a_collection_only_samples(recipe_file):
+    made = planned(recipe_file, text=PUPIL)
+    weights = {name: 4 * part(made, name).parameters for name in ("big", "small")}
+    assert weights["big"] > 3 * weights["small"]
+    for phase in ("update", "sampling"):
+        held = sizes(made, "pupil", phase)
+        assert (held["weights"], held["reference"]) == (weights["small"], weights["big"])
+    assert part(made, "data").phases.keys() == {"sampling"}
+    assert part(made, "data").counts["completions"] == 210
+    heads = 2 * 4 * 64  # keys and values of a place, float32
+    assert sizes(made, "data", "sampling")["keys and values"] == 50 * (part(made, "data").longest["prompts"] + 20) * heads
+    assert part(made, "taught").counts["texts"] == 2 * 16
+
+
 def test_an_update_that_cannot_wait_holds_all_rows_at_once_and_rows_bound_the_samplers_cache(recipe_file):
     big = ("grpo.trainer.per_device_train_batch_size=256", "grpo.trainer.max_completion_length=60")
     waits = planned(recipe_file, *big)
