@@ -111,9 +111,10 @@ def test_the_whole_path_of_a_recipe_works_with_everything_small(path, hub, token
         model.save_pretrained(recipe.model)
     small = ["evaluate.limit=6", "evaluate.samples=1", "evaluate.max_tokens=8"]
     for place, stage in enumerate(recipe.stages):
-        small += [f"stages.{place}.trainer.{field}={value}" for field, value in SMALL.get(stage.kind, {}).items()]
-        small += [f"stages.{place}.rewards={{length: 1.0}}"] if stage.kind == "grpo" else []
-        small += [f"stages.{place}.{key}=8" for key in ("prompts", "max_tokens") if stage.kind == "collect"]
+        name = stage.name or f"stages.{place}"
+        small += [f"{name}.trainer.{field}={value}" for field, value in SMALL.get(stage.kind, {}).items()]
+        small += [f"{name}.rewards={{length: 1.0}}"] if stage.kind == "grpo" else []
+        small += [f"{name}.{key}=8" for key in ("prompts", "max_tokens") if stage.kind == "collect"]
     small += [f"base.{key}={value}" for key, value in BASE.items() if recipe.model is None]
     assert cli.main(["run", str(path), *small, "--out", "run"]) == 0, capsys.readouterr().err
     page = (hub / "run" / "report.html").read_text(encoding="utf-8")
