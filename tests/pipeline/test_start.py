@@ -140,3 +140,43 @@ def test_the_default_learning_rate_is_that_of_what_is_trained(recipe_file, tmp_p
         assert [stage.trainer["learning_rate"] for stage in of_ours.stages] == [1e-3, 1e-3, 1e-3]  # in recipe.yaml
     given = load(recipe_file(text), [*adapters, "grpo.trainer.learning_rate=0.5"])
     assert given.nodes["02-grpo"].fields["learning_rate"] == 0.5
+
+
+PUPIL = """
+name: pupil
+problems: [{family: sum, terms: [2, 3], digits: 1, largest: 9}]
+stages:
+  big: {kind: base, trainer: {max_steps: 1}, languages: {signs: 0.5, words: 0.5, mixed: 0}}
+  data: {kind: collect, from: big}
+  small: {kind: base, model: {hidden_size: 16, layers: 1, heads: 2}, trainer: {max_steps: 1}}
+  pupil: {kind: %s}
+evaluate: {columns: [small, pupil]}
+"""
+BAD = '{"question": "1+2", "completion": "<think>1+2=3</think><answer>3</answer>"}\n'
+
+
+@pytest.mark.parametrize(
+    ("stage", "where", "what"),
+    [
+        ("distill, from: small, teacher: big", "stages.3.teacher", "has another vocabulary"),
+        ("distill, from: data, teacher: big", "stages.pupil.from", "'data' makes a data set"),
+        ("sft, from: nobody", "stages.pupil.from", "no stage is called 'nobody'"),
+        ("sft, from: small, problems: [{jsonl: bad.jsonl, solution: completion}]", "bad.jsonl:2", "cannot be read"),
+        (
+            "sft, from: small, problems: [{jsonl: worse.jsonl, solution: completion}]",
+            "worse",
+            "row 2: the solution is empty",
+        ),
+        ("sft, from: small, problems: [{jsonl: no.jsonl, solution: completion}]", "no.jsonl", "No such file"),
+        ("sft, from: small, problems: [{jsonl: cold_start.jsonl}]", "cold_start", "no column is called 'answer'"),
+    ],
+)
+def test_a_stage_that_reads_others_is_refused_before_any_is_trained(capsys, tmp_path, monkeypatch, stage, where, what):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.jsonl").write_text(BAD + '{"question": "2+2", "comp\n')
+    (tmp_path / "worse.jsonl").write_text(BAD + '{"question": "2+2", "completion": ""}\n')
+    (tmp_path / "pupil.yaml").write_text(PUPIL % stage)
+    assert cli.main(["run", "pupil.yaml"]) == 2
+    line = capsys.readouterr().err
+    assert where in line and what in line and line.count("\n") == 1, line
+    assert not (tmp_path / "runs").exists()

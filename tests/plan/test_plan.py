@@ -271,7 +271,9 @@ def test_a_teacher_is_in_memory_beside_its_student_and_a_collection_only_samples
     assert part(made, "data").phases.keys() == {"sampling"}
     assert part(made, "data").counts["completions"] == 210
     heads = 2 * 4 * 64  # keys and values of a place, float32
-    assert sizes(made, "data", "sampling")["keys and values"] == 50 * (part(made, "data").longest["prompts"] + 20) * heads
+    assert (
+        sizes(made, "data", "sampling")["keys and values"] == 50 * (part(made, "data").longest["prompts"] + 20) * heads
+    )
     assert part(made, "taught").counts["texts"] == 2 * 16
 
 
