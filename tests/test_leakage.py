@@ -44,7 +44,7 @@ def test_no_test_problem_occurs_in_any_text_that_a_recipe_trains_on(path):
     recipe, most = load(path), None if path.stem == "r1_zero" else 3_000
     taught: set[str] = set()
     for stage in recipe.stages:
-        specs = recipe.foreseen(stage)
+        specs = recipe.foreseen(recipe.problems_of(stage))
         if stage.kind == "base":
             for prompt, completion in islice(stage.texts(specs, stage.work().texts, recipe.seed), most):
                 question = prompt.removeprefix("User: ").removesuffix("\nAssistant:")

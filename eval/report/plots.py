@@ -47,9 +47,11 @@ TRAINING = (
     ("Share of each voice", {f"voice_{voice}": voice for voice in VOICES}, True),
     ("Share of zero-variance groups", {"zero_variance": "zero-variance"}, True),
     ("Entropy per token in nats", {"entropy": "entropy"}, False),
-    ("Next-token loss", {"loss": "loss"}, False),
+    ("Loss", {"loss": "loss"}, False),
 )
 """Training curves: title, logged field -> label, whether the fields are shares. The last is for supervised stages."""
+MANY = 4
+"""Of more stages than this, only what they are trained for is drawn."""
 LEARNING = {
     "Accuracy of the rollouts": "accuracy",
     "Completion length in tokens": "length",
@@ -176,7 +178,8 @@ def training(curves: Mapping[str, Rows]) -> Iterator[tuple[str, Markup]]:
     A step without a value leaves a gap. A field that fewer than half of the steps have is drawn as points.
     """
     for stage, rows in curves.items():
-        for title, labels, share in TRAINING[:-1] if of_rollouts({stage: rows}) else (TRAINING[1], TRAINING[-1]):
+        charts = TRAINING[:-1] if of_rollouts({stage: rows}) else (TRAINING[-1], TRAINING[1])
+        for title, labels, share in charts[:1] if len(curves) > MANY else charts:
             series = []
             for (field, label), color in zip(labels.items(), (GREEN, BLUE, AMBER, GRAY), strict=False):
                 values = logged(rows, field)

@@ -157,15 +157,17 @@ class Table(Source):
         splits: dict[Split, list[Problem]] = {"base": [], "train": [], "dev": [], "test": []}
         if self.streamed:
             return {**splits, "train": list(islice(self._pass("train", None), PROBED))}, ()
-        answers: dict[str, str] = {}
+        seen: dict[str, tuple[Split, str, set[str | None]]] = {}
         unusable: list[str] = []
         repeated: Counter[bool] = Counter()  # whether with the same answer
         for split, problem in self._read(None, unusable):
-            if problem.key in answers:
-                repeated[answers[problem.key] == problem.answer] += 1
-            else:
-                answers[problem.key] = problem.answer
+            first, answer, ways = seen.setdefault(problem.key, (split, problem.answer, set()))
+            another = split == first == "train" and problem.answer == answer and problem.solution not in ways
+            if another or not ways:  # a question that teaches may be worked in several ways
+                ways.add(problem.solution)
                 splits[split].append(problem)
+            else:
+                repeated[problem.answer == answer] += 1
         notes = []
         if unusable:
             notes.append(f"left out because they cannot be used: {len(unusable)} rows, the first is {unusable[0]}")

@@ -111,7 +111,7 @@ class Recipe(Strict):
                 raise wrong(f"a {stage.kind} stage starts from random weights", fix, f"{here}.kind")
             for key, reference, is_data in (("from", stage.start, False), *stage.reads):
                 node = self.nodes.get(self.find(reference, f"{here}.{key}")) if reference else None
-                if node is not None and node.trains == is_data:
+                if is_data if node is None and reference else node is not None and node.trains == is_data:
                     what, other = ("a data set", "a checkpoint") if is_data else ("a checkpoint", "a data set")
                     fix = (
                         "name a `collect` stage"
@@ -123,7 +123,8 @@ class Recipe(Strict):
             raise wrong(
                 "no stage trains anything", "add for example an `sft` stage that reads what is collected", "stages"
             )
-        wanted = MODEL in map(self.start_of, self.nodes)
+        read = {name for stage in self.stages for name in self.read_by(stage)}
+        wanted = MODEL in {*map(self.start_of, self.nodes), *read}
         if wanted and self.model is None:
             raise wrong("missing, and no base stage makes one", "add `model: <folder>` or a base stage", "model")
         if self.model is not None and not wanted:
@@ -132,7 +133,8 @@ class Recipe(Strict):
         try:
             self.order()
         except CycleError as error:
-            raise wrong(f"a circle: {' -> '.join(error.args[1])}", "change a `from`", "stages") from None
+            fix = "change a `from`, a `teacher` or a `collected`"
+            raise wrong(f"a circle: {' -> '.join(error.args[1])}", fix, "stages") from None
         for place, (name, stage) in enumerate(self.nodes.items()):
             way = [self.nodes.get(each) for each in self.way_to(name)]
             shares = [each.languages for each in way if isinstance(each, SolutionStage)]
@@ -193,7 +195,7 @@ class Recipe(Strict):
         return self.way_to(name)[0]
 
     def order(self) -> list[str]:
-        """The stages, each after the one that it starts from; graphlib.CycleError."""
+        """The stages, each after those that it starts from or reads; graphlib.CycleError."""
         graph = TopologicalSorter(
             {name: filter(None, [self.start_of(name), *self.read_by(self.nodes[name])]) for name in self.nodes}
         )
@@ -211,12 +213,13 @@ class Recipe(Strict):
         """The stage's own problems, else the recipe's."""
         return stage.problems or self.problems
 
-    def foreseen(self, stage: StageSettings) -> tuple[Source, ...]:
-        """As `problems_of`, before anything is collected: what is to be collected is like what it is sampled from."""
+    def foreseen(self, sources: Sequence[Source]) -> list[Source]:
+        """The sources before anything is collected: what is to be collected is like what it is sampled from."""
         found: list[Source] = []
-        for each in self.problems_of(stage):
-            found += self.problems_of(self.nodes[each.collected]) if isinstance(each, Collected) else [each]
-        return tuple(found)
+        for each in sources:
+            inner = self.problems_of(self.nodes[self.find(each.collected)]) if isinstance(each, Collected) else ()
+            found += self.foreseen(inner) if inner else [each]
+        return found
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:

@@ -15,7 +15,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from r1_mini.config.trl_fields import MOST_TEXTS, require_machine
-from r1_mini.data.collected import Collected
 from r1_mini.data.mix import draw
 from r1_mini.data.overlap import separated
 from r1_mini.data.source import Source
@@ -84,25 +83,20 @@ def check(
     """
     with silent(), TemporaryDirectory() as folder:
         for place, stage in enumerate(() if elsewhere else recipe.stages):
-            require_machine(stage.trainer, f"stages.{place}.trainer")
+            require_machine(stage.trainer, f"{stage.name or f'stages.{place}'}.trainer")
         problems = training_problems(recipe, examined, console)
         for place, (name, stage) in enumerate(recipe.nodes.items()):
-            start = start_of(recipe, name)
-            for key, other, is_data in stage.reads:
+            start, where = start_of(recipe, name), stage.name or f"stages.{place}"
+            for key, other in ((key, other) for key, other, is_data in stage.reads if not is_data):
                 theirs = start_of(recipe, recipe.find(other)).tokenizer
-                if not is_data and theirs.get_vocab() != start.tokenizer.get_vocab():
+                if theirs.get_vocab() != start.tokenizer.get_vocab():
                     what = f"{other} has another vocabulary, so its probabilities are of other tokens"
                     fix = (
                         "give both base stages the same `languages` and characters, or take a model of the same family"
                     )
-                    raise UserError(what, where=f"stages.{place}.{key}", fix=fix)
-            sources = [
-                source
-                for each in problems[name]
-                for source in (problems[each.collected] if isinstance(each, Collected) else [each])
-            ]  # what is to be collected is like what it is sampled from
-            some = require_possible(stage, start, sources, f"stages.{place}")
-            rehearse(stage, start, some, f"stages.{place}", Path(folder), elsewhere)
+                    raise UserError(what, where=f"{where}.{key}", fix=fix)
+            some = require_possible(stage, start, recipe.foreseen(problems[name]), where)
+            rehearse(stage, start, some, where, Path(folder), elsewhere)
     return problems
 
 
@@ -127,6 +121,9 @@ def require_possible(stage: StageSettings, start: Start, sources: Sequence[Sourc
         except UserError as error:
             raise UserError(str(error), where=f"{where}.problems") from None
         problems = source.listed(stage.split) or some
+        if getattr(getattr(stage, "keep", None), "sound", False) and all(each.formula is None for each in some):
+            what, fix = f"no exact checker reads the steps of '{source.name}', so none would be kept", "leave it out"
+            raise UserError(what, where=f"{where}.keep.sound", fix=fix)
         texts, most = prompts_for(start.tokenizer, problems), 0
         if isinstance(stage, SolutionStage):
             manner = ("worked", stage.wording, Random(0), stage.languages.model_dump())

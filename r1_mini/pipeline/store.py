@@ -270,16 +270,21 @@ def read_manifest(run: Path) -> dict[str, Any]:
 
 
 def stage_metrics(run: Path) -> dict[str, list[dict[str, Any]]]:
-    """Kind of stage -> its metrics, in the order of the run; the steps of several stages of a kind go on counting."""
+    """Stage, called by its kind if it alone is of that kind, -> its metrics. One that starts from a stage of its own
+    kind goes on with that: as one, they count their steps together."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for name, stage in read_manifest(run)["stages"].items():
-        path = run / name / "metrics.jsonl"
+    stages = read_manifest(run)["stages"]
+    for name, stage in stages.items():
+        path, above = run / name / "metrics.jsonl", stage.get("from")
         if path.exists():  # a stage may have none
             with reading(path):
-                records = found.setdefault(stage["kind"], [])
+                records = found.pop(above, []) if stages.get(above, {}).get("kind") == stage["kind"] else []
                 before = records[-1]["step"] if records else 0
-                records += [{**each, "step": before + each["step"]} for each in read_jsonl(path)]
-    return found
+                found[name] = records + [{**each, "step": before + each["step"]} for each in read_jsonl(path)]
+    kinds = [stages[name]["kind"] for name in found]
+    return {
+        kind if kinds.count(kind) == 1 else name: rows for kind, (name, rows) in zip(kinds, found.items(), strict=True)
+    }
 
 
 def checkpoint_hash(checkpoint: Path) -> str:

@@ -87,7 +87,7 @@ class Planner:
         self.start = start_of(self.recipe, name)
         fields, share, tokenizer = stage.fields, self.share, self.start.tokenizer
         work = stage.work(share.processes, share.gathers)
-        drawn = draw(self.recipe.foreseen(stage), stage.split, self.recipe.seed_of(stage))
+        drawn = draw(self.recipe.foreseen(self.recipe.problems_of(stage)), stage.split, self.recipe.seed_of(stage))
         problems = list(islice(drawn, PROBLEMS))
         prompts = self._prompts([problem.question for problem in problems])
         taught = [stage for stage in self.recipe.stages if isinstance(stage, SolutionStage)]
@@ -127,7 +127,6 @@ class Planner:
         step = held | training | {"gradients": gradients}
         phases = {"update": step | {"activations": activations}, "optimizer": step | {"temporaries": temporaries}}
         phases = phases if stage.trains else {}
-
         counts = {"steps, at most" if work.rounds > 1 else "steps": work.rounds * work.steps}
         saved, limit = math.ceil(work.steps / fields["save_steps"]) if work.steps else 0, fields["save_total_limit"]
         meanwhile = (saved if limit is None else min(saved, limit + 1)) * (dry.weights + states)
@@ -149,14 +148,15 @@ class Planner:
             phases["exam on dev"] = self.exam(dev).phases["sampling"] | held
             meanwhile += dry.weights
         shown = prompts if stage.reinforces else [p + s for p, s in zip(prompts, solutions, strict=True)]
-        return Part(name, dry.parameters, phases, counts, longest, self._first(shown), dry.weights, meanwhile)
+        stays = stage.trains * dry.weights
+        return Part(name, dry.parameters, phases, counts, longest, self._first(shown), stays, meanwhile)
 
     def exam(self, exam: Exam) -> Part:
         """The exam of every column. The reinforced model is compared with its start, and both are in memory."""
         dry, params = DryModel(self.start.config, getattr(torch, exam.dtype)), exam.sampling
         prompts, number, name = self._prompts(exam.questions), len(exam.questions), f"exam {exam.suite}"
         longest = {"prompts": max(map(len, prompts)), "completions": params.max_tokens}
-        compares = any(stage.reinforces for stage in self.recipe.stages)
+        compares = any(stage.reinforces and stage.trains for stage in self.recipe.stages)
         phase = {**self.held, "weights": dry.weights, "reference": compares * dry.weights}
         phase |= sampling(dry, params, min(params.rows, number * params.n), longest["prompts"])
         completions = exam.columns * number * (params.n + exam.greedy)

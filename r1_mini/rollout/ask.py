@@ -59,7 +59,8 @@ def taught_by(recipe: Path, n: int = 500) -> list[Problem]:
     with contextlib.suppress(UserError, LookupError, TypeError):  # not as a run writes it
         values = read_mapping(recipe)
         entries = [*values["problems"], *(entry for stage in values["stages"] for entry in stage["problems"])]
-        return list(islice(draw([source_of(entry) for entry in entries], "train", "sample"), n))
+        sources = [source_of(entry) for entry in entries if "collected" not in entry]
+        return list(islice(draw(sources, "train", "sample"), n))
     return []
 
 

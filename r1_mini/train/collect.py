@@ -5,6 +5,7 @@ to teach another model, or the base again. Expert iteration (`rejection.py`) is 
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -15,6 +16,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from r1_mini.completion import TAGS
 from r1_mini.config.base import Strict, Temperature, wrong
 from r1_mini.data.collected import FILE, row_of
 from r1_mini.data.mix import draw
@@ -37,7 +39,7 @@ class Keep(Strict):
     """What a completion has to be, besides right, to be kept; asked in this order."""
 
     sound: bool = False
-    """True: each step is right too."""
+    """True: it is well-formed and each step is right too."""
     language: Literal["signs", "words"] | None = None
     """The language of all of its steps."""
     longest: int | None = Field(None, ge=1)
@@ -52,7 +54,7 @@ class Keep(Strict):
         graded = sample.graded
         if not graded.correct:
             return "wrong"
-        if self.sound and graded.chain not in ("right", "none"):
+        if self.sound and not (graded.well_formed and graded.chain in ("right", "none")):
             return "sound"
         if self.language and graded.language not in (self.language, None):
             return "language"
@@ -102,11 +104,11 @@ def share(problems: Sequence[Problem]) -> list[int]:
     return [place for place, owner in enumerate(owners) if owner == processes.rank()]
 
 
-def states_held_out(thinking: str) -> bool:
+def states_held_out(text: str) -> bool:
     """Whether a line states a held-out problem of two or more operations, as a restated expression may."""
-    for line in thinking.split("\n"):
+    for line in "\n".join(re.split("|".join(TAGS), text)).split("\n"):
         try:
-            tree = parse(in_signs(line.strip()))
+            tree = parse(in_signs(line.strip()).partition("=")[0])
         except ValueError:
             continue
         if operations(tree) >= 2 and is_held_out(canonical_key(tree)):
@@ -117,7 +119,7 @@ def states_held_out(thinking: str) -> bool:
 class CollectStage(StageSettings):
     """Sample completions of problems from a checkpoint, and write those that pass into data.jsonl."""
 
-    VERSION = 1
+    VERSION = 2
     CONFIG = "SFTConfig"
     DEFAULTS: ClassVar = {}
     LENGTH_KEY = "max_tokens"
@@ -154,9 +156,12 @@ class CollectStage(StageSettings):
         """Sample, and write data.jsonl and counts.json. UserError if nothing is kept."""
         model, tokenizer = load(job)
         problems = list(islice(draw(job.problems, "train", job.seed), self.prompts))
-        groups = sampled(job, model, tokenizer, problems, self.params(job.seed))
-        passed, taken = kept(groups, self.keep)
-        clean = [each for each in passed if not states_held_out(each.graded.thinking or "")]
+        drawn = sampled(job, model, tokenizer, problems, self.params(job.seed))
+        groups: dict[str, list[Sample]] = {}  # of a problem, which may be drawn more than once
+        for problem, group in zip(problems, drawn, strict=True):
+            groups.setdefault(problem.question, []).extend(group)
+        passed, taken = kept(list(groups.values()), self.keep)
+        clean = [each for each in passed if not states_held_out(each.graded.text)]
         taken["held out"] = len(passed) - len(clean)
         counts = {
             "sampled": len(problems) * self.samples,
@@ -177,7 +182,5 @@ class CollectStage(StageSettings):
             write_json_atomic(job.out / COUNTS, counts)
 
         processes.on_main(write)
-        distinct = len({(row["question"], row["completion"]) for row in rows})
-        job.console.print(
-            f"{job.name:<10} kept {len(rows):,} of {counts['sampled']:,} completions, {distinct:,} distinct"
-        )
+        asked = f"of {len(groups):,} problems"
+        job.console.print(f"{job.name:<10} kept {len(rows):,} of {counts['sampled']:,} completions {asked}")

@@ -9,7 +9,6 @@ TRL's DistillationTrainer computes the loss. Ours are the samples.
 
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -108,10 +107,6 @@ class DistillStage(OnlineStage):
         require_context(model.config, prompts, config.max_completion_length, self.LENGTH_KEY)
         train(trainer, job, METRICS)
         save(trainer, job.out)
-
-    def config(self, work: Path, seed: int) -> DistillationConfig:
-        config: DistillationConfig = super().config(work, seed)
-        return config
 
 
 class Trainer(DistillationTrainer):

@@ -85,11 +85,11 @@ class RejectionStage(TextStage, TuningStage):
         assert job.start is not None
         start = job.start
         for number in range(self.rounds):
-            sampled = list(islice(problems, self.prompts))
+            some = list(islice(problems, self.prompts))
             folder = job.work / f"round-{number:03d}"
             if not processes.on_main((folder / "done").exists):
                 processes.on_main(partial(folder.mkdir, exist_ok=True))
-                self._round(replace(job, name=f"round {number + 1}", start=start, work=folder), number, sampled)
+                self._round(replace(job, name=f"round {number + 1}", start=start, work=folder), number, some)
             start = folder / "done"
         processes.on_main(lambda: shutil.copytree(start, job.out, dirs_exist_ok=True))
 

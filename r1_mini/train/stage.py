@@ -37,7 +37,7 @@ EVERY_STAGE: dict[str, Any] = {
     "gradient_checkpointing": False,
     "dataloader_pin_memory": False,
 }
-"""Default fields of both TRL configs."""
+"""Default fields of every TRL config."""
 
 
 def arguments(defaults: Mapping[str, Any], fields: Mapping[str, Any], work: Path, seed: int) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class StageSettings(Strict):
     VERSION: ClassVar[int]
     """Raised by hand when the same settings begin to give other results."""
     CONFIG: ClassVar[str]
-    """The TRL config of `trainer`: SFTConfig or GRPOConfig."""
+    """The TRL config of `trainer`, such as GRPOConfig."""
     DEFAULTS: ClassVar[Mapping[str, Any]]
     """Fields of that config that differ from TRL's defaults."""
     FIXED: ClassVar[Mapping[str, str]] = {"num_train_epochs": "problems are sampled without end; set max_steps"}
@@ -107,7 +107,7 @@ class StageSettings(Strict):
     """Default learning rate of a stage that trains all weights of a foreign "model", or an "adapter". The one in
     DEFAULTS is for models of our own, of less than a million parameters."""
     reinforces: ClassVar[bool]
-    """True if it learns from its own completions; else it reads worked solutions."""
+    """True if it samples completions; else it reads worked solutions."""
     trains: ClassVar[bool] = True
     """False if its result is a data set, not a checkpoint."""
     LENGTH_KEY: ClassVar[str] = "problems"
@@ -125,7 +125,7 @@ class StageSettings(Strict):
     seed: Seed | None = None
     """Null: the recipe's. Another seed trains this stage again on the same start."""
     trainer: dict[str, Any] = Field(default_factory=dict, validate_default=True)
-    """Fields of trl.GRPOConfig in a `grpo` stage, of trl.SFTConfig in the others."""
+    """Fields of trl.GRPOConfig in a `grpo` stage, trl.DistillationConfig in `distill`, else trl.SFTConfig."""
 
     @field_validator("trainer")
     @classmethod

@@ -123,6 +123,19 @@ def test_a_mapping_of_stages_is_a_graph_and_a_dumped_one_loads_equal(recipe_file
     assert load(recipe_file(dump(recipe))) == recipe
 
 
+def test_a_model_may_be_there_only_to_teach_and_what_is_collected_be_called_by_its_kind(recipe_file: Write) -> None:
+    stages = """
+  small: {kind: base, model: {layers: 1}}
+  more: {kind: collect, from: small}
+  pupil: {kind: distill, from: small, teacher: model}
+  reader: {kind: sft, from: small, problems: [{collected: collect}]}
+"""
+    recipe = load(recipe_file(f"name: a\nmodel: big\nproblems: [{{family: sum}}]\nstages: {stages}"))
+    assert recipe.read_by(recipe.nodes["pupil"]) == {"00-model": "model"}
+    assert recipe.read_by(recipe.nodes["reader"]) == {"more": "collect"}
+    assert recipe.foreseen(recipe.problems_of(recipe.nodes["reader"])) == list(recipe.problems)
+
+
 def test_in_a_list_each_stage_starts_from_the_one_above_unless_it_says_otherwise(recipe_file: Write) -> None:
     grpo = "{kind: grpo, from: base, name: other}"
     stages = f"[{{kind: base}}, {{kind: grpo}}, {grpo}, {{kind: rejection}}]"
@@ -147,6 +160,10 @@ def test_in_a_list_each_stage_starts_from_the_one_above_unless_it_says_otherwise
         ("again.problems=[{collected: rl1}]", "stages.again.problems: 'rl1' makes a checkpoint, not a data set; name"),
         ("again.problems=[{collected: dta}]", "stages.again.problems: no stage is called 'dta'; did you mean 'data'?"),
         ("pupil.teacher=data", "stages.pupil.teacher: 'data' makes a data set, not a checkpoint; "),
+        (
+            "again.problems=[{collected: model}]",
+            "stages.again.problems: 'model' makes a checkpoint, not a data set; name",
+        ),
         ("pupil.teacher=pupil", "stages: a circle: "),
         (
             "pupil={kind: grpo, from: small, rewards: {language_words: 1}}",

@@ -378,3 +378,18 @@ def test_a_set_that_cannot_be_had_is_one_line(monkeypatch, tmp_path) -> None:
     line = refusal({"dataset": "own/set"})
     assert line.startswith("own/set: cannot be loaded ('own/set' is gated.); give a folder of files, or")
     assert "HF_TOKEN" in line and "HF_HOME" in line and "`config`" in line
+
+
+def test_a_question_that_teaches_may_be_worked_in_several_ways_but_is_not_in_the_exam_too(jsonl) -> None:
+    ways = [
+        {"question": "3+4", "how": f"<think>{how}</think><answer>7</answer>"} for how in ("3+4=7", "4+3=7", "3+4=7")
+    ]
+    wrong = {"question": "3+4", "how": "<think>3+4=8</think><answer>8</answer>"}
+    table = source_of({"jsonl": jsonl([*ways, wrong]), "solution": "how"})
+    assert [problem.solution for problem in table.listed("base")] == [ways[0]["how"], ways[1]["how"]]
+    assert [note.rpartition(", ")[2] for note in table.notes()] == [
+        "asks the same: 1 rows",
+        "with another right answer: 1 rows",
+    ]
+    asked = source_of({"jsonl": jsonl(ways[1:]), "test": jsonl(ways[:1]), "solution": "how"})
+    assert not asked.listed("train")

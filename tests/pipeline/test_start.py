@@ -158,8 +158,13 @@ BAD = '{"question": "1+2", "completion": "<think>1+2=3</think><answer>3</answer>
 @pytest.mark.parametrize(
     ("stage", "where", "what"),
     [
-        ("distill, from: small, teacher: big", "stages.3.teacher", "has another vocabulary"),
+        ("distill, from: small, teacher: big", "pupil.teacher", "has another vocabulary"),
         ("distill, from: data, teacher: big", "stages.pupil.from", "'data' makes a data set"),
+        (
+            "collect, from: big, problems: [{jsonl: cold_start.jsonl, solution: completion}], keep: {sound: true}",
+            "keep.sound",
+            "reads the steps",
+        ),
         ("sft, from: nobody", "stages.pupil.from", "no stage is called 'nobody'"),
         ("sft, from: small, problems: [{jsonl: bad.jsonl, solution: completion}]", "bad.jsonl:2", "cannot be read"),
         (

@@ -235,16 +235,21 @@ def test_the_hash_of_a_checkpoint_is_that_of_every_file_that_a_model_is_loaded_f
         assert (module.checkpoint_hash(tmp_path) != before) is (file in LOADED), file
 
 
-def test_the_metrics_of_several_stages_of_a_kind_go_on_counting(tmp_path):
-    stages = {"base": ("base", (10, 20)), "rl1": ("grpo", (1, 2)), "rl2": ("grpo", (1, 2, 3))}
-    manifest = {"stages": {name: {"kind": kind, "sha256": {}} for name, (kind, _) in stages.items()}}
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    for name, (_, steps) in stages.items():
+def test_the_metrics_of_a_stage_that_goes_on_with_one_of_its_kind_go_on_counting(tmp_path):
+    stages = {"base": ("base", None, (10, 20)), "rl1": ("grpo", "base", (1, 2)), "rl2": ("grpo", "rl1", (1, 2, 3))}
+    stages |= {"other": ("sft", "base", (1,))}
+
+    def metrics():
+        record = {name: {"kind": kind, "from": start, "sha256": {}} for name, (kind, start, _) in stages.items()}
+        (tmp_path / "manifest.json").write_text(json.dumps({"stages": record}))
+        return {name: [each["step"] for each in rows] for name, rows in module.stage_metrics(tmp_path).items()}
+
+    for name, (_, _, steps) in stages.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "metrics.jsonl").write_text("".join(f'{{"step": {step}}}\n' for step in steps))
-    found = module.stage_metrics(tmp_path)
-    steps = {kind: [each["step"] for each in records] for kind, records in found.items()}
-    assert steps == {"base": [10, 20], "grpo": [1, 2, 3, 4, 5]}
+    assert metrics() == {"base": [10, 20], "grpo": [1, 2, 3, 4, 5], "sft": [1]}
+    stages["other"] = ("grpo", "base", (1,))  # two of a kind, in two branches
+    assert metrics() == {"base": [10, 20], "rl2": [1, 2, 3, 4, 5], "other": [1]}
     (tmp_path / "manifest.json").write_text('{"stages": {"base": {"kind": "base"}}}')
     with pytest.raises(UserError, match=r"manifest.json: is damaged .*; run the recipe again"):
         module.stage_metrics(tmp_path)

@@ -30,7 +30,12 @@ def test_what_was_taught_is_sampled_from_the_recipe_of_the_run(tmp_path):
     recipe = tmp_path / "recipe.yaml"
     assert taught_by(recipe) == []
     gone = "{problems: []}, {problems: [{jsonl: gone}]}"
-    for stages, depths in ((gone, set()), ("{kind: grpo}", set()), ("{problems: []}", {2})):
+    for stages, depths in (
+        (gone, set()),
+        ("{kind: grpo}", set()),
+        ("{problems: [{collected: data}]}", {2}),
+        ("{problems: []}", {2}),
+    ):
         recipe.write_text(f"problems: [{{family: sum, terms: 3}}]\nstages: [{stages}]\n")
         assert {problem.difficulty["depth"] for problem in taught_by(recipe, 20)} == depths
 

@@ -53,14 +53,17 @@ def test_a_chain_that_states_a_held_out_problem_is_not_kept() -> None:
     free = next(text for n in range(99) if not is_held_out(canonical_key(parse(text := f"{n}+1-2"))))
     assert states_held_out(f"9+9=18\n{held}")
     assert states_held_out(held.replace("+", " plus "))
+    assert states_held_out(f"<think>{held}=7</think><answer>7</answer>")
+    assert states_held_out(f"It is\n{held}\n<answer>7</answer>")
     assert not states_held_out(f"{free}\n9+9=18\nwait")
 
 
-def collected(tmp_path, monkeypatch, texts, **keep):
-    """The folder that a collect stage fills when these are the completions of its problem."""
+def collected(tmp_path, monkeypatch, texts, times=1, **keep):
+    """The folder that a collect stage fills when its problem is drawn so often, each time with these completions."""
     monkeypatch.setattr(collect, "load", lambda job: (None, None))
-    monkeypatch.setattr(collect, "sampled", lambda *given: [samples_of(*texts)])
-    stage, out = CollectStage(kind="collect", problems=SPECS, keep=Keep(**keep)), tmp_path / "data"
+    monkeypatch.setattr(collect, "draw", lambda *given: iter([families.solve("1+1+1")] * times))
+    monkeypatch.setattr(collect, "sampled", lambda *given: [samples_of(*texts)] * times)
+    stage, out = CollectStage(kind="collect", problems=SPECS, prompts=times, keep=Keep(**keep)), tmp_path / "data"
     stage.train(Job("data", stage, None, SPECS, "auto", 0, tmp_path, out, Console(quiet=True)))
     return out
 
@@ -75,6 +78,12 @@ def test_what_is_collected_is_written_and_read_as_solutions(tmp_path: Path, monk
     assert next(drawn) == next(drawn) == problem  # again and again
     assert completion(problem, "direct", "list", random.Random(0)) == RIGHT[0]
     assert source.content_hash() != Collected(collected="data").content_hash()
+
+
+def test_a_problem_that_is_drawn_twice_is_one_problem(tmp_path: Path, monkeypatch) -> None:
+    out = collected(tmp_path, monkeypatch, [RIGHT, DIRECT], times=2, most=2)
+    counts = {"sampled": 2, "kept": 2, "taken": {"distinct": 2}}
+    assert json.loads((out / "counts.json").read_text()) == counts
 
 
 def test_if_nothing_is_kept_the_line_says_what_took_it(tmp_path: Path, monkeypatch) -> None:
