@@ -233,3 +233,10 @@ def test_table_has_a_cell_for_each_column_a_dash_for_what_is_missing_and_fits_a_
     lines = long.file.getvalue().splitlines()  # 17 characters of a name in a line: three columns, then one
     assert [line.split()[1:] for line in lines if "pass@1 " in line] == [["40.0", "62.0", "91.0"], ["40.0"]]
     assert max(map(len, lines)) <= 80
+
+
+def test_what_was_trained_from_the_base_is_also_compared_with_the_base_that_is_forced(summary):
+    first, *others = summary["comparisons"]
+    summary["scores"]["cold"], summary["names"]["cold"] = summary["scores"][first["after"]], "cold"
+    summary["comparisons"] = [first, *others, first | {"before": FORCED, "after": "cold"}]
+    assert any(each.startswith("cold against base, forced: better") for each in sentences(summary))
