@@ -150,7 +150,7 @@ stages:
   data: {kind: collect, from: big}
   small: {kind: base, model: {hidden_size: 16, layers: 1, heads: 2}, trainer: {max_steps: 1}}
   pupil: {kind: %s}
-evaluate: {columns: [small, pupil]}
+evaluate: {columns: [small, big]}
 """
 BAD = '{"question": "1+2", "completion": "<think>1+2=3</think><answer>3</answer>"}\n'
 
@@ -173,7 +173,7 @@ BAD = '{"question": "1+2", "completion": "<think>1+2=3</think><answer>3</answer>
             "row 2: the solution is empty",
         ),
         ("sft, from: small, problems: [{jsonl: no.jsonl, solution: completion}]", "no.jsonl", "No such file"),
-        ("sft, from: small, problems: [{jsonl: cold_start.jsonl}]", "cold_start", "no column is called 'answer'"),
+        ("grpo, from: small, problems: [{jsonl: cold_start.jsonl}]", "cold_start", "no column is called 'answer'"),
     ],
 )
 def test_a_stage_that_reads_others_is_refused_before_any_is_trained(capsys, tmp_path, monkeypatch, stage, where, what):
