@@ -160,9 +160,9 @@ def test_accuracy_by_difficulty_has_a_row_for_each_depth_and_axis(summary):
 
 def test_training_curves_are_those_of_the_logged_metrics():
     captions = [caption.split()[0] for caption, _ in plots.training({**make_curves(), "short": []})]
-    assert captions == ["Loss", "Reward", "dev", "Completion", "Share"]
+    assert captions == ["Loss,", "Reward", "dev", "Completion", "Share"]
     many = {**make_curves(), "a": [], "b": [], "c": []}  # of a graph, only what each stage is trained for
-    assert [caption.split()[0] for caption, _ in plots.training(many)] == ["Loss", "Reward"]
+    assert [caption.split()[0] for caption, _ in plots.training(many)] == ["Loss,", "Reward"]
 
 
 def test_moving_average_over_a_twentieth_skips_gaps_and_shortens_at_the_ends():
