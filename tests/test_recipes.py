@@ -1,5 +1,7 @@
 """Every recipe in the repository loads, and runs for a step of each stage up to the report."""
 
+import runpy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -131,3 +133,9 @@ def test_a_recipe_of_stories_and_countdowns_runs_from_random_weights_to_the_repo
     assert not any("<unk>" in row["prompt"] for row in rows)
     known = load_checkpoint(out / "02-grpo")[1].get_vocab()
     assert {character for row in rows for character in row["question"]} <= known.keys()
+
+
+def test_the_cold_start_is_what_its_script_writes(tmp_path):
+    script = Path(shutil.copy(FOLDER / "tiny" / "cold_start.py", tmp_path))
+    runpy.run_path(str(script), run_name="__main__")
+    assert script.with_suffix(".jsonl").read_bytes() == (FOLDER / "tiny" / "cold_start.jsonl").read_bytes()

@@ -111,7 +111,8 @@ class Recipe(Strict):
                 raise wrong(f"a {stage.kind} stage starts from random weights", fix, f"{here}.kind")
             for key, reference, is_data in (("from", stage.start, False), *stage.reads):
                 node = self.nodes.get(self.find(reference, f"{here}.{key}")) if reference else None
-                if is_data if node is None and reference else node is not None and node.trains == is_data:
+                makes_data = node is not None and not node.trains  # `model` is no node
+                if reference and makes_data != is_data:
                     what, other = ("a data set", "a checkpoint") if is_data else ("a checkpoint", "a data set")
                     fix = (
                         "name a `collect` stage"

@@ -106,7 +106,7 @@ def share(problems: Sequence[Problem]) -> list[int]:
 
 def states_held_out(text: str) -> bool:
     """Whether a line states a held-out problem of two or more operations, as a restated expression may."""
-    for line in "\n".join(re.split("|".join(TAGS), text)).split("\n"):
+    for line in re.sub("|".join(TAGS), "\n", text).split("\n"):
         try:
             tree = parse(in_signs(line.strip()).partition("=")[0])
         except ValueError:
