@@ -1,6 +1,6 @@
 """What the commands `run`, `eval` and `compare` do with exams: examine, compare, publish."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,21 @@ from eval.exam.lineup import Lineup
 from eval.exam.run import examine
 from eval.exam.suite import ExamProblem, Suite, load_suite
 from eval.export import lm_eval
+from eval.inspect import run as inspection
+from eval.inspect.run import Options
 from eval.report.page import publish
 from r1_mini.config.base import explain
 from r1_mini.config.yaml_file import apply_overrides
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import find_checkpoint, load_checkpoint, load_shape
 from r1_mini.pipeline import run as pipeline
-from r1_mini.pipeline.recipe import Evaluate, Recipe, load
+from r1_mini.pipeline.recipe import MODEL, Evaluate, Recipe, load
 from r1_mini.pipeline.start import check, pretrained
 from r1_mini.pipeline.store import Store, read_note, say
 from r1_mini.rollout.generate import require_readable
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import require_without
+from r1_mini.system.logs import silent
 
 
 def run(recipe: Recipe, folder: Path, console: Console) -> None:
@@ -32,6 +35,8 @@ def run(recipe: Recipe, folder: Path, console: Console) -> None:
 
     def compared(run: Path, console: Console) -> None:
         publish(columns_of([run]), run, console, run)
+        if recipe.evaluate.inspect:
+            inspect([str(run)], None, None, Options(), console)
 
     exam = Exam(recipe, compared)
     _say_if_small(exam.suite, exam.questions, console)
@@ -70,6 +75,51 @@ def evaluate(
         publish(columns, folder, console)
 
 
+def inspect(
+    arguments: Sequence[str], suite_name: str | None, out: Path | None, options: Options, console: Console
+) -> None:
+    """Look at what training changed, from outside and inside: of a run, or between two checkpoints.
+
+    The problems are those of the run's exam, or of a suite; `key=value` overrides are those of `evaluate`.
+    """
+    paths, overrides = separated(arguments)
+    if len(paths) == 1 and is_run(paths[0]):
+        (run,) = paths
+        with silent():
+            recipe = load(run / "recipe.yaml")
+        before, after, stage = _ends(run, recipe)
+        given = recipe.evaluate.model_dump(mode="json", exclude_defaults=True, exclude={"columns", "pairs", "inspect"})
+        suite, problems = _suite(suite_name or given.pop("suite", "arithmetic"), [before], overrides, given)
+        trained: tuple[Recipe, str] | None = (recipe, stage)
+    elif len(paths) == 2:
+        before, after = map(find_checkpoint, paths)
+        suite, problems = _suite(suite_name or "arithmetic", [before], overrides)
+        run, trained = Path("runs"), None
+    else:
+        fix = "give a finished run, such as runs/tiny-r1-zero, or the checkpoints before and after"
+        raise UserError(f"{' '.join(map(str, paths)) or 'nothing'} is no run", where="inspect", fix=fix)
+    folder = require_without(out or run / "inspect", "manifest.json", "sweep.yaml", "columns.json")
+    store = Store(run.resolve().parent if trained else run)
+    inspection.inspect(before, after, suite, problems, folder, store, console, options, trained)
+
+
+def _ends(run: Path, recipe: Recipe) -> tuple[Path, Path, str]:
+    """The checkpoints of the first pair that the exam of a run compares, and the stage of the second one."""
+    lineup = Lineup.read(run / "eval" / Path(recipe.evaluate.suite).stem)
+    stages = [lineup.columns[key].stage for pair in lineup.pairs[:1] for key in pair]
+    if len(set(stages)) < 2:
+        raise UserError("its exam compares no two checkpoints", where=str(run), fix="give two checkpoints")
+    before, after = (pretrained(recipe) if stage == MODEL else run / stage for stage in stages)
+    assert before is not None and after is not None
+    return find_checkpoint(before), find_checkpoint(after), stages[1]
+
+
+def separated(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The paths and the `key=value` overrides of a command line."""
+    paths = [Path(each) for each in arguments if "=" not in each or Path(each).exists()]
+    return paths, [each for each in arguments if Path(each) not in paths]
+
+
 def compare(paths: Sequence[Path], suite: str | None, out: Path | None, console: Console) -> None:
     """Compare runs, or exams, from their samples alone; into `out`, or of a single run into its own folder."""
     run = paths[0] if len(paths) == 1 and is_run(paths[0]) else None
@@ -106,15 +156,17 @@ def _name(checkpoint: Path, voice: str | None, taken: dict[str, Path]) -> str:
     return unused(f"{path.parent.name}.{alone}" if is_run(path.parent) or alone in taken else alone, taken)
 
 
-def _suite(name: str, checkpoints: Sequence[Path], overrides: Sequence[str]) -> tuple[Suite, list[ExamProblem]]:
-    """A suite with `key=value` overrides: keys of a recipe's `evaluate`, and `prompt`.
+def _suite(
+    name: str, checkpoints: Sequence[Path], overrides: Sequence[str], given: Mapping[str, Any] | None = None
+) -> tuple[Suite, list[ExamProblem]]:
+    """A suite with the settings given and `key=value` overrides: keys of a recipe's `evaluate`, and `prompt`.
 
     If the first checkpoint lies in a run, the suite `own` has the problems of its recipe.
     """
     if not checkpoints:
         raise UserError("no checkpoint is named", where="eval", fix="give a folder, or the id of a model on the Hub")
-    values: dict[str, Any] = {}
-    keys = Evaluate.model_fields.keys() - {"suite", "columns", "pairs"} | {"prompt", "--suite"}
+    values: dict[str, Any] = {**(given or {})}
+    keys = Evaluate.model_fields.keys() - {"suite", "columns", "pairs", "inspect"} | {"prompt", "--suite"}
     overridden = apply_overrides(values, overrides, keys)
     prompt = values.pop("prompt", None)
     try:

@@ -213,13 +213,35 @@ def evaluate(
     """
     from eval import commands
 
-    checkpoints = [Path(each) for each in arguments if "=" not in each or Path(each).exists()]
-    overrides = [each for each in arguments if Path(each) not in checkpoints]
+    checkpoints, overrides = commands.separated(arguments)
     with silent():
         if export_lm_eval is not None:
             commands.export(checkpoints, suite, export_lm_eval, Terminal(), overrides)
         else:
             commands.evaluate(checkpoints, suite, out, voice, Terminal(), overrides)
+
+
+@app.command(epilog="Example: r1-mini inspect runs/tiny-r1-zero --quick")
+def inspect(
+    arguments: Annotated[list[str], _argument("RUN | BEFORE AFTER [key=value]", "A run, or two checkpoints.")],
+    suite: Annotated[str | None, _option("Whose problems are asked.", default="the run's, or arithmetic")] = None,
+    only: Annotated[list[str] | None, _option("An experiment; repeatable.", default="all")] = None,
+    quick: Annotated[bool, _option("Ask a fifth of the problems.", "--quick")] = False,
+    control: Annotated[Path | None, _option("A checkpoint trained on from BEFORE with other text.")] = None,
+    marks: Annotated[str | None, _option("What begins and ends a chain.", default="<think> </think>")] = None,
+    layer: Annotated[list[int] | None, _option("A block to look into; repeatable.", default="all", min=0)] = None,
+    out: Out = None,
+) -> None:
+    """Look at what training changed: what is only said, where in the weights, whether answers follow from chains.
+
+    The page goes to RUN/inspect or runs/inspect. Experiments: chains, said, weights, tokens, probes, patching.
+    """
+    from eval import commands
+    from eval.inspect.run import Options
+
+    options = Options(tuple(only or ()), control, marks, tuple(layer or ()), quick)
+    with silent():
+        commands.inspect(arguments, suite, out, options, Terminal())
 
 
 @app.command(epilog="Example: r1-mini compare runs/seed-0 runs/seed-1 runs/seed-2")

@@ -121,7 +121,7 @@ def test_a_foreign_model_goes_through_sft_grpo_and_exam_and_a_cut_run_ends_in_th
     rows = read_jsonl(out / "02-grpo" / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert all(row["logp_gap_max"] < 1e-3 for row in rows if "logp_gap_max" in row)
-    columns = {"00-model", "01-sft", "01-sft-worked", "02-grpo", "columns.json"}
+    columns = {"00-model", "01-sft", "01-sft-worked", "01-sft-worked-cooled", "02-grpo", "columns.json"}
     assert {path.name for path in (out / "eval" / "own").iterdir()} == columns
 
     def cut(self, *args, **kwargs):

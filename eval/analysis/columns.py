@@ -36,6 +36,11 @@ class Column:
         samples, greedy = (tuple(each.at(axis) for each in side) for side in (self.samples, self.greedy))
         return replace(self, samples=samples, greedy=greedy)
 
+    @property
+    def greedily(self) -> "Column":
+        """The column of its greedy answers."""
+        return replace(self, samples=self.greedy, greedy=())
+
     def scores(self, metric: Callable[[Samples], Floats]) -> Floats:
         """A metric of every seed and problem, (S, P)."""
         return np.stack([metric(samples) for samples in self.samples])
@@ -52,16 +57,17 @@ class Columns(dict[str, Column]):
     ) -> None:
         """Without a lineup, each column is compared with the first; `recipes` has those of columns that stand for runs.
 
-        UserError if the exams or the seeds differ.
+        UserError if the exams or the seeds differ; a column that is cooled has a temperature of its own.
         """
         super().__init__(columns)
         self.lineup, self.recipes = lineup or Lineup.of(columns), recipes or {}
-        exams = {}
-        for column in self.values():
+        first, exams = next(iter(self.values())), {}
+        own = {"temperature": first.samples[0].settings["temperature"]}
+        for key, column in self.items():
             for seed, samples in zip(column.seeds, column.samples, strict=True):
-                exams[f"{column.label} (seed {seed})" if len(column.seeds) > 1 else column.label] = samples
+                asked = replace(samples, settings={**samples.settings, **own}) if key == self.cooled else samples
+                exams[f"{column.label} (seed {seed})" if len(column.seeds) > 1 else column.label] = asked
         require_same_exam(exams)
-        first = next(iter(self.values()))
         for other in self.values():
             alike = other.seeds == first.seeds or len(other.seeds) == len(first.seeds) == 1
             if not alike or len(set(other.seeds)) < len(other.seeds):
@@ -72,6 +78,11 @@ class Columns(dict[str, Column]):
     def final(self) -> Column:
         """The column that stands for a run."""
         return self[self.lineup.final]
+
+    @property
+    def cooled(self) -> str | None:
+        """The key of the column at the temperature that is best on dev, if there is one."""
+        return next((key for key, sitting in self.lineup.columns.items() if sitting.cooled), None)
 
 
 def columns_of(paths: Sequence[Path], suite: str | None = None) -> Columns:
@@ -110,7 +121,11 @@ def _columns_of_exams(exams: Sequence[Path]) -> Columns:
     columns = {}
     for key, sitting in lineups[0].columns.items():
         folders = [exam / sitting.folder for exam in exams]
-        columns[key] = _column(sitting.label, folders, [lineup.seed for lineup in lineups])
+        column = _column(sitting.label, folders, [lineup.seed for lineup in lineups])
+        chosen = {samples.settings["temperature"] for samples in column.samples}
+        if sitting.cooled and len(chosen) == 1:
+            column = replace(column, label=sitting.label.replace("best T", f"T={chosen.pop():g}"))
+        columns[key] = column
     return Columns(columns, lineups[0])
 
 
@@ -147,7 +162,8 @@ def _exam_folder(run: Path, suite: str | None) -> Path:
 
 
 def _expanded(path: Path) -> list[Path]:
-    """The run or the exam itself, or the exams that the folder holds, in the order in which they were named."""
+    """The run or the exam itself, or the exams of the folder in the order in which they were named, but for a cooled
+    one: it is no exam like the others."""
     if is_run(path) or (path / "samples.jsonl").is_file():
         return [path]
-    return [path / sitting.folder for sitting in Lineup.read(path).columns.values()]
+    return [path / sitting.folder for sitting in Lineup.read(path).columns.values() if not sitting.cooled]

@@ -94,7 +94,7 @@ class Difference(Interval):
     after: str
     p_value: float
     p_adjusted: float
-    """Adjusted for all differences of the comparison (Holm)."""
+    """Adjusted for all differences of the comparison (Holm), that of the greedy answers among them."""
     detectable: float
     """The smallest true difference that an exam like this shows four times in five."""
     verdict: stats.Verdict
@@ -136,6 +136,10 @@ class Comparison:
     scores: dict[str, Score]
     comparisons: list[Difference]
     """The headline first."""
+    greedy: Difference | None = None
+    """Of the greedy answers, between what was cooled and what RL made of it: with equal decoding."""
+    cooled: str | None = None
+    """The column that is sampled at the temperature that is best on dev."""
     gain: Gain | None = None
     """What the first difference is made of."""
     sharpened: Sharpened | None = None
@@ -167,9 +171,13 @@ def summarize(columns: Columns) -> Comparison:
     pairs = columns.lineup.pairs
     names = {name: short(column.label) for name, column in columns.items()}
     sat = {name: column.sat for name, column in columns.items()}
+    cooled, scores = columns.cooled, {name: column.scores(metrics.pass_at_1) for name, column in proper.items()}
+    greedy = [pair for pair in pairs if pair[0] == cooled and all(proper[name].greedy for name in pair)]
+    scores |= {f"{name}, greedy": proper[name].greedily.scores(metrics.pass_at_1) for pair in greedy for name in pair}
+    tested = differences(scores, [*pairs, *((f"{before}, greedy", f"{after}, greedy") for before, after in greedy)])
     found = [
         replace(each, same_checkpoint=bool(sat[each.before]) and sat[each.before] == sat[each.after])
-        for each in differences({name: column.scores(metrics.pass_at_1) for name, column in proper.items()}, pairs)
+        for each in tested[: len(pairs)]
     ]
     gain = sharpened = None
     if found and not found[0].same_checkpoint:
@@ -178,7 +186,8 @@ def summarize(columns: Columns) -> Comparison:
             float(new.scores(metric).mean() - old.scores(metric).mean())
             for metric in (metrics.pass_at_1, metrics.lenient)
         )
-        gain = Gain(*pairs[0], gain_parts(old.pooled, new.pooled), form=strict - lenient)
+        parts = gain_parts(old.pooled, new.pooled, proper[cooled].pooled if cooled else None)
+        gain = Gain(*pairs[0], parts, form=strict - lenient)
         sharpened = sharpened_or_new(old.samples, new.samples, pairs[0])
     return Comparison(
         title=", ".join(names.values()),
@@ -192,6 +201,8 @@ def summarize(columns: Columns) -> Comparison:
         starts={key: each.start for key, each in columns.lineup.columns.items() if each.voice is None},
         scores={name: score(column) for name, column in columns.items()},
         comparisons=found,
+        greedy=replace(tested[-1], before=greedy[0][0], after=greedy[0][1]) if greedy else None,
+        cooled=cooled,
         gain=gain,
         sharpened=sharpened,
         recipes=_recipes_differ(columns.recipes),
@@ -199,12 +210,12 @@ def summarize(columns: Columns) -> Comparison:
 
 
 def _recipes_differ(recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    """Key -> column -> value, where recipes differ, apart from names, training seeds and the exam's `rows`."""
+    """Key -> column -> value, where recipes differ, apart from names, training seeds and what changes no completion."""
     found: dict[str, dict[str, str]] = {}
     for name, recipe in recipes.items():
         first = next(iter(recipes.values()))
         for key, was, now in all_differences(first, recipe):
-            if not re.fullmatch(r"name|evaluate\.rows|(stages\.\d+\.)?seed", key):
+            if not re.fullmatch(r"name|evaluate\.(rows|inspect)|(stages\.\d+\.)?seed", key):
                 found.setdefault(key, dict.fromkeys(recipes, was))[name] = now
     return found
 
@@ -327,5 +338,8 @@ def as_csv(comparison: Comparison) -> str:
     for found in comparison.comparisons:
         pair = f"{comparison.names[found.after]} - {comparison.names[found.before]}"
         lines.append((pair, "difference in pass@1", *found.ends))
+    if greedy := comparison.greedy:
+        pair = f"{comparison.names[greedy.after]} - {comparison.names[greedy.before]}"
+        lines.append((pair, "difference, both greedy", *greedy.ends))
     table = pd.DataFrame(lines, columns=["candidate", "figure", "estimate", "low", "high"])
     return str(table.to_csv(index=False, lineterminator="\n"))

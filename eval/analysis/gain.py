@@ -3,6 +3,9 @@
 A completion is right if it stops, gives a number, and either reasons without a slip, or slips and is right all the
 same, or answers at once and guesses right. So pass@1 = stops x numbers x (reasons x (sound + lucky) + (1 - reasons) x
 guesses), each a share of those that got so far, among problems of one family and depth.
+
+A lower temperature makes more chains sound too, without any training. Where the start was also sampled at the
+temperature that suits it best, the part of `sound` is divided into what that gives and the rest.
 """
 
 import math
@@ -24,6 +27,8 @@ PARTS = (
     "is right despite a slip",
     "guesses better",
 )
+SOUND = PARTS.index("reasons without a slip")
+DIVIDED = (*PARTS[:SOUND], "sharper sampling", "fewer slips", *PARTS[SOUND + 1 :])
 _LISTED = 100
 
 
@@ -65,21 +70,28 @@ class Sharpened:
     solved_anew: list[SolvedAnew]
 
 
-def gain_parts(before: Samples, after: Samples) -> list[Part]:
+def gain_parts(before: Samples, after: Samples, cooled: Samples | None = None) -> list[Part]:
     """Each of `PARTS` in pass@1 with its 95 % interval (bootstrap over problems); they add up to the difference.
 
     Shapley values: the mean, over all orders in which the factors could be exchanged for those of `after`, of what
     each exchange changes (Shapley 1953). A share without completions to compute it from (no direct answers that could
     be right) is taken from the other side, so that it changes nothing.
+
+    With `cooled`, the start at the temperature that suits it best, the parts are `DIVIDED`. pass@1 is linear in each
+    factor, so in each cell the part of `sound` is a coefficient times (sound_after - sound_before). The same with
+    sound_cooled for sound_after is what the temperature alone would add: of this, what lies between nothing and the
+    whole part is sharper sampling, and the rest of the part fewer slips. No other factor of `cooled` counts.
     """
     cells = list(dict.fromkeys((q.family, q.depth) for q in before.questions))
     member_PC = np.array([[(q.family, q.depth) == cell for cell in cells] for q in before.questions], dtype=float)
-    counts_PK = np.concatenate([_funnel(before), _funnel(after)], axis=1)  # K = 2 sides x parts
+    sides = [before, after] if cooled is None else [before, after, cooled]
+    counts_PK = np.concatenate(list(map(_funnel, sides)), axis=1)  # K = sides x parts
     columns = np.concatenate([member_PC, *(counts_PK * member_PC[:, [c]] for c in range(len(cells)))], axis=1)
-    point = _shapley(columns.mean(axis=0, keepdims=True), len(cells))[0]
-    parts_RJ = _shapley(bootstrap_means(columns, RESAMPLES // 5), len(cells))
+    point = _parts(columns.mean(axis=0, keepdims=True), len(cells))[0]
+    parts_RJ = _parts(bootstrap_means(columns, RESAMPLES // 5), len(cells))
     intervals = [interval_of(means, float(value)) for means, value in zip(parts_RJ.T, point, strict=True)]
-    return [Part(*each.ends, name) for each, name in zip(intervals, PARTS, strict=True)]
+    names = PARTS if cooled is None else DIVIDED
+    return [Part(*each.ends, name) for each, name in zip(intervals, names, strict=True)]
 
 
 def _funnel(samples: Samples) -> Floats:
@@ -94,12 +106,26 @@ def _funnel(samples: Samples) -> Floats:
     return np.stack([count.mean(axis=1) for count in counts], axis=1)
 
 
-def _shapley(means_RK: Floats, n_cells: int) -> Floats:
-    """The parts, (R, 6), from the means of the columns in the order of `gain_parts`."""
+def _parts(means_RK: Floats, n_cells: int) -> Floats:
+    """The parts, (R, 6), or divided (R, 7), from the means of the columns in the order of `gain_parts`."""
     weights_RC = means_RK[:, :n_cells]
-    counts = means_RK[:, n_cells:].reshape(len(means_RK), n_cells, 2, len(PARTS))
-    sides = [_factors(counts[:, :, side], weights_RC) for side in (0, 1)]
-    old, new = (np.where(np.isnan(side), np.nan_to_num(other), side) for side, other in (sides, reversed(sides)))
+    counts = means_RK[:, n_cells:].reshape(len(means_RK), n_cells, -1, len(PARTS))
+    first, second, *third = (_factors(counts[:, :, side], weights_RC) for side in range(counts.shape[2]))
+    old = np.where(np.isnan(first), np.nan_to_num(second), first)
+    new = np.where(np.isnan(second), np.nan_to_num(first), second)
+    parts_RJ = _shapley(old, new, weights_RC)
+    if not third:
+        return parts_RJ
+    sound_RC = np.where(np.isnan(first), np.nan, third[0])[:, :, SOUND]
+    sharper = new.copy()
+    sharper[:, :, SOUND] = np.where(np.isnan(sound_RC), old[:, :, SOUND], sound_RC)
+    before, whole_R, after = np.split(parts_RJ, [SOUND, SOUND + 1], axis=1)
+    sharper_R = _shapley(old, sharper, weights_RC)[:, [SOUND]].clip(np.minimum(0, whole_R), np.maximum(0, whole_R))
+    return np.concatenate([before, sharper_R, whole_R - sharper_R, after], axis=1)
+
+
+def _shapley(old: Floats, new: Floats, weights_RC: Floats) -> Floats:
+    """What each factor adds on the way from the factors `old` to `new`, (R, C, 6): (R, 6)."""
 
     def pass_at_1(exchanged: tuple[int, ...]) -> Floats:
         """(R,), if these factors are those of the second side and the others those of the first."""

@@ -11,19 +11,26 @@ import numpy as np
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from eval.exam.lineup import lineup_of
+from eval.exam.lineup import Sitting, lineup_of
 from eval.exam.run import examine, graded
-from eval.exam.samples import row
+from eval.exam.samples import load_samples, row
 from eval.exam.suite import ExamProblem, Suite, load_suite
 from r1_mini.completion import grade, write
+from r1_mini.errors import UserError
 from r1_mini.pipeline.recipe import Recipe
 from r1_mini.pipeline.run import RunFolder
 from r1_mini.pipeline.start import start_of
+from r1_mini.pipeline.store import say
 from r1_mini.plan import stages as planning
 from r1_mini.problems.problem import Problem
 from r1_mini.rollout.generate import Sample, require_readable
 from r1_mini.system import distributed as processes
 from r1_mini.train.grpo import DevExam
+
+TEMPERATURES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+"""Those that a column which is cooled chooses from; greedy answers every column has besides."""
+CHOOSING = 400
+"""Problems of dev that it chooses by, one sample of each at each temperature."""
 
 
 class Exam:
@@ -35,13 +42,14 @@ class Exam:
 
     def __init__(self, recipe: Recipe, publish: Callable[[Path, Console], None] | None = None) -> None:
         """`publish` compares what sat the exam of the run in a folder."""
-        self.recipe, self.publish, self.lineup = recipe, publish, lineup_of(recipe)
-        self._start = start_of(recipe)
-        settings = recipe.evaluate.model_dump(exclude={"suite", "columns", "pairs"})
+        self.recipe, self.publish, self._start = recipe, publish, start_of(recipe)
+        settings = recipe.evaluate.model_dump(exclude={"suite", "columns", "pairs", "inspect"})
         settings["prompt"] = None if recipe.prompt == "auto" else recipe.prompt
         self.suite, self.questions = self._readable(recipe.evaluate.suite, "evaluate.suite", **settings)
         dev = {number: getattr(stage, "dev", None) for number, stage in enumerate(recipe.stages, start=1)}
         self._dev = {number: self._dev_suite(settings) for number, settings in dev.items() if settings is not None}
+        self._choosing = self._for_choosing(settings)
+        self.lineup = lineup_of(recipe, cooled=bool(self._choosing))
 
     def _readable(self, name: str, where: str, **settings: Any) -> tuple[Suite, list[ExamProblem]]:
         """A suite and its problems; UserError if the trained model lacks a character, or the context length."""
@@ -56,8 +64,22 @@ class Exam:
         chosen = settings.model_dump(include={"families", "limit"})
         return self._readable(settings.suite, "dev.suite", split="dev", **chosen)
 
+    def _for_choosing(self, settings: Mapping[str, Any]) -> list[ExamProblem]:
+        """The problems of dev that a temperature is chosen by, of the same kinds as those of the exam.
+
+        None of an exam that has a temperature of its own, and none of problems whose dev split is too small.
+        """
+        if self.suite.temperature != 1:
+            return []
+        most = {**settings, "split": "dev", "limit": min(CHOOSING, settings["limit"] or CHOOSING)}
+        try:
+            _, questions = self._readable(self.recipe.evaluate.suite, "evaluate.suite", **most)
+        except UserError:
+            return []
+        return [each for each in questions if each.axis is None]
+
     def problems(self) -> list[Problem]:
-        """Every problem that is examined, during training too."""
+        """Every problem whose answers are reported, during training too."""
         on_dev = (each for _, questions in self._dev.values() for each in questions)
         return [each.problem for each in (*self.questions, *on_dev)]
 
@@ -75,25 +97,48 @@ class Exam:
     def planned(self) -> tuple[planning.Exam, dict[int, planning.Exam]]:
         """What `r1-mini plan` needs to know of the exam, and of those during training, by the number of their stage."""
         dev = {number: replace(_planned(*each), greedy=False) for number, each in self._dev.items()}
-        return replace(_planned(self.suite, self.questions), columns=len(self.lineup.columns)), dev
+        columns = self.lineup.columns.values()
+        choosing = len(TEMPERATURES) * len(self._choosing) * sum(each.cooled for each in columns)
+        return replace(_planned(self.suite, self.questions), columns=len(columns), choosing=choosing), dev
 
     def __call__(
         self, run: RunFolder, checkpoints: Mapping[str, Path], seconds: Mapping[str, float], console: Console
     ) -> None:
         """Examine each column and publish the comparison; of one checkpoint there is none."""
-        folder = run.path / "eval" / self.suite.name
         spent: defaultdict[str, float] = defaultdict(float)
         for stage, value in seconds.items():
             spent[self.recipe.nodes[stage].kind] += value
-        for each in self.lineup.columns.values():
+
+        def sit(each: Sitting, suite: Suite, problems: Sequence[ExamProblem], name: str) -> Path:
+            """The folder with the samples of one column."""
             checkpoint, reference = checkpoints[each.stage], checkpoints[each.reference] if each.reference else None
-            sitting = (folder / each.folder, run.store, console, each.voice, reference)
-            note = examine(checkpoint, self.suite, self.questions, *sitting)
+            folder = run.path / "eval" / name
+            note = examine(checkpoint, suite, problems, folder, run.store, console, each.voice, reference)
             spent["exam"] += note["seconds"]
             if processes.is_main():
-                run.update_manifest(samples={f"{self.suite.name}/{each.folder}": note["files"]})
+                run.update_manifest(samples={name: note["files"]})
+            return folder
+
+        def best(each: Sitting) -> float:
+            """The temperature whose pass@1 on dev is best; of several the highest, which changes the model least."""
+            scores = {}
+            for temperature in TEMPERATURES:
+                changes = {"temperature": temperature, "split": "dev", "samples": 1, "greedy": False}
+                name = f"{self.suite.name}-dev/{each.stage}-{each.voice}-{temperature:g}"
+                folder = sit(each, self.suite.model_copy(update=changes), self._choosing, name)
+                scores[temperature] = float(load_samples(folder / "samples.jsonl").correct_PN.mean())
+            chosen = max(scores, key=lambda temperature: (scores[temperature], temperature))
+            if processes.is_main():
+                shares = ", ".join(f"{100 * score:.1f}% at {temperature:g}" for temperature, score in scores.items())
+                say(console, f"{each.label}: temperature {chosen:g}, by pass@1 on dev: {shares}")
+            return chosen
+
+        for each in self.lineup.columns.values():
+            suite = self.suite.model_copy(update={"temperature": best(each)}) if each.cooled else self.suite
+            sit(each, suite, self.questions, f"{suite.name}/{each.folder}")
         if not processes.is_main():
             return
+        folder = run.path / "eval" / self.suite.name
         self.lineup.write(folder)
         rounded = {name: round(value, 2) for name, value in spent.items()}
         run.update_manifest(seconds={**rounded, "total": round(sum(rounded.values()), 2)})

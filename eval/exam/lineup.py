@@ -1,7 +1,8 @@
 """The columns of an exam: which checkpoints are examined, forced to a voice or not, and which pairs are compared.
 
 By default a run has a column for each stage on the way to its last checkpoint, and what RL started from, forced to
-write its steps; each difference is what one stage made of the one before it, or RL of what it started from.
+write its steps, at the temperature of the exam and at the one that is best on dev; each difference is what one stage
+made of the one before it, or RL of what it started from.
 """
 
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from r1_mini.pipeline.store import fingerprint
 from r1_mini.system.files import example, reading, write_json_atomic
 
 FILE = "columns.json"
-BASE, FORCED, RL = "base", "forced_worked", "rl"
+BASE, FORCED, COOLED, RL = "base", "forced_worked", "forced_cooled", "rl"
 """The keys of the default columns."""
 Pair = tuple[str, str]
 """(before, after), the keys of two columns."""
@@ -34,11 +35,13 @@ class Sitting:
     """The stage from whose checkpoint the KL divergence is measured."""
     start: str | None = None
     """The key of the column whose checkpoint it was trained from, if that is examined too."""
+    cooled: bool = False
+    """Whether it is sampled at the temperature that is best on dev, and not at that of the suite."""
 
     @property
     def folder(self) -> str:
         """Its folder in that of the exam."""
-        return f"{self.stage}-{self.voice}" if self.voice else self.stage
+        return "-".join(filter(None, (self.stage, self.voice, "cooled" if self.cooled else None)))
 
 
 @dataclass(frozen=True)
@@ -82,18 +85,18 @@ class Lineup:
             return TypeAdapter(Lineup).validate_json((folder / FILE).read_bytes())
 
 
-def lineup_of(recipe: Recipe) -> Lineup:
-    """The columns and pairs that a recipe asks for, or the default ones."""
+def lineup_of(recipe: Recipe, cooled: bool = True) -> Lineup:
+    """The columns and pairs that a recipe asks for, or the default ones, with or without the one that is `cooled`."""
     last = [name for name, stage in recipe.nodes.items() if stage.trains][-1]
     if columns := _named(recipe):
         pairs = [(before, after) for before, after in recipe.evaluate.pairs] or pairs_of(columns)
     elif {MODEL, *recipe.way_to(last)} >= {name for name, stage in recipe.nodes.items() if stage.trains}:
-        columns, pairs = _default(recipe, last)
+        columns, pairs = _default(recipe, last, cooled)
     else:
         columns, pairs = _graph(recipe)
     columns = _with_starts(recipe, columns)
     stages = tuple(stage.model_copy(update={"seed": None}) for stage in recipe.stages)
-    evaluate = recipe.evaluate.model_copy(update={"rows": None})  # it changes no completion
+    evaluate = recipe.evaluate.model_copy(update={"rows": None, "inspect": False})  # they change no completion
     setting = recipe.model_copy(update={"name": "", "seed": 0, "stages": stages, "evaluate": evaluate})
     return Lineup(columns, pairs, recipe.seed_of(recipe.nodes[last]), fingerprint(setting))
 
@@ -131,7 +134,7 @@ def _with_starts(recipe: Recipe, columns: dict[str, Sitting]) -> dict[str, Sitti
     return found
 
 
-def _default(recipe: Recipe, last: str) -> tuple[dict[str, Sitting], list[Pair]]:
+def _default(recipe: Recipe, last: str, cooled: bool) -> tuple[dict[str, Sitting], list[Pair]]:
     """`base`, `after SFT`, `after RL`; the name of a stage where that would not tell it from others."""
     way = recipe.way_to(last)
     kinds = ["RL" if recipe.nodes[stage].reinforces else recipe.nodes[stage].kind.upper() for stage in way[1:]]
@@ -146,7 +149,10 @@ def _default(recipe: Recipe, last: str) -> tuple[dict[str, Sitting], list[Pair]]
         columns[keys[stage]] = Sitting(label, stage, reference=start if keys[stage] == RL else None)
         if stage == start:
             columns[FORCED] = Sitting(f"{label}, forced", stage, "worked")
-    pairs = [(keys[start], keys[last]), (FORCED, keys[last])] if last != start else []
+            if cooled and last != start:
+                columns[COOLED] = Sitting(f"{label}, forced, best T", stage, "worked", cooled=True)
+    rivals = [key for key in (keys[start], FORCED, COOLED) if key in columns and last != start]
+    pairs = [(rival, keys[last]) for rival in rivals]
     pairs += [(keys[old], keys[new]) for old, new in pairwise(way)]
     return columns, list(dict.fromkeys([*pairs, (keys[start], FORCED)]))
 

@@ -96,7 +96,7 @@ def lines(
             axes.fill_between(x, line.band.min(axis=1), line.band.max(axis=1), color=color, alpha=0.18, linewidth=0)
         if line.raw is not None:
             axes.plot(x, line.raw, color=color, linewidth=0.8, alpha=0.3)
-        label = _plain(line.label) if line.label else "_"
+        label = plain(line.label) if line.label else "_"
         axes.plot(x, line.y, ls=line.style, color=color, lw=1.6, marker=line.marker, ms=3.5, label=label)
     if log:
         axes.set_xscale("log")
@@ -105,16 +105,16 @@ def lines(
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
     if not zoom:
         axes.set_ylim(*(-0.02, 1.02) if share else (0.0, None))
-    return _svg(axes, title)
+    return svg(axes, title)
 
 
-def _bars(x_label: str, names: Sequence[str], width: float, legend: float = 0.0) -> Axes:
+def bars(x_label: str, names: Sequence[str], width: float, legend: float = 0.0) -> Axes:
     """Axes of shares with a named row for each horizontal bar, the first on top; `legend` is its height in inches."""
     figure = Figure(figsize=(width, 0.34 * len(names) + 0.7 + legend), layout="constrained")
     axes = figure.add_subplot(xlabel=x_label, ylim=(len(names) - 0.5, -0.5))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.grid(axis="y", visible=False)
-    axes.set_yticks(range(len(names)), [_plain(fill(name, 20)) for name in names])
+    axes.set_yticks(range(len(names)), [plain(fill(name, 20)) for name in names])
     axes.tick_params(axis="y", length=0)
     return axes
 
@@ -134,7 +134,7 @@ def gain_parts(summary: Comparison) -> Markup:
     assert summary.gain is not None
     parts, found = summary.gain.parts, dict(zip(summary.names, columns(summary), strict=True))
     (before, old_color, old), (after, new_color, new) = found[summary.gain.before], found[summary.gain.after]
-    axes = _bars("pass@1", [before, *(part.name for part in parts), after], width=5.2)
+    axes = bars("pass@1", [before, *(part.name for part in parts), after], width=5.2)
     ends, reached = [], old.pass_at_1
     for place, color, value in ((0, old_color, old.pass_at_1), (len(parts) + 1, new_color, new.pass_at_1)):
         axes.barh(place, value, color=color, height=0.62)
@@ -152,13 +152,13 @@ def gain_parts(summary: Comparison) -> Markup:
     ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(0, most)
     axes.set_xlim(0, 1.16 * most)  # room for the text
     axes.set_xticks([tick for tick in ticks if tick <= min(1.0, 1.05 * most)])
-    return _svg(axes, "The parts that the difference in pass@1 is the sum of")
+    return svg(axes, "The parts that the difference in pass@1 is the sum of")
 
 
 @STYLE
 def chain_truth(summary: Comparison) -> Markup:
     """Shares of completions by answer and chain, one stacked bar per column; wrong answers are hatched."""
-    axes = _bars("share of completions", list(summary.names.values()), width=5.2, legend=0.55)
+    axes = bars("share of completions", list(summary.names.values()), width=5.2, legend=0.55)
     shares = pd.DataFrame([score.chains for score in summary.scores.values()])[chains_of(summary)]
     left = shares.cumsum(axis=1) - shares
     for kind, widths in shares.items():
@@ -169,7 +169,7 @@ def chain_truth(summary: Comparison) -> Markup:
         )
         axes.barh(shares.index, widths, left=left[kind], height=0.62, label=CHAINS[kind], **look)
     axes.set_xlim(0, 1)
-    return _svg(axes, "Share of completions by answer and chain")
+    return svg(axes, "Share of completions by answer and chain")
 
 
 def training(curves: Mapping[str, Rows]) -> Iterator[tuple[str, Markup]]:
@@ -212,7 +212,7 @@ def sweep_points(summary: Sweep) -> Markup:
     """A row for each setting of a sweep: the score of every seed, and the mean with its interval."""
     settings = summary["settings"]
     objective = summary["objective"].replace("_at_", "@")
-    axes = _bars(objective, [setting["name"] for setting in settings], width=5.6, legend=0.3)
+    axes = bars(objective, [setting["name"] for setting in settings], width=5.6, legend=0.3)
     for place, setting in enumerate(settings):
         score, color = setting["score"], PALETTE[1:][place] if place < len(PALETTE) - 1 else GRAY  # those of the curves
         seeds = [each["score"] for each in setting["seeds"]]
@@ -221,10 +221,10 @@ def sweep_points(summary: Sweep) -> Markup:
         axes.plot(seeds, [place] * len(seeds), color=color, marker="o", markersize=4, linewidth=0)
     for start, style in zip(summary["starts"], ("--", ":"), strict=False):
         line = start["score"]["estimate"]
-        axes.axvline(line, color=GRAY, linewidth=1.2, linestyle=style, label=_plain(start["name"]))
+        axes.axvline(line, color=GRAY, linewidth=1.2, linestyle=style, label=plain(start["name"]))
     if not summary["is_share"]:
         axes.xaxis.set_major_formatter("{x:g}")
-    return _svg(axes, "Score of each setting, seed by seed")
+    return svg(axes, "Score of each setting, seed by seed")
 
 
 def sweep_depths(summary: Sweep) -> Markup:
@@ -256,7 +256,7 @@ def sweep_slice(summary: Sweep, key: str) -> Markup:
         if key in setting["changes"]:
             value, scores = setting["changes"][key], [each["score"] for each in setting["seeds"]]
             color = GREEN if setting["name"] == summary["default"] else BLUE
-            x = [_plain(str(value)) if kind["choices"] else value] * len(scores)
+            x = [plain(str(value)) if kind["choices"] else value] * len(scores)
             series.append(Line("", color, pd.Series(scores, x), style="none"))
     label, share = key.rsplit(".", 1)[-1], summary["is_share"]
     return lines(f"Score by {key}", label, series, share=share, log=kind["log"], zoom=True)
@@ -277,12 +277,12 @@ def sweep_learning(curves: Mapping[str, Sequence[Rows]]) -> Iterator[tuple[str, 
             yield title, lines(title, "step", series, share=field == "accuracy")
 
 
-def _plain(label: str) -> str:
+def plain(label: str) -> str:
     """A user's label as matplotlib should draw it: no formula after `$`, not hidden by a leading underscore."""
     return label.replace("$", r"\$").lstrip("_") or " "
 
 
-def _svg(axes: Axes, title: str) -> Markup:
+def svg(axes: Axes, title: str) -> Markup:
     """The drawing, with its title for screen readers. Ids begin with a hash of the title: a page has many drawings."""
     figure = axes.figure
     assert isinstance(figure, Figure)

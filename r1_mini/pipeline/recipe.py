@@ -52,11 +52,13 @@ class Evaluate(Strict):
     dtype: Literal["float32", "bfloat16"] | None = None
     """Of every checkpoint that is examined, however it was saved."""
     seed: Seed | None = None
+    inspect: bool = False
+    """Whether the run ends with `r1-mini inspect`, which looks at what training changed; several processes skip it."""
     columns: Several[Column] = ()
     """The checkpoints to examine, the first is what the others are compared with; stages, or `model`. Empty: what RL
-    started from, that forced to `worked`, and the last stage."""
+    started from, that forced to `worked`, also at its best temperature, and the last stage."""
     pairs: Several[Annotated[Several[Column], Field(min_length=2, max_length=2)]] = ()
-    """Pairs of columns to compare; empty is every column with the first, and the last with the forced one."""
+    """Pairs of columns to compare; empty is every column with the first, and the last with the forced ones."""
 
 
 class Recipe(Strict):

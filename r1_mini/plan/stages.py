@@ -40,6 +40,7 @@ class Exam:
     line: int  # bytes of a typical line of samples.jsonl
     shows: tuple[bool, str]  # whether it has too few problems, and how small a difference they show
     columns: int = 3  # checkpoints to examine, forced ones among them
+    choosing: int = 0  # completions by which a temperature is chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ class Planner:
         compares = any(stage.reinforces and stage.trains for stage in self.recipe.stages)
         phase = {**self.held, "weights": dry.weights, "reference": compares * dry.weights}
         phase |= sampling(dry, params, min(params.rows, number * params.n), longest["prompts"])
-        completions = exam.columns * number * (params.n + exam.greedy)
+        completions = exam.columns * number * (params.n + exam.greedy) + exam.choosing
         counts = {"checkpoints": exam.columns, "problems": number, "completions": completions}
         counts["tokens, at most"] = completions * params.max_tokens
         disk = completions * exam.line

@@ -32,7 +32,12 @@ class CheckedStep:
     text: str
     verdict: Literal["right", "wrong", "retracted"]
     reason: str  # one short clause, "" if right
-    arrived: bool  # whether a single number stands after this line
+    stands: "Tree | None"  # what is left to do after this line, if it is believed; None if the question cannot be read
+
+    @property
+    def arrived(self) -> bool:
+        """Whether a single number stands after this line."""
+        return self.stands is not None and is_plain(self.stands)
 
 
 def check_chain(question: str, thinking: str) -> list[CheckedStep]:
@@ -45,7 +50,7 @@ def check_chain(question: str, thinking: str) -> list[CheckedStep]:
         standing = parse(question)
     except ValueError as error:
         unread = f"the question cannot be read: {error}"
-        return [CheckedStep(text, "wrong", unread, arrived=False) for text in _lines(thinking)]
+        return [CheckedStep(text, "wrong", unread, stands=None) for text in _lines(thinking)]
     before: Tree | None = None  # what stood before the step that `wait` would take back
     steps: list[CheckedStep] = []
     for text in _lines(thinking):
@@ -60,7 +65,7 @@ def check_chain(question: str, thinking: str) -> list[CheckedStep]:
         else:
             standing, before = before, None
             steps[-1] = replace(steps[-1], verdict="retracted")
-        steps.append(CheckedStep(text, "wrong" if reason else "right", reason, is_plain(standing)))
+        steps.append(CheckedStep(text, "wrong" if reason else "right", reason, standing))
     return steps
 
 

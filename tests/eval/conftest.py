@@ -1,8 +1,9 @@
 """Exams made of hand-written samples: rows, arrays of them, and folders as an exam leaves them."""
 
 import json
+import shutil
 
-from eval.exam.lineup import BASE, FORCED, RL, Lineup, Sitting, pairs_of
+from eval.exam.lineup import BASE, COOLED, FORCED, RL, Lineup, Sitting, pairs_of
 from eval.exam.samples import tabled
 from r1_mini.pipeline.store import NOTE
 from r1_mini.system.files import sha256
@@ -43,12 +44,14 @@ def make_samples(*marks, **changes):
     return tabled(make_rows({chr(97 + place): text for place, text in enumerate(marks)}, **changes))
 
 
-def write_exam(folder, rows, **identity):
+def write_exam(folder, rows, greedy=(), **identity):
     """A finished exam's folder."""
     folder.mkdir(parents=True)
-    path = folder / "samples.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    note = {"key": folder.name, "files": {path.name: sha256(path)}, "seconds": 1.0, "identity": identity}
+    paths = {folder / "samples.jsonl": rows} | ({folder / "greedy.jsonl": greedy} if greedy else {})
+    for path, lines in paths.items():
+        path.write_text("".join(json.dumps(row) + "\n" for row in lines), encoding="utf-8")
+    files = {path.name: sha256(path) for path in paths}
+    note = {"key": folder.name, "files": files, "seconds": 1.0, "identity": identity}
     note |= {"made_with": {}, "begun": 0.0}
     (folder / NOTE).write_text(json.dumps(note), encoding="utf-8")
     return folder
@@ -66,3 +69,19 @@ def write_run(folder, seed, base, forced, rl, setting="", **recipe):
     (folder / "recipe.yaml").write_text(json.dumps({**settings, "evaluate": {"suite": "arithmetic"}}), encoding="utf-8")
     (folder / "manifest.json").write_text(json.dumps({"stages": {}, "seconds": {"total": 9.0}}), encoding="utf-8")
     return folder
+
+
+def cool(run, marks, temperature, greedy=""):
+    """Add to a run of `write_run` the column that is cooled, and greedy answers of it and of RL, a mark each."""
+    exam = run / "eval" / "arithmetic"
+    lineup = Lineup.read(exam)
+    columns = {**lineup.columns, COOLED: Sitting("base, forced, best T", "01-base", "worked", cooled=True)}
+    rl = exam / columns[RL].folder
+    rows = [json.loads(line) for line in (rl / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    shutil.rmtree(rl)
+    cooled, answers = make_rows(dict.fromkeys("abcdefgh", marks), temperature=temperature), list(greedy)
+    for folder, samples in ((exam / columns[COOLED].folder, cooled), (rl, rows)):
+        mark = answers.pop(0) if answers else ""
+        write_exam(folder, samples, make_rows(dict.fromkeys("abcdefgh", mark), temperature=0.0))
+    Lineup(columns, [*lineup.pairs, (COOLED, RL)], lineup.seed, lineup.setting).write(exam)
+    return run

@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from eval.exam.exam import TEMPERATURES
 from r1_mini.system.files import read_jsonl, sha256
 from tests.commands import Started, r1_mini
 from tests.conftest import SMOKE, arguments, run
@@ -25,7 +26,7 @@ def weights(out):
 
 
 def samples(out):
-    return {path.parent.name: sha256(path) for path in sorted(out.glob("eval/smoke/*/samples.jsonl"))}
+    return {path.parent.name: sha256(path) for path in sorted(out.glob("eval/smoke*/*/samples.jsonl"))}
 
 
 def test_the_smoke_recipe_leaves_every_file_that_the_readme_names_and_logs_every_step(smoke):
@@ -38,7 +39,8 @@ def test_the_smoke_recipe_leaves_every_file_that_the_readme_names_and_logs_every
         made = ("model.safetensors", "config.json", "tokenizer.json", "metrics.jsonl", "node.json")
         files += [f"{stage}/{name}" for name in made]
     assert all((out / name).stat().st_size > 0 for name in files)
-    assert set(samples(out)) == {"01-base", "01-base-worked", "02-grpo"}
+    tried = {f"01-base-worked-{temperature:g}" for temperature in TEMPERATURES}
+    assert set(samples(out)) == {"01-base", "01-base-worked", "01-base-worked-cooled", "02-grpo", *tried}
     assert not [path for path in out.iterdir() if path.name.startswith((".work", ".aside"))]
     rows = read_jsonl(out / "02-grpo" / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))

@@ -232,6 +232,8 @@ def test_counts_are_those_of_the_recipe_by_hand(recipe_file):
     exam = {"checkpoints": 3, "problems": 2, "completions": 30, "tokens, at most": 30 * 64}
     assert part(made, "exam smoke").counts == exam
     assert part(made, "exam smoke").disk == 30 * 500
+    cooled = part(planned(recipe_file, exam=replace(EXAM, columns=4, choosing=12)), "exam smoke")
+    assert (cooled.counts["completions"], cooled.disk) == (4 * 2 * 5 + 12, 52 * 500)
 
 
 def test_a_reference_model_is_counted_where_there_is_a_kl_and_no_adapter(recipe_file):

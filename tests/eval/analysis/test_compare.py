@@ -11,7 +11,7 @@ from eval.analysis.compare import SeedScore, as_csv, differences, summarize
 from eval.exam.lineup import Lineup
 from eval.report.words import sentences
 from r1_mini.errors import UserError
-from tests.eval.conftest import make_row, make_rows, write_exam, write_run
+from tests.eval.conftest import cool, make_row, make_rows, write_exam, write_run
 
 
 def exam(folder, name, marks, **changes):
@@ -42,6 +42,37 @@ def test_seeds_of_one_recipe_become_one_column_with_every_seed_shown(tmp_path):
     one = summarize(columns_of(runs[:1]))
     width = [s.comparisons[0].high - s.comparisons[0].low for s in (one, summary)]
     assert width[0] < width[1]  # two seeds that differ leave more open than one that claims nothing of others
+
+
+def test_a_start_that_is_cooled_is_compared_at_its_own_temperature_and_with_greedy_answers(tmp_path):
+    run = cool(write_run(tmp_path / "r", 0, base="1000", forced="1100", rl="1111"), "1110", 0.3, greedy="01")
+    columns = columns_of([run])
+    summary = summarize(columns)
+    assert summary.names["forced_cooled"] == "base, forced, T=0.3" and summary.decoding["temperature"] == 1.0
+    assert {(c.before, c.after): c.estimate for c in summary.comparisons}["forced_cooled", "rl"] == 0.25
+    greedy = summary.greedy
+    assert (greedy.before, greedy.after, greedy.estimate, greedy.verdict) == ("forced_cooled", "rl", 1.0, "shown")
+    assert greedy.p_value == pytest.approx(2 / 256) and greedy.p_adjusted == pytest.approx(5 * 2 / 256)
+    assert [each.p_adjusted for each in summary.comparisons] == [pytest.approx(5 * 2 / 256)] * 4
+    parts = {part.name: part.estimate for part in summary.gain.parts}
+    assert (parts["sharper sampling"], parts["fewer slips"]) == (pytest.approx(0.5), pytest.approx(0.25))
+    rows = {(row["candidate"], row["figure"]): row["estimate"] for row in csv.DictReader(io.StringIO(as_csv(summary)))}
+    assert rows["after RL - base, forced, T=0.3", "difference, both greedy"] == "1.0"
+    without = summarize(columns_of([cool(write_run(tmp_path / "s", 0, "1000", "1100", "1111"), "1110", 0.3)]))
+    assert without.greedy is None and without.comparisons[0].p_adjusted == pytest.approx(4 * 2 / 256)
+
+
+def test_each_seed_has_the_temperature_that_is_best_for_it_and_an_exam_alone_is_not_compared_with_it(tmp_path):
+    runs = [write_run(tmp_path / f"r{seed}", seed, "1000", "1100", "1111") for seed in (0, 1)]
+    for run, temperature in zip(runs, (0.3, 0.1), strict=True):
+        cool(run, "1110", temperature)
+    summary = summarize(columns_of(runs))
+    assert summary.names["forced_cooled"] == "base, forced, best T"
+    assert len(summary.scores["forced_cooled"].seeds) == 2
+    folders = [run / "eval" / "arithmetic" for run in runs]
+    assert len(columns_of(folders)) == 6  # three columns each: none of them is cooled
+    with pytest.raises(UserError, match="temperature"):
+        columns_of([folders[0] / "01-base", folders[0] / "01-base-worked-cooled"])
 
 
 def test_runs_of_two_recipes_are_two_columns_of_their_last_checkpoints(tmp_path):

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from eval.analysis.gain import PARTS, gain_parts, sharpened_or_new
+from eval.analysis.gain import DIVIDED, PARTS, gain_parts, sharpened_or_new
 from tests.eval.conftest import make_samples
 
 
@@ -35,6 +35,41 @@ def test_the_parts_of_any_two_exams_add_up_to_the_difference():
         sides = [["".join(rng.choices("10dxl?-", k=4)) for _ in range(6)] for _ in range(2)]
         before, after = (make_samples(*marks) for marks in sides)
         difference, found = after.correct_PN.mean() - before.correct_PN.mean(), gain_parts(before, after)
+        assert sum(part.estimate for part in found) == pytest.approx(difference, abs=1e-12)
+        assert all(part.low <= part.estimate <= part.high for part in found)
+
+
+@pytest.mark.parametrize(
+    "before,cooled,after,sharper,slips",
+    [
+        ("1000", "1110", "1111", 0.5, 0.25),  # a temperature makes 3 of 4 chains sound, and training the last
+        ("1000", "1111", "1111", 0.75, 0.0),  # a base that is only made sharper
+        ("1000", "1000", "1111", 0.0, 0.75),  # a temperature gives nothing
+        ("1100", "1111", "1110", 0.25, 0.0),  # a temperature gives more than training did
+        ("1100", "1111", "1100", 0.0, 0.0),  # the same checkpoint
+        ("1100", "1111", "1000", 0.0, -0.25),  # training made it worse
+        ("1110", "1100", "1111", 0.0, 0.25),  # a temperature that costs something is taken from no part
+        ("10xx", "1110", "1111", 3 / 16, 3 / 16),  # the part is 3/8 as above, and the temperature goes half of the way
+        ("xxxx", "1110", "1111", 0.0, 0.0),  # of a start that never reasons nothing is known
+        ("1000", "1x-?", "1111", 0.75, 0.0),  # only what its chains are worth counts, not how it answers else
+    ],
+)
+def test_what_a_temperature_gives_is_told_from_fewer_slips(before, cooled, after, sharper, slips):
+    samples = [make_samples(marks) for marks in (before, after, cooled)]
+    whole, parts = gain_parts(*samples[:2]), {part.name: part.estimate for part in gain_parts(*samples)}
+    assert tuple(parts) == DIVIDED
+    assert parts["sharper sampling"] == pytest.approx(sharper, abs=1e-12)
+    assert parts["fewer slips"] == pytest.approx(slips, abs=1e-12)
+    left = {part.name: part.estimate for part in whole if part.name != "reasons without a slip"}
+    assert {name: parts[name] for name in left} == pytest.approx(left, abs=1e-12)
+    assert sum(parts.values()) == pytest.approx(sum(part.estimate for part in whole), abs=1e-12)
+
+
+def test_divided_parts_of_any_three_exams_add_up_to_the_difference_within_their_intervals():
+    rng = random.Random(1)
+    for _ in range(10):
+        before, after, cooled = (make_samples(*("".join(rng.choices("10dxl?-", k=4)) for _ in range(6))) for _ in "123")
+        difference, found = after.correct_PN.mean() - before.correct_PN.mean(), gain_parts(before, after, cooled)
         assert sum(part.estimate for part in found) == pytest.approx(difference, abs=1e-12)
         assert all(part.low <= part.estimate <= part.high for part in found)
 

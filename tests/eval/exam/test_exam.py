@@ -1,12 +1,20 @@
 """The exam of a run before any training: what it asks, and what it refuses."""
 
-import pytest
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
 
-from eval.exam.exam import Exam
-from eval.exam.lineup import Lineup, lineup_of
+import pytest
+from rich.console import Console
+
+from eval.exam import exam as module
+from eval.exam.exam import TEMPERATURES, Exam
+from eval.exam.lineup import COOLED, Lineup, lineup_of
 from r1_mini.errors import UserError
 from r1_mini.pipeline.recipe import Recipe
 from r1_mini.problems.problem import split_of
+from tests.eval.conftest import make_rows, write_exam
 
 BASE, SFT, GRPO = {"kind": "base"}, {"kind": "sft"}, {"kind": "grpo", "trainer": {}}
 
@@ -55,9 +63,11 @@ def test_by_default_rl_is_compared_with_what_it_started_from_and_with_that_force
     assert columns(lineup) == {
         "base": ("base", "01-base", None),
         "forced_worked": ("base, forced", "01-base-worked", None),
+        "forced_cooled": ("base, forced, best T", "01-base-worked-cooled", None),
         "rl": ("after RL", "02-grpo", "01-base"),
     }
-    assert lineup.pairs == [("base", "rl"), ("forced_worked", "rl"), ("base", "forced_worked")]
+    assert lineup.pairs == [("base", "rl"), ("forced_worked", "rl"), ("forced_cooled", "rl"), ("base", "forced_worked")]
+    assert (lineup.final, lineup.columns["rl"].start) == ("rl", "base")
     lineup.write(tmp_path)
     assert Lineup.read(tmp_path) == lineup
 
@@ -68,12 +78,15 @@ def test_every_stage_has_a_column_and_is_credited_with_what_it_made_of_the_one_b
         "base": ("base", "01-base", None),
         "02-sft": ("after SFT", "02-sft", None),
         "forced_worked": ("after SFT, forced", "02-sft-worked", None),
+        "forced_cooled": ("after SFT, forced, best T", "02-sft-worked-cooled", None),
         "rl": ("after RL", "03-grpo", "02-sft"),
     }
-    assert lineup.pairs == [("02-sft", "rl"), ("forced_worked", "rl"), ("base", "02-sft"), ("02-sft", "forced_worked")]
-    without = lineup_of(recipe(SFT))
+    rivals = [(key, "rl") for key in ("02-sft", "forced_worked", "forced_cooled")]
+    assert lineup.pairs == [*rivals, ("base", "02-sft"), ("02-sft", "forced_worked")]
+    without = lineup_of(recipe(SFT), cooled=False)
     assert [each.label for each in without.columns.values()] == ["base", "base, forced", "after SFT"]
     assert without.pairs[:2] == [("base", "02-sft"), ("forced_worked", "02-sft")]
+    assert COOLED in lineup_of(recipe(SFT)).columns and COOLED not in lineup_of(recipe()).columns
     assert lineup_of(recipe(GRPO, GRPO)).pairs[0] == ("base", "rl")  # what both stages of RL have made
     assert lineup_of(recipe(GRPO, SFT)).pairs[0] == ("02-grpo", "03-sft")
 
@@ -108,3 +121,50 @@ def test_runs_that_differ_in_name_seeds_and_rows_are_of_one_setting():
     other = other.model_copy(update={"name": "y", "seed": 3})
     assert lineup_of(one).setting == lineup_of(other).setting != lineup_of(recipe(SFT)).setting
     assert (lineup_of(one).seed, lineup_of(other).seed) == (4, 5)
+
+
+RIGHT = {0.1: 3, 0.2: 5, 0.3: 4, 0.5: 5, 0.7: 2, 1.0: 1}
+"""Temperature -> how many of six problems of dev are right."""
+
+
+def test_the_start_is_cooled_to_the_temperature_that_is_best_on_dev_and_of_two_to_the_higher(tmp_path, monkeypatch):
+    asked = {}
+
+    def examine(checkpoint, suite, problems, folder, store, console, voice, reference):
+        name = folder.relative_to(tmp_path / "eval").as_posix()
+        asked[name] = (checkpoint.name, suite.temperature, suite.samples, suite.greedy, voice)
+        splits = {split_of(each.problem.key) for each in problems}
+        assert splits == {"dev" if name.startswith("smoke-dev") else "test"} and len(problems) == 40
+        marks = "1" * RIGHT[suite.temperature] + "0" * (6 - RIGHT[suite.temperature])
+        write_exam(folder, make_rows({str(place): mark for place, mark in enumerate(marks)}))
+        return {"seconds": 1.0, "files": {}}
+
+    monkeypatch.setattr(module, "examine", examine)
+    sat, out = Exam(recipe(GRPO, suite="smoke", limit=40)), io.StringIO()
+    run = SimpleNamespace(path=tmp_path, store=None, update_manifest=lambda **_: None)
+    checkpoints = {name: Path(name) for name in ("01-base", "02-grpo")}
+    sat(run, checkpoints, {}, Console(file=out, width=200))
+    assert asked["smoke/01-base-worked-cooled"] == ("01-base", 0.5, 4, True, "worked")
+    assert asked["smoke/01-base-worked"] == ("01-base", 1.0, 4, True, "worked")
+    tried = [f"smoke-dev/01-base-worked-{temperature:g}" for temperature in TEMPERATURES]
+    assert [asked[name] for name in tried] == [("01-base", each, 1, False, "worked") for each in TEMPERATURES]
+    assert set(asked) == {*tried, *(f"smoke/{each.folder}" for each in sat.lineup.columns.values())}
+    assert "base, forced, best T: temperature 0.5, by pass@1 on dev: 50.0% at 0.1, 83.3% at 0.2" in out.getvalue()
+    plan, _ = sat.planned()
+    assert (plan.columns, plan.choosing) == (4, 6 * 40)
+
+
+def test_nothing_is_cooled_in_an_exam_with_a_temperature_or_columns_of_its_own_or_too_few_problems_on_dev(tmp_path):
+    for name, first in (("train", 0), ("test", 9)):
+        lines = (f'{{"question": "{n}+{n}", "answer": "{2 * n}"}}\n' for n in range(first, first + 9))
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines))
+    path, table = (
+        tmp_path / "small.yaml",
+        {"jsonl": str(tmp_path / "train.jsonl"), "test": str(tmp_path / "test.jsonl")},
+    )
+    path.write_text(json.dumps({"samples": 1, "max_tokens": 9, "problems": [{**table, "number": 9}]}))
+    named = {"columns": ["base", "grpo"]}
+    for changes in ({"temperature": 0.6}, {"temperature": 0.0, "samples": 1}, named):
+        exam = Exam(recipe(GRPO, suite="smoke", limit=10, **changes))
+        assert COOLED not in exam.lineup.columns and exam.planned()[0].choosing == 0
+    assert COOLED not in Exam(recipe(GRPO, suite=str(path), limit=40)).lineup.columns

@@ -125,7 +125,7 @@ def test_any_columns_will_do_and_what_does_not_apply_is_left_out(summary):
 
 def test_charts_have_room_for_long_names():
     with warnings.catch_warnings(action="error"):  # matplotlib warns where no room is left for the bars
-        plots._bars("share", ["W" * 40] * 3, width=5.2).figure.draw_without_rendering()
+        plots.bars("share", ["W" * 40] * 3, width=5.2).figure.draw_without_rendering()
     lines = plots.lines("title", "k", [plots.Line("w" * 40, plots.GRAY, pd.Series([0.0, 1.0]))] * 8)
     assert 'height="280.8pt"' in lines  # 3 inches, and 0.18 for each row of the legend after the third
 

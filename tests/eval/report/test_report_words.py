@@ -7,7 +7,7 @@ import re
 import pytest
 from rich.console import Console
 
-from eval.exam.lineup import FORCED, lineup_of
+from eval.exam.lineup import COOLED, FORCED, lineup_of
 from eval.report import page, words
 from r1_mini.pipeline.recipe import Recipe
 from tests.eval.report.conftest import compared, difference, make_samples, make_score
@@ -73,13 +73,16 @@ def test_no_sentence_says_more_than_the_verdicts(summary, kinds, ends, against_f
     fields = ("estimate", "low", "high", "verdict", "p_adjusted")
     score = 0.0 if ends[0] == 0 else 0.5
     reached = 0.3 if against_forced is None else score + ends[0] - against_forced[0]
+    controls = [key for key in (FORCED, COOLED) if key in lineup.columns]
+    summary["cooled"] = COOLED if COOLED in lineup.columns else None
     summary["scores"] = {key: make_score(score, 9.0) for key in lineup.columns}
-    summary["scores"] |= {after: make_score(score + ends[0], 9.0), FORCED: make_score(reached, 9.0)}
+    summary["scores"] |= {after: make_score(score + ends[0], 9.0)}
+    summary["scores"] |= {key: make_score(reached, 9.0) for key in controls}
     summary["scores"][after]["pass_at_k"][-1]["low"] = 2.0  # as if above all others
     summary["comparisons"] = [
         other | {"before": old, "after": new, **dict(zip(fields, found, strict=True))}
         for old, new in lineup.pairs
-        if (found := ends if old != FORCED else against_forced)
+        if (found := ends if old not in controls else against_forced)
     ]
     summary["gain"] |= {"parts": [part | ({} if score else {"estimate": -0.0}) for part in summary["gain"]["parts"]]}
     found = sentences(summary)
@@ -88,8 +91,10 @@ def test_no_sentence_says_more_than_the_verdicts(summary, kinds, ends, against_f
     assert f"({STAGES[kinds][0]})" in found[0] and f"({STAGES[kinds][1]})" in found[0]
     gained, beyond = ends[3] == "shown", against_forced and against_forced[3] == "shown"
     assert ("Not only sharpened" in text) == (gained and (beyond or against_forced is None))
-    assert ("more than a choice of voice" in text) == bool(gained and against_forced and against_forced[3] != "worse")
-    assert ("Shown: the gain is more" in text) == (gained and bool(beyond))
+    for claim in ("more than a choice of voice", "more than a choice of voice and of temperature"):
+        assert (claim in text) == bool(gained and against_forced and against_forced[3] != "worse")
+        assert (f"Shown: the gain is {claim}." in text) == (gained and bool(beyond))
+        assert f"{claim} is not shown." in text or not (against_forced and gained and against_forced[3] == "not shown")
     assert ("is not shown" in text) == bool(gained and against_forced and against_forced[3] == "not shown")
     assert " of the gain;" not in text or gained
     assert ("nothing can be told" in text) == (score == 0) == ("sum of these parts" not in text)
@@ -140,6 +145,59 @@ def test_part_of_the_gain_that_the_base_already_had(summary, forced, part):
     assert "it changed by +1.0" in sentence and sentence.endswith("more than a choice of voice is not shown.")
     (sentence,) = sentences(changed(summary, -0.1, "worse", at=1), "alone reaches")
     assert f"reaches {100 * forced:.1f}%; after RL stays below that: -10.0 points" in sentence
+
+
+def cooled(summary, reached=0.85, left=0.06, greedy=0.05, word="shown"):
+    """The summary with a column that is cooled, and greedy answers of both."""
+    summary["names"][COOLED], summary["scores"][COOLED] = "base, forced, T=0.2", make_score(reached, 34)
+    summary["scores"][COOLED]["greedy"]["estimate"] = 0.9
+    summary["comparisons"].append(difference(COOLED, "rl", left) | {"verdict": word})
+    return summary | {"cooled": COOLED, "greedy": difference(COOLED, "rl", greedy) | {"verdict": word}}
+
+
+def test_what_a_temperature_gives_is_said_apart_from_the_choice_of_voice(summary, render):
+    changed = cooled(summary, reached=0.655)
+    found = sentences(changed)
+    (place,) = [place for place, each in enumerate(found) if each.startswith("Forced to write its steps")]
+    assert found[place - 1] == "Verdicts are on p-values corrected for 4 comparisons (Holm)."
+    assert found[place + 1] == (
+        "Sampled at the temperature that is best on dev too (base, forced, T=0.2), it reaches 65.5%, 50% of the gain; "
+        "from there to after RL it rose by +6.0 points (95% interval +4.0 to +8.0). Shown: the gain is more than a "
+        "choice of voice and of temperature."
+    )
+    assert found[place + 2] == (
+        "With greedy decoding of both, after RL is better: from 90.0% to 91.0%, +5.0 points (95% interval +3.0 to +7.0)."
+    )
+    assert not [each for each in found if each.startswith("after RL against base, forced")]
+    samples = make_samples(4)
+    page = re.sub("<[^>]*>", "", render(samples | {COOLED: samples[FORCED]}, **changed))
+    for part in (
+        "T=0.2: sampled at the temperature that is best on dev.",
+        "the same for every column but base, forced, T=0.2, which has the temperature that is best on dev",
+        "The same, both greedyafter RL against base, forced, T=0.2: +5.0 points (95% interval +3.0 to +7.0), p = below",
+        "Pure reasoning gain: part of it is the choice of voice. Forced",
+        "Pure reasoning gain: part of it is the temperature. Sampled",
+    ):
+        assert part in page
+
+
+def test_a_gain_that_a_temperature_gives_too_is_not_called_more(summary):
+    for name, high in (("base", 0.5), ("forced_worked", 0.9)):
+        summary["scores"][name]["pass_at_k"][-1] |= {"estimate": high - 0.1, "high": high}
+    assert sentences(summary, "Not only sharpened")
+    (sentence, greedy, *others) = sentences(cooled(summary, 0.91, 0.0, 0.0, "not shown"))[4:]
+    assert "Not only sharpened" not in " ".join(others)
+    assert "reaches 91.0%, all of the gain" in sentence
+    assert sentence.endswith(" That the gain is more than a choice of voice and of temperature is not shown.")
+    assert greedy.startswith(
+        "With greedy decoding of both, after RL is not told apart: from 90.0% to 91.0%, +0.0 points"
+    )
+
+
+def test_what_stays_below_a_temperature_is_said(summary):
+    (sentence, greedy) = sentences(cooled(summary, 0.95, -0.04, -0.03, "worse"))[4:6]
+    assert "it reaches 95.0%; after RL stays below that: -4.0 points" in sentence
+    assert greedy.startswith("With greedy decoding of both, after RL is worse: ")
 
 
 def test_each_other_pair_of_columns_has_a_sentence_of_its_own(summary):

@@ -1,0 +1,191 @@
+"""Which tokens: where the network's next-token distribution changed, and whether the gain is made at those places.
+
+KL(other || BEFORE) at every token of the other's own completions; then completions that both write together, see
+`mixture.py`: one of them with the other's distribution where the two differ most, at as many random tokens, or at the
+single token that chooses the voice.
+"""
+
+import math
+import re
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from eval.analysis import stats
+from eval.inspect.case import AFTER, BEFORE, Case, Marks, Network, Row
+from eval.inspect.figures import Figure, figure, recovered, share, unbits
+from eval.inspect.mixture import divergence, mixtures, written
+from r1_mini.problems.problem import Problem
+from r1_mini.rollout.likelihood import LOGITS, PART, PART_ELSEWHERE, parts
+
+PROBLEMS, MIXED = 600, 400
+OVER = (0.1, 0.01)
+"""Nats above which a token counts as changed."""
+TOP = 0.05
+ROLES = {
+    "v": "voice",
+    "1": "first number",
+    "o": "operator",
+    "2": "second number",
+    "=": "=",
+    "r": "result, first digit",
+    "d": "result, later digits",
+    "n": "end of line",
+    "w": "wait",
+    "c": "chain",
+    "e": "end of chain",
+    "a": "answer",
+    "f": "frame",
+}
+"""What a token is written for. `voice` is the first after the mark that begins a chain, whatever it is; `chain` is what
+no other role of a chain fits, `frame` is what stands outside."""
+_LINE = re.compile(r"(-?\d+)(?:([-+*/])(?:(-?\d+)(?:(=)(?:(-?\d)(\d*))?)?)?)?")
+
+
+def _roles_of_line(line: str) -> str:
+    """The role of each character of a line `a op b=c`, as far as it is one."""
+    body, found = line.rstrip("\n"), _LINE.match(line)
+    groups = found.groups("") if found else ()
+    roles = "".join(role * len(part) for role, part in zip("1o2=rd", groups, strict=False))
+    return roles.ljust(len(body), "w" if body == "wait" else "c") + "n" * (len(line) - len(body))
+
+
+def roles_of(pieces: Sequence[str], marks: Marks, exact: bool) -> str:
+    """The role of each token, a key of ROLES, from the text of each; "" is that of a special token.
+
+    Only an `exact` chain has lines `a op b=c`. A token of several characters has the role of the first that is not a
+    space.
+    """
+    text = "".join(pieces)
+    head, begin, rest = text.partition(marks.begin)
+    chain, end, answer = rest.partition(marks.end)
+    lines = re.findall(r"[^\n]*\n|[^\n]+", chain) if exact else []
+    steps = "".join(map(_roles_of_line, lines)) or "c" * len(chain)
+    letters = "f" * len(head + begin) + steps + "e" * len(end) + "a" * len(answer) + "f"
+    starts = list(accumulate(map(len, pieces), initial=0))
+    roles = [letters[starts[i + 1] - len(piece.lstrip(" "))] for i, piece in enumerate(pieces)]
+    voice = bisect_left(starts, len(head + begin))
+    if begin and voice < len(pieces):
+        roles[voice] = "v"
+    return "".join(roles)
+
+
+@torch.no_grad()
+def divergences(
+    first: PreTrainedModel, second: PreTrainedModel, prompts: Sequence[list[int]], completions: Sequence[Sequence[int]]
+) -> list[list[float]]:
+    """KL(first || second) in nats, exact over the vocabulary, at each token of each completion of a prompt."""
+    texts = [[*prompt, *tokens] for prompt, tokens in zip(prompts, completions, strict=True)]
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    vocabulary = first.get_input_embeddings().num_embeddings
+    most = min(PART.get(first.device.type, PART_ELSEWHERE), LOGITS // (8 * vocabulary))
+    found: list[list[float]] = [[] for _ in texts]
+    for part in parts([len(texts[i]) for i in order], most):
+        width = len(texts[order[part.stop - 1]])  # padded on the right, where no token before it looks
+        ids_BS = torch.tensor([texts[i] + [0] * (width - len(texts[i])) for i in order[part]], device=first.device)
+        kl_BS = divergence(*(model(input_ids=ids_BS, use_cache=False).logits for model in (first, second)))
+        for i, kl in zip(order[part], kl_BS.tolist(), strict=True):
+            found[i] = kl[len(prompts[i]) - 1 : len(texts[i]) - 1]
+    return found
+
+
+def compared(case: Case, other: Network, problems: Sequence[Problem]) -> Iterator[Row]:
+    """Each free completion of another network: its tokens, what each is written for, and how far BEFORE is there."""
+    tokens = [done.tokens for done in written(case, other, problems)]
+    special = set(other.tokenizer.all_special_ids)
+    text = {token: other.tokenizer.decode([token]) for token in {token for each in tokens for token in each}}
+    kls = divergences(other.model, case.before.model, other.prompts(problems), tokens)
+    for problem, each, kl in zip(problems, tokens, kls, strict=True):
+        roles = roles_of(["" if token in special else text[token] for token in each], other.marks, case.exact)
+        pieces = [text[token] for token in each]
+        yield {"key": problem.key, "pieces": pieces, "roles": roles, "kl": [round(nats, 5) for nats in kl]}
+
+
+def measure(case: Case) -> Iterator[Row]:
+    """A row for each free completion of each network but BEFORE, then one for each mixture."""
+    for name, network in case.networks.items():
+        if name != BEFORE:
+            for row in compared(case, network, case.some(PROBLEMS)):
+                yield {"part": "tokens", "network": name, **row}
+    problems = case.some(MIXED)
+    yield {"part": "tokens", "keys": [problem.key for problem in problems]}
+    for row in mixtures(case, problems):
+        yield {"part": "tokens", **row}
+
+
+def per(total_C: Sequence[float], number_C: Sequence[float]) -> Figure:
+    """Sum of one over sum of the other; bootstrap over completions."""
+    columns = np.stack([np.asarray(total_C, dtype=float), np.asarray(number_C, dtype=float)], axis=1)
+    means_R2 = stats.bootstrap_means(columns, stats.RESAMPLES // 5)
+    return figure(stats.interval_of(means_R2[:, 0] / means_R2[:, 1], float(columns[:, 0].sum() / columns[:, 1].sum())))
+
+
+def visible(piece: str) -> str:
+    return piece.replace(" ", "␣").replace("\n", "⏎")
+
+
+def places_of(rows: Sequence[Row]) -> dict[str, Any]:
+    """Where a network's completions have their KL from BEFORE. `of_kl` is a share of its sum over all tokens.
+
+    A piece is counted by role: the digit that chooses the voice is not the digit of a result.
+    """
+    kl = np.concatenate([row["kl"] for row in rows])
+    total = float(kl.sum()) or 1.0
+
+    def grouped(names: Iterable[Any]) -> list[tuple[Any, Any]]:
+        found: dict[Any, list[float]] = defaultdict(list)
+        for name, nats in zip(names, kl.tolist(), strict=True):
+            found[name].append(nats)
+        return [(name, np.asarray(each)) for name, each in found.items()]
+
+    def line(each: Any) -> dict[str, float]:
+        return {
+            "n": len(each),
+            "mean": round(float(each.mean()), 5),
+            "of_kl": round(float(each.sum()) / total, 5),
+            "over": round(float((each > OVER[0]).mean()), 5),
+        }
+
+    letters = "".join(row["roles"] for row in rows)
+    roles = sorted(grouped(letters), key=lambda item: list(ROLES).index(item[0]))
+    pieces = grouped(zip(letters, (piece for row in rows for piece in row["pieces"]), strict=True))
+    pieces.sort(key=lambda item: -item[1].sum())
+    lengths = [len(row["kl"]) for row in rows]
+    sums = [sum(row["kl"]) for row in rows]
+    return {
+        "n": len(rows),
+        "tokens": len(kl),
+        "per_token": per(sums, lengths),
+        "per_completion": per(sums, [1.0] * len(rows)),
+        "over": {f"{nats:g}": round(float((kl > nats).mean()), 5) for nats in OVER},
+        "top": {"tokens": TOP, "of_kl": round(float(np.sort(kl)[::-1][: math.ceil(TOP * len(kl))].sum()) / total, 5)},
+        "roles": [{"role": ROLES[role], **line(each)} for role, each in roles],
+        "pieces": [{"piece": visible(piece), "role": ROLES[role], **line(each)} for (role, piece), each in pieces[:12]],
+    }
+
+
+def table(rows: Sequence[Row]) -> dict[str, Any]:
+    """Where each network's distribution changed, and what the mixtures recover of the gain from BEFORE to AFTER."""
+    of: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if "network" in row:
+            of[row["network"]].append(row)
+    mixed = [row for row in rows if "exchanged" in row]
+    alone = {row["keeps"]: unbits(row["right"]) for row in mixed if row["exchanged"] == "nothing"}
+    return {
+        "networks": [{"network": name, **places_of(each)} for name, each in of.items()],
+        "mixtures": [
+            {
+                **{key: row[key] for key in ("keeps", "exchanged", "like", "places") if key in row},
+                "right": share(unbits(row["right"])),
+                "recovered": recovered(unbits(row["right"]), alone[BEFORE], alone[AFTER]),
+            }
+            for row in mixed
+        ],
+    }
