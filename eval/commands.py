@@ -1,6 +1,6 @@
 """What the commands `run`, `eval` and `compare` do with exams: examine, compare, publish."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,20 @@ from r1_mini.system import distributed as processes
 from r1_mini.system.files import require_without
 from r1_mini.system.logs import silent
 
+SAMPLING = ("samples", "greedy", "temperature", "top_p")
+"""Settings of an exam that an inspection sets itself."""
+
 
 def run(recipe: Recipe, folder: Path, console: Console) -> None:
     """Train what a recipe describes, examine it, and publish the comparison."""
 
     def compared(run: Path, console: Console) -> None:
         publish(columns_of([run]), run, console, run)
-        if recipe.evaluate.inspect:
-            inspect([str(run)], None, None, Options(), console)
+        if recipe.evaluate.inspect and processes.count() == 1:
+            try:
+                inspect([str(run)], None, None, Options(), console)
+            except UserError as error:  # too few chains, for example: the run itself is finished
+                say(console, f"not inspected: {error}")
 
     exam = Exam(recipe, compared)
     _say_if_small(exam.suite, exam.questions, console)
@@ -83,23 +89,27 @@ def inspect(
     The problems are those of the run's exam, or of a suite; `key=value` overrides are those of `evaluate`.
     """
     paths, overrides = separated(arguments)
+    if processes.count() > 1:
+        raise UserError("several processes", where="inspect", fix="run it without accelerate launch")
     if len(paths) == 1 and is_run(paths[0]):
         (run,) = paths
         with silent():
             recipe = load(run / "recipe.yaml")
         before, after, stage = _ends(run, recipe)
         given = recipe.evaluate.model_dump(mode="json", exclude_defaults=True, exclude={"columns", "pairs", "inspect"})
-        suite, problems = _suite(suite_name or given.pop("suite", "arithmetic"), [before], overrides, given)
+        named = given.pop("suite", "arithmetic")
+        given |= {} if recipe.prompt == "auto" else {"prompt": recipe.prompt}
+        suite, problems = _suite(suite_name or named, [run / stage], overrides, given, SAMPLING)
         trained: tuple[Recipe, str] | None = (recipe, stage)
     elif len(paths) == 2:
         before, after = map(find_checkpoint, paths)
-        suite, problems = _suite(suite_name or "arithmetic", [before], overrides)
+        suite, problems = _suite(suite_name or "arithmetic", [before], overrides, without=SAMPLING)
         run, trained = Path("runs"), None
     else:
         fix = "give a finished run, such as runs/tiny-r1-zero, or the checkpoints before and after"
         raise UserError(f"{' '.join(map(str, paths)) or 'nothing'} is no run", where="inspect", fix=fix)
     folder = require_without(out or run / "inspect", "manifest.json", "sweep.yaml", "columns.json")
-    store = Store(run.resolve().parent if trained else run)
+    store = Store(run.resolve().parent if trained else out or run)
     inspection.inspect(before, after, suite, problems, folder, store, console, options, trained)
 
 
@@ -157,7 +167,11 @@ def _name(checkpoint: Path, voice: str | None, taken: dict[str, Path]) -> str:
 
 
 def _suite(
-    name: str, checkpoints: Sequence[Path], overrides: Sequence[str], given: Mapping[str, Any] | None = None
+    name: str,
+    checkpoints: Sequence[Path],
+    overrides: Sequence[str],
+    given: Mapping[str, Any] | None = None,
+    without: Container[str] = (),
 ) -> tuple[Suite, list[ExamProblem]]:
     """A suite with the settings given and `key=value` overrides: keys of a recipe's `evaluate`, and `prompt`.
 
@@ -167,6 +181,7 @@ def _suite(
         raise UserError("no checkpoint is named", where="eval", fix="give a folder, or the id of a model on the Hub")
     values: dict[str, Any] = {**(given or {})}
     keys = Evaluate.model_fields.keys() - {"suite", "columns", "pairs", "inspect"} | {"prompt", "--suite"}
+    keys = {key for key in keys if key not in without}
     overridden = apply_overrides(values, overrides, keys)
     prompt = values.pop("prompt", None)
     try:

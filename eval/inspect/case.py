@@ -5,7 +5,6 @@ An experiment is a module with `measure(case) -> Iterator[row]` and `table(rows)
 number of the table can be computed from them again.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,15 +15,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from r1_mini.completion import TAGS, Finish, Graded, begun, grade
+from eval.analysis.stats import FEW
+from eval.inspect.residual import batches
+from r1_mini.completion import TAGS, Finish, Graded, grade
 from r1_mini.judges.answers import last_number
-from r1_mini.model.prompts import encode, prompts_for, stop_tokens
+from r1_mini.model.prompts import encode, prompt_for, prompts_for, stop_tokens
 from r1_mini.problems.problem import Problem
-from r1_mini.rollout.engine import SamplingParams, rollout
+from r1_mini.rollout.engine import ROWS, SamplingParams, rollout
 
 Row = Mapping[str, Any]
-BATCH_TOKENS = 8_192
 BEFORE, AFTER = "before", "after"
+FREE, DIRECT, WORKED = "free", "direct", "worked"
 TEXT, NOISE = "more text", "random"
 """The controls: `before` trained on with other text for as many steps, and plus a random difference of that size."""
 
@@ -68,6 +69,8 @@ class Network:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     marks: Marks = Marks()
+    rows: int = ROWS
+    """Most completions in progress at once."""
     _prompts: dict[Problem, list[int]] = field(default_factory=dict)
 
     @cached_property
@@ -79,12 +82,39 @@ class Network:
         found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return found
 
+    @cached_property
+    def opening(self) -> str:
+        """The mark with which the template's prompts end, white space after it included; empty if they do not."""
+        text = self.asked
+        prompt = text.rstrip().removesuffix(self.marks.begin)
+        return text[len(prompt) :] if text.rstrip().endswith(self.marks.begin) else ""
+
+    @property
+    def asked(self) -> str:
+        """A prompt."""
+        return prompt_for(self.tokenizer, "1+1")
+
+    @property
+    def begin(self) -> str:
+        """How a chain begins."""
+        return self.opening or self.marks.begin
+
     def prompts(self, problems: Sequence[Problem]) -> list[list[int]]:
-        """Token ids of the prompt of each problem, without what a template writes of the completion."""
+        """Token ids of the prompt of each problem, without the `opening`."""
         if new := [each for each in dict.fromkeys(problems) if each not in self._prompts]:
-            texts = [t.rstrip().removesuffix(TAGS[0]) if begun(t) else t for t in prompts_for(self.tokenizer, new)]
+            texts = [text.removesuffix(self.opening) for text in prompts_for(self.tokenizer, new)]
             self._prompts.update(zip(new, encode(self.tokenizer, texts), strict=True))
         return [self._prompts[each] for each in problems]
+
+    def answer(self, problems: Sequence[Problem], voice: str, most: int, **options: Any) -> list[list[Written]]:
+        """Completions as `write` has them, in a voice: FREE, or forced to DIRECT or WORKED."""
+        begun = {FREE: self.opening, DIRECT: self.begin + self.marks.end, WORKED: self.begin}[voice]
+        banned = self.marks.end if voice == WORKED else ""
+        return self.write(problems, [begun] * len(problems), most, banned=banned, **options)
+
+    def encoded(self, problems: Sequence[Problem], given: Sequence[str]) -> list[list[int]]:
+        """Token ids of each prompt and of the part of a completion that is given."""
+        return [prompt + self.ids(text) for prompt, text in zip(self.prompts(problems), given, strict=True)]
 
     def write(
         self,
@@ -101,16 +131,17 @@ class Network:
 
         What is asked twice at temperature 0 is computed once. `banned` cannot be the first token.
         """
-        asked = [(*p, *self.ids(text)) for p, text in zip(self.prompts(problems), given, strict=True)]
+        asked = [tuple(row) for row in self.encoded(problems, given)]
         distinct = list(dict.fromkeys(asked)) if temperature == 0 else asked
-        params = SamplingParams(n, most, temperature, seed=seed)
+        params = SamplingParams(n, most, temperature, seed=seed, rows=self.rows)
         ban = self.ids(banned)[:1] if banned else ()
         groups = rollout(self.model, distinct, params, stop=self.stops, banned_first=ban)
         found = dict(zip(distinct, groups, strict=True)) if temperature == 0 else {}
         each = [found[key] for key in asked] if found else groups
 
         def read(problem: Problem, text: str, tokens: list[int], finish: Finish) -> Written:
-            text += self.tokenizer.decode(tokens, skip_special_tokens=True)
+            ours = [token for token in tokens if token not in self.stops]  # a foreign mark may be a special token
+            text += self.tokenizer.decode(ours, skip_special_tokens=self.marks.ours)
             return Written(text, tuple(tokens), self.marks.graded(problem, text, finish))
 
         return [
@@ -118,33 +149,15 @@ class Network:
             for problem, text, group in zip(problems, given, each, strict=True)
         ]
 
-    def batches(self, problems: Sequence[Problem], given: Sequence[str]) -> Iterator[tuple[Tensor, list[int]]]:
-        """Prompts with the text given, those of one length together, (B, S), and which of the problems they are."""
-        by_length: defaultdict[int, list[tuple[int, list[int]]]] = defaultdict(list)
-        for place, (prompt, text) in enumerate(zip(self.prompts(problems), given, strict=True)):
-            ids = prompt + self.ids(text)
-            by_length[len(ids)].append((place, ids))
-        for length, entries in by_length.items():
-            at_once = max(1, BATCH_TOKENS // length)
-            for first in range(0, len(entries), at_once):
-                places, rows = zip(*entries[first : first + at_once], strict=True)
-                yield torch.tensor(rows, device=self.model.device), list(places)
-
     @torch.no_grad()
-    def next_logits(self, problems: Sequence[Problem], given: Sequence[str]) -> Tensor:
-        """The logits of the token after the text given, (P, V) float32."""
-        found: list[Tensor] = [torch.empty(0)] * len(problems)
-        for ids_BS, places in self.batches(problems, given):
-            logits_BV = self.model(input_ids=ids_BS, use_cache=False, logits_to_keep=1).logits[:, -1].float()
-            for place, logits_V in zip(places, logits_BV, strict=True):
-                found[place] = logits_V
-        return torch.stack(found)
-
     def reasons(self, problems: Sequence[Problem]) -> list[float]:
         """The chance of each problem that the chain is not empty once it is begun, exact."""
-        end = self.ids(self.marks.end)[0]
-        logits_PV = self.next_logits(problems, [self.marks.begin] * len(problems))
-        return [round(1 - p, 6) for p in logits_PV.double().softmax(dim=1)[:, end].tolist()]
+        end, found = self.ids(self.marks.end)[0], [0.0] * len(problems)
+        for places, ids_BS in batches(self.encoded(problems, [self.begin] * len(problems)), self.model):
+            logits_BV = self.model(input_ids=ids_BS, use_cache=False, logits_to_keep=1).logits[:, -1]
+            for place, chance in zip(places, logits_BV.double().softmax(dim=1)[:, end].tolist(), strict=True):
+                found[place] = round(1 - chance, 6)
+        return found
 
 
 @dataclass(frozen=True)
@@ -178,6 +191,12 @@ class Case:
     def exact(self) -> bool:
         """Whether chains are in our form and every problem has a formula, so that implied values are known."""
         return self.before.marks.ours and all(each.formula and each.steps for each in self.problems)
+
+    def language(self, network: Network) -> str:
+        """The language of most steps in a few chains that a network writes."""
+        groups = network.answer(self.some(FEW), WORKED, self.max_tokens)
+        spoken = [each for (done,) in groups for each in done.graded.languages]
+        return "words" if spoken.count("words") > spoken.count("signs") else "signs"
 
     def some(self, most: int) -> list[Problem]:
         """The first `most` problems, fewer if only a share is used."""

@@ -1,41 +1,38 @@
-"""The control of a run that begins with random weights: its base, trained on with other text of the same kind, for as
-many optimizer steps as RL took. What it changes, any training on would change."""
+"""The control of a run: the network before training, trained on with other text of the kind that made it, for as many
+optimizer steps. What it changes, any training on would change."""
 
 from pathlib import Path
 
 from rich.console import Console
 
+from r1_mini.data.source import FamilySource
 from r1_mini.pipeline.recipe import Recipe
 from r1_mini.pipeline.store import Store, checkpoint_hash
 from r1_mini.system.logs import quiet
-from r1_mini.train.sft import BaseStage, SftStage
+from r1_mini.train.sft import SftStage, SolutionStage
 from r1_mini.train.stage import Job
 
 
 def control(recipe: Recipe, after: str, start: Path, folder: Path, store: Store, console: Console) -> Path | None:
-    """The folder of the control for the stage `after`, trained if it is not there; None without a base stage.
+    """The folder of the control for the stage `after`, trained if it is not there.
 
-    It has the base's last mixture of voices, its problems and its batches, and the default learning rate of `sft`.
+    It has the voices, problems and batches of the last stage before `after` that learned from worked solutions, and the
+    default learning rate of `sft`; None if there is no such stage, or if its problems are not ours.
     """
-    base = recipe.nodes.get(recipe.root_of(after))
-    if not isinstance(base, BaseStage):
+    way = [recipe.nodes[name] for name in recipe.way_to(after)[:-1] if name in recipe.nodes]
+    taught = next((stage for stage in reversed(way) if isinstance(stage, SolutionStage)), None)
+    if taught is None or not all(isinstance(each, FamilySource) for each in recipe.problems_of(taught)):
         return None
-    work = recipe.nodes[after].work()
-    steps, batch = work.steps * work.rounds, base.fields["per_device_train_batch_size"]
-    stage = SftStage.model_validate(
-        {
-            "kind": "sft",
-            "voices": base.voices.model_dump(),
-            "languages": base.languages.model_dump(),
-            "wording": base.wording,
-            "trainer": {"max_steps": steps, "per_device_train_batch_size": batch},
-        }
-    )
-    problems, seed = recipe.problems_of(base), recipe.seed_of(base)
+    work, problems, seed = recipe.nodes[after].work(), recipe.problems_of(taught), recipe.seed_of(taught)
+    batch = taught.fields["per_device_train_batch_size"]
+    settings = taught.model_dump(include={"voices", "languages", "wording"})
+    trainer = {"max_steps": work.steps * work.rounds, "per_device_train_batch_size": batch}
+    stage = SftStage.model_validate({"kind": "sft", **settings, "trainer": trainer})
     identity = {
         "control": stage.VERSION,
         "settings": stage.model_dump(mode="json", exclude_defaults=True),
         "problems": [each.model_dump(mode="json") for each in problems],
+        "prompt": recipe.prompt,
         "seed": seed,
         "from": checkpoint_hash(start),
     }

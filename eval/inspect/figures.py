@@ -29,12 +29,14 @@ def gap(before_P: ArrayLike, after_P: ArrayLike) -> Figure:
 
 
 def recovered(part_P: ArrayLike, before_P: ArrayLike, after_P: ArrayLike) -> Figure | None:
-    """(part - before) / (after - before), means over the same problems; None unless `after` is clearly ahead.
+    """(part - before) / (after - before), means over the same problems; None unless `after` is so far ahead that its
+    lead is known within a half.
 
     Bootstrap over problems.
     """
     columns = np.stack([np.asarray(each, dtype=float) for each in (part_P, before_P, after_P)], axis=1)
-    if stats.paired_difference(columns[:, 1], columns[:, 2]).low <= 0:
+    lead = stats.paired_difference(columns[:, 1], columns[:, 2])
+    if lead.low <= max(0.0, lead.estimate / 2):
         return None
     means_RK = np.concatenate([columns.mean(axis=0, keepdims=True), stats.bootstrap_means(columns, RESAMPLES // 5)])
     gain_R = np.maximum(means_RK[:, 2] - means_RK[:, 1], 1e-9)

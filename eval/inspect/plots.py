@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from eval.inspect import chains
 from eval.inspect.case import AFTER, BEFORE, NOISE, TEXT
 from eval.inspect.figures import Figure
+from eval.inspect.stimuli import CONTROL, FIRST
 from eval.inspect.words import pick
 from eval.report.plots import AMBER, BLUE, GRAY, GREEN, STYLE, Line, bars, lines, svg
 
@@ -24,16 +24,33 @@ def dots(title: str, rows: Dots, colors: Mapping[str, str] = COLORS, x_label: st
     axes = bars(x_label, [label for label, _ in rows], width=5.2, legend=0.4)
     names = [name for name in colors if any(shares.get(name) for _, shares in rows)]
     lowest = 0.0
-    for number, name in enumerate(names):
-        shift = 0.18 * (number - (len(names) - 1) / 2)
+    for name in names:
         for place, (_, shares) in enumerate(rows):
+            here = [other for other in names if shares.get(other)]
             if each := shares.get(name):
-                y, lowest = place + shift, min(lowest, each["low"])
+                y, lowest = place + 0.18 * (here.index(name) - (len(here) - 1) / 2), min(lowest, each["low"])
                 axes.plot([each["low"], each["high"]], [y, y], color=colors[name], linewidth=1.6, alpha=0.6)
                 axes.plot(each["estimate"], y, color=colors[name], marker="o", markersize=5)
         axes.plot([], [], color=colors[name], marker="o", linewidth=0, label=name)
     axes.set_xlim(lowest - 0.03, None)
     return svg(axes, title)
+
+
+def tries(table: Summary) -> Markup:
+    """pass@k, counted on sound chains where a checker reads them."""
+    counted = "sound" if any(each["counted"] == "sound" for each in table["curves"]) else "right"
+    labels = {"free": "asked", "worked": "made to write its steps"}
+    series = []
+    for each in table["curves"]:
+        if each["counted"] == counted:
+            curve = pd.DataFrame(each["curve"]).astype({"k": str}).set_index("k")
+            style, color = "--" if each["voice"] == "worked" else "-", COLORS[each["network"]]
+            label = f"{each['network']}, {labels[each['voice']]}"
+            series.append(Line(label, color, curve["estimate"], curve[["low", "high"]], style=style))
+    if table["guess"]:
+        guess = pd.DataFrame(table["guess"]).astype({"k": str}).set_index("k")["estimate"]
+        series.append(Line("right by guessing", BLUE, guess, style=":", marker=""))
+    return lines("Solved at all within k tries", "k, tries", series, share=True)
 
 
 def replaced(table: Summary) -> Markup:
@@ -42,9 +59,9 @@ def replaced(table: Summary) -> Markup:
     rows = [
         (label, {c["network"]: c.get(score) for c in cells if c["change"] == change})
         for label, change, score in (
-            ("it follows the replaced number", chains.FIRST, "follows"),
-            ("it is the true answer all the same", chains.FIRST, "right"),
-            ("nothing replaced: it is right", chains.CONTROL, "right"),
+            ("it follows the replaced number", FIRST, "follows"),
+            ("it is the true answer all the same", FIRST, "right"),
+            ("nothing replaced: it is right", CONTROL, "right"),
         )
     ]
     return dots("What the answer is, after one number in the chain was replaced", rows)
@@ -94,7 +111,7 @@ def alpha(table: Summary) -> Markup:
             ("made to write its steps, greedy", GRAY, "greedy", "--"),
         )
     ]
-    chance = pd.Series([each["reasons"] for each in found], index)
+    chance = pd.Series([each["reasons"]["estimate"] for each in found], index)
     series.append(Line("chooses to write steps", BLUE, chance, style=":"))
     return lines("Accuracy along the way from before to after", "part of the difference", series, share=True)
 
@@ -112,7 +129,7 @@ def parts(table: Summary) -> Markup:
         elif each["change"] == "rank":
             rows.setdefault(f"rank {each['value']} of every matrix", {})["only this part"] = each["recovered"]
         elif each["change"] in ("random", "shuffled"):
-            rows.setdefault(f"{each['change']}, same size", {})["control"] = each["recovered"]
+            rows.setdefault(f"{each['change']} {each['value'] + 1}, same size", {})["control"] = each["recovered"]
         elif each["change"] == TEXT and each["value"] == 1.0:
             rows.setdefault("training on other text", {})["control"] = each["recovered"]
     colors = {"only this part": BLUE, "without this part": GREEN, "control": AMBER}
@@ -123,13 +140,13 @@ def roles(table: Summary) -> Markup:
     """The share of all KL that lies at each kind of place, and the share of the tokens that it is."""
     found = pick(table["networks"], network=AFTER)["roles"]
     every = sum(role["n"] for role in found)
-    chosen = sorted(found, key=lambda role: -role["of_kl"])
+    chosen = sorted(found, key=lambda role: -role["of_kl"]["estimate"])
 
     def point(value: float) -> Figure:
         return {"estimate": value, "low": value, "high": value}
 
     rows = [
-        (role["role"], {"of what changed (KL)": point(role["of_kl"]), "of the tokens": point(role["n"] / every)})
+        (role["role"], {"of what changed (KL)": role["of_kl"], "of the tokens": point(role["n"] / every)})
         for role in chosen
     ]
     colors = {"of what changed (KL)": GREEN, "of the tokens": GRAY}

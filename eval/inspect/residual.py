@@ -4,6 +4,7 @@ Plain hooks of torch on the blocks of any decoder of transformers. Layer 0 is th
 -1" is the embedding.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+BATCH_TOKENS, LOGITS = 8_192, 2**25
+"""Most tokens and most logits of one forward pass, where a single row has not more."""
 
 
 def blocks(model: PreTrainedModel) -> nn.ModuleList:
@@ -32,22 +36,17 @@ def token_of(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return found
 
 
-def padded(rows: Sequence[Sequence[int]], model: PreTrainedModel) -> Tensor:
-    """Rows of token ids, (B, S), padded on the right, where nothing looks."""
-    width = max(map(len, rows))
-    return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=model.device)
-
-
-def batches(lengths: Sequence[int], most: int = 16_384) -> Iterator[list[int]]:
-    """The places of the rows in batches of at most `most` tokens or a single row, the shortest rows first."""
-    batch: list[int] = []
-    for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
-        if batch and (len(batch) + 1) * lengths[place] > most:
-            yield batch
-            batch = []
-        batch.append(place)
-    if batch:
-        yield batch
+def batches(rows: Sequence[Sequence[int]], model: PreTrainedModel) -> Iterator[tuple[list[int], Tensor]]:
+    """Rows of token ids, those of one length together, (B, S), and which of the rows they are."""
+    most = min(BATCH_TOKENS, LOGITS // model.get_input_embeddings().num_embeddings)
+    by_length: defaultdict[int, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        by_length[len(row)].append(place)
+    for length, places in by_length.items():
+        at_once = max(1, most // length)
+        for first in range(0, len(places), at_once):
+            some = places[first : first + at_once]
+            yield some, torch.tensor([rows[place] for place in some], device=model.device)
 
 
 @contextmanager
@@ -70,24 +69,35 @@ def _after(model: PreTrainedModel, layer: int, change: Any) -> Iterator[None]:
 
 
 @torch.no_grad()
-def states(model: PreTrainedModel, ids_BS: Tensor, layers: Sequence[int]) -> list[Tensor]:
-    """The state after each of these layers, (B, S, D) each."""
-    found: dict[int, Tensor] = {}
+def states(
+    model: PreTrainedModel, rows: Sequence[Sequence[int]], places_PK: Sequence[Sequence[int]], layers: Sequence[int]
+) -> Tensor:
+    """The states at K places of each row of token ids after each of these layers, (L, P, K, D) float32."""
+    found: list[Any] = [None] * len(rows)
+    read: dict[int, Tensor] = {}
     with ExitStack() as hooks:
         for layer in layers:
-            hooks.enter_context(_after(model, layer, lambda state, layer=layer: found.update({layer: state})))
-        model(input_ids=ids_BS, use_cache=False, logits_to_keep=1)
-    return [found[layer] for layer in layers]
+            hooks.enter_context(_after(model, layer, lambda state, layer=layer: read.update({layer: state})))
+        for some, ids_BS in batches(rows, model):
+            model(input_ids=ids_BS, use_cache=False, logits_to_keep=1)
+            at = torch.arange(len(some))[:, None], torch.tensor([places_PK[row] for row in some])
+            states_LBKD = torch.stack([read[layer][at].float().cpu() for layer in layers])
+            for index, row in enumerate(some):
+                found[row] = states_LBKD[:, index]
+    return torch.stack(found, dim=1)
 
 
 @contextmanager
 def added(model: PreTrainedModel, layer: int, token: int, vector_D: Tensor) -> Iterator[None]:
-    """The model with a vector added to its state after a layer, wherever it reads this token."""
+    """The model with a vector added to its state after a layer wherever a pass ends with this token: in a prompt the
+    same token may stand for something else."""
     read: list[Tensor] = []
     handle = model.get_input_embeddings().register_forward_pre_hook(lambda module, args: read.append(args[0]))
 
     def change(state: Tensor) -> Tensor:
-        return state + (read.pop() == token)[..., None] * vector_D.to(state)
+        new = state.clone()
+        new[:, -1] += (read.pop()[:, -1:] == token) * vector_D.to(state)
+        return new
 
     try:
         with _after(model, layer, change):
@@ -105,7 +115,7 @@ def replaced(model: PreTrainedModel, layer: int, place_BK: Tensor, state_BKD: Te
 
     def change(state: Tensor) -> Tensor:
         new = state.clone()
-        new[torch.arange(len(new), device=new.device)[:, None], place_BK] = state_BKD.to(new)
+        new[torch.arange(len(new))[:, None], place_BK] = state_BKD.to(new)
         return new
 
     with _after(model, layer, change):

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from eval.exam.suite import ExamProblem, Suite
-from eval.inspect import chains, patching, probes, said, tokens, weights
+from eval.inspect import chains, patching, probes, said, tokens, tries, weights
 from eval.inspect.case import AFTER, BEFORE, NOISE, TEXT, Case, Marks, Network, difference, noise, weights_of
 from eval.inspect.control import control
 from eval.inspect.page import publish
@@ -25,7 +25,7 @@ from r1_mini.data.mix import draw
 from r1_mini.errors import UserError, nearest, shown
 from r1_mini.model.checkpoint import find_checkpoint, load_checkpoint
 from r1_mini.pipeline.recipe import Recipe
-from r1_mini.pipeline.store import Store, checkpoint_hash, fingerprint
+from r1_mini.pipeline.store import Store, checkpoint_hash, fingerprint, is_intact
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import read_jsonl, write_json_atomic, write_text_atomic
 
@@ -34,12 +34,13 @@ VERSION = 1
 EXPERIMENTS: dict[str, ModuleType] = {
     "chains": chains,
     "said": said,
+    "tries": tries,
     "weights": weights,
     "tokens": tokens,
     "probes": probes,
     "patching": patching,
 }
-LEARNED = 8_000
+LEARNED = 12_000
 """Problems of the train split, that probes and steering vectors are fitted on."""
 QUICK = 0.2
 """Share of the usual problems that --quick asks."""
@@ -83,8 +84,9 @@ def require_alike(before: Network, after: Network, where: str) -> None:
         name = next(name for name in (*old, *new) if old.get(name) != new.get(name))
         what = f"{name} has the shape {old.get(name, 'of nothing')} before and {new.get(name, 'of nothing')} after"
         raise UserError(what, where=where, fix="compare two checkpoints of one architecture")
-    if before.tokenizer.get_vocab() != after.tokenizer.get_vocab():
-        raise UserError("the tokenizers differ", where=where, fix="compare checkpoints that share a tokenizer")
+    if before.tokenizer.get_vocab() != after.tokenizer.get_vocab() or before.asked != after.asked:
+        what = "the tokenizers, or the prompts that they write, differ"
+        raise UserError(what, where=where, fix="compare checkpoints of one tokenizer, or set prompt=base")
 
 
 def require(case: Case, names: Sequence[str]) -> None:
@@ -131,14 +133,15 @@ def inspect(
     learned = list(islice(draw(sources, "train", suite.seed), round(LEARNED * share)))
 
     def network(path: Path) -> Network:
-        return Network(*load_checkpoint(path, processes.state().device, suite.prompt), marks)
+        dtype = getattr(torch, suite.dtype)
+        return Network(*load_checkpoint(path, processes.state().device, suite.prompt, dtype=dtype), marks, suite.rows)
 
     checkpoints = {BEFORE: before, AFTER: after}
     if options.control is not None:
         checkpoints[TEXT] = find_checkpoint(options.control)
     networks = {name: network(path) for name, path in checkpoints.items()}
     case = Case(networks, problems, learned, suite.max_tokens, share, options.layers or None, suite.seed)
-    require(case, names)
+    require(case, [name for name in names if not (folder / name / "rows.jsonl").exists()])
     if (
         trained
         and TEXT not in checkpoints
@@ -165,12 +168,17 @@ def _experiments(
         "networks": {name: checkpoint_hash(path) for name, path in checkpoints.items()},
         "problems": fingerprint([(each.question, each.answer) for each in case.problems]),
         "learned": fingerprint([(each.question, each.answer) for each in case.learned]),
+        "prompts": fingerprint(case.before.prompts(case.problems[:1])),
+        "dtype": str(case.before.model.dtype),
         "marks": [case.before.marks.begin, case.before.marks.end, case.before.marks.answer],
         **{name: getattr(case, name) for name in ("max_tokens", "share", "layers", "seed")},
     }
     found: dict[str, Any] = {}
-    for name in names:
-        with store.open({**identity, "experiment": name}, folder / name, console) as node:
+    for name in EXPERIMENTS:
+        known = {**identity, "experiment": name}
+        if name not in names and not is_intact(folder / name, fingerprint(known)):
+            continue
+        with store.open(known, folder / name, console) as node:
             if not node.finished:
                 with console.status(f"{name} …"):
                     lines = "".join(f"{json.dumps(row)}\n" for row in EXPERIMENTS[name].measure(case))
@@ -179,7 +187,7 @@ def _experiments(
             found[name] = EXPERIMENTS[name].table(rows)
             console.print(f"{name:<10} {len(rows):,} rows in {folder / name}", soft_wrap=True)
         else:
-            console.print(f"{name:<10} needs chains that the checker reads; left out", soft_wrap=True)
+            console.print(f"{name:<10} needs sums and differences with steps in signs; left out", soft_wrap=True)
     summary = {"schema": 1, **about, "networks": list(case.networks), "share": case.share, "seed": case.seed, **found}
     write_json_atomic(folder / "inspect.json", summary)
     publish(summary, folder, console)

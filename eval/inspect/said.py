@@ -6,6 +6,7 @@ bias b on that token follows exactly from the two forced voices and from p, the 
 p' = p / (p + (1 - p) e^b).
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.inspect.case import AFTER, BEFORE, Case, Network, Row
+from eval.inspect.case import AFTER, BEFORE, DIRECT, FREE, WORKED, Case, Network, Row
 from eval.inspect.figures import gap, recovered, share
 from eval.inspect.residual import added, blocks, states
 from r1_mini.problems.problem import Problem
@@ -24,48 +25,48 @@ STEERED = 200
 TEMPERATURES = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.0)
 BIASES = (0.0, 1.0, 2.0, 3.0, 4.0, 8.0)
 SCALES = (1.0, 2.0, 4.0)
-DIRECT, WORKED, FREE = "direct", "worked", "free"
+AGAIN = "before, again"
+"""BEFORE with other random numbers: the control for what chance alone does."""
+EXACT = 10**6
+"""Trials behind a probability that was computed, not sampled."""
 VECTORS = ("after - before", "random")
 
 
 def measure(case: Case) -> Iterator[Row]:
     problems = case.some(PROBLEMS)
+    yield {"network": AGAIN, **_row(case.before, problems, case, FREE, 1.0, seed=1)}
     for name, network in case.networks.items():
         yield {"what": "reasons", "network": name, "reasons": network.reasons(problems)}
-        whole = name in (BEFORE, AFTER)
-        yield _row(case, name, network, problems, FREE, 1.0)
-        for temperature in (1.0, 0.0):
-            yield _row(case, name, network, problems, DIRECT, temperature)
-        for temperature in TEMPERATURES if whole else (1.0, 0.0):
-            yield _row(case, name, network, problems, WORKED, temperature)
+        heats = TEMPERATURES if name in (BEFORE, AFTER) else (1.0, 0.0)
+        for voice, temperature in ((FREE, 1.0), (DIRECT, 1.0), (DIRECT, 0.0), *((WORKED, heat) for heat in heats)):
+            yield {"network": name, **_row(network, problems, case, voice, temperature)}
     yield from _steered(case)
 
 
 def _row(
-    case: Case,
-    name: str,
     network: Network,
     problems: Sequence[Problem],
+    case: Case,
     voice: str,
     temperature: float,
     n: int = SAMPLES,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """The number of right completions and the voices of each problem, in one row."""
-    marks = network.marks
-    given, banned = {FREE: ("", ""), DIRECT: (marks.begin + marks.end, ""), WORKED: (marks.begin, marks.end)}[voice]
+    """The number of right completions of each problem, and how many of all are in each voice."""
     n = n if temperature else 1
-    options: dict[str, Any] = {"n": n, "temperature": temperature, "seed": case.seed, "banned": banned}
-    groups = network.write(problems, [given] * len(problems), case.max_tokens, **options)
-    voices = [[each.graded.voice for each in group] for group in groups]
-    row = {"what": "right", "network": name, "voice": voice, "temperature": temperature, "n": n}
-    counts = {each: sum(group.count(each) for group in voices) for each in ("direct", "worked", "checked", "none")}
-    return {**row, "right": [sum(each.graded.correct for each in group) for group in groups], "voices": counts}
+    options = {"n": n, "temperature": temperature, "seed": case.seed + seed}
+    groups = network.answer(problems, voice, case.max_tokens, **options)
+    voices = Counter(each.graded.voice for group in groups for each in group)
+    row = {"what": "right", "voice": voice, "temperature": temperature, "n": n, "voices": voices}
+    return {**row, "right": [sum(each.graded.correct for each in group) for group in groups]}
 
 
 def _steered(case: Case) -> Iterator[Row]:
-    """BEFORE with a vector added at the token that begins the chain, after one layer."""
+    """BEFORE with a vector added at the token that begins the chain, after one layer; nothing if it is several."""
     problems, learned = case.some(STEERED), case.learned[: max(2, round(LEARNED * case.share))]
-    before, token = case.before, case.before.ids(case.before.marks.begin)[-1]
+    before, (token, *more) = case.before, case.before.ids(case.before.begin)
+    if more:
+        return
     layers = case.layers or tuple(range(len(blocks(before.model))))
     generator = torch.Generator().manual_seed(case.seed)
     for layer in layers:
@@ -74,74 +75,66 @@ def _steered(case: Case) -> Iterator[Row]:
         for kind, direction_D in zip(VECTORS, (vector_D, random_D * vector_D.norm() / random_D.norm()), strict=True):
             for scale in SCALES:
                 with added(before.model, layer, token, scale * direction_D):
-                    row = _row(case, BEFORE, before, problems, FREE, 1.0, n=2)
+                    row = _row(before, problems, case, FREE, 1.0, n=2)
                     where = {"what": "steered", "vector": kind, "layer": layer, "scale": scale}
                     yield row | where | {"reasons": before.reasons(problems)}
 
 
 def _mean_state(network: Network, problems: Sequence[Problem], layer: int) -> Tensor:
     """The mean state after a layer at the token that begins the chain, (D,)."""
-    found = []
-    for ids_BS, _ in network.batches(problems, [network.marks.begin] * len(problems)):
-        found.append(states(network.model, ids_BS, [layer])[0][:, -1].double())
-    return torch.cat(found).mean(dim=0).float()
+    rows = network.encoded(problems, [network.begin] * len(problems))
+    return states(network.model, rows, [[-1]] * len(rows), [layer])[0, :, 0].double().mean(dim=0).float()
 
 
 def table(rows: Sequence[Row]) -> dict[str, Any]:
-    """Accuracies in percent of 1, with intervals, and the share of the gain, free AFTER - free BEFORE, they recover."""
-    right = {
-        (row["network"], row["voice"], row["temperature"]): np.array(row["right"]) / row["n"]
-        for row in rows
-        if row["what"] == "right"
-    }
+    """Accuracies with intervals, and the share of the gain, free AFTER - free BEFORE, that each recovers."""
+    asked = [row for row in rows if row["what"] == "right"]
+    right = {(row["network"], row["voice"], row["temperature"]): np.array(row["right"]) / row["n"] for row in asked}
     chances = {row["network"]: np.array(row["reasons"]) for row in rows if row["what"] == "reasons"}
     old_P, new_P = right[BEFORE, FREE, 1.0], right[AFTER, FREE, 1.0]
-    samples = {(row["network"], row["voice"], row["temperature"]): row for row in rows if row["what"] == "right"}
-
-    def of(part_P: Any, n: int) -> dict[str, Any]:
-        size = len(part_P)  # steering asks fewer problems
-        return {"right": share(part_P, n), "recovered": recovered(part_P, old_P[:size], new_P[:size])}
-
-    forced = [
-        {"network": network, "voice": voice, "temperature": temperature, "n": len(each_P)}
-        | of(each_P, samples[network, voice, temperature]["n"])
-        for (network, voice, temperature), each_P in right.items()
-    ]
     empty_P, direct_P, worked_P = 1 - chances[BEFORE], right[BEFORE, DIRECT, 1.0], right[BEFORE, WORKED, 1.0]
-    biased = []
-    for bias in BIASES:
-        left_P = empty_P / (empty_P + (1 - empty_P) * np.exp(bias))
-        part_P = left_P * direct_P + (1 - left_P) * worked_P
-        biased.append({"bias": bias, "reasons": float(1 - left_P.mean()), **of(part_P, SAMPLES)})
-    steered = [
-        {
-            "vector": row["vector"],
-            "layer": row["layer"],
-            "scale": row["scale"],
-            "reasons": float(np.mean(row["reasons"])),
-        }
-        | of(np.array(row["right"]) / row["n"], row["n"])
-        for row in rows
-        if row["what"] == "steered"
-    ]
     sharp_P = right[BEFORE, WORKED, 0.0]
-    equal = [
-        {"voice": voice, "temperature": each, "difference": gap(right[BEFORE, voice, each], right[AFTER, voice, each])}
-        for voice in (DIRECT, WORKED)
-        for each in TEMPERATURES
-        if (AFTER, voice, each) in right
-    ]
+
+    def of(part_P: Any, n: int, start_P: Any = old_P) -> dict[str, Any]:
+        size = len(part_P)  # steering asks fewer problems
+        return {"right": share(part_P, n), "recovered": recovered(part_P, start_P[:size], new_P[:size])}
+
+    def biased(bias: float) -> tuple[Any, Any]:
+        """P(the chain is empty) under a bias against it, and the accuracy."""
+        left_P = empty_P / (empty_P + (1 - empty_P) * np.exp(bias))
+        return left_P, left_P * direct_P + (1 - left_P) * worked_P
+
+    forced = []
+    for row in asked:
+        where = {key: row[key] for key in ("network", "voice", "temperature")}
+        forced.append({**where, "n": row["n"], **of(right[tuple(where.values())], row["n"])})
     return {
         "n": len(old_P),
         "gain": gap(old_P, new_P),
-        "voices": {
-            row["network"]: row["voices"] for row in rows if row.get("voice") == FREE and row["what"] == "right"
-        },
-        "reasons": {name: share(each) for name, each in chances.items()},
+        "voices": {row["network"]: row["voices"] for row in asked if row["voice"] == FREE},
+        "reasons": {name: share(each, EXACT) for name, each in chances.items()},
         "forced": forced,
-        "biased": biased,
-        "equal": equal,
-        "steered": steered,
+        "biased": [
+            {"bias": bias, "reasons": share(1 - left_P, EXACT), **of(part_P, SAMPLES, biased(0.0)[1])}
+            for bias in BIASES
+            for left_P, part_P in [biased(bias)]
+        ],
+        "equal": [
+            {
+                "voice": voice,
+                "temperature": heat,
+                "difference": gap(right[BEFORE, voice, heat], right[AFTER, voice, heat]),
+            }
+            for voice in (DIRECT, WORKED)
+            for heat in TEMPERATURES
+            if (AFTER, voice, heat) in right
+        ],
+        "steered": [
+            {key: row[key] for key in ("vector", "layer", "scale")}
+            | {"reasons": share(row["reasons"], EXACT), **of(np.array(row["right"]) / row["n"], row["n"])}
+            for row in rows
+            if row["what"] == "steered"
+        ],
         "parts": {
             "voice": recovered(worked_P, old_P, new_P),
             "temperature": recovered(old_P + sharp_P - worked_P, old_P, new_P),

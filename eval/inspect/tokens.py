@@ -9,20 +9,21 @@ import math
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from transformers import PreTrainedModel
 
 from eval.analysis import stats
 from eval.inspect.case import AFTER, BEFORE, Case, Marks, Network, Row
 from eval.inspect.figures import Figure, figure, recovered, share, unbits
 from eval.inspect.mixture import divergence, mixtures, written
+from eval.inspect.residual import batches
 from r1_mini.problems.problem import Problem
-from r1_mini.rollout.likelihood import LOGITS, PART, PART_ELSEWHERE, parts
 
 PROBLEMS, MIXED = 600, 400
 OVER = (0.1, 0.01)
@@ -82,16 +83,11 @@ def divergences(
 ) -> list[list[float]]:
     """KL(first || second) in nats, exact over the vocabulary, at each token of each completion of a prompt."""
     texts = [[*prompt, *tokens] for prompt, tokens in zip(prompts, completions, strict=True)]
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    vocabulary = first.get_input_embeddings().num_embeddings
-    most = min(PART.get(first.device.type, PART_ELSEWHERE), LOGITS // (8 * vocabulary))
     found: list[list[float]] = [[] for _ in texts]
-    for part in parts([len(texts[i]) for i in order], most):
-        width = len(texts[order[part.stop - 1]])  # padded on the right, where no token before it looks
-        ids_BS = torch.tensor([texts[i] + [0] * (width - len(texts[i])) for i in order[part]], device=first.device)
+    for some, ids_BS in batches(texts, first):
         kl_BS = divergence(*(model(input_ids=ids_BS, use_cache=False).logits for model in (first, second)))
-        for i, kl in zip(order[part], kl_BS.tolist(), strict=True):
-            found[i] = kl[len(prompts[i]) - 1 : len(texts[i]) - 1]
+        for i, kl in zip(some, kl_BS.tolist(), strict=True):
+            found[i] = kl[len(prompts[i]) - 1 : -1]
     return found
 
 
@@ -119,11 +115,12 @@ def measure(case: Case) -> Iterator[Row]:
         yield {"part": "tokens", **row}
 
 
-def per(total_C: Sequence[float], number_C: Sequence[float]) -> Figure:
-    """Sum of one over sum of the other; bootstrap over completions."""
+def per(total_C: ArrayLike, number_C: ArrayLike) -> Figure:
+    """Sum of one over sum of the other, 0 where there is nothing; bootstrap over completions."""
     columns = np.stack([np.asarray(total_C, dtype=float), np.asarray(number_C, dtype=float)], axis=1)
-    means_R2 = stats.bootstrap_means(columns, stats.RESAMPLES // 5)
-    return figure(stats.interval_of(means_R2[:, 0] / means_R2[:, 1], float(columns[:, 0].sum() / columns[:, 1].sum())))
+    means_R2 = np.concatenate([columns.mean(axis=0)[None], stats.bootstrap_means(columns, stats.RESAMPLES // 5)])
+    ratios = means_R2[:, 0] / np.maximum(means_R2[:, 1], 1e-12)
+    return figure(stats.interval_of(ratios[1:], float(ratios[0])))
 
 
 def visible(piece: str) -> str:
@@ -135,38 +132,37 @@ def places_of(rows: Sequence[Row]) -> dict[str, Any]:
 
     A piece is counted by role: the digit that chooses the voice is not the digit of a result.
     """
-    kl = np.concatenate([row["kl"] for row in rows])
-    total = float(kl.sum()) or 1.0
+    kl_T = np.concatenate([row["kl"] for row in rows])
+    lengths = [len(row["kl"]) for row in rows]
+    row_T = np.repeat(np.arange(len(rows)), lengths)
+    sums = np.bincount(row_T, kl_T)
 
-    def grouped(names: Iterable[Any]) -> list[tuple[Any, Any]]:
-        found: dict[Any, list[float]] = defaultdict(list)
-        for name, nats in zip(names, kl.tolist(), strict=True):
-            found[name].append(nats)
-        return [(name, np.asarray(each)) for name, each in found.items()]
-
-    def line(each: Any) -> dict[str, float]:
+    def line(chosen: Any) -> dict[str, Any]:
+        here = kl_T[chosen]
         return {
-            "n": len(each),
-            "mean": round(float(each.mean()), 5),
-            "of_kl": round(float(each.sum()) / total, 5),
-            "over": round(float((each > OVER[0]).mean()), 5),
+            "n": len(here),
+            "mean": round(float(here.mean()), 5),
+            "of_kl": per(np.bincount(row_T[chosen], here, len(rows)), sums),
+            "over": round(float((here > OVER[0]).mean()), 5),
         }
 
-    letters = "".join(row["roles"] for row in rows)
-    roles = sorted(grouped(letters), key=lambda item: list(ROLES).index(item[0]))
-    pieces = grouped(zip(letters, (piece for row in rows for piece in row["pieces"]), strict=True))
-    pieces.sort(key=lambda item: -item[1].sum())
-    lengths = [len(row["kl"]) for row in rows]
-    sums = [sum(row["kl"]) for row in rows]
+    of_role: dict[str, list[int]] = defaultdict(list)
+    of_piece: dict[tuple[str, str], list[int]] = defaultdict(list)
+    letters, pieces = "".join(row["roles"] for row in rows), [piece for row in rows for piece in row["pieces"]]
+    for place, (role, piece) in enumerate(zip(letters, pieces, strict=True)):
+        of_role[role].append(place)
+        of_piece[role, piece].append(place)
+    most = sorted(of_piece, key=lambda name: -kl_T[of_piece[name]].sum())[:12]
+    top = np.argsort(-kl_T, kind="stable")[: math.ceil(TOP * len(kl_T))]
     return {
         "n": len(rows),
-        "tokens": len(kl),
+        "tokens": len(kl_T),
         "per_token": per(sums, lengths),
         "per_completion": per(sums, [1.0] * len(rows)),
-        "over": {f"{nats:g}": round(float((kl > nats).mean()), 5) for nats in OVER},
-        "top": {"tokens": TOP, "of_kl": round(float(np.sort(kl)[::-1][: math.ceil(TOP * len(kl))].sum()) / total, 5)},
-        "roles": [{"role": ROLES[role], **line(each)} for role, each in roles],
-        "pieces": [{"piece": visible(piece), "role": ROLES[role], **line(each)} for (role, piece), each in pieces[:12]],
+        "over": {f"{nats:g}": round(float((kl_T > nats).mean()), 5) for nats in OVER},
+        "top": {"tokens": TOP, "of_kl": line(top)["of_kl"]},
+        "roles": [{"role": name, **line(of_role[role])} for role, name in ROLES.items() if role in letters],
+        "pieces": [{"piece": visible(name[1]), "role": ROLES[name[0]], **line(of_piece[name])} for name in most],
     }
 
 

@@ -14,14 +14,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from eval.inspect.case import BEFORE, TEXT, Case, Row, changed, difference, noise, weights_of
+from eval.inspect.case import BEFORE, FREE, TEXT, WORKED, Case, Row, changed, difference, noise, weights_of
 from eval.inspect.figures import bits, recovered, share, unbits
 from eval.inspect.residual import blocks
+from eval.inspect.said import EXACT
 
 PROBLEMS, SAMPLES = 400, 2
 ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.25, 1.5)
 RANKS = (1, 2, 4, 8, 16)
 TEXT_ALPHAS = (0.5, 1.0)
+RANDOM = 3
+"""Random differences of the same size, each with a seed of its own."""
 KINDS = {
     "norms": r"norm|\bln_",
     "head": r"lm_head|embed_out",
@@ -93,8 +96,9 @@ def changes(case: Case) -> Iterator[tuple[str, float | str, dict[str, Tensor]]]:
     for where, names in (by_kind(list(old)) | by_layer(case.before.model, case.layers)).items():
         yield "only", where, {name: new[name] for name in names}
         yield "without", where, {name: new[name] for name in old if name not in names}
-    yield "random", "", plus(noise(delta, case.seed))
-    yield "shuffled", "", plus(shuffled(delta, case.seed))
+    for seed in range(RANDOM):
+        yield "random", seed, plus(noise(delta, case.seed + seed))
+    yield "shuffled", 0, plus(shuffled(delta, case.seed))
     if TEXT in case.networks:
         text = weights_of(case.networks[TEXT].model)
         for alpha in TEXT_ALPHAS:
@@ -120,13 +124,12 @@ def sizes(case: Case) -> list[dict[str, Any]]:
 def measure(case: Case) -> Iterator[Row]:
     """Which problems were asked, how large the differences are, and then a row for each change."""
     problems = case.some(PROBLEMS)
-    nothing, begun = [""] * len(problems), [case.before.marks.begin] * len(problems)
     yield {"part": "weights", "keys": [problem.key for problem in problems], "samples": SAMPLES}
     yield {"part": "weights", "sizes": sizes(case)}
     for change, value, weights in changes(case):
         with changed(case.before, weights) as network:
-            groups = network.write(problems, nothing, case.max_tokens, n=SAMPLES, temperature=1.0, seed=case.seed)
-            made = network.write(problems, begun, case.max_tokens, banned=case.before.marks.end)
+            groups = network.answer(problems, FREE, case.max_tokens, n=SAMPLES, temperature=1.0, seed=case.seed)
+            made = network.answer(problems, WORKED, case.max_tokens)
             chance = network.reasons(problems)
         right = [bits([done.graded.correct for done in sample]) for sample in zip(*groups, strict=True)]
         greedy = bits([done.graded.correct for (done,) in made])
@@ -150,7 +153,7 @@ def table(rows: Sequence[Row]) -> dict[str, Any]:
                 "value": row["value"],
                 "right": share(right[row["change"], row["value"]], asked["samples"]),
                 "recovered": recovered(right[row["change"], row["value"]], before, after),
-                "reasons": round(float(np.mean(row["reasons"])), 4),
+                "reasons": share(row["reasons"], EXACT),
                 "greedy": share(unbits(row["greedy"])),
             }
             for row in found

@@ -1,17 +1,19 @@
 """What the experiments show, in at most five sentences: each has its number and interval, and says no more."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
-from eval.inspect import chains
 from eval.inspect.case import AFTER, BEFORE, TEXT
 from eval.inspect.figures import Figure
+from eval.inspect.stimuli import FIRST, LAST, NONE, SWAP
 from eval.report.words import in_hundred, signed
 
 Summary = Mapping[str, Any]
 """What inspect.json holds: a table for each experiment."""
 EQUAL = 0.03
 """A difference whose interval lies within 3 points of zero is none."""
+SOME = 0.25
+"""Of answers that agree by chance there is one in ten."""
 
 
 def ends(figure: Figure) -> str:
@@ -37,8 +39,9 @@ def compared(figure: Figure) -> str:
 
 def sentences(summary: Summary) -> list[str]:
     """The most important first."""
-    written = {"said": _said, "chains": _chains, "weights": _weights, "tokens": _tokens, "probes": _probes}
-    return [write(summary[name]) for name, write in written.items() if name in summary]
+    written = {"said": _said, "tries": _tries, "chains": _chains, "weights": _weights, "probes": _probes}
+    found = [write(summary[name]) for name, write in written.items() if name in summary]
+    return found if "weights" in summary or "tokens" not in summary else [*found, _tokens(summary["tokens"])]
 
 
 def pick(rows: Sequence[Mapping[str, Any]], **wanted: Any) -> Mapping[str, Any]:
@@ -49,51 +52,81 @@ def pick(rows: Sequence[Mapping[str, Any]], **wanted: Any) -> Mapping[str, Any]:
 def _said(table: Summary) -> str:
     gain, parts = table["gain"], table["parts"]
     equal = pick(table["equal"], voice="worked", temperature=0.0)["difference"]
-    verdict = {"shown": "fewer slips", "a loss": "more slips"}.get(compared(equal), compared(equal))
-    last = f"At the same greedy decoding training brought {points(equal)}: {verdict}."
+    verdict = {"shown": "better", "a loss": "worse"}.get(compared(equal), compared(equal))
+    last = f"With the likeliest tokens of both, made to write their steps, training brought {points(equal)}: {verdict}."
     if not parts["voice"]:
-        return f"There is no gain to take apart: training brought {points(gain)}. {last}"
+        what = {"shown": "is too small to be taken apart", "a loss": "is a loss"}.get(compared(gain), "is no gain")
+        return f"What training brought, {points(gain)}, {what}. {last}"
+    without = in_hundred(1 - parts["rest"]["estimate"])
     return (
-        f"Of the gain of {points(gain)}, {ends(parts['voice'])} comes back when the network before training is made to "
-        f"write its steps, and {ends(parts['temperature'])} more when it takes its likeliest token; "
-        f"{ends(parts['rest'])} is left. {last}"
+        f"{without}% of the gain of {points(gain)} comes back without training: {ends(parts['voice'])} when the "
+        f"network before it is made to write its steps, {ends(parts['temperature'])} more with its likeliest tokens. "
+        f"{last}"
     )
 
 
-def chain_verdict(table: Summary, network: str) -> Literal["causal", "decorative", "neither"]:
-    """Whether answers come from the chain: after one result is replaced most are the one that follows, or the true one.
+def _tries(table: Summary) -> str:
+    counted = "sound" if any(each["counted"] == "sound" for each in table["curves"]) else "right"
+    before, after = (
+        pick(table["curves"], network=name, voice=voice, counted=counted)
+        for name, voice in ((BEFORE, "worked"), (AFTER, "free"))
+    )
+    by = " by a sound chain" if counted == "sound" else ""
+    new = "so nothing is new, all is reliability" if not before["never"] else "which may be rare or new"
+    return (
+        f"Within {table['samples']} tries the network before training, made to write its steps, solves all but "
+        f"{before['never']} of {table['n']} problems{by} (after training: all but {after['never']}), {new}."
+    )
 
-    Of chains that no checker reads: after another problem's chain most answers are that chain's, or stay.
+
+def chain_verdict(table: Summary, network: str) -> str:
+    """Whether answers come from the chain, from what most of them are after one result in it was replaced.
+
+    Of chains that no checker reads: after another problem's chain.
     """
     cells = [cell for cell in table["cells"] if cell["network"] == network and cell["chain"] in ("true", "own")]
-    cell = pick(cells, change=chains.FIRST, temperature=0.0) or pick(cells, change=chains.LAST)
-    cell = cell or pick(cells, change=chains.SWAP)
-    if cell and cell["follows"]["low"] > 0.5:
+    last = pick(cells, change=LAST) or pick(cells, change=SWAP)
+    first = pick(cells, change=FIRST, temperature=0.0) or last
+    if not first:
+        return "open"
+    if "waits" in first and first["waits"]["low"] > 0.5:
+        return "corrected"
+    if most(first, "follows", "right"):
         return "causal"
-    return "decorative" if cell and cell["right"]["low"] > 0.5 else "neither"
+    if most(first, "right", "follows") and most(last, "right", "follows"):
+        return "decorative"
+    return "partly causal" if first["follows"]["low"] > SOME else "open"
+
+
+def most(cell: Mapping[str, Any], one: str, other: str) -> bool:
+    """Whether more than half of the answers are of one kind, and more than twice as many as of the other."""
+    return bool(cell[one]["low"] > max(0.5, 2 * cell[other]["estimate"]))
 
 
 def _chains(table: Summary) -> str:
     reading = {
         "causal": "The answer comes from the chain",
+        "partly causal": "Some answers come from the chain",
         "decorative": "The chain is decoration",
-        "neither": "Whether the answer comes from the chain is open",
+        "corrected": "A wrong step is taken back",
+        "open": "Whether the answer comes from the chain is open",
     }[chain_verdict(table, AFTER)]
     where = "true" if pick(table["cells"], chain="true") else "own"
-    first = {
-        name: pick(table["cells"], network=name, chain=where, change=chains.FIRST, temperature=0.0)
-        for name in (BEFORE, AFTER)
-    }
-    none = pick(table["differences"], chain=where, change=chains.NONE)["right"]
-    without = f"without a chain training brought {points(none)}: {compared(none)}"
-    if not first[AFTER]:
-        swap = pick(table["cells"], network=AFTER, chain=where, change=chains.SWAP)
-        return f"{reading}: with another problem's chain {ends(swap['follows'])} give its answer; {without}."
-    return (
-        f"{reading}: with one number in it replaced, {ends(first[AFTER]['follows'])} give the answer that follows from "
-        f"the wrong number ({ends(first[BEFORE]['follows'])} before training), {ends(first[AFTER]['right'])} the true "
-        f"one; {without}."
+
+    def first(network: str) -> Mapping[str, Any]:
+        cells = [cell for cell in table["cells"] if cell["network"] == network and cell["chain"] == where]
+        return pick(cells, change=FIRST, temperature=0.0) or pick(cells, change=LAST) or pick(cells, change=SWAP)
+
+    if not (after := first(AFTER)) or not (before := first(BEFORE)):
+        return f"{reading}: too few chains end with an answer."
+    what = "another problem's chain" if after["change"] == SWAP else "one number in it replaced"
+    text = (
+        f"{reading}: with {what}, {ends(after['follows'])} give the answer that follows from it "
+        f"({ends(before['follows'])} before training), {ends(after['right'])} the true one"
     )
+    if none := pick(table["differences"], chain=where, change=NONE):
+        text += f"; without a chain training brought {points(none['right'])}: {compared(none['right'])}"
+    return f"{text}."
 
 
 def _weights(table: Summary) -> str:
@@ -102,25 +135,23 @@ def _weights(table: Summary) -> str:
     half, low_rank = pick(changes, change="alpha", value=0.5), pick(changes, change="rank", value=8)
     if not half["recovered"]:
         return f"Training moved the weights by {in_hundred(size)}% of their size."
-    without = min(
-        (each for each in changes if each["change"] == "without"), key=lambda each: each["recovered"]["estimate"]
-    )
+    least = min(each["recovered"]["estimate"] for each in changes if each["change"] == "without")
     random, text = pick(changes, change="random"), pick(changes, change=TEXT, value=1.0)
     other = f", as much training on other text {ends(text['recovered'])}" if text else ""
     return (
         f"Training moved the weights by {in_hundred(size)}% of their size: half of that step brings "
-        f"{ends(half['recovered'])} of the gain, rank 8 of every matrix {ends(low_rank['recovered'])}, all but "
-        f"the most needed part ({without['value']}) {ends(without['recovered'])}; a random step of that size brings "
+        f"{ends(half['recovered'])} of the gain, rank 8 of every matrix {ends(low_rank['recovered'])}, and without any "
+        f"one kind of module or layer at least {in_hundred(least)}% is left; a random step of that size brings "
         f"{ends(random['recovered'])}{other}."
     )
 
 
 def _tokens(table: Summary) -> str:
     found = pick(table["networks"], network=AFTER)
-    roles = sorted(found["roles"], key=lambda role: -role["of_kl"])
+    roles = sorted(found["roles"], key=lambda role: -role["of_kl"]["estimate"])
     voice = pick(table["mixtures"], keeps=BEFORE, exchanged="voice")
     text = (
-        f"Of all that changed in what it writes (KL), {in_hundred(roles[0]['of_kl'])}% lies at one kind of place: "
+        f"Of all that changed in what it writes (KL), {ends(roles[0]['of_kl'])} lies at one kind of place: "
         f"{roles[0]['role']} ({roles[0]['n']} of {sum(role['n'] for role in roles)} tokens)"
     )
     if voice and voice["recovered"]:
@@ -133,10 +164,12 @@ def _probes(table: Summary) -> str:
     last = max((cell["layer"] for cell in cells), default=0)
     answer = pick(cells, layer=last, place="prompt end", what="answer ones")
     result = pick(cells, layer=last, place="=", what="tens")
+    if not answer or not result:
+        return "Too few steps have two-digit results to probe."
     moved = sum(each["verdict"] != "not shown" for each in table["differences"])
     return (
-        f"Before a chain is written a probe reads the last digit of the answer off the network at "
-        f"{ends(answer['accuracy'])} (guessing {in_hundred(answer['majority'])}%), at the = of a step the tens of its "
-        f"result at {ends(result['accuracy'])} (guessing {in_hundred(result['majority'])}%); training changed "
-        f"{moved} of {len(table['differences'])} such readings."
+        f"Before a chain is written a probe reads the last digit of the answer with a selectivity of "
+        f"{points(answer['selectivity'])} over its control task, at the = of a step the tens of its result with "
+        f"{points(result['selectivity'])}; a change by training is shown in {moved} of "
+        f"{len(table['differences'])} such readings."
     )

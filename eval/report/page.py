@@ -116,6 +116,7 @@ def render_exam(
         summary=summary,
         training=list(plots.training(curves)),
         manifest=manifest,
+        picked=transcripts.picked(summary, samples) if words.plain(summary) else None,
         transcripts=Markup(transcripts.embedded(summary, samples)),
         visible=visible,
         script=Markup(script),

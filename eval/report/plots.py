@@ -24,7 +24,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from eval.analysis.compare import Comparison, Score
 from eval.exam.samples import VOICES
-from eval.report.words import CHAINS, Sweep, chains_of, percent, signed
+from eval.report.words import CHAINS, Sweep, chains_of, in_hundred, ladder, percent, signed
 
 PALETTE = ("#85857d", "#bf7d12", "#0d9373", "#3d86cc", "#a663c4", "#cf6232", "#8f8420", "#d4558c")
 """Colors of columns and settings, by position; each has a contrast of 3 or more on the light and on the dark page."""
@@ -126,6 +126,28 @@ def at_k(summary: Comparison, field: str, title: str) -> Markup:
         curve = pd.DataFrame(map(asdict, getattr(score, field))).astype({"k": str}).set_index("k")
         series.append(Line(label, color, curve["estimate"], curve[["low", "high"]]))
     return lines(title, "k, samples per problem", series, share=True, zoom=True)
+
+
+@STYLE
+def steps_to_after(summary: Comparison) -> Markup:
+    """A bar with its interval for each rung of the ladder; between them, what each has more than the one before it."""
+    rungs, colors = ladder(summary), dict(zip(summary.names, cycle(PALETTE), strict=False))
+    figure = Figure(figsize=(4.1, 0.2 * (3 * len(rungs) - 1)))  # a line is 0.2 inches high
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), xlim=(0, 1.12), ylim=(3 * len(rungs) - 1.5, -0.5))
+    axes.set_axis_off()
+    reached = 0.0
+    for line, rung in zip(range(0, 3 * len(rungs), 3), rungs, strict=True):
+        color, (value, low, high) = colors[rung.key], rung.score.pass_at_1_interval.ends
+        if rung.reason:
+            axes.text(0.02, line - 1, f"{signed(rung.gain)}: {rung.reason}", va="center")
+        axes.text(0, line, plain(rung.label), va="center", weight="bold")
+        axes.barh(line + 1, value, color=color, alpha=0.25, height=0.8)
+        gained = color if value >= reached else RED
+        axes.barh(line + 1, value - reached, left=reached, color=gained, alpha=0.5, height=0.8)
+        axes.plot([low, high], [line + 1] * 2, color=color, linewidth=1.6, marker="|", markersize=9)
+        axes.text(max(reached, high) + 0.02, line + 1, in_hundred(value), va="center")
+        reached = value
+    return svg(axes, "Right answers in percent, step by step from before to after")
 
 
 @STYLE

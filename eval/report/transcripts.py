@@ -6,6 +6,7 @@ written as escapes. The script of the page then inserts it as text nodes only.
 
 import json
 from collections.abc import Mapping
+from statistics import median_low
 from typing import Any
 
 from eval.analysis.compare import Comparison
@@ -16,6 +17,7 @@ from r1_mini.text import short, visible
 FIXED = 10
 MOST_TEXT = (2_000, 500, 120)  # characters of one completion; the next one is used where the page would be too large
 MOST_ANSWER = 100
+MOST_PICKED = 300  # characters of each completion of the problem on the first screen
 MOST_PAGE = 2_000_000  # bytes of all transcripts
 _HTML = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
 
@@ -39,6 +41,28 @@ def embedded(summary: Comparison, samples: Mapping[str, Samples]) -> str:
         if len(text.encode("utf-8", "backslashreplace")) <= MOST_PAGE:
             break
     return text
+
+
+def picked(summary: Comparison, samples: Mapping[str, Samples]) -> dict[str, Any]:
+    """The problem of the first screen, before and after, and how many of its depth went like it or the other way.
+
+    Of the problems of median depth whose sample 0 went the way of the difference, from wrong to right for example, it
+    is the middle one in the order of the exam; of all of that depth, if there is none.
+    """
+    first = summary.comparisons[0]
+    old, new, rises = samples[first.before], samples[first.after], first.estimate >= 0
+    places = proper(old)
+    median = median_low(old.questions[place].depth for place in places)
+    places = [place for place in places if old.questions[place].depth == median]
+    moves = {place: (old.first[place]["correct"], new.first[place]["correct"]) for place in places}
+    like = [place for place, move in moves.items() if move == (not rises, rises)]
+    place = (like or places)[len(like or places) // 2]
+    question, chains = old.questions[place], [transcript(each.first[place], MOST_PICKED) for each in (old, new)]
+    return {
+        **{"question": visible(question.question), "answer": visible(question.answer), "depth": median},
+        **{"rises": rises, "like": len(like), "unlike": list(moves.values()).count((rises, not rises))},
+        **{"n": len(places), "chains": dict(zip((first.before, first.after), chains, strict=True))},
+    }
 
 
 def transcript(row: Mapping[str, Any], most: int) -> dict[str, Any]:
@@ -72,6 +96,11 @@ def fixed(samples: Samples) -> list[int]:
 
     An exam deals its depths in turn, so a fixed stride through its own order could hit one depth every time.
     """
-    places = [place for place, question in enumerate(samples.questions) if question.axis is None]
-    places = sorted(places or range(len(samples.questions)), key=lambda place: samples.questions[place].depth)
+    places = proper(samples)
     return [places[index] for index in dict.fromkeys(number * len(places) // FIXED for number in range(FIXED))]
+
+
+def proper(samples: Samples) -> list[int]:
+    """Indices of the problems of the exam proper, or of all if it has none, shallow problems first."""
+    places = [place for place, question in enumerate(samples.questions) if question.axis is None]
+    return sorted(places or range(len(samples.questions)), key=lambda place: samples.questions[place].depth)

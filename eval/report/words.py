@@ -1,13 +1,15 @@
 """A comparison in words: the figures, tables and sentences that the terminal, the page and the model card share."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from eval.analysis.compare import Comparison, Difference, Score
-from eval.analysis.stats import Interval
+from eval.analysis.stats import Interval, Verdict
+from eval.exam.lineup import FORCED
 from eval.exam.samples import LANGUAGES, VOICES
 
 Sweep = Mapping[str, Any]
@@ -23,7 +25,7 @@ CHAINS = {f"{answer}_{kind}": f"{answer}, {label}" for answer in ("right", "wron
 
 def in_hundred(share: float) -> str:
     """`41.3`."""
-    return f"{100 * share:.1f}"
+    return f"{100 * share:z.1f}"
 
 
 def percent(share: float) -> str:
@@ -78,9 +80,56 @@ def render(template: str, **values: Any) -> str:
     return _TEMPLATES.get_template(template).render(values)
 
 
+@dataclass(frozen=True)
+class Rung:
+    """A column on the way from before to after, and what it has more than the one before it, also in words."""
+
+    key: str
+    label: str
+    score: Score
+    gain: float
+    verdict: Verdict
+    reason: str
+
+
+def ladder(summary: Comparison) -> list[Rung]:
+    """What training started from, made to write its steps, at its best temperature, and after training.
+
+    Empty if the last column is not compared with a forced one. A step that was not tested counts as shown if the
+    intervals of its two columns do not overlap.
+    """
+    verdicts = {(one.before, one.after): one.verdict for one in summary.comparisons}
+    before, after = next(iter(verdicts), ("", ""))
+    forced = next((key for key in (f"{before}+worked", FORCED) if (key, after) in verdicts), None)
+    if forced is None or summary.comparisons[0].same_checkpoint:
+        return []
+    names, scores = summary.names, summary.scores
+    rungs = [Rung(before, names[before], scores[before], 0.0, "shown", "")]
+    steps = {forced: ("the same, made to write its steps", "it could already do this, and did not")}
+    if summary.cooled and (summary.cooled, after) in verdicts:
+        _, _, best = names[summary.cooled].rpartition(", ")
+        steps[summary.cooled] = (f"and at its best temperature ({best})", "surer of its likely steps (no training)")
+    for key, (label, reason) in (steps | {after: (names[after], "")}).items():
+        last, score = rungs[-1], scores[key]
+        gain, old, new = score.pass_at_1 - last.score.pass_at_1, last.score.pass_at_1_interval, score.pass_at_1_interval
+        apart: Verdict = "shown" if new.low > old.high else "worse" if new.high < old.low else "not shown"
+        word = verdicts.get((last.key, key), apart)
+        if key == after:  # a slip: the answer and the chain are wrong
+            fewer = last.score.chains["wrong_by_wrong"] - score.chains["wrong_by_wrong"]
+            reason = "fewer slips (training)" if fewer >= gain / 2 else "only after training"
+        reason = {"shown": reason, "worse": "worse"}.get(word, "not told apart")
+        rungs.append(Rung(key, label, score, gain, word, reason))
+    return rungs
+
+
+def plain(summary: Comparison) -> list[str]:
+    """The headline for everyone, and the verdict in a sentence for each step of the ladder; nothing without one."""
+    return render("report/plain.txt.jinja", rungs=ladder(summary), summary=summary).splitlines()
+
+
 def sentences(summary: Comparison) -> list[str]:
-    """All that the exam shows, most important first."""
-    return render("report/exam.txt.jinja", summary=summary).splitlines()
+    """All that the exam shows, most important first; it begins with the plain sentences."""
+    return [*plain(summary), *render("report/exam.txt.jinja", summary=summary).splitlines()]
 
 
 def sweep_sentences(summary: Sweep) -> list[str]:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from eval.inspect.residual import added, batches, blocks, layers_of, padded, replaced, states, token_of
+from eval.inspect import residual
+from eval.inspect.residual import added, batches, blocks, layers_of, replaced, states, token_of
 from r1_mini.model.architecture import make_model
 from r1_mini.model.tokenizer import make_tokenizer
 
@@ -22,8 +23,13 @@ def model(tokenizer):
 
 @pytest.fixture(scope="module")
 def ids_BS(model, tokenizer):
-    texts = "<think>12+7=19\n19-3=16</think>", "<think>1+2=3</think>"
-    return padded([tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts], model)
+    texts = "<think>12+7=19\n19-3=16</think>", "<think>1+2=3</think><answer>34</answer>5+6=="
+    return torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"][:16] for text in texts])
+
+
+def everywhere(model, ids_BS, layers=LAYERS):
+    """The states at every place, (L, B, S, D)."""
+    return states(model, ids_BS.tolist(), [list(range(ids_BS.shape[1]))] * len(ids_BS), layers)
 
 
 @torch.no_grad()
@@ -34,7 +40,7 @@ def logits(model, ids_BS):
 def test_states_are_transformers_hidden_states_and_the_last_ones_come_before_the_final_norm(model, ids_BS):
     with torch.no_grad():
         theirs = model(input_ids=ids_BS, use_cache=False, output_hidden_states=True).hidden_states
-    ours = states(model, ids_BS, LAYERS)
+    ours = everywhere(model, ids_BS)
     for mine, its in zip(ours[:-1], theirs, strict=False):
         assert torch.equal(mine, its)
     assert torch.equal(model.model.norm(ours[-1]), theirs[-1])
@@ -42,23 +48,34 @@ def test_states_are_transformers_hidden_states_and_the_last_ones_come_before_the
 
 
 def test_states_come_in_the_order_of_the_layers_asked_for(model, ids_BS):
-    second, embedding = states(model, ids_BS, [1, -1])
+    second, embedding = everywhere(model, ids_BS, [1, -1])
     assert torch.equal(embedding, model.get_input_embeddings()(ids_BS))
-    assert torch.equal(second, states(model, ids_BS, LAYERS)[2])
+    assert torch.equal(second, everywhere(model, ids_BS)[2])
 
 
-def test_adding_nothing_changes_no_bit_and_adding_something_acts_from_its_token_on(model, ids_BS, tokenizer):
+def test_states_are_those_at_the_places_asked_for_in_rows_of_any_length(model, ids_BS):
+    whole = everywhere(model, ids_BS)
+    rows = [ids_BS[0].tolist(), ids_BS[1, :9].tolist(), ids_BS[1].tolist()]
+    found = states(model, rows, [[3, -1], [8, 0], [5, 5]], LAYERS)
+    assert found.shape == (4, 3, 2, 32)
+    expected = [whole[:, 0, [3, -1]], whole[:, 1, [8, 0]], whole[:, 1, [5, 5]]]
+    assert torch.allclose(found, torch.stack(expected, dim=1), atol=1e-6)
+
+
+def test_a_vector_is_added_where_a_pass_ends_with_the_token_and_nowhere_else(model, ids_BS, tokenizer):
     equals = tokenizer.convert_tokens_to_ids("=")
-    before = logits(model, ids_BS)
+    assert (ids_BS == equals).sum(dim=1).tolist() == [2, 3]
     for layer in LAYERS:
-        with added(model, layer, equals, torch.zeros(32)):
-            assert torch.equal(logits(model, ids_BS), before)
-        with added(model, layer, equals, torch.ones(32)):
-            after = logits(model, ids_BS)
-        first = int((ids_BS[0] == equals).nonzero()[0])
-        assert torch.equal(after[0, :first], before[0, :first])
-        assert not torch.allclose(after[0, first], before[0, first])
-    assert torch.equal(logits(model, ids_BS), before)
+        for ends in (ids_BS, ids_BS[:, :-1], ids_BS[:, :5]):  # at the ends of rows: 6 and =, 1 and =, 7 and =
+            before = logits(model, ends)
+            with added(model, layer, equals, torch.zeros(32)):
+                assert torch.equal(logits(model, ends), before)
+            with added(model, layer, equals, torch.ones(32)):
+                after = logits(model, ends)
+            changed = (after != before).any(dim=-1)
+            assert {tuple(at) for at in changed.nonzero().tolist()} == {
+                (row, ends.shape[1] - 1) for row in (0, 1) if ends[row, -1] == equals
+            }
 
 
 def test_a_replaced_state_stands_at_its_places_alone(model, ids_BS):
@@ -66,9 +83,9 @@ def test_a_replaced_state_stands_at_its_places_alone(model, ids_BS):
     new_BKD = torch.arange(128.0).reshape(2, 2, 32)
     new_BKD[1, 1] = new_BKD[1, 0]
     for index, layer in enumerate(LAYERS):
-        before = states(model, ids_BS, LAYERS)
+        before = everywhere(model, ids_BS)
         with replaced(model, layer, places_BK, new_BKD):
-            after = states(model, ids_BS, LAYERS)
+            after = everywhere(model, ids_BS)
         changed = (after[index] != before[index]).any(dim=-1)
         assert {tuple(place) for place in changed.nonzero().tolist()} == {(0, 3), (0, 5), (1, 2)}
         assert torch.equal(after[index][0, [3, 5]], new_BKD[0]) and torch.equal(after[index][1, 2], new_BKD[1, 0])
@@ -78,7 +95,7 @@ def test_a_replaced_state_stands_at_its_places_alone(model, ids_BS):
 
 def test_replacing_a_state_by_itself_changes_no_bit(model, ids_BS):
     places_BK = torch.tensor([[3, 5], [2, 7]])
-    for layer, state in zip(LAYERS, states(model, ids_BS, LAYERS), strict=True):
+    for layer, state in zip(LAYERS, everywhere(model, ids_BS), strict=True):
         with replaced(model, layer, places_BK, state[torch.arange(2)[:, None], places_BK]):
             patched = logits(model, ids_BS)
         assert torch.equal(patched, logits(model, ids_BS))
@@ -97,6 +114,18 @@ def test_layers_are_the_embedding_and_all_blocks_or_those_asked_for(model):
     assert layers_of(model, (1,)) == (-1, 1)
 
 
-def test_batches_hold_every_row_once_and_no_more_tokens_than_allowed():
-    assert list(batches([5, 2, 2, 9], most=6)) == [[1, 2], [0], [3]]
-    assert list(batches([])) == []
+def test_batches_hold_every_row_once_with_others_of_its_length(model):
+    rows = [[1, 2, 3], [4, 5], [6, 7], [8, 9, 1]]
+    found = list(batches(rows, model))
+    assert [(places, ids.tolist()) for places, ids in found] == [
+        ([0, 3], [[1, 2, 3], [8, 9, 1]]), ([1, 2], [[4, 5], [6, 7]]),
+    ]  # fmt: skip
+    assert list(batches([], model)) == []
+
+
+def test_a_batch_has_no_more_tokens_and_no_more_logits_than_allowed(model, monkeypatch):
+    rows = [[1, 2, 3]] * 5
+    monkeypatch.setattr(residual, "BATCH_TOKENS", 6)
+    assert [places for places, _ in batches(rows, model)] == [[0, 1], [2, 3], [4]]
+    monkeypatch.setattr(residual, "LOGITS", 5 * model.config.vocab_size)
+    assert [places for places, _ in batches(rows, model)] == [[0], [1], [2], [3], [4]]

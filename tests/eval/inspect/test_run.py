@@ -96,7 +96,7 @@ def test_a_killed_inspection_goes_on_with_the_experiment_that_was_killed(checkpo
         (["--only", "chain"], "no experiment is called 'chain'; did you mean 'chains'?"),
         (["--marks", "<a>"], '"<a>" is not two marks'),
         (["--control", "nothing"], "no such folder"),
-        (["--marks", "[ ]"], "0 chains of several parts that end"),
+        (["--marks", "[ ]"], "0 chains of several parts with an answer"),
     ],
 )
 def test_a_wrong_option_is_one_line_and_nothing_is_written(options, words, checkpoints, tmp_path, capsys, monkeypatch):

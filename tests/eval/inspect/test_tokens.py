@@ -1,6 +1,7 @@
 """KL at tokens, their roles, and two models that write together."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -169,12 +170,27 @@ def test_table_says_where_the_kl_is():
     assert found["per_token"]["estimate"] == 0.225
     assert found["per_token"]["low"] < 0.225 < found["per_token"]["high"]
     assert found["over"] == {"0.1": 15 / 40, "0.01": 25 / 40}
-    assert found["top"]["of_kl"] == round(2 / 9, 5)  # 2 of 40 tokens, 1 nat each, of 9
-    voice = {"n": 10, "mean": 0.75, "of_kl": round(7.5 / 9, 5), "over": 1.0}
+    assert found["top"]["of_kl"]["estimate"] == pytest.approx(2 / 9, abs=1e-6)  # 2 of 40 tokens, 1 nat each, of 9
+    of_kl = found["roles"][0]["of_kl"]
+    assert of_kl["estimate"] == pytest.approx(7.5 / 9, abs=1e-6)
+    assert 0.833333 <= of_kl["low"] <= of_kl["estimate"] <= of_kl["high"] <= 0.833334  # it is 5/6 of all completions
+    voice = {"n": 10, "mean": 0.75, "of_kl": of_kl, "over": 1.0}
     assert found["roles"][0] == {"role": "voice", **voice}
+    result = found["roles"][1]["of_kl"]  # 1.25 of 9
+    assert result["estimate"] == pytest.approx(1.25 / 9, abs=1e-6)
+    assert result["low"] < 1.25 / 9 < result["high"]
     assert [each["role"] for each in found["roles"]] == ["voice", "result, first digit", "answer", "frame"]
     assert found["pieces"][0] == {"piece": "4", "role": "voice", **voice}
     assert found["pieces"][2]["piece"] == "␣"
+
+
+def test_a_network_that_equals_the_one_before_has_shares_of_nothing(case):
+    same = replace(case, networks={BEFORE: case.before, AFTER: case.before})
+    rows = [{"network": AFTER, **row} for row in tokens.compared(same, case.before, PROBLEMS[:8])]
+    (found,) = tokens.table(rows)["networks"]
+    zero = {"estimate": 0.0, "low": 0.0, "high": 0.0}
+    assert found["per_token"] == found["top"]["of_kl"] == zero
+    assert all(role["of_kl"] == zero for role in found["roles"])
 
 
 def test_table_says_what_a_mixture_recovers():

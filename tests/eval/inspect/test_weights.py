@@ -113,10 +113,10 @@ def test_controls_have_the_size_of_the_difference_and_not_its_places(before):
     for name, old in weights_of(before.model).items():
         delta = weights_of(after.model)[name] - old
         for control in ("random", "shuffled"):
-            other = found[control, ""][name] - old
+            other = found[control, 0][name] - old
             torch.testing.assert_close(other.norm(), delta.norm(), rtol=1e-4, atol=0)
             assert not torch.allclose(other, delta, atol=1e-3)
-        moved = (found["shuffled", ""][name] - old).flatten().sort().values
+        moved = (found["shuffled", 0][name] - old).flatten().sort().values
         torch.testing.assert_close(moved, delta.flatten().sort().values, atol=1e-5, rtol=0)
 
 
@@ -193,4 +193,4 @@ def test_table_gives_what_a_change_recovers_of_the_gain():
     assert after["right"]["estimate"] == 0.75 and mlp["right"]["estimate"] == 0.25
     assert before["recovered"]["estimate"] == 0 and after["recovered"]["estimate"] == 1
     assert mlp["recovered"]["estimate"] == pytest.approx(1 / 3, abs=1e-6)
-    assert mlp["reasons"] == 0.25 and mlp["greedy"]["estimate"] == 0.75
+    assert mlp["reasons"]["estimate"] == 0.25 and mlp["greedy"]["estimate"] == 0.75

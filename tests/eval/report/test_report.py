@@ -50,6 +50,7 @@ def test_a_page_is_complete_and_asks_nothing_of_the_network(render):
     html = render(make_samples(), make_curves())
     seen = Page(html)
     assert re.findall(r"<h2[^>]*>(.*?)</h2>", html) == [
+        "<bdi>21+1+1 = 23</bdi>, before and after",
         *("More samples per problem", "What the difference is made of", "Accuracy by difficulty"),
         *("How true the chains are", "During training", "Solved anew"),
         *("Transcripts", "How it was measured", "What it does not show"),
@@ -71,6 +72,7 @@ def test_model_text_is_embedded_as_text(render, completion):
     seen = Page(html)
     assert seen.tags.count("script") == html.count("</script") == 2 and "img" not in seen.tags
     chains = [json.dumps(problem["chains"][2], ensure_ascii=False) for problem in problems_of(html)]
+    assert SEEN in seen.text  # of the problem on the first screen
     assert len(chains) == 40 and all(SEEN in chain.replace(r"\\", "\\") for chain in chains)
     assert html.encode("utf-8").decode("utf-8") == html
 
@@ -114,7 +116,13 @@ def test_any_columns_will_do_and_what_does_not_apply_is_left_out(summary):
     none = {"gain": None, "sharpened": None, "seconds": None, "checkpoints": {}, "seed": None, "recipe": None}
     several = summary | none | {"names": names, "scores": dict.fromkeys(names, score), "comparisons": []}
     html = page.render_exam(compared(several), samples, {}, {})
-    for absent in ("During training", "What the difference is made of", "Solved anew"):
+    for absent in (
+        "During training",
+        "before and after",
+        'class="first"',
+        "What the difference is made of",
+        "Solved anew",
+    ):
         assert absent not in html
     assert html.count(plots.PALETTE[7]) > 1
     once = {"axes": {}, "greedy": None, "pass_at_k": score["pass_at_k"][:1], "maj_at_k": score["maj_at_k"][:1]}
@@ -146,6 +154,23 @@ def test_transcripts_are_chosen_by_position_and_cover_the_depths_of_the_exam_pro
     assert transcripts.fixed(make_samples(4)["base"]) == [0, 1, 2, 3]
     assert sorted(transcripts.fixed(make_samples(40, n_inside=10)["base"])) == list(range(10))
     assert transcripts.fixed(make_samples(3, n_inside=0)["base"]) == [0, 1, 2]  # there is nothing else
+
+
+def picked(summary, samples, estimate=0.5):
+    summary["comparisons"][0]["estimate"] = estimate
+    found = transcripts.picked(compared(summary), samples)
+    return [found[key] for key in ("question", "depth", "n", "like", "unlike")]
+
+
+def test_the_problem_of_the_first_screen_is_picked_by_a_rule(summary):
+    samples = make_samples(40)  # those of depth 3 are 1, 5, 9, …: wrong before, right after
+    assert picked(summary, samples) == ["21+1+1", 3, 10, 10, 0]
+    assert picked(summary, samples, -0.5) == ["21+1+1", 3, 10, 0, 10]  # none got worse: the middle one of all
+    assert picked(summary, make_samples(40, n_inside=9)) == ["5+1+1", 3, 2, 2, 0]  # the exam proper: 1 and 5
+    swapped = samples | {"base": samples["rl"], "rl": samples["base"]}
+    assert picked(summary, swapped, -0.5) == ["21+1+1", 3, 10, 10, 0]
+    found = transcripts.picked(compared(summary), make_samples(40, "<think>21+1=22\n22+1=9</think><answer>9</answer>"))
+    assert (found["like"], found["chains"]["rl"]["steps"]) == (0, [["21+1=22"], ["22+1=9", "wrong", "22+1 is 23"]])
 
 
 def test_accuracy_by_difficulty_has_a_row_for_each_depth_and_axis(summary):

@@ -85,6 +85,17 @@ def test_it_opens_with_the_ten_that_nobody_picked_and_needs_javascript(opened):
     without.context.close()
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+def test_the_first_screen_has_the_picture_one_problem_and_the_verdict(opened, width, height):
+    tab = opened(40, None, viewport={"width": width, "height": height})
+    for part in ("h1", ".first figure svg", ".pair", ".verdict", ".limit"):
+        box = tab.locator(part).bounding_box()
+        assert box["y"] + box["height"] <= height and box["x"] + box["width"] <= width, part
+    before, after = (chain.bounding_box() for chain in tab.locator(".pair .chain").all())
+    assert before["y"] == after["y"] and before["x"] + before["width"] < after["x"]
+    assert tab.locator(".pair .mark").all_inner_texts() == ["✗", *"✓✓✓"]
+
+
 def test_filters_change_the_list_and_the_count(opened):
     tab = opened(40, None, 30)
     assert count(tab, depth="3") == "10 of 40 problems"

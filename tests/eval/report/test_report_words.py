@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from eval.exam.lineup import COOLED, FORCED, lineup_of
-from eval.report import page, words
+from eval.report import page, plots, words
 from r1_mini.pipeline.recipe import Recipe
 from tests.eval.report.conftest import compared, difference, make_samples, make_score
 
@@ -20,8 +20,9 @@ def changed(summary, estimate, verdict, at=0):
 
 
 def sentences(summary, about=""):
-    """The sentences with this text."""
-    return [sentence for sentence in words.sentences(compared(summary)) if about in sentence]
+    """The sentences with this text, but for the plain ones."""
+    first = len(words.plain(compared(summary)))
+    return [sentence for sentence in words.sentences(compared(summary))[first:] if about in sentence]
 
 
 @pytest.fixture
@@ -86,7 +87,12 @@ def test_no_sentence_says_more_than_the_verdicts(summary, kinds, ends, against_f
     ]
     summary["gain"] |= {"parts": [part | ({} if score else {"estimate": -0.0}) for part in summary["gain"]["parts"]]}
     found = sentences(summary)
-    text, begins = " ".join(found), ENDS[ends][0]
+    plain, begins = words.plain(compared(summary)), ENDS[ends][0]
+    text = " ".join([*plain, *found])
+    assert len(plain) == (3 + (COOLED in controls) if against_forced else 0)
+    if against_forced:
+        beyond = {"shown": ": shown.", "worse": ": a loss, and shown.", "not shown": ": not shown."}
+        assert plain[-1].endswith(beyond[against_forced[3]]) and f", {STAGES[kinds][1]} " in plain[0]
     assert found[0].startswith(begins) and found[0].endswith(ENDS[ends][1])
     assert f"({STAGES[kinds][0]})" in found[0] and f"({STAGES[kinds][1]})" in found[0]
     gained, beyond = ends[3] == "shown", against_forced and against_forced[3] == "shown"
@@ -179,6 +185,45 @@ def test_what_a_temperature_gives_is_said_apart_from_the_choice_of_voice(summary
         "Pure reasoning gain: part of it is the temperature. Sampled",
     ):
         assert part in page
+
+
+def told(summary):
+    """Gain, verdict and reason of each rung of the ladder but the first."""
+    return [(round(rung.gain, 6), rung.verdict, rung.reason) for rung in words.ladder(compared(summary))[1:]]
+
+
+def test_the_first_screen_says_what_the_base_could_do_and_its_parts_add_up_to_the_gain(summary):
+    slips = ("shown", "fewer slips (training)")
+    could = (0.22, "shown", "it could already do this, and did not")
+    assert told(summary) == [could, (0.29, *slips)]
+    changed = cooled(summary)
+    assert told(changed) == [could, (0.23, "shown", "surer of its likely steps (no training)"), (0.06, *slips)]
+    assert sum(gain for gain, *_ in told(changed)) == pytest.approx(0.91 - 0.40)
+    assert words.plain(compared(changed)) == [
+        "Asked once, the base gets 40 of 100 right, after RL 91. Made to write out its steps, the base alone gets 62.",
+        "Of 51.0 points, 22.0 were only a choice: made to write its steps, the base gets them without further training.",
+        "23.0 more are a matter of sampling: at its best temperature it is surer of its likely steps, again without training.",
+        "What is left to training is +6.0 points (95% interval +4.0 to +8.0): shown.",
+    ]
+    drawn = plots.steps_to_after(compared(changed))
+    for text in ("+22.0: it could", "+23.0: surer", "+6.0: fewer", ">40.0<", ">85.0<", "temperature (T=0.2)"):
+        assert text in drawn
+
+
+def test_the_first_screen_claims_no_step_that_is_not_shown(summary):
+    summary["scores"]["forced_worked"] |= {
+        "pass_at_1": 0.41,
+        "pass_at_1_interval": {"estimate": 0.41, "low": 0.39, "high": 0.43},
+    }
+    assert told(summary)[0] == (0.01, "not shown", "not told apart")  # no test: the intervals overlap
+    assert words.plain(compared(summary))[1] == "Writing its steps does not help the base: +1.0 points, not told apart."
+    summary["comparisons"].append(difference("base", "forced_worked", 0.01))
+    assert told(summary)[0][1] == "shown"  # a test decides
+    summary["scores"]["rl"]["chains"]["wrong_by_wrong"] = 0.2  # 0.066 fewer, of 0.5
+    assert told(summary)[1] == (0.5, "shown", "only after training")
+    assert told(changed(summary, -0.1, "worse", at=1))[1][1:] == ("worse", "worse")
+    del summary["comparisons"][1]
+    assert words.ladder(compared(summary)) == [] == words.plain(compared(summary))
 
 
 def test_a_gain_that_a_temperature_gives_too_is_not_called_more(summary):
