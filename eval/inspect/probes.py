@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from threadpoolctl import threadpool_limits
 
 from eval.analysis import stats
 from eval.inspect.case import AFTER, BEFORE, Case, Network, Row
@@ -93,8 +95,9 @@ def probe(train_ND: Floats, labels_N: Labels, test_MD: Floats) -> Labels:
     if len(np.unique(labels_N)) == 1:
         return np.full(len(test_MD), labels_N[0])
     mean_D, scale_D = train_ND.mean(axis=0, dtype=float), train_ND.std(axis=0, dtype=float) + 1e-6
-    fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=1e-3).fit((train_ND - mean_D) / scale_D, labels_N)
-    predicted: Labels = fitted.predict((test_MD - mean_D) / scale_D)
+    with threadpool_limits(1), config_context(assume_finite=True, skip_parameter_validation=True):  # small matrices
+        fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=1e-3).fit((train_ND - mean_D) / scale_D, labels_N)
+        predicted: Labels = fitted.predict((test_MD - mean_D) / scale_D)
     return predicted
 
 

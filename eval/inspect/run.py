@@ -42,7 +42,7 @@ EXPERIMENTS: dict[str, ModuleType] = {
 }
 LEARNED = 12_000
 """Problems of the train split, that probes and steering vectors are fitted on."""
-QUICK = 0.2
+QUICK = 0.125
 """Share of the usual problems that --quick asks."""
 
 

@@ -44,7 +44,7 @@ def changes(problem: Problem, lines: tuple[str, ...], other: Problem | None, mos
     value = [line.rpartition("=")[2] for line in lines]
     yield Change(WHOLE, lines, True, value[-1])
     cuts = {min(len(lines) - 1, math.ceil(part * len(lines))): name for name, part in reversed(CUTS.items())}
-    for kept, name in cuts.items():
+    for kept, name in reversed(cuts.items()):
         yield Change(name, lines[:kept], True, value[kept - 1] if kept else None)
     yield Change(FILLER, tuple("0" * len(line) for line in lines), True)
     if other is not None:

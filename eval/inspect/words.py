@@ -39,9 +39,11 @@ def compared(figure: Figure) -> str:
 
 def sentences(summary: Summary) -> list[str]:
     """The most important first."""
-    written = {"said": _said, "tries": _tries, "chains": _chains, "weights": _weights, "probes": _probes}
-    found = [write(summary[name]) for name, write in written.items() if name in summary]
-    return found if "weights" in summary or "tokens" not in summary else [*found, _tokens(summary["tokens"])]
+    written = {"said": _said, "tries": _left, "chains": _chains, "weights": _weights, "probes": _probes}
+    found = [write(summary) for name, write in written.items() if name in summary or name == "tries"]
+    if "tokens" in summary and "weights" not in summary:
+        found.append(_tokens(summary["tokens"]))
+    return list(filter(None, found))
 
 
 def pick(rows: Sequence[Mapping[str, Any]], **wanted: Any) -> Mapping[str, Any]:
@@ -49,34 +51,35 @@ def pick(rows: Sequence[Mapping[str, Any]], **wanted: Any) -> Mapping[str, Any]:
     return next((row for row in rows if all(row.get(key) == value for key, value in wanted.items())), {})
 
 
-def _said(table: Summary) -> str:
-    gain, parts = table["gain"], table["parts"]
-    equal = pick(table["equal"], voice="worked", temperature=0.0)["difference"]
-    verdict = {"shown": "better", "a loss": "worse"}.get(compared(equal), compared(equal))
-    last = f"With the likeliest tokens of both, made to write their steps, training brought {points(equal)}: {verdict}."
+def _said(summary: Summary) -> str:
+    gain, parts = summary["said"]["gain"], summary["said"]["parts"]
     if not parts["voice"]:
         what = {"shown": "is too small to be taken apart", "a loss": "is a loss"}.get(compared(gain), "is no gain")
-        return f"What training brought, {points(gain)}, {what}. {last}"
+        return f"What training brought, {points(gain)}, {what}."
     without = in_hundred(1 - parts["rest"]["estimate"])
     return (
         f"{without}% of the gain of {points(gain)} comes back without training: {ends(parts['voice'])} when the "
-        f"network before it is made to write its steps, {ends(parts['temperature'])} more with its likeliest tokens. "
-        f"{last}"
+        f"network before it is made to write its steps, {ends(parts['temperature'])} more with its likeliest tokens."
     )
 
 
-def _tries(table: Summary) -> str:
-    counted = "sound" if any(each["counted"] == "sound" for each in table["curves"]) else "right"
-    before, after = (
-        pick(table["curves"], network=name, voice=voice, counted=counted)
-        for name, voice in ((BEFORE, "worked"), (AFTER, "free"))
-    )
-    by = " by a sound chain" if counted == "sound" else ""
-    new = "so nothing is new, all is reliability" if not before["never"] else "which may be rare or new"
-    return (
-        f"Within {table['samples']} tries the network before training, made to write its steps, solves all but "
-        f"{before['never']} of {table['n']} problems{by} (after training: all but {after['never']}), {new}."
-    )
+def _left(summary: Summary) -> str:
+    """What training brought beyond what could be said before, and whether that is new."""
+    found = []
+    if "said" in summary:
+        equal = pick(summary["said"]["equal"], voice="worked", temperature=0.0)["difference"]
+        verdict = {"shown": "better", "a loss": "worse"}.get(compared(equal), compared(equal))
+        found.append(f"both made to write their likeliest steps, training brought {points(equal)}: {verdict}")
+    if "tries" in summary:
+        table = summary["tries"]
+        counted = "sound" if any(each["counted"] == "sound" for each in table["curves"]) else "right"
+        never = pick(table["curves"], network=BEFORE, voice="worked", counted=counted)["never"]
+        by = " by a sound chain" if counted == "sound" else ""
+        many = f"all {table['n']}" if not never else f"{table['n'] - never} of {table['n']}"
+        new = ": nothing is new" if not never else ""
+        found.append(f"within {table['samples']} tries it solved {many} problems{by} before training{new}")
+    text = "; ".join(found)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 def chain_verdict(table: Summary, network: str) -> str:
@@ -103,7 +106,8 @@ def most(cell: Mapping[str, Any], one: str, other: str) -> bool:
     return bool(cell[one]["low"] > max(0.5, 2 * cell[other]["estimate"]))
 
 
-def _chains(table: Summary) -> str:
+def _chains(summary: Summary) -> str:
+    table = summary["chains"]
     reading = {
         "causal": "The answer comes from the chain",
         "partly causal": "Some answers come from the chain",
@@ -129,7 +133,8 @@ def _chains(table: Summary) -> str:
     return f"{text}."
 
 
-def _weights(table: Summary) -> str:
+def _weights(summary: Summary) -> str:
+    table = summary["weights"]
     changes = table["changes"]
     size = pick(table["sizes"], network=AFTER, kind="all")["size"]
     half, low_rank = pick(changes, change="alpha", value=0.5), pick(changes, change="rank", value=8)
@@ -159,7 +164,8 @@ def _tokens(table: Summary) -> str:
     return f"{text}."
 
 
-def _probes(table: Summary) -> str:
+def _probes(summary: Summary) -> str:
+    table = summary["probes"]
     cells = [cell for cell in table["cells"] if cell["network"] == AFTER and not cell["trivial"]]
     last = max((cell["layer"] for cell in cells), default=0)
     answer = pick(cells, layer=last, place="prompt end", what="answer ones")

@@ -52,9 +52,9 @@ def said(gain, parts):
 
 def test_what_comes_back_without_training_is_what_is_not_left():
     parts = {"voice": share(0.58, 0.55, 0.61), "temperature": share(0.37, 0.3, 0.4), "rest": share(0.05, 0.02, 0.08)}
-    (text,) = sentences(said(share(0.7, 0.6, 0.8), parts))
+    text, left = sentences(said(share(0.7, 0.6, 0.8), parts))
     assert text.startswith("95.0% of the gain of +70.0 points [+60.0, +80.0] comes back without training")
-    assert "58.0% [55.0, 61.0]" in text and "+5.0 points [+2.0, +8.0]: better" in text
+    assert "58.0% [55.0, 61.0]" in text and "+5.0 points [+2.0, +8.0]: better" in left
 
 
 def test_a_loss_and_a_small_gain_are_not_called_none():
@@ -65,3 +65,13 @@ def test_a_loss_and_a_small_gain_are_not_called_none():
         (share(0.0, -0.1, 0.1), "is no gain"),
     ):
         assert words in sentences(said(gain, nothing))[0]
+
+
+def test_nothing_is_new_only_if_every_problem_was_solved_before():
+    for never, words in (
+        (0, "solved all 100 problems by a sound chain before training: nothing is new."),
+        (3, "97 of 100 problems"),
+    ):
+        curves = [{"network": "before", "voice": "worked", "counted": "sound", "never": never}]
+        (text,) = sentences({"tries": {"n": 100, "samples": 256, "curves": curves}})
+        assert words in text and ("new" in text) == (not never)
