@@ -129,7 +129,8 @@ def parts(table: Summary) -> Markup:
         elif each["change"] == "rank":
             rows.setdefault(f"rank {each['value']} of every matrix", {})["only this part"] = each["recovered"]
         elif each["change"] in ("random", "shuffled"):
-            rows.setdefault(f"{each['change']} {each['value'] + 1}, same size", {})["control"] = each["recovered"]
+            number = f" {each['value'] + 1}" if each["change"] == "random" else ""
+            rows.setdefault(f"{each['change']}{number}, same size", {})["control"] = each["recovered"]
         elif each["change"] == TEXT and each["value"] == 1.0:
             rows.setdefault("training on other text", {})["control"] = each["recovered"]
     colors = {"only this part": BLUE, "without this part": GREEN, "control": AMBER}
@@ -154,12 +155,11 @@ def roles(table: Summary) -> Markup:
 
 
 def mixtures(table: Summary) -> Markup:
-    """The share of the gain with the distributions exchanged at some places."""
+    """The share of the gain when the other's distribution is taken at some places, and at as many random ones."""
     rows: dict[str, dict[str, Figure | None]] = {}
     for each in table["mixtures"]:
         if each["exchanged"] != "nothing":
-            what = f"as many at random as {each['like']}" if "like" in each else each["exchanged"]
-            other = AFTER if each["keeps"] == BEFORE else BEFORE
-            label = f"{each['keeps']}, but {other}'s at {what} ({100 * each['places']:.0f}% of tokens)"
-            rows[label] = {"random" if "like" in each else each["keeps"]: each["recovered"]}
+            chosen = each.get("like", each["exchanged"])
+            row = rows.setdefault(f"{each['keeps']}, but at {chosen}", {})
+            row["random" if "like" in each else each["keeps"]] = each["recovered"]
     return dots("Share of the gain when some tokens are the other's", list(rows.items()), COLORS, "share of the gain")

@@ -19,7 +19,7 @@ CUTS = {f"cut after {percent}%": percent / 100 for percent in (0, 25, 50, 75)}
 NONE = "cut after 0%"
 FILLER, SWAP = "filler", "another problem's chain"
 LAST, REST, FIRST = "last result replaced", "first result replaced, rest kept", "first result replaced, goes on"
-CONTROL, OPERAND = "nothing changed, goes on", "operand of a done step replaced, goes on"
+CONTROL, OPERAND = "nothing changed, goes on", "done operand replaced, goes on"
 MOST_NUMBERS = 900
 """Numbers that are tried in place of another, at most."""
 
