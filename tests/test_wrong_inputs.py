@@ -46,6 +46,10 @@ WRONG = [
         *(["model", option, out] for option in ("--out", "--export-lm-eval") for out in ("socket", "link", "loop", "recipe.yaml")),
         *(["model", "--export-lm-eval", out] for out in ("/dev/null", "fifo")),
     )),
+    *(["inspect", *rest] for rest in (
+        ["full"], ["no", "model"], ["model", "model", "--only", "x"], ["model", "model", "--marks", "<a>"],
+        ["model", "model", "--out", "fifo"], ["model", "model", "temperature=1"], ["model", "model", "--control", "no"],
+    )),
     ["compare", "full"], ["compare", "damaged"], ["compare", "full", "--out", "/dev/null"],
     ["sweep", "sweep.yaml", "--out", "fifo"], ["sweep", "sweep.yaml", "--storage", "postgresql://me:pw@h/db"],
     ["push", "full", "me/x"],

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -8,6 +9,7 @@ from eval.inspect.run import EXPERIMENTS
 from r1_mini.cli import main
 from r1_mini.model.checkpoint import save_checkpoint
 from tests.commands import Started, r1_mini
+from tests.conftest import arguments
 from tests.eval.inspect.small import in_voices, problems, trained
 
 KNOWN = problems(terms=3)
@@ -128,8 +130,8 @@ def test_checkpoints_of_another_shape_and_runs_without_an_exam_are_refused(
     assert sorted(os.listdir(tmp_path)) == ["begun", "narrow"]
 
 
-def test_a_run_is_inspected_at_its_end_where_its_recipe_says_so(smoke, tmp_path):
-    """The smoke run's base writes no sound chains, so the weights alone are asked."""
+def test_a_run_trains_its_own_control(smoke, tmp_path):
+    """The smoke run's base writes too few sound chains, so the weights alone are asked."""
     out = r1_mini("inspect", smoke[0], "--only", "weights", "--quick", "--out", tmp_path / "inspect").stdout
     assert "weights" in out
     changes = json.loads((tmp_path / "inspect" / "inspect.json").read_text())["weights"]["changes"]
@@ -137,3 +139,10 @@ def test_a_run_is_inspected_at_its_end_where_its_recipe_says_so(smoke, tmp_path)
         each["change"] for each in changes
     }
     assert (tmp_path / "inspect" / "more-text" / "model.safetensors").exists()
+
+
+def test_a_run_that_cannot_be_inspected_at_its_end_says_so_and_is_finished(smoke, tmp_path):
+    shutil.copytree(smoke[0], tmp_path / "run")
+    done = r1_mini(*arguments(tmp_path / "run", "evaluate.inspect=true", "evaluate.limit=20"))
+    assert "not inspected: before: " in done.stdout and "sound chains" in done.stdout
+    assert not (tmp_path / "run" / "inspect").exists()
