@@ -118,13 +118,13 @@ def test_checkpoints_of_another_shape_and_runs_without_an_exam_are_refused(
     save_checkpoint(other.model, other.tokenizer, tmp_path / "narrow")
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "recipe.yaml").write_bytes((smoke[0] / "recipe.yaml").read_bytes())
-    for arguments, words in (
+    for given, words in (
         ([str(checkpoints / "before"), "narrow"], "compare two checkpoints of one architecture"),
         (["begun"], "no exam"),
         ([str(checkpoints / "before")], "give a finished run"),
         ([], "Missing argument"),
     ):
-        assert main(["inspect", *arguments]) == 2
+        assert main(["inspect", *given]) == 2
         error = capsys.readouterr().err
         assert words in error and error.count("\n") == 1
     assert sorted(os.listdir(tmp_path)) == ["begun", "narrow"]
