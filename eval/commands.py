@@ -95,12 +95,12 @@ def inspect(
         (run,) = paths
         with silent():
             recipe = load(run / "recipe.yaml")
-        before, after, stage = _ends(run, recipe)
+        before, after, stages = _ends(run, recipe)
         given = recipe.evaluate.model_dump(mode="json", exclude_defaults=True, exclude={"columns", "pairs", "inspect"})
         named = given.pop("suite", "arithmetic")
         given |= {} if recipe.prompt == "auto" else {"prompt": recipe.prompt}
-        suite, problems = _suite(suite_name or named, [run / stage], overrides, given, SAMPLING)
-        trained: tuple[Recipe, str] | None = (recipe, stage)
+        suite, problems = _suite(suite_name or named, [run / stages[1]], overrides, given, SAMPLING)
+        trained: tuple[Recipe, str, str] | None = (recipe, *stages)
     elif len(paths) == 2:
         before, after = map(find_checkpoint, paths)
         suite, problems = _suite(suite_name or "arithmetic", [before], overrides, without=SAMPLING)
@@ -113,15 +113,15 @@ def inspect(
     inspection.inspect(before, after, suite, problems, folder, store, console, options, trained)
 
 
-def _ends(run: Path, recipe: Recipe) -> tuple[Path, Path, str]:
-    """The checkpoints of the first pair that the exam of a run compares, and the stage of the second one."""
+def _ends(run: Path, recipe: Recipe) -> tuple[Path, Path, tuple[str, str]]:
+    """The checkpoints of the first pair that the exam of a run compares, and their stages."""
     lineup = Lineup.read(run / "eval" / Path(recipe.evaluate.suite).stem)
     stages = [lineup.columns[key].stage for pair in lineup.pairs[:1] for key in pair]
     if len(set(stages)) < 2:
         raise UserError("its exam compares no two checkpoints", where=str(run), fix="give two checkpoints")
     before, after = (pretrained(recipe) if stage == MODEL else run / stage for stage in stages)
     assert before is not None and after is not None
-    return find_checkpoint(before), find_checkpoint(after), stages[1]
+    return find_checkpoint(before), find_checkpoint(after), (stages[0], stages[1])
 
 
 def separated(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:

@@ -226,7 +226,7 @@ def inspect(
     arguments: Annotated[list[str], _argument("RUN | BEFORE AFTER [key=value]", "A run, or two checkpoints.")],
     suite: Annotated[str | None, _option("Whose problems are asked.", default="the run's, or arithmetic")] = None,
     only: Annotated[list[str] | None, _option("An experiment; repeatable.", default="all")] = None,
-    quick: Annotated[bool, _option("Ask a fifth of the problems.", "--quick")] = False,
+    quick: Annotated[bool, _option("Ask an eighth of the problems.", "--quick")] = False,
     control: Annotated[Path | None, _option("A checkpoint trained on from BEFORE with other text.")] = None,
     marks: Annotated[str | None, _option("What begins and ends a chain.", default="<think> </think>")] = None,
     layer: Annotated[list[int] | None, _option("A block to look into; repeatable.", default="all", min=0)] = None,
@@ -234,7 +234,7 @@ def inspect(
 ) -> None:
     """Look at what training changed: what is only said, where in the weights, whether answers follow from chains.
 
-    The page goes to RUN/inspect or runs/inspect. Experiments: chains, said, weights, tokens, probes, patching.
+    The page goes to RUN/inspect or runs/inspect. Experiments: chains, said, tries, weights, tokens, probes, patching.
     """
     from eval import commands
     from eval.inspect.run import Options

@@ -28,6 +28,8 @@ from r1_mini.problems.problem import Problem
 PROBLEMS, OF_CONTROLS = 1_200, 400
 ANSWER_TOKENS = 12
 """Enough for a number and its closing tag."""
+AT_ONCE = 100
+"""Problems whose chains are looked at before it is known whether there are enough."""
 OWN, FED = "own chain, as sampled", "own chain, fed back"
 
 
@@ -64,12 +66,15 @@ def usable(case: Case, written: Written) -> bool:
 def require(case: Case) -> None:
     """UserError unless both networks write enough chains to intervene on."""
     for name in (BEFORE, AFTER):
-        problems = case.some(PROBLEMS)
-        found = sum(usable(case, each) for each in own(case, case.networks[name], problems))
+        problems, found = case.some(PROBLEMS), 0
+        for first in range(0, len(problems), AT_ONCE):  # often the first few have enough
+            if found < FEW:
+                some = problems[first : first + AT_ONCE]
+                found += sum(usable(case, each) for each in own(case, case.networks[name], some))
         if found < FEW:
             kind = "sound chains" if case.exact else "chains of several parts with an answer"
             what = f"{found} {kind} in {len(problems)} problems, {FEW} are needed to intervene on"
-            others = "--only said --only weights --only tokens"
+            others = " ".join(f"--only {each}" for each in ("said", "tries", "weights", "tokens", "probes", "patching"))
             raise UserError(what, where=name, fix=f"leave out the chains: {others}")
 
 

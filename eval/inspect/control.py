@@ -13,20 +13,23 @@ from r1_mini.train.sft import SftStage, SolutionStage
 from r1_mini.train.stage import Job
 
 
-def control(recipe: Recipe, after: str, start: Path, folder: Path, store: Store, console: Console) -> Path | None:
-    """The folder of the control for the stage `after`, trained if it is not there.
+def control(
+    recipe: Recipe, before: str, after: str, start: Path, folder: Path, store: Store, console: Console
+) -> Path | None:
+    """The folder of the control for what was trained from the stage `before` to `after`, trained if it is not there.
 
-    It has the voices, problems and batches of the last stage before `after` that learned from worked solutions, and the
+    It has the voices, problems and batches of the last stage up to `before` that learned from worked solutions, and the
     default learning rate of `sft`; None if there is no such stage, or if its problems are not ours.
     """
-    way = [recipe.nodes[name] for name in recipe.way_to(after)[:-1] if name in recipe.nodes]
+    way = [recipe.nodes[name] for name in recipe.way_to(before) if name in recipe.nodes]
     taught = next((stage for stage in reversed(way) if isinstance(stage, SolutionStage)), None)
     if taught is None or not all(isinstance(each, FamilySource) for each in recipe.problems_of(taught)):
         return None
-    work, problems, seed = recipe.nodes[after].work(), recipe.problems_of(taught), recipe.seed_of(taught)
+    trained = [recipe.nodes[name].work() for name in recipe.way_to(after) if name not in recipe.way_to(before)]
+    problems, seed = recipe.problems_of(taught), recipe.seed_of(taught)
     batch = taught.fields["per_device_train_batch_size"]
     settings = taught.model_dump(include={"voices", "languages", "wording"})
-    trainer = {"max_steps": work.steps * work.rounds, "per_device_train_batch_size": batch}
+    trainer = {"max_steps": sum(work.steps * work.rounds for work in trained), "per_device_train_batch_size": batch}
     stage = SftStage.model_validate({"kind": "sft", **settings, "trainer": trainer})
     identity = {
         "control": stage.VERSION,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from eval.inspect.case import AFTER, BEFORE, Case, Network, Row, Written
+from eval.inspect.case import AFTER, BEFORE, FREE, Case, Network, Row, Written
 from eval.inspect.figures import bits
 from r1_mini.problems.problem import Problem
 from r1_mini.rollout.choose import uniform
@@ -109,9 +109,7 @@ class Mixture(nn.Module):
 
 def written(case: Case, network: Network, problems: Sequence[Problem]) -> list[Written]:
     """One free completion of each problem."""
-    nothing = [""] * len(problems)
-    groups = network.write(problems, nothing, case.max_tokens, temperature=1.0, seed=case.seed)
-    return [done for (done,) in groups]
+    return [done for (done,) in network.answer(problems, FREE, case.max_tokens, temperature=1.0, seed=case.seed)]
 
 
 def over(nats: float) -> Rule:
@@ -130,7 +128,7 @@ def mixtures(case: Case, problems: Sequence[Problem]) -> Iterator[Row]:
     """Both models alone, and each with some of its tokens from the other's distribution."""
 
     def mixed(keeps: str, exchanged: str, rule: Rule, **like: str) -> dict[str, Any]:
-        begin = case.before.ids(case.before.marks.begin)
+        begin = case.before.ids(case.before.begin)
         mixture: Any = Mixture(
             case.before.model, case.after.model, rule, keeps_after=keeps == AFTER, begin=begin, seed=case.seed
         )

@@ -16,7 +16,7 @@ from r1_mini.text import visible
 
 def publish(summary: Mapping[str, Any], folder: Path, console: Console) -> None:
     """Print what was found and write the page."""
-    sentences = words.sentences(summary) or ["Nothing was measured."]
+    sentences = words.sentences(summary)
     for sentence in sentences:
         console.print(visible(sentence))
     style = Markup(files("eval.report").joinpath("page.css").read_text("utf-8"))

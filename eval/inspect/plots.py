@@ -160,6 +160,8 @@ def mixtures(table: Summary) -> Markup:
     for each in table["mixtures"]:
         if each["exchanged"] != "nothing":
             chosen = each.get("like", each["exchanged"])
-            row = rows.setdefault(f"{each['keeps']}, but at {chosen}", {})
+            other = AFTER if each["keeps"] == BEFORE else BEFORE
+            label = f"{other}'s choice of voice" if chosen == "voice" else f"{other}'s where {chosen}"
+            row = rows.setdefault(f"{each['keeps']}, but {label}", {})
             row["random" if "like" in each else each["keeps"]] = each["recovered"]
     return dots("Share of the gain when some tokens are the other's", list(rows.items()), COLORS, "share of the gain")

@@ -121,11 +121,11 @@ def inspect(
     store: Store,
     console: Console,
     options: Options,
-    trained: tuple[Recipe, str] | None = None,
+    trained: tuple[Recipe, str, str] | None = None,
 ) -> None:
     """Measure what is not yet measured; write inspect.json and the page.
 
-    `trained`: the recipe that trained both, and the stage of `after`, so that a control can be trained too.
+    `trained`: the recipe that trained both, and their stages, so that a control can be trained too.
     """
     names, marks, share = options.experiments(), options.written(), QUICK if options.quick else 1.0
     problems = [each.problem for each in asked if each.axis is None]
@@ -140,14 +140,14 @@ def inspect(
     if options.control is not None:
         checkpoints[TEXT] = find_checkpoint(options.control)
     networks = {name: network(path) for name, path in checkpoints.items()}
-    case = Case(networks, problems, learned, suite.max_tokens, share, options.layers or None, suite.seed)
-    require(case, [name for name in names if not (folder / name / "rows.jsonl").exists()])
-    if (
-        trained
-        and TEXT not in checkpoints
-        and (path := control(*trained, before, folder / "more-text", store, console))
-    ):
-        checkpoints[TEXT], networks[TEXT] = path, network(path)
+    case = Case(
+        networks, problems, learned, suite.max_tokens, share, tuple(sorted({*options.layers})) or None, suite.seed
+    )
+    require(case, names)
+    if trained and TEXT not in checkpoints:
+        path = control(*trained, before, folder / "more-text", store, console)
+        if path is not None:
+            checkpoints[TEXT], networks[TEXT] = path, network(path)
     case = replace(case, networks=with_noise(networks, suite.seed))
     about = {"suite": suite.name, "problems": len(problems), "before": str(before), "after": str(after)}
     _experiments(case, checkpoints, names, about, folder, store, console)
@@ -187,7 +187,8 @@ def _experiments(
             found[name] = EXPERIMENTS[name].table(rows)
             console.print(f"{name:<10} {len(rows):,} rows in {folder / name}", soft_wrap=True)
         else:
-            console.print(f"{name:<10} needs sums and differences with steps in signs; left out", soft_wrap=True)
+            why = "too few sums and differences with steps that a checker reads"
+            console.print(f"{name:<10} left out: {why}", soft_wrap=True)
     summary = {"schema": 1, **about, "networks": list(case.networks), "share": case.share, "seed": case.seed, **found}
     write_json_atomic(folder / "inspect.json", summary)
     publish(summary, folder, console)

@@ -96,9 +96,11 @@ def compared(case: Case, other: Network, problems: Sequence[Problem]) -> Iterato
     tokens = [done.tokens for done in written(case, other, problems)]
     special = set(other.tokenizer.all_special_ids)
     text = {token: other.tokenizer.decode([token]) for token in {token for each in tokens for token in each}}
-    kls = divergences(other.model, case.before.model, other.prompts(problems), tokens)
+    prompts = other.encoded(problems, [other.opening] * len(problems))
+    kls = divergences(other.model, case.before.model, prompts, tokens)
     for problem, each, kl in zip(problems, tokens, kls, strict=True):
-        roles = roles_of(["" if token in special else text[token] for token in each], other.marks, case.exact)
+        seen = [other.opening, *("" if token in special else text[token] for token in each)]
+        roles = roles_of(seen, other.marks, case.exact)[1:]
         pieces = [text[token] for token in each]
         yield {"key": problem.key, "pieces": pieces, "roles": roles, "kl": [round(nats, 5) for nats in kl]}
 

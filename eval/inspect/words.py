@@ -43,7 +43,7 @@ def sentences(summary: Summary) -> list[str]:
     found = [write(summary) for name, write in written.items() if name in summary or name == "tries"]
     if "tokens" in summary and "weights" not in summary:
         found.append(_tokens(summary["tokens"]))
-    return list(filter(None, found))
+    return list(filter(None, found)) or ["The numbers are below."]
 
 
 def pick(rows: Sequence[Mapping[str, Any]], **wanted: Any) -> Mapping[str, Any]:
@@ -54,7 +54,12 @@ def pick(rows: Sequence[Mapping[str, Any]], **wanted: Any) -> Mapping[str, Any]:
 def _said(summary: Summary) -> str:
     gain, parts = summary["said"]["gain"], summary["said"]["parts"]
     if not parts["voice"]:
-        what = {"shown": "is too small to be taken apart", "a loss": "is a loss"}.get(compared(gain), "is no gain")
+        what = {
+            "shown": "is too small to be taken apart",
+            "a loss": "is a loss",
+            "no difference": "is no gain",
+            "not told apart": "cannot be told from none",
+        }[compared(gain)]
         return f"What training brought, {points(gain)}, {what}."
     without = in_hundred(1 - parts["rest"]["estimate"])
     return (
@@ -74,10 +79,12 @@ def _left(summary: Summary) -> str:
         table = summary["tries"]
         counted = "sound" if any(each["counted"] == "sound" for each in table["curves"]) else "right"
         never = pick(table["curves"], network=BEFORE, voice="worked", counted=counted)["never"]
-        by = " by a sound chain" if counted == "sound" else ""
         many = f"all {table['n']}" if not never else f"{table['n'] - never} of {table['n']}"
-        new = ": nothing is new" if not never else ""
-        found.append(f"within {table['samples']} tries it solved {many} problems{by} before training{new}")
+        tries = f"within {table['samples']} tries"
+        text = f"made to write its steps, the network before training solved {many} problems {tries}"
+        if counted == "sound":  # an answer alone may be luck
+            text += " by a sound chain" + (": none is new" if not never else "")
+        found.append(text)
     text = "; ".join(found)
     return f"{text[0].upper()}{text[1:]}." if text else ""
 
@@ -129,7 +136,7 @@ def _chains(summary: Summary) -> str:
         f"({ends(before['follows'])} before training), {ends(after['right'])} the true one"
     )
     if none := pick(table["differences"], chain=where, change=NONE):
-        text += f"; without a chain training brought {points(none['right'])}: {compared(none['right'])}"
+        text += f"; greedy and without a chain training brought {points(none['right'])}: {compared(none['right'])}"
     return f"{text}."
 
 

@@ -83,6 +83,6 @@ def test_a_chain_within_foreign_marks_is_read_and_its_last_number_is_the_answer(
     marks = Marks("[", "]", "\n")
     problem = families.solve("4+3")
     graded = marks.graded(problem, "[4+3 is 7] so it is 7.", "stop")
-    assert graded.correct and graded.thinking == "4+3 is 7" and graded.chain != "none"
+    assert graded.correct and graded.thinking == "4+3 is 7"
     assert not marks.graded(problem, "[4+3 is 7] so it is 8.", "stop").correct
     assert marks.graded(problem, "[4+3 is 7", "length").answer is None

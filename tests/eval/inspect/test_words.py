@@ -62,16 +62,26 @@ def test_a_loss_and_a_small_gain_are_not_called_none():
     for gain, words in (
         (share(-0.05, -0.08, -0.02), "is a loss"),
         (share(0.02, 0.01, 0.05), "is too small to be taken apart"),
-        (share(0.0, -0.1, 0.1), "is no gain"),
+        (share(0.0, -0.1, 0.1), "cannot be told from none"),
+        (share(0.0, -0.02, 0.02), "is no gain"),
     ):
         assert words in sentences(said(gain, nothing))[0]
 
 
 def test_nothing_is_new_only_if_every_problem_was_solved_before():
     for never, words in (
-        (0, "solved all 100 problems by a sound chain before training: nothing is new."),
+        (0, "solved all 100 problems within 256 tries by a sound chain: none is new."),
         (3, "97 of 100 problems"),
     ):
         curves = [{"network": "before", "voice": "worked", "counted": "sound", "never": never}]
         (text,) = sentences({"tries": {"n": 100, "samples": 256, "curves": curves}})
         assert words in text and ("new" in text) == (not never)
+
+
+def test_an_answer_that_may_be_luck_is_not_called_known_before():
+    curves = [{"network": "before", "voice": "worked", "counted": "right", "never": 0}]
+    assert "new" not in sentences({"tries": {"n": 4, "samples": 256, "curves": curves}})[0]
+
+
+def test_what_has_no_sentence_points_to_the_numbers():
+    assert sentences({"patching": {}}) == ["The numbers are below."]
