@@ -128,9 +128,7 @@ def _exact(
     case: Case, network: Network, problems: Sequence[Problem], found: Sequence[Written], differs: Sequence[bool]
 ) -> list[Asked]:
     """The interventions on true chains, in the network's language, and on own sound ones that are other texts."""
-    spoken = [language for chain in found for language in chain.graded.languages]
-    language = "words" if spoken.count("words") > spoken.count("signs") else "signs"
-    most, partners, asked = largest(problems), swapped(problems), []
+    language, most, partners, asked = case.language(network), largest(problems), swapped(problems), []
     for place, problem in enumerate(problems):
         for kind in ("true", "own") if differs[place] else ("true",):
             lines = problem.steps if kind == "true" else steps_of(found[place])

@@ -7,7 +7,7 @@ a model of twice the layers.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -132,7 +132,7 @@ def mixtures(case: Case, problems: Sequence[Problem]) -> Iterator[Row]:
         mixture: Any = Mixture(
             case.before.model, case.after.model, rule, keeps_after=keeps == AFTER, begin=begin, seed=case.seed
         )
-        found = written(case, Network(mixture, case.before.tokenizer, case.before.marks), problems)
+        found = written(case, replace(case.before, model=mixture), problems)
         places = round(mixture.exchanged / max(1, mixture.asked), 5)
         row = {"keeps": keeps, "exchanged": exchanged, **like, "places": places}
         return {**row, "right": bits([done.graded.correct for done in found])}

@@ -104,7 +104,7 @@ def require(case: Case, names: Sequence[str]) -> None:
 def with_noise(networks: Mapping[str, Network], seed: int) -> dict[str, Network]:
     """The networks, and BEFORE with a random difference, of the size of AFTER's in every weight."""
     before, after = networks[BEFORE], networks[AFTER]
-    other = Network(copy.deepcopy(before.model), before.tokenizer, before.marks)
+    other = replace(before, model=copy.deepcopy(before.model))
     delta = noise(difference(before, after), seed)
     with torch.no_grad():
         for name, weight in weights_of(other.model).items():

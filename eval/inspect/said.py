@@ -16,7 +16,7 @@ from torch import Tensor
 
 from eval.inspect.case import AFTER, BEFORE, DIRECT, FREE, WORKED, Case, Network, Row
 from eval.inspect.figures import gap, recovered, share
-from eval.inspect.residual import added, blocks, states
+from eval.inspect.residual import added, layers_of, states
 from r1_mini.problems.problem import Problem
 
 PROBLEMS, SAMPLES = 600, 4
@@ -67,9 +67,8 @@ def _steered(case: Case) -> Iterator[Row]:
     before, (token, *more) = case.before, case.before.ids(case.before.begin)
     if more:
         return
-    layers = case.layers or tuple(range(len(blocks(before.model))))
     generator = torch.Generator().manual_seed(case.seed)
-    for layer in layers:
+    for layer in layers_of(before.model, case.layers)[1:]:  # without the embedding
         vector_D = _mean_state(case.after, learned, layer) - _mean_state(before, learned, layer)
         random_D = torch.randn(vector_D.shape, generator=generator).to(vector_D)
         for kind, direction_D in zip(VECTORS, (vector_D, random_D * vector_D.norm() / random_D.norm()), strict=True):
