@@ -96,7 +96,7 @@ def inspect(
         with silent():
             recipe = load(run / "recipe.yaml")
         before, after, stages = _ends(run, recipe)
-        given = recipe.evaluate.model_dump(mode="json", exclude_defaults=True, exclude={"columns", "pairs", "inspect"})
+        given = recipe.evaluate.model_dump(mode="json", exclude_defaults=True, exclude=Evaluate.OF_RUN)
         named = given.pop("suite", "arithmetic")
         given |= {} if recipe.prompt == "auto" else {"prompt": recipe.prompt}
         suite, problems = _suite(suite_name or named, [run / stages[1]], overrides, given, SAMPLING)
@@ -180,7 +180,7 @@ def _suite(
     if not checkpoints:
         raise UserError("no checkpoint is named", where="eval", fix="give a folder, or the id of a model on the Hub")
     values: dict[str, Any] = {**(given or {})}
-    keys = Evaluate.model_fields.keys() - {"suite", "columns", "pairs", "inspect"} | {"prompt", "--suite"}
+    keys = Evaluate.model_fields.keys() - {"suite", *Evaluate.OF_RUN} | {"prompt", "--suite"}
     keys = {key for key in keys if key not in without}
     overridden = apply_overrides(values, overrides, keys)
     prompt = values.pop("prompt", None)

@@ -80,6 +80,14 @@ def test_a_run_examines_on_dev_while_it_trains_and_keeps_the_best(smoke):
     run(plain, "grpo.trainer.max_steps=6", "evaluate.limit=30")
     rewards = [[row["reward"] for row in read_jsonl(each / "02-grpo" / "metrics.jsonl")] for each in (out, plain)]
     assert rewards[0] == rewards[1]  # looking does not change what is trained
+    looked = smoke[0].parent / "only-looked"
+    keep = "grpo.dev={every: 2, suite: smoke, limit: 30, keep: last}"
+    run(looked, "grpo.trainer.max_steps=6", keep, "evaluate.limit=30", "evaluate.many=3")
+    weights = [each / "02-grpo" / "model.safetensors" for each in (looked, plain)]
+    assert sha256(weights[0]) == sha256(weights[1]) and not (looked / "02-grpo" / "best.json").exists()
+    summary = json.loads((looked / "summary.json").read_text())
+    assert [point["k"] for point in summary["scores"]["rl"]["many"]] == [1, 2, 3] and summary["n_many"] == 30
+    assert (summary["sharpened"]["n"], summary["sharpened"]["n_problems"]) == (3, 30)
 
 
 def test_a_checkpoint_that_cannot_be_examined_is_one_line(smoke, tmp_path):

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from eval.analysis.stats import Floats
-from eval.exam.lineup import Lineup
+from eval.exam.lineup import MANY, Lineup
 from eval.exam.samples import Samples, load_samples, pooled, require_same_exam
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError
@@ -25,6 +24,7 @@ class Column:
     samples: tuple[Samples, ...]
     greedy: tuple[Samples, ...]  # as many, or none
     sat: tuple[tuple[str, str | None], ...] = ()  # hash of each checkpoint, and the voice that it was forced to
+    many: tuple[Samples, ...] = ()  # of some problems many samples, if every seed has them
 
     @property
     def pooled(self) -> Samples:
@@ -39,7 +39,7 @@ class Column:
     @property
     def greedily(self) -> "Column":
         """The column of its greedy answers."""
-        return replace(self, samples=self.greedy, greedy=())
+        return replace(self, samples=self.greedy, greedy=(), many=())
 
     def scores(self, metric: Callable[[Samples], Floats]) -> Floats:
         """A metric of every seed and problem, (S, P)."""
@@ -53,14 +53,14 @@ class Columns(dict[str, Column]):
         self,
         columns: Mapping[str, Column],
         lineup: Lineup | None = None,
-        recipes: Mapping[str, Mapping[str, Any]] | None = None,
+        runs: Mapping[str, Sequence[Path]] | None = None,
     ) -> None:
-        """Without a lineup, each column is compared with the first; `recipes` has those of columns that stand for runs.
+        """Without a lineup, each column is compared with the first; `runs` has the folders that columns stand for.
 
         UserError if the exams or the seeds differ; a column that is cooled has a temperature of its own.
         """
         super().__init__(columns)
-        self.lineup, self.recipes = lineup or Lineup.of(columns), recipes or {}
+        self.lineup, self.runs = lineup or Lineup.of(columns), runs or {}
         first, exams = next(iter(self.values())), {}
         own = {"temperature": first.samples[0].settings["temperature"]}
         for key, column in self.items():
@@ -101,19 +101,21 @@ def columns_of(paths: Sequence[Path], suite: str | None = None) -> Columns:
     if len(groups) == 1 and is_run(groups[0][0]):
         return columns_of_runs(groups[0], suite)
     columns: dict[str, Column] = {}
-    recipes: dict[str, Mapping[str, Any]] = {}
+    runs: dict[str, Sequence[Path]] = {}
     for alike in groups:
         name = unused(alike[0].name, columns)
         if is_run(alike[0]):
-            recipes[name] = read_mapping(alike[0] / "recipe.yaml")
+            runs[name] = alike
         found = columns_of_runs(alike, suite).final if is_run(alike[0]) else _column(name, alike, [None])
         columns[name] = replace(found, label=name)
-    return Columns(columns, recipes=recipes)
+    return Columns(columns, runs=runs)
 
 
 def columns_of_runs(runs: Sequence[Path], suite: str | None = None) -> Columns:
     """The columns of runs of one recipe, which differ in their seed alone."""
-    return _columns_of_exams([_exam_folder(run, suite) for run in runs])
+    columns = _columns_of_exams([_exam_folder(run, suite) for run in runs])
+    columns.runs = {columns.lineup.final: runs}
+    return columns
 
 
 def _columns_of_exams(exams: Sequence[Path]) -> Columns:
@@ -122,6 +124,9 @@ def _columns_of_exams(exams: Sequence[Path]) -> Columns:
     for key, sitting in lineups[0].columns.items():
         folders = [exam / sitting.folder for exam in exams]
         column = _column(sitting.label, folders, [lineup.seed for lineup in lineups])
+        beside = [exam.with_name(f"{exam.name}-{MANY}") / sitting.folder / "samples.jsonl" for exam in exams]
+        if all(path.is_file() for path in beside):
+            column = replace(column, many=tuple(map(load_samples, beside)))
         chosen = {samples.settings["temperature"] for samples in column.samples}
         if sitting.cooled and len(chosen) == 1:
             column = replace(column, label=sitting.label.replace("best T", f"T={chosen.pop():g}"))

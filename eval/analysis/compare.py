@@ -21,6 +21,7 @@ from eval.analysis.gain import Part, Sharpened, gain_parts, sharpened_or_new
 from eval.analysis.stats import Floats, Interval
 from eval.exam.lineup import Pair
 from eval.exam.samples import Samples
+from r1_mini.config.yaml_file import read_mapping
 from r1_mini.pipeline.store import all_differences
 from r1_mini.system.files import reading
 from r1_mini.text import short
@@ -80,6 +81,8 @@ class Score:
     chains: dict[str, float]
     cells: list[Cell]
     axes: dict[str, Accuracy]
+    many: list[CurvePoint] = field(default_factory=list)
+    """pass@k to a large k, of the first problems alone."""
     languages: Mapping[str, float] = field(default_factory=dict)
     """Of the chains that have one."""
     at_once: Mapping[str, float] = field(default_factory=dict)
@@ -128,6 +131,10 @@ class Comparison:
     split: str
     n_problems: int
     n_samples: int
+    n_answers: int = 0
+    """How many different right answers the problems have: what a blind guess chooses from."""
+    n_many: int = 0
+    """Problems that are answered many times."""
     decoding: dict[str, Any]
     names: dict[str, str]
     """The label of each column."""
@@ -188,7 +195,8 @@ def summarize(columns: Columns) -> Comparison:
         )
         parts = gain_parts(old.pooled, new.pooled, proper[cooled].pooled if cooled else None)
         gain = Gain(*pairs[0], parts, form=strict - lenient)
-        sharpened = sharpened_or_new(old.samples, new.samples, pairs[0])
+        sides = (old.many, new.many) if old.many and new.many else (old.samples, new.samples)
+        sharpened = sharpened_or_new(*sides, pairs[0])
     return Comparison(
         title=", ".join(names.values()),
         suite=first.settings["suite"],
@@ -196,6 +204,8 @@ def summarize(columns: Columns) -> Comparison:
         split=first.settings["split"],
         n_problems=len(first.questions),
         n_samples=first.n,
+        n_answers=len({question.answer for question in first.questions}),
+        n_many=len(many[0].questions) if (many := next(iter(proper.values())).many) else 0,
         decoding={key: first.settings[key] for key in ("temperature", "top_p", "max_tokens", "seed")},
         names=names,
         starts={key: each.start for key, each in columns.lineup.columns.items() if each.voice is None},
@@ -205,7 +215,7 @@ def summarize(columns: Columns) -> Comparison:
         cooled=cooled,
         gain=gain,
         sharpened=sharpened,
-        recipes=_recipes_differ(columns.recipes),
+        recipes=_recipes_differ({name: read_mapping(runs[0] / "recipe.yaml") for name, runs in columns.runs.items()}),
     )
 
 
@@ -215,7 +225,7 @@ def _recipes_differ(recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[
     for name, recipe in recipes.items():
         first = next(iter(recipes.values()))
         for key, was, now in all_differences(first, recipe):
-            if not re.fullmatch(r"name|evaluate\.(rows|inspect)|(stages\.\d+\.)?seed", key):
+            if not re.fullmatch(r"name|evaluate\.(rows|many|inspect)|(stages\.\d+\.)?seed", key):
                 found.setdefault(key, dict.fromkeys(recipes, was))[name] = now
     return found
 
@@ -263,11 +273,11 @@ def score(column: Column) -> Score:
     proper = column.at(None)
     pooled = proper.pooled
     whole = _accuracy(proper.samples)
-    n = proper.samples[0].n
-    ks = metrics.powers(n)
 
-    def curve(metric: Callable[..., Floats]) -> list[CurvePoint]:
-        return [CurvePoint(*interval(proper.scores(partial(metric, k=k)), n).ends, k) for k in ks]
+    def curve(metric: Callable[..., Floats], column: Column) -> list[CurvePoint]:
+        n = column.samples[0].n
+        scores = {k: column.scores(partial(metric, k=k)) for k in metrics.powers(n)}
+        return [CurvePoint(*interval(means_SP, n).ends, k) for k, means_SP in scores.items()]
 
     return Score(
         seeds=[
@@ -277,8 +287,8 @@ def score(column: Column) -> Score:
         pass_at_1=whole.estimate,
         pass_at_1_interval=Interval(*whole.ends),
         lenient=float(metrics.lenient(pooled).mean()),
-        pass_at_k=curve(metrics.pass_at_k),
-        maj_at_k=curve(metrics.maj_at_k),
+        pass_at_k=curve(metrics.pass_at_k, proper),
+        maj_at_k=curve(metrics.maj_at_k, proper),
         greedy=_accuracy(proper.greedy) if proper.greedy else None,
         mean_tokens=float(metrics.tokens(pooled).mean()),
         tokens_right=metrics.mean_tokens_where(pooled, correct=True),
@@ -289,6 +299,7 @@ def score(column: Column) -> Score:
         truncated=float(metrics.truncated(pooled).mean()),
         voices=metrics.voice_shares(pooled),
         chains=metrics.chain_truth(pooled),
+        many=curve(metrics.pass_at_k, replace(column, samples=column.many)) if column.many else [],
         languages=metrics.language_shares(pooled),
         cells=_cells(column),
         axes={axis: _accuracy(column.at(axis).samples) for axis in column.samples[0].axes},
@@ -326,6 +337,7 @@ def as_csv(comparison: Comparison) -> str:
         plain = ("lenient", "mean_tokens", "tokens_right", "tokens_wrong", "entropy", "kl", "well_formed", "truncated")
         lines += [(label, f"pass@{point.k}", *point.ends) for point in score.pass_at_k]
         lines += [(label, f"maj@{point.k}", *point.ends) for point in score.maj_at_k]
+        lines += [(label, f"pass@{point.k}, first problems", *point.ends) for point in score.many]
         lines += [(label, "greedy", *score.greedy.ends)] if score.greedy else []
         lines += [(label, figure, getattr(score, figure), None, None) for figure in plain]
         lines += [(label, f"voice {voice}", share, None, None) for voice, share in score.voices.items()]

@@ -29,7 +29,6 @@ PARTS = (
 )
 SOUND = PARTS.index("reasons without a slip")
 DIVIDED = (*PARTS[:SOUND], "sharper sampling", "fewer slips", *PARTS[SOUND + 1 :])
-_LISTED = 100
 
 
 @dataclass(frozen=True)
@@ -40,23 +39,12 @@ class Part(Interval):
 
 
 @dataclass(frozen=True)
-class SolvedAnew:
-    """A problem that only `after` solves, in `right` of `n` completions."""
-
-    key: str
-    question: str
-    answer: str
-    depth: int
-    right: int
-    n: int
-
-
-@dataclass(frozen=True)
 class Sharpened:
     """Whether `after` only says more surely what `before` could say too, or solves what `before` never did."""
 
     before: str
     after: str
+    n_problems: int
     n: int
     """Completions per problem, of all seeds. A problem is solved if one of them is right."""
     leads: bool
@@ -67,7 +55,6 @@ class Sharpened:
     """The highest rate that `before` can have on a problem that it never solved, with 95 % confidence."""
     n_solved_anew: int
     n_lost: int
-    solved_anew: list[SolvedAnew]
 
 
 def gain_parts(before: Samples, after: Samples, cooled: Samples | None = None) -> list[Part]:
@@ -169,17 +156,13 @@ def sharpened_or_new(
     crossing = next((k for k in ks if curves[0][k - 1] >= curves[1][k - 1]), None) if leads else None
     n = sum(seed.n for seed in old)
     before_P, after_P = (np.sum([seed.correct_PN.sum(axis=1) for seed in side], axis=0) for side in (old, new))
-    anew = np.flatnonzero((before_P == 0) & (after_P > 0))
-    listed = [
-        (old[0].questions[place], int(after_P[place])) for place in sorted(anew, key=lambda place: -after_P[place])
-    ]
     return Sharpened(
         *pair,
+        n_problems=len(old[0].questions),
         n=n,
         leads=leads,
         crossing=crossing,
         bound=1 - (1 - LEVEL) ** (1 / n),
-        n_solved_anew=len(anew),
+        n_solved_anew=int(((before_P == 0) & (after_P > 0)).sum()),
         n_lost=int(((after_P == 0) & (before_P > 0)).sum()),
-        solved_anew=[SolvedAnew(q.key, q.question, q.answer, q.depth, right, n) for q, right in listed[:_LISTED]],
     )

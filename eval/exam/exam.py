@@ -11,13 +11,13 @@ import numpy as np
 from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from eval.exam.lineup import Sitting, lineup_of
+from eval.exam.lineup import MANY, Sitting, lineup_of
 from eval.exam.run import examine, graded
 from eval.exam.samples import load_samples, row
 from eval.exam.suite import ExamProblem, Suite, load_suite
 from r1_mini.completion import grade, write
 from r1_mini.errors import UserError
-from r1_mini.pipeline.recipe import Recipe
+from r1_mini.pipeline.recipe import Evaluate, Recipe
 from r1_mini.pipeline.run import RunFolder
 from r1_mini.pipeline.start import start_of
 from r1_mini.pipeline.store import say
@@ -29,6 +29,8 @@ from r1_mini.train.grpo import DevExam
 
 TEMPERATURES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 """Those that a column which is cooled chooses from; greedy answers every column has besides."""
+TRIED = 100
+"""Problems of the exam that are answered many times, for pass@k at a large k."""
 CHOOSING = 400
 """Problems of dev that it chooses by, one sample of each at each temperature."""
 
@@ -43,7 +45,7 @@ class Exam:
     def __init__(self, recipe: Recipe, publish: Callable[[Path, Console], None] | None = None) -> None:
         """`publish` compares what sat the exam of the run in a folder."""
         self.recipe, self.publish, self._start = recipe, publish, start_of(recipe)
-        settings = recipe.evaluate.model_dump(exclude={"suite", "columns", "pairs", "inspect"})
+        settings = recipe.evaluate.model_dump(exclude={"suite", *Evaluate.OF_RUN})
         settings["prompt"] = None if recipe.prompt == "auto" else recipe.prompt
         self.suite, self.questions = self._readable(recipe.evaluate.suite, "evaluate.suite", **settings)
         dev = {number: getattr(stage, "dev", None) for number, stage in enumerate(recipe.stages, start=1)}
@@ -98,8 +100,9 @@ class Exam:
         """What `r1-mini plan` needs to know of the exam, and of those during training, by the number of their stage."""
         dev = {number: replace(_planned(*each), greedy=False) for number, each in self._dev.items()}
         columns = self.lineup.columns.values()
-        choosing = len(TEMPERATURES) * len(self._choosing) * sum(each.cooled for each in columns)
-        return replace(_planned(self.suite, self.questions), columns=len(columns), choosing=choosing), dev
+        more = len(TEMPERATURES) * len(self._choosing) * sum(each.cooled for each in columns)
+        more += len(columns) * min(TRIED, len(self.questions)) * (self.recipe.evaluate.many or 0)
+        return replace(_planned(self.suite, self.questions), columns=len(columns), more=more), dev
 
     def __call__(
         self, run: RunFolder, checkpoints: Mapping[str, Path], seconds: Mapping[str, float], console: Console
@@ -133,9 +136,13 @@ class Exam:
                 say(console, f"{each.label}: temperature {chosen:g}, by pass@1 on dev: {shares}")
             return chosen
 
+        proper = [each for each in self.questions if each.axis is None][:TRIED]
         for each in self.lineup.columns.values():
             suite = self.suite.model_copy(update={"temperature": best(each)}) if each.cooled else self.suite
             sit(each, suite, self.questions, f"{suite.name}/{each.folder}")
+            if (many := self.recipe.evaluate.many) and suite.temperature:
+                suite = suite.model_copy(update={"samples": many, "greedy": False})
+                sit(each, suite, proper, f"{suite.name}-{MANY}/{each.folder}")
         if not processes.is_main():
             return
         folder = run.path / "eval" / self.suite.name

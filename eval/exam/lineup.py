@@ -17,7 +17,7 @@ from r1_mini.pipeline.recipe import MODEL, Recipe
 from r1_mini.pipeline.store import fingerprint
 from r1_mini.system.files import example, reading, write_json_atomic
 
-FILE = "columns.json"
+FILE, MANY = "columns.json", "many"
 BASE, FORCED, COOLED, RL = "base", "forced_worked", "forced_cooled", "rl"
 """The keys of the default columns."""
 Pair = tuple[str, str]
@@ -96,7 +96,9 @@ def lineup_of(recipe: Recipe, cooled: bool = True) -> Lineup:
         columns, pairs = _graph(recipe)
     columns = _with_starts(recipe, columns)
     stages = tuple(stage.model_copy(update={"seed": None}) for stage in recipe.stages)
-    evaluate = recipe.evaluate.model_copy(update={"rows": None, "inspect": False})  # they change no completion
+    evaluate = recipe.evaluate.model_copy(
+        update={"rows": None, "many": None, "inspect": False}
+    )  # they change no completion
     setting = recipe.model_copy(update={"name": "", "seed": 0, "stages": stages, "evaluate": evaluate})
     return Lineup(columns, pairs, recipe.seed_of(recipe.nodes[last]), fingerprint(setting))
 

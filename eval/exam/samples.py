@@ -81,6 +81,7 @@ class Samples:
     voice_PN: NDArray[np.object_]  # of VOICES
     chain_PN: NDArray[np.object_]  # of CHAINS
     language_PN: NDArray[np.object_]  # of LANGUAGES; "" without steps that an exact checker reads
+    slip_PN: NDArray[np.int64]  # number of the first wrong step; 0 without one
     answer_PN: NDArray[np.int64]  # equal numbers are equal answers of a problem; -1: cut off, or none in the tags
     logp_PN: NDArray[np.float32]  # nats, by the model itself
     reference_PN: NDArray[np.float32]  # nats, by the model that training started from; NaN if it was not computed
@@ -128,7 +129,13 @@ def tabled(rows: Iterable[Mapping[str, Any]]) -> Samples:
         if value is None and stopped and entry["parsed"] is not None:
             value = VALUES[entry["judge"]](entry["parsed"])
         answer = -1 if value is None else answers.setdefault(value, len(answers))
-        form = (entry["well_formed"], entry["voice"], entry["chain"], entry.get("language") or "")
+        form = (
+            entry["well_formed"],
+            entry["voice"],
+            entry["chain"],
+            entry.get("language") or "",
+            entry["first_wrong"] or 0,
+        )
         graded = (entry["correct"], entry["lenient"], entry["n_tokens"], stopped, *form, answer)
         cells.append((key, index, *graded, entry["logp"], entry["logp_reference"]))
     frame = pd.DataFrame(cells, columns=["key", "sample", *TABLES])

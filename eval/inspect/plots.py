@@ -10,30 +10,10 @@ from eval.inspect.case import AFTER, BEFORE, NOISE, TEXT
 from eval.inspect.figures import Figure
 from eval.inspect.stimuli import CONTROL, FIRST
 from eval.inspect.words import pick
-from eval.report.plots import AMBER, BLUE, GRAY, GREEN, STYLE, Line, bars, lines, svg
+from eval.report.plots import AMBER, BLUE, GRAY, GREEN, Line, dots, lines
 
 Summary = Mapping[str, Any]
 COLORS = {BEFORE: GRAY, AFTER: GREEN, TEXT: AMBER, NOISE: BLUE}
-Dots = Sequence[tuple[str, Mapping[str, Figure | None]]]
-"""Label of a row -> network or other name -> share."""
-
-
-@STYLE
-def dots(title: str, rows: Dots, colors: Mapping[str, str] = COLORS, x_label: str = "share of problems") -> Markup:
-    """A row for each label with a dot for each share, and its interval."""
-    axes = bars(x_label, [label for label, _ in rows], width=5.2, legend=0.4)
-    names = [name for name in colors if any(shares.get(name) for _, shares in rows)]
-    lowest = 0.0
-    for name in names:
-        for place, (_, shares) in enumerate(rows):
-            here = [other for other in names if shares.get(other)]
-            if each := shares.get(name):
-                y, lowest = place + 0.18 * (here.index(name) - (len(here) - 1) / 2), min(lowest, each["low"])
-                axes.plot([each["low"], each["high"]], [y, y], color=colors[name], linewidth=1.6, alpha=0.6)
-                axes.plot(each["estimate"], y, color=colors[name], marker="o", markersize=5)
-        axes.plot([], [], color=colors[name], marker="o", linewidth=0, label=name)
-    axes.set_xlim(lowest - 0.03, None)
-    return svg(axes, title)
 
 
 def tries(table: Summary) -> Markup:
@@ -64,7 +44,7 @@ def replaced(table: Summary) -> Markup:
             ("nothing replaced: it is right", CONTROL, "right"),
         )
     ]
-    return dots("What the answer is, after one number in the chain was replaced", rows)
+    return dots("What the answer is, after one number in the chain was replaced", rows, COLORS)
 
 
 def changes(table: Summary, chain: str) -> Markup:
@@ -72,7 +52,7 @@ def changes(table: Summary, chain: str) -> Markup:
     cells = [c for c in table["cells"] if c["chain"] == chain and c["temperature"] == 0.0]
     names = dict.fromkeys(c["change"] for c in cells)
     rows = [(name, {c["network"]: c["right"] for c in cells if c["change"] == name}) for name in names]
-    return dots("Share of right answers after each change of the chain", rows)
+    return dots("Share of right answers after each change of the chain", rows, COLORS)
 
 
 def staircase(table: Summary) -> Markup:
@@ -91,7 +71,7 @@ def staircase(table: Summary) -> Markup:
         ("after, made to answer at once", AFTER, "direct", 0.0),
     )
     rows = [(label, {network: right(network, voice, heat)}) for label, network, voice, heat in steps]
-    return dots("What a setting brings, and what training brought", rows)
+    return dots("What a setting brings, and what training brought", rows, COLORS)
 
 
 def alpha(table: Summary) -> Markup:

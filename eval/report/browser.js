@@ -32,10 +32,10 @@
     return marked(verdict, verdict, make("bdi", "", text), ...(note ? [" ", make("i", "", note)] : []));
   }
 
-  function chain(title, { correct, voice, tokens, answer, steps, raw, left_out }) {
+  function chain(title, { correct, voice, tokens, answer, steps, raw, malformed, left_out }) {
     const text = make("div", "text");
     const note = (words) => make("div", "", make("i", "", words));
-    if (raw !== undefined) text.append(note("without checked steps, the whole text:"), make("div", "", make("bdi", "", raw)));
+    if (raw !== undefined) text.append(note(malformed ? "malformed, as it came:" : "no checker for these steps:"), make("div", "", make("bdi", "", raw)));
     else text.append(...(steps.length ? steps.map(step) : [note("no steps: answered at once")]));
     if (left_out) text.append(note(`… ${number(left_out)} more characters in samples.jsonl`));
     const last = answer === null ? ["no answer"] : ["answer ", make("bdi", "", answer)];

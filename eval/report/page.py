@@ -8,7 +8,7 @@ import base64
 import hashlib
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from textwrap import fill
@@ -23,20 +23,21 @@ from rich.text import Text
 from eval.analysis.columns import Columns
 from eval.analysis.compare import Comparison, as_csv, summarize
 from eval.exam.samples import Samples
-from eval.report import plots, transcripts, words
+from eval.report import exam_plots, plots, sweep_plots, transcripts, words
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.pipeline.store import read_manifest, stage_metrics
+from r1_mini.problems.problem import Problem
+from r1_mini.rollout.ask import problems_of
 from r1_mini.system.files import write_json_atomic, write_text_atomic
 from r1_mini.text import visible
 
 
 def publish(columns: Columns, folder: Path, console: Console, run: Path | None = None) -> None:
     """Write and print the comparison; `run` is the run whose columns it compares, if it is one run's."""
-    summary = summarize(columns)
-    curves, manifest = {}, {}
+    summary, training = summarize(columns), Training.of(columns, run)
+    manifest: Mapping[str, Any] = {}
     if run is not None:
-        curves, manifest = stage_metrics(run), read_manifest(run)
-        recipe = read_mapping(run / "recipe.yaml")
+        manifest, recipe = read_manifest(run), read_mapping(run / "recipe.yaml")
         checkpoints = {
             stage: {name: digest for name, digest in entry["sha256"].items() if name.endswith(".safetensors")}
             for stage, entry in manifest["stages"].items()
@@ -50,8 +51,38 @@ def publish(columns: Columns, folder: Path, console: Console, run: Path | None =
         words.sentences(summary),
         console,
     )
-    html = render_exam(summary, {name: column.samples[0] for name, column in columns.items()}, curves, manifest)
+    if differing := words.differing(summary):
+        heads = ["what differs", *summary.names.values()]
+        show("", heads, [differing], [], console)
+    html = render_exam(summary, {name: column.pooled for name, column in columns.items()}, training, manifest)
     write(folder, summary.as_json(), as_csv(summary), html, console)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a page knows of the training behind its columns."""
+
+    curves: Mapping[str, plots.Rows] = field(default_factory=dict)
+    """Stage -> its metrics, of a single run."""
+    marks: Mapping[str, tuple[float, str]] = field(default_factory=dict)
+    """Stage -> the step at which its data changes, and what begins there."""
+    taught: Sequence[Problem] = ()
+    """Some of the problems that its stages train on."""
+    seeds: Mapping[str, Sequence[plots.Rows]] = field(default_factory=dict)
+    """Label of a column -> the metrics of the stages that reward rollouts, seed by seed."""
+
+    @staticmethod
+    def of(columns: Columns, run: Path | None) -> "Training":
+        """That of a single run, or of the runs that the columns stand for."""
+        if run is None:
+            found = {columns[key].label: each for key, each in columns.runs.items()}
+            rows = {label: [plots.of_rollouts(stage_metrics(run)) for run in runs] for label, runs in found.items()}
+            return Training(seeds=rows)
+        marks = {}
+        for stage in read_mapping(run / "recipe.yaml")["stages"]:
+            if (share := stage.get("early_share")) and stage["early_voices"] != stage["voices"]:
+                marks[stage["kind"]] = (share * stage["trainer"]["max_steps"], "the mix of voices changes")
+        return Training(stage_metrics(run), marks, problems_of(run / "recipe.yaml")[0])
 
 
 def show(
@@ -62,7 +93,8 @@ def show(
     console: Console,
 ) -> None:
     """Print a table, its first column left and the others right, and what it says in words."""
-    console.print(visible(title))
+    if title:
+        console.print(visible(title))
     heads = list(map(visible, heads))
     cells = [[list(map(visible, row)) for row in section] for section in sections]
     every, unlimited = range(len(heads)), console.options.update(width=10_000)
@@ -107,16 +139,18 @@ def write(folder: Path, summary: Mapping[str, Any], csv: str, html: str, console
 
 
 def render_exam(
-    summary: Comparison, samples: Mapping[str, Samples], curves: Mapping[str, plots.Rows], manifest: Mapping[str, Any]
+    summary: Comparison, samples: Mapping[str, Samples], training: Training, manifest: Mapping[str, Any]
 ) -> str:
-    """The page of one exam. `samples` has the columns of the summary, `curves` the metrics of each stage."""
+    """The page of one exam; `samples` has the columns of the summary."""
     script = files("eval.report").joinpath("browser.js").read_text("utf-8")
     return _html(
         "exam",
         summary=summary,
-        training=list(plots.training(curves)),
+        charts=exam_plots,
+        samples=samples,
+        training=training,
         manifest=manifest,
-        picked=transcripts.picked(summary, samples) if words.plain(summary) else None,
+        picked=transcripts.picked(summary, samples) if summary.comparisons else None,
         transcripts=Markup(transcripts.embedded(summary, samples)),
         visible=visible,
         script=Markup(script),
@@ -130,9 +164,10 @@ def render_sweep(summary: words.Sweep, curves: Mapping[str, Sequence[plots.Rows]
     summary, names = words.shortened(summary)
     return _html(
         "sweep",
+        charts=sweep_plots,
         summary=summary,
         names={short: name for name, short in names.items() if short != name},
-        learning=list(plots.sweep_learning({short: curves[name] for name, short in names.items()})),  # in their colors
+        learning=list(plots.learning({short: curves[name] for name, short in names.items()})),  # in their colors
         command=shlex.join(["r1-mini", "run", best["recipe"], *best["overrides"]]),
         script="",
     )

@@ -18,7 +18,7 @@ FIXED = 10
 MOST_TEXT = (2_000, 500, 120)  # characters of one completion; the next one is used where the page would be too large
 MOST_ANSWER = 100
 MOST_PICKED = 300  # characters of each completion of the problem on the first screen
-MOST_PAGE = 2_000_000  # bytes of all transcripts
+MOST_PAGE = 1_000_000  # bytes of all transcripts
 _HTML = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
 
 
@@ -68,17 +68,19 @@ def picked(summary: Comparison, samples: Mapping[str, Samples]) -> dict[str, Any
 def transcript(row: Mapping[str, Any], most: int) -> dict[str, Any]:
     """A saved sample with at most `most` characters of its text, the others counted in `left_out`.
 
-    `steps` holds [text] of a right step and [text, verdict, reason] of another one. A completion without checked steps
-    has its whole text as `raw`.
+    `steps` holds [text] of a right step and [text, verdict, reason] of another one. Where nothing reads the steps they
+    are text, `raw`; so is all of a malformed completion, which `malformed` says.
     """
     answer, text = row["parsed"], row["completion"]
     if answer is not None and len(answer) > MOST_ANSWER:
         answer = f"{answer[:MOST_ANSWER]} … {len(answer) - MOST_ANSWER:,} more characters"
     found = {"correct": row["correct"], "voice": row["voice"], "tokens": row["n_tokens"]}
     found["answer"] = answer and visible(answer)
-    if not row["well_formed"] or row["formula"] is None:
-        return {**found, "raw": visible(text[:most]), "left_out": len(text[most:])}
     graded = grade(problem_of(row), text, row["finish"], row["prompt"])
+    if not row["well_formed"] or (row["formula"] is None and (graded.thinking or "").strip()):
+        raw = text if not row["well_formed"] else (graded.thinking or "").strip()
+        found["malformed"] = not row["well_formed"]
+        return {**found, "raw": visible(raw[:most]), "left_out": len(raw[most:])}
     steps, left_out = [], sum(len(line.strip()) for line in (graded.thinking or "").split("\n"))
     for step in graded.steps or ():
         text = step.text[:most]

@@ -1,5 +1,6 @@
 """A comparison in words: the figures, tables and sentences that the terminal, the page and the model card share."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -9,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from eval.analysis.compare import Comparison, Difference, Score
 from eval.analysis.stats import Interval, Verdict
-from eval.exam.lineup import FORCED
+from eval.exam.lineup import COOLED, FORCED
 from eval.exam.samples import LANGUAGES, VOICES
 
 Sweep = Mapping[str, Any]
@@ -22,10 +23,44 @@ _CHAIN = {"by_right": "sound", "by_wrong": "unsound", "without": "no chain", "un
 CHAINS = {f"{answer}_{kind}": f"{answer}, {label}" for answer in ("right", "wrong") for kind, label in _CHAIN.items()}
 """Answer, then chain. A chain is sound if no wrong step is left standing and it arrives at a number."""
 
+MOST_TOLD = 5
+"""Of more trained checkpoints than this, the headline has the first and the last."""
+FEW_SEEDS = 3
+"""Fewer training seeds than this leave intervals too wide to be of use: docs/COVERAGE.md."""
+GLOSSARY = {
+    "pass@1": "The share of all sampled answers that are right: how often one answer is right.",
+    "pass@k": "The share of problems for which at least one of k answers is right.",
+    "maj@k": "The share of problems for which the most frequent of k answers is right (self-consistency).",
+    "greedy": "One answer for each problem, with the likeliest token at every place (temperature 0).",
+    "temperature": "How freely tokens are sampled: 1 is the model as trained, below 1 it keeps to likely tokens.",
+    "forced": "Made to begin its answer with steps. What a model reaches then, it could do before, and did not.",
+    "voice": "A style of answer: direct (at once), worked (in steps), checked (takes a step back), none (malformed).",
+    "chain": "The steps that a model writes before its answer.",
+    "sound": "Of a chain: no wrong step is left standing, and the last one arrives at a number.",
+    "RL": "Reinforcement learning: the model's own answers are graded, and what led to right ones is made likelier.",
+    "KL": "How far training has moved the model from where RL started, in nats per answer.",
+    "nats per token": "How undecided the model is: its entropy per token.",
+    "shown": "The 95% interval of a paired difference excludes 0, and p is below 5% after Holm's correction for the "
+    "number of comparisons. Otherwise two checkpoints are not told apart.",
+}
+"""The words that a reader may not know, for the page."""
+
+
+def meaning(label: str) -> str | None:
+    """What the glossary says of the first of its words that a label has; `pass@8` is a pass@k."""
+    label = re.sub(r"@(?!1\b)\d+", "@k", label)
+    return next((text for word, text in GLOSSARY.items() if re.search(rf"\b{word}\b", label)), None)
+
 
 def in_hundred(share: float) -> str:
     """`41.3`."""
     return f"{100 * share:z.1f}"
+
+
+def hundredth(share: float) -> str:
+    """`41` of 100; with a digit more where rounding would say none or all, and it is not."""
+    whole = f"{100 * share:.0f}"
+    return in_hundred(share) if whole in ("0", "100") and share not in (0, 1) else whole
 
 
 def percent(share: float) -> str:
@@ -40,8 +75,18 @@ def with_interval(score: Interval) -> str:
 
 
 def signed(share: float) -> str:
-    """`+12.3`, in points."""
-    return f"{100 * share:+z.1f}"
+    """`+12.3`, in points; with a minus sign, not a hyphen."""
+    return plus(100 * share)
+
+
+def plus(value: float) -> str:
+    """`+12.3` or `−12.3`."""
+    return f"{value:+z.1f}".replace("-", "−")
+
+
+def p_value(p: float) -> str:
+    """`p = 0.023`."""
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
 
 
 def points(difference: Interval) -> str:
@@ -52,16 +97,28 @@ def points(difference: Interval) -> str:
     return f"{estimate} points (95% interval {low} to {high})"
 
 
+def doubt(one: Difference) -> str:
+    """What to add where the interval excludes 0 and the test does not agree."""
+    unsure = one.verdict == "not shown" and not one.low <= 0 <= one.high
+    return f"; too few problems differ, {p_value(one.p_adjusted)}" if unsure else ""
+
+
+def the(label: str) -> str:
+    """`the base`, `the model after RL`; the name of a run as it is."""
+    return {"base": "the base"}.get(label, f"the model {label}" if label.startswith("after ") else label)
+
+
 def operations(depth: int) -> str:
     """`3 operations`; 0 stands for problems that are not counted in operations."""
     return f"{depth} operation{'s' if depth != 1 else ''}" if depth else "all"
 
 
-def verdict(one: Difference) -> str:
+def verdict(one: "Difference | Rung") -> str:
     """`better`, `worse` or `not told apart`."""
     return {"shown": "better", "worse": "worse"}.get(one.verdict, "not told apart")
 
 
+_WORDS = (in_hundred, hundredth, percent, with_interval, signed, p_value, points, doubt, verdict, the)
 _ONE, _NATS = "{:z.1f}".format, "{:z.3f}".format  # z: -0.0 is 0.0
 _TEMPLATES = Environment(
     loader=PackageLoader("eval", "."),
@@ -71,7 +128,7 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_TEMPLATES.filters |= {each.__name__: each for each in (in_hundred, percent, with_interval, signed, points, verdict)}
+_TEMPLATES.filters |= {each.__name__: each for each in _WORDS}
 _TEMPLATES.tests["moved"] = lambda part: signed(part.estimate) != "+0.0"
 
 
@@ -82,54 +139,107 @@ def render(template: str, **values: Any) -> str:
 
 @dataclass(frozen=True)
 class Rung:
-    """A column on the way from before to after, and what it has more than the one before it, also in words."""
+    """A column of the exam, what it has more than the one that it is measured against, and why."""
 
     key: str
     label: str
     score: Score
-    gain: float
-    verdict: Verdict
-    reason: str
+    is_control: bool = False
+    """Whether it is a checkpoint that is made to write its steps, and no training of its own."""
+    start: str | None = None
+    """The column that it is measured against; None if there is none."""
+    gain: float = 0.0
+    verdict: Verdict = "not shown"
+    tested: Difference | None = None
+    reason: str = ""
 
 
 def ladder(summary: Comparison) -> list[Rung]:
-    """What training started from, made to write its steps, at its best temperature, and after training.
+    """Every column, measured against the one that it was trained from, or that it forces.
 
-    Empty if the last column is not compared with a forced one. A step that was not tested counts as shown if the
-    intervals of its two columns do not overlap.
+    What RL made is measured against its start made to write its steps, at its best temperature, where the exam has
+    these: so the gains of the rungs add up to that of RL. A step that was not tested counts as shown if the intervals
+    of its two columns do not overlap.
     """
-    verdicts = {(one.before, one.after): one.verdict for one in summary.comparisons}
-    before, after = next(iter(verdicts), ("", ""))
-    forced = next((key for key in (f"{before}+worked", FORCED) if (key, after) in verdicts), None)
-    if forced is None or summary.comparisons[0].same_checkpoint:
-        return []
-    names, scores = summary.names, summary.scores
-    rungs = [Rung(before, names[before], scores[before], 0.0, "shown", "")]
-    steps = {forced: ("the same, made to write its steps", "it could already do this, and did not")}
-    if summary.cooled and (summary.cooled, after) in verdicts:
-        _, _, best = names[summary.cooled].rpartition(", ")
-        steps[summary.cooled] = (f"and at its best temperature ({best})", "surer of its likely steps (no training)")
-    for key, (label, reason) in (steps | {after: (names[after], "")}).items():
-        last, score = rungs[-1], scores[key]
-        gain, old, new = score.pass_at_1 - last.score.pass_at_1, last.score.pass_at_1_interval, score.pass_at_1_interval
-        apart: Verdict = "shown" if new.low > old.high else "worse" if new.high < old.low else "not shown"
-        word = verdicts.get((last.key, key), apart)
-        if key == after:  # a slip: the answer and the chain are wrong
-            fewer = last.score.chains["wrong_by_wrong"] - score.chains["wrong_by_wrong"]
+    tested = {(one.before, one.after): one for one in summary.comparisons}
+    rungs: list[Rung] = []
+    for key, label in summary.names.items():
+        score, forces = summary.scores[key], _forced_by(summary, key)
+        start = forces or _start(summary, key, rungs[-1] if rungs else None)
+        if start is None:
+            rungs.append(Rung(key, label, score))
+            continue
+        old, new, one = summary.scores[start], score.pass_at_1_interval, tested.get((start, key))
+        gain, before = score.pass_at_1 - old.pass_at_1, old.pass_at_1_interval
+        apart: Verdict = "shown" if new.low > before.high else "worse" if new.high < before.low else "not shown"
+        word, named = one.verdict if one else apart, the(summary.names[start])
+        reason = f"{ {'shown': 'better than', 'worse': 'worse than'}.get(word, 'not told apart from') } {named}"
+        if one and one.same_checkpoint:
+            reason = f"the same weights as {named}"
+        elif word == "shown" and forces:
+            reason = (
+                "surer of its likely steps (no training)" if key == COOLED else "it could already do this, and did not"
+            )
+        elif word == "shown" and _forced_by(summary, start):  # a slip: the answer and the chain are wrong
+            fewer = old.chains["wrong_by_wrong"] - score.chains["wrong_by_wrong"]
             reason = "fewer slips (training)" if fewer >= gain / 2 else "only after training"
-        reason = {"shown": reason, "worse": "worse"}.get(word, "not told apart")
-        rungs.append(Rung(key, label, score, gain, word, reason))
+        if forces:
+            _, _, best = label.rpartition(", ")
+            label = (
+                f"and at its best temperature ({best})"
+                if key == COOLED
+                else f"{summary.names[start]}, made to write its steps"
+            )
+        rungs.append(Rung(key, label, score, forces is not None, start, gain, word, one, reason))
     return rungs
 
 
+def _forced_by(summary: Comparison, key: str) -> str | None:
+    """The column whose checkpoint this one is made to write its steps, cooled or not; None if it is free."""
+    if key == COOLED:
+        return FORCED
+    if key == FORCED:
+        return summary.comparisons[0].before if summary.comparisons else None
+    return key.removesuffix("+worked") if key.endswith("+worked") else None
+
+
+def _start(summary: Comparison, key: str, last: Rung | None) -> str | None:
+    """What a free column is measured against: the control before it, if no other column is; else what it was trained
+    from, or the first that it is compared with."""
+    rivals = [one.before for one in summary.comparisons if one.after == key and not _forced_by(summary, one.before)]
+    if last and last.is_control and [one.after for one in summary.comparisons if one.before == last.key] == [key]:
+        return last.key
+    start = summary.starts.get(key)
+    return start if start in rivals else next(iter(rivals), None)
+
+
 def plain(summary: Comparison) -> list[str]:
-    """The headline for everyone, and the verdict in a sentence for each step of the ladder; nothing without one."""
-    return render("report/plain.txt.jinja", rungs=ladder(summary), summary=summary).splitlines()
+    """What the first screen says: a headline for everyone, then a sentence for each rung of the ladder."""
+    text = render("report/plain.txt.jinja", summary=summary, rungs=ladder(summary), most=MOST_TOLD)
+    return list(filter(None, text.splitlines()))
+
+
+def details(summary: Comparison) -> list[str]:
+    """What the exam shows besides, most important first."""
+    told = [(rung.start, rung.key) for rung in ladder(summary)]
+    text = render("report/exam.txt.jinja", summary=summary, told=told, few_seeds=FEW_SEEDS)
+    return list(filter(None, text.splitlines()))
 
 
 def sentences(summary: Comparison) -> list[str]:
-    """All that the exam shows, most important first; it begins with the plain sentences."""
-    return [*plain(summary), *render("report/exam.txt.jinja", summary=summary).splitlines()]
+    """All that the exam shows; it begins with the plain sentences."""
+    return [*plain(summary), *details(summary)]
+
+
+def is_outside(summary: Comparison) -> bool:
+    """Whether the exam is mostly of problems that lie outside of training."""
+    axes = next(iter(summary.scores.values())).axes.values()
+    return sum(axis.n_problems for axis in axes) > summary.n_problems
+
+
+def differing(summary: Comparison) -> list[list[str]]:
+    """A row for each key in which the recipes of the runs differ: the key, and its value in each run."""
+    return [[key, *(values.get(name, "-") for name in summary.names)] for key, values in summary.recipes.items()]
 
 
 def sweep_sentences(summary: Sweep) -> list[str]:
@@ -148,7 +258,7 @@ def exam(summary: Comparison) -> str:
 
 def _difference(summary: Sweep, setting: Mapping[str, Any]) -> str:
     """How far a setting is from the default: `-1.9 [-3.0, -0.8]`, in points if the objective is a share."""
-    against, sign = setting.get("against_default"), signed if summary["is_share"] else "{:+z.1f}".format
+    against, sign = setting.get("against_default"), signed if summary["is_share"] else plus
     return _ends(sign, against["difference"]) if against else "-"
 
 
@@ -163,7 +273,10 @@ def sweep_exam(summary: Sweep) -> str:
 
 
 def table(summary: Comparison) -> list[list[tuple[str, list[str]]]]:
-    """Sections of rows (label, one cell per column) in `UNITS`: accuracy, completions, voices, chains, runs."""
+    """Sections of rows (label, one cell per column) in `UNITS`: accuracy, completions, voices, chains, axes, runs.
+
+    The axes come first in an exam that is mostly outside of training.
+    """
     scores = list(summary.scores.values())
     by_column = [_figures(score, chains_of(summary)) for score in scores]
     if all(in_hundred(score.lenient) == in_hundred(score.pass_at_1) for score in scores):
@@ -180,9 +293,10 @@ def table(summary: Comparison) -> list[list[tuple[str, list[str]]]]:
                 for name, cells in zip(LANGUAGES, shares, strict=True)
             ]
         )
-    sections.append([(axis, [with_interval(score.axes[axis]) for score in scores]) for axis in scores[0].axes])
+    outside = [(axis, [with_interval(score.axes[axis]) for score in scores]) for axis in scores[0].axes]
     at_once = scores[0].at_once
-    sections[-1] += [(f"{axis}, at once", [in_hundred(score.at_once[axis]) for score in scores]) for axis in at_once]
+    outside += [(f"{axis}, at once", [in_hundred(score.at_once[axis]) for score in scores]) for axis in at_once]
+    sections.insert(0 if is_outside(summary) else len(sections), outside)
     sections = [[row for row in section if row[0] not in OPTIONAL or set(row[1]) != {"-"}] for section in sections]
     if max(len(score.seeds) for score in scores) > 1:
         texts = [[f"{in_hundred(seed.pass_at_1)} (seed {seed.seed})" for seed in score.seeds] for score in scores]

@@ -214,7 +214,13 @@ class Study:
         log = Path(f"{folder}.txt")
         with log.open("w", encoding="utf-8") as file:
             process = subprocess.Popen(
-                [*command, "evaluate.split=dev", "--out", str(folder)],  # whatever the setting says
+                [
+                    *command,
+                    "evaluate.split=dev",
+                    "evaluate.many=null",
+                    "--out",
+                    str(folder),
+                ],  # whatever the setting says
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

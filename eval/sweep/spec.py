@@ -205,7 +205,7 @@ def read(path: Path) -> tuple[Sweep, dict[str, Recipe]]:
         if sweep.prune and not getattr(recipe.stages[-1], "dev", None):
             fix = "set for example `set: {grpo.dev: {every: 25}}`"
             raise UserError("pruning needs scores on dev during training", where=f"{path}: prune", fix=fix)
-        recipes[name] = load(file, overrides({**sweep.set, "evaluate.split": "dev"}))
+        recipes[name] = load(file, overrides({**sweep.set, "evaluate.split": "dev", "evaluate.many": None}))
     return sweep, recipes
 
 

@@ -6,7 +6,7 @@ All that a run depends on is here, and it is validated before anything is comput
 from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -14,6 +14,7 @@ from r1_mini.config import yaml_file
 from r1_mini.config.base import Families, Seed, Several, Strict, Temperature, explain, wrong
 from r1_mini.data.collected import Collected
 from r1_mini.data.source import Source
+from r1_mini.data.table import Table
 from r1_mini.errors import nearest
 from r1_mini.model.templates import PromptStyle
 from r1_mini.model.tokenizer import is_ours
@@ -30,6 +31,9 @@ Column = Annotated[str, Field(pattern=r"^[\w-]+(\+worked|\+direct)?$")]
 
 class Evaluate(Strict):
     """The exam at the end of a run; null takes the suite's own value."""
+
+    OF_RUN: ClassVar = {"columns", "pairs", "many", "inspect"}
+    """What only the exam of a run has."""
 
     suite: str = "arithmetic"
     """Name of a suite in eval/exam/suites, or the path of one; `own` asks the problems of the recipe."""
@@ -52,6 +56,8 @@ class Evaluate(Strict):
     dtype: Literal["float32", "bfloat16"] | None = None
     """Of every checkpoint that is examined, however it was saved."""
     seed: Seed | None = None
+    many: int | None = Field(None, ge=2, le=10_000)
+    """Completions of each of the first 100 problems, besides, for pass@k up to this k; null asks no more."""
     inspect: bool = False
     """Whether the run ends with `r1-mini inspect`, which looks at what training changed; several processes skip it."""
     columns: Several[Column] = ()
@@ -104,10 +110,11 @@ class Recipe(Strict):
             here = f"stages.{place}"
             if not self.problems_of(stage):
                 raise wrong("no problems here nor at the top", "add for example `- {family: sum}`", f"{here}.problems")
-            unworked = [each.name for each in self.problems_of(stage) if not each.worked and not stage.reinforces]
+            unworked = [each for each in self.problems_of(stage) if not each.worked and not stage.reinforces]
             if unworked:
-                fix = f"give the {stage.kind} stage `problems` of a family"
-                raise wrong(f"'{unworked[0]}' has no worked solutions to learn from", fix, f"{here}.problems")
+                column = "name the column that has them, as `solution: steps`, or "
+                fix = f"{column * isinstance(unworked[0], Table)}give the {stage.kind} stage `problems` of a family"
+                raise wrong(f"'{unworked[0].name}' has no worked solutions to learn from", fix, f"{here}.problems")
             if stage.from_scratch and (stage.start or (place and not stage.name)):
                 fix = "leave out its `from`, and make it the first stage or give it a `name`"
                 raise wrong(f"a {stage.kind} stage starts from random weights", fix, f"{here}.kind")

@@ -14,6 +14,7 @@ from r1_mini.completion import TAGS
 from r1_mini.config.trl_fields import check_trainer
 from r1_mini.errors import UserError
 from r1_mini.model.templates import template_fault
+from r1_mini.model.tokenizer import WORDS
 from r1_mini.pipeline.recipe import Recipe
 from r1_mini.plan.stages import Exam, Part, Planner, Share
 from r1_mini.system.environment import Device
@@ -33,6 +34,9 @@ class Plan:
     device: Device
     share: Share
     parts: Sequence[Part]
+    shows: str = ""  # how small a difference the exam can show
+    by_character: bool = False  # tokens of prompts are characters and tags, which need not be shown
+    fix: str = ""  # what would make it fit
     warnings: Sequence[str] = ()  # what usually goes wrong
     notes: Sequence[str] = ()
 
@@ -57,14 +61,32 @@ class Plan:
         stays = accumulate(part.disk for part in self.parts)
         return max(size + part.disk_meanwhile for size, part in zip(stays, self.parts, strict=True))
 
+    @property
+    def seconds(self) -> float | None:
+        """About how long it takes here; None if that is not known of every part."""
+        known = [part.seconds for part in self.parts if part.seconds is not None]
+        return sum(known) if len(known) == len(self.parts) else None
+
     def as_json(self) -> dict[str, Any]:
         """Everything as plain data."""
-        return {**asdict(self), "fits": self.fits, "needed": self.needed, "disk": self.disk}
+        sums = {"fits": self.fits, "needed": self.needed, "disk": self.disk, "seconds": self.seconds}
+        return {**asdict(self), **sums}
 
 
-def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, share: Share, framework: int) -> Plan:
-    """`dev`: number of a stage -> its exam while it trains. `framework`: what the libraries take on a CPU, bytes."""
-    planner, parts = Planner(recipe, device, share, framework), []
+def plan(
+    recipe: Recipe,
+    exam: Exam,
+    dev: Mapping[int, Exam],
+    device: Device,
+    share: Share,
+    framework: int,
+    timed: bool = False,
+) -> Plan:
+    """`dev`: number of a stage -> its exam while it trains. `framework`: what the libraries take on a CPU, bytes.
+
+    `timed`: steps are done here, to estimate the time of one process.
+    """
+    planner, parts = Planner(recipe, device, share, framework, timed and device.is_cpu and share.processes == 1), []
     for number, (name, stage) in enumerate(recipe.nodes.items(), start=1):
         try:
             check_trainer(stage.CONFIG, stage.trainer, stage.DEFAULTS, stage.FIXED, share.processes)
@@ -74,7 +96,7 @@ def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, sh
         parts.append(planner.stage(name, stage, dev.get(number)))
     parts.append(planner.exam(exam))
     start, tokenizer = planner.start, planner.start.tokenizer
-    whole = Plan(recipe.name, start.where, parts[0].parameters, device, share, parts)
+    whole = Plan(recipe.name, start.where, parts[0].parameters, device, share, parts, exam.shows[1].partition(", ")[0])
     warnings, notes = list(dict.fromkeys(planner.warnings)), []
     warnings += filter(None, [template_fault(tokenizer, start.generation)])
     if split := [tag for tag in TAGS if len(tokenizer(tag, add_special_tokens=False)["input_ids"]) > 1]:
@@ -87,47 +109,100 @@ def plan(recipe: Recipe, exam: Exam, dev: Mapping[int, Exam], device: Device, sh
         (warnings if tight else notes).append(f"memory: {what}{', and so much is not left' * tight}")
     if whole.fits and whole.needed > device.free:
         warnings.append("memory: other programs have too much of it now")
-    return replace(whole, warnings=warnings, notes=notes)
+    fix = "" if whole.fits else smaller(planner, whole, exam, dev) or fix_of(whole)
+    by_character = tokenizer.get_vocab().keys() >= set(WORDS)
+    return replace(whole, by_character=by_character, fix=fix, warnings=warnings, notes=notes)
 
 
 def show(plan: Plan, console: Console) -> None:
-    """Print every part with its memory, counts and first prompts; then warnings and notes; last whether it fits."""
+    """Print whether it fits, warnings, every part with its memory, counts and first prompts, and notes."""
     first = next((prompt for part in plan.parts for prompt in part.prompts), ("", ""))
-    console.print(f"{plan.name}: {plan.parameters:,} parameters, {plan.model}", soft_wrap=True)
+    several = f" in each of {plan.share.processes} processes" if plan.share.processes > 1 else ""
+    needs = f"{plan.needed / 2**30:,.1f} of {plan.device.memory / 2**30:,.1f} GiB"
+    takes = f"{needs}, {_about(plan.seconds)}{_size(plan.disk)} on the disk; {plan.shows}"
+    console.print(f"fits: {takes}" if plan.fits else f"does not fit: {needs}; {plan.fix}", soft_wrap=True)
+    for warning in plan.warnings:
+        console.print(Text("warning", "yellow"), warning, soft_wrap=True)
+    has = f"{_size(plan.device.memory)} of {plan.device.name}, {_size(plan.device.free)} of it free now"
+    console.print(f"\n{plan.name}: {plan.parameters:,} parameters, {plan.model}", soft_wrap=True)
+    console.print(f"{_size(plan.needed)} (the {plan.peak[1]}{several}); there are {has}", soft_wrap=True)
     for part in plan.parts:
         counts = ", ".join(f"{number:,} {what}" for what, number in part.counts.items())
         (prompts, length), *others = part.longest.items()
         lengths = ", ".join([f"{prompts} of at most {length} tokens", *(f"{k} of at most {n}" for k, n in others)])
         disk = f"{_size(part.disk)} stay on the disk, {_size(part.disk_meanwhile)} more while it runs"
         console.print("", _memory(part), sep="\n")
-        console.print(counts, lengths, disk, sep="\n", soft_wrap=True)
+        console.print(counts, lengths, _about(part.seconds) + disk, sep="\n", soft_wrap=True)
         for text, tokens in part.prompts:
-            text, tokens = _rest(text, first[0]), _rest(tokens, first[1])
+            console.print(Text(repr(_rest(text, first[0]))), soft_wrap=True)
+            tokens = _rest(tokens, first[1])
             tokens = tokens if len(tokens) <= MOST_TOKENS else f"{tokens[:MOST_TOKENS].rpartition(' ')[0]} …"
-            console.print(Text(repr(text)), Text(f"  {tokens}", style="dim"), sep="\n", soft_wrap=True)
+            if not plan.by_character:
+                console.print(Text(f"  {tokens}", style="dim"), soft_wrap=True)
     console.print()
-    for kind, remarks in ((Text("warning", "yellow"), plan.warnings), (Text("note"), plan.notes)):
-        for remark in remarks:
-            console.print(kind, remark, soft_wrap=True)
-    several = f" in each of {plan.share.processes} processes" if plan.share.processes > 1 else ""
-    need = f"{_size(plan.needed)} (the {plan.peak[1]}{several})"
-    has = f"{_size(plan.device.memory)} of {plan.device.name}, {_size(plan.device.free)} of it free now"
-    verdict = f"{'fits' if plan.fits else 'does not fit'}: {need}; there are {has}; on the disk {_size(plan.disk)}"
-    verdict += "" if plan.fits else f"; {fix_of(plan)}"
-    console.print(verdict, soft_wrap=True)
+    for note in plan.notes:
+        console.print("note", note, soft_wrap=True)
+
+
+def smaller(planner: Planner, plan: Plan, exam: Exam, dev: Mapping[int, Exam]) -> str:
+    """Settings with which it would fit, found by halving what the fullest phase does at once; empty if there are none.
+
+    An optimizer step reads as many texts as before.
+    """
+    stages, changes, start = dict(planner.recipe.nodes), dict[str, int](), planner.start
+    while not plan.fits:
+        phase, place, path = fullest(plan)
+        name = plan.parts[place].name
+        stage = stages.get(name)
+        if phase == "sampling":
+            now = {"rows": (vars(stage)["rows"] if stage else exam.sampling.rows) // 2}
+            stage = stage and stage.model_copy(update=now)
+            exam = exam if stage else replace(exam, sampling=replace(exam.sampling, rows=now["rows"]))
+        elif phase == "update" and stage:
+            batch, odd = divmod(stage.fields["per_device_train_batch_size"], 2)
+            fewer = {"per_device_train_batch_size": 0 if odd else batch}
+            fewer["gradient_accumulation_steps"] = 2 * stage.fields["gradient_accumulation_steps"]
+            stage = stage.model_copy(update={"trainer": {**stage.trainer, **fewer}})
+            now = {f"trainer.{key}": value for key, value in fewer.items()}
+        else:
+            return ""
+        if 0 in now.values():
+            return ""
+        changes |= {f"{path}.{key}": value for key, value in now.items()}
+        if stage:
+            stages[name] = stage
+        planner.start = start
+        part = planner.stage(name, stage, dev.get(place + 1)) if stage else planner.exam(exam)
+        plan = replace(plan, parts=[*plan.parts[:place], part, *plan.parts[place + 1 :]])
+    return f"{' '.join(f'{key}={value}' for key, value in changes.items())} would fit"
+
+
+def fullest(plan: Plan) -> tuple[str, int, str]:
+    """The fullest phase, the place of its part in the plan, and the path of that in the recipe."""
+    phase, _, name = plan.peak[1].partition(" of ")
+    place = next(place for place, part in enumerate(plan.parts) if part.name == name)
+    return phase, place, "evaluate" if name.startswith("exam ") else f"stages.{place}" if name[:2].isdigit() else name
 
 
 def fix_of(plan: Plan) -> str:
-    """What makes the fullest phase smaller."""
-    phase, _, name = plan.peak[1].partition(" of ")
-    place, part = next((place, part) for place, part in enumerate(plan.parts) if part.name == name)
-    stays = sum(size for what, size in part.phases[phase].items() if what not in SHRINKS)
+    """What else makes the fullest phase smaller."""
+    phase, place, path = fullest(plan)
+    stays = sum(size for what, size in plan.parts[place].phases[phase].items() if what not in SHRINKS)
     if stays * plan.needed > plan.peak[0] * plan.device.memory:  # of all processes of a CPU
         return "train an adapter (peft), or divide the model (--sharding)"
-    path = "evaluate" if name.startswith("exam ") else f"stages.{place}" if name[:2].isdigit() else name
     if phase == "update":
-        return f"set {path}.trainer.gradient_checkpointing=true, or accumulate more batches, each smaller"
+        return f"set {path}.trainer.gradient_checkpointing=true, or shorten its texts"
     return f"lower {path}.{'dev.limit' if phase == 'exam on dev' else 'rows'}"
+
+
+def _about(seconds: float | None) -> str:
+    """`about 4 minutes, `; empty if that is not known."""
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return f"about {max(10, round(seconds, -1)):.0f} seconds, "
+    number, unit = (seconds / 60, "minutes") if seconds < 90 * 60 else (seconds / 3600, "hours")
+    return f"about {number:.0f} {unit}, "
 
 
 def _rest(text: str, first: str) -> str:

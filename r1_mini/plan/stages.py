@@ -5,7 +5,7 @@ A phase is the moment of some work at which most memory is in use. docs/MEMORY.m
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from random import Random
 from statistics import mean
@@ -18,6 +18,7 @@ from r1_mini.model.prompts import encode, prompt_for
 from r1_mini.pipeline.recipe import Recipe
 from r1_mini.pipeline.start import start_of
 from r1_mini.plan.dry_run import DryModel
+from r1_mini.plan.timing import MOST_PARAMETERS, Clock
 from r1_mini.rollout.engine import PREFILL_TOKENS, SamplingParams
 from r1_mini.rollout.likelihood import PART, PART_ELSEWHERE
 from r1_mini.system.environment import Device
@@ -40,7 +41,7 @@ class Exam:
     line: int  # bytes of a typical line of samples.jsonl
     shows: tuple[bool, str]  # whether it has too few problems, and how small a difference they show
     columns: int = 3  # checkpoints to examine, forced ones among them
-    choosing: int = 0  # completions by which a temperature is chosen
+    more: int = 0  # completions by which a temperature is chosen, and those of pass@k at a large k
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +74,30 @@ class Part:
     prompts: Sequence[tuple[str, str]]  # the first three, or texts that it learns from, and their tokens with their ids
     disk: int  # what stays there
     disk_meanwhile: int = 0  # what is there besides while it runs
+    seconds: float | None = None  # about how long it takes on this machine; None where that is not estimated
 
 
 class Planner:
-    """Plans the parts of a recipe in order. `held` is memory never freed; `start`, where the last one starts."""
+    """Plans the parts of a recipe in order. `held` is memory never freed; `start`, where the last one starts.
 
-    def __init__(self, recipe: Recipe, device: Device, share: Share, framework: int) -> None:
+    `written`: mean tokens of what it writes. `timed`: steps are done here and now, to estimate the time.
+    """
+
+    def __init__(self, recipe: Recipe, device: Device, share: Share, framework: int, timed: bool = False) -> None:
         self.recipe, self.device, self.share, self.start = recipe, device, share, start_of(recipe)
         self.held = {"framework": framework if device.is_cpu else 0}
+        self.timed, self.written = timed, 0
+        self.clocks: dict[str, Clock] = {}
         self.warnings: list[str] = []
+
+    def clock(self, dry: DryModel) -> Clock | None:
+        """A clock for models of the shape of `start`; None where no time is estimated."""
+        if not self.timed or dry.parameters > MOST_PARAMETERS:
+            return None
+        shape = self.start.config.to_json_string()
+        if shape not in self.clocks:
+            self.clocks[shape] = Clock(self.start.config)
+        return self.clocks[shape]
 
     def stage(self, name: str, stage: StageSettings, dev: Exam | None) -> Part:
         """A stage, by the work that it announces. `dev`: its exam while it trains."""
@@ -145,12 +161,19 @@ class Planner:
             completions = work.prompts * work.sampling.n
             counts |= {"rollouts": work.rollouts, "prompts": work.prompts, "completions": completions}
             counts["tokens, at most"] = completions * work.sampling.max_tokens
+        most = work.sampling.max_tokens if work.sampling else max(solved)
+        self.written = round(min(most, mean(solved)) if solved else most)
+        clock = self.clock(dry)
+        seconds = clock.stage(work, round(mean(lengths)), self.written) if clock else None
         if dev is not None:
-            phases["exam on dev"] = self.exam(dev).phases["sampling"] | held
+            part = self.exam(replace(dev, columns=1))
+            phases["exam on dev"] = part.phases["sampling"] | held
             meanwhile += dry.weights
+            if seconds is not None and part.seconds is not None:
+                seconds += part.seconds * math.ceil(work.steps / vars(stage)["dev"].every)
         shown = prompts if stage.reinforces else [p + s for p, s in zip(prompts, solutions, strict=True)]
         stays = stage.trains * dry.weights
-        return Part(name, dry.parameters, phases, counts, longest, self._first(shown), stays, meanwhile)
+        return Part(name, dry.parameters, phases, counts, longest, self._first(shown), stays, meanwhile, seconds)
 
     def exam(self, exam: Exam) -> Part:
         """The exam of every column. The reinforced model is compared with its start, and both are in memory."""
@@ -160,11 +183,15 @@ class Planner:
         compares = any(stage.reinforces and stage.trains for stage in self.recipe.stages)
         phase = {**self.held, "weights": dry.weights, "reference": compares * dry.weights}
         phase |= sampling(dry, params, min(params.rows, number * params.n), longest["prompts"])
-        completions = exam.columns * number * (params.n + exam.greedy) + exam.choosing
+        completions = exam.columns * number * (params.n + exam.greedy) + exam.more
         counts = {"checkpoints": exam.columns, "problems": number, "completions": completions}
         counts["tokens, at most"] = completions * params.max_tokens
-        disk = completions * exam.line
-        return Part(name, dry.parameters, {"sampling": phase}, counts, longest, self._first(prompts), disk)
+        disk, clock = completions * exam.line, self.clock(dry)
+        length = min(self.written, params.max_tokens)
+        asked = round(mean(map(len, prompts)))
+        seconds = clock.sampling(completions, params, params.rows, asked, length) if clock else None
+        shown = self._first(prompts)
+        return Part(name, dry.parameters, {"sampling": phase}, counts, longest, shown, disk, seconds=seconds)
 
     def _prompts(self, questions: Sequence[str]) -> list[list[int]]:
         return encode(self.start.tokenizer, [prompt_for(self.start.tokenizer, question) for question in questions])

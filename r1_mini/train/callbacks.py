@@ -110,14 +110,14 @@ class Reporter(TrainerCallback):
             self.progress.console.print(f"warning: {what}", soft_wrap=True, highlight=False, markup=False)
 
 
-class BestOnDev(TrainerCallback):
-    """Scores the model on dev every `every` steps and at the end, and keeps the best checkpoint in `best`.
+class OnDev(TrainerCallback):
+    """Scores the model on dev every `every` steps and at the end, and keeps the best checkpoint in `best`, if given.
 
     Ties keep the earlier checkpoint. Scoring leaves torch's random state alone, so it does not change training.
     """
 
-    def __init__(self, every: int, job: Job, trainer: GRPOTrainer) -> None:
-        self.every, self.score, self.trainer, self.best = every, job.dev_score, trainer, job.work / "best"
+    def __init__(self, every: int, job: Job, trainer: GRPOTrainer, best: Path | None) -> None:
+        self.every, self.score, self.trainer, self.best = every, job.dev_score, trainer, best
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         if state.global_step % self.every and state.global_step < state.max_steps:
@@ -126,8 +126,10 @@ class BestOnDev(TrainerCallback):
         model, tokenizer = self.trainer.model, self.trainer.processing_class
         value = self.score(model, tokenizer)
         self.trainer._metrics["train"][DEV_SCORE].append(value)
+        if self.best is None or not processes.is_main():
+            return
         note = self.best / "best.json"
-        if processes.is_main() and (not note.exists() or value > json.loads(note.read_text())[DEV_SCORE]):
+        if not note.exists() or value > json.loads(note.read_text())[DEV_SCORE]:
             with folder_atomic(self.best) as folder:
                 save_checkpoint(model, tokenizer, folder)
                 write_json_atomic(folder / note.name, {"step": state.global_step, DEV_SCORE: value})

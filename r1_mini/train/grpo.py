@@ -53,14 +53,14 @@ from r1_mini.rewards import Late, Weights, as_trl_reward, rollout_metrics
 from r1_mini.rollout.engine import SamplingParams, rollout
 from r1_mini.system import distributed as processes
 from r1_mini.train.advantages import Baseline, group_advantages
-from r1_mini.train.callbacks import DEV_SCORE, BestOnDev
+from r1_mini.train.callbacks import DEV_SCORE, OnDev
 from r1_mini.train.logps import FrugalTrainer, only_advantages_count
 from r1_mini.train.stage import Job, OnlineStage, Work
 from r1_mini.train.trainer import load, save, train
 
 
 class DevExam(Strict):
-    """An exam on the dev split while a stage trains; the stage's checkpoint is then the best one examined."""
+    """An exam on the dev split while a stage trains."""
 
     every: int = Field(ge=1)
     """Steps between two exams; the last step is always examined."""
@@ -68,6 +68,8 @@ class DevExam(Strict):
     families: Families | None = None
     limit: int | None = Field(None, ge=2, le=1_000_000)
     """Ask only so many problems, evenly from all entries of the suite."""
+    keep: Literal["best", "last"] = "best"
+    """Which checkpoint is the stage's: the best one examined, or the last one, so that the exam only looks on."""
 
 
 class GrpoStage(OnlineStage):
@@ -90,7 +92,7 @@ class GrpoStage(OnlineStage):
     baseline: Baseline = "group"
     """What a reward is compared with: the mean of its group (GRPO), or of the whole batch (REINFORCE)."""
     dev: DevExam | None = None
-    """Examine while training, such as `{every: 25, families: [sum]}`, and keep the best checkpoint, not the last."""
+    """Examine while training, such as `{every: 25, families: [sum]}`."""
 
     def work(self, processes: int = 1, sharded: bool = False) -> Work:
         fields = self.fields
@@ -157,7 +159,7 @@ class GrpoStage(OnlineStage):
         return self.trainer_of(model, tokenizer, config, [problem])
 
     def train(self, job: Job) -> None:
-        """With `job.dev_score` and `dev`, the result is the best checkpoint that was examined, else the last."""
+        """The result is the last checkpoint, or the best one on dev if `dev` says so."""
         model, tokenizer = load(job)
         config = self.config(job.work, job.seed)
         work = self.work(config.world_size)
@@ -169,14 +171,14 @@ class GrpoStage(OnlineStage):
         trainer = self.trainer_of(model, tokenizer, config, problems)
         prompts = encode(tokenizer, trainer.train_dataset["prompt"])
         require_context(model.config, prompts, config.max_completion_length, self.LENGTH_KEY)
-        if self.dev is None:
-            train(trainer, job, METRICS)
-            save(trainer, job.out)
+        best = job.work / "best" if self.dev and self.dev.keep == "best" else None
+        if self.dev:
+            trainer.add_callback(OnDev(self.dev.every, job, trainer, best))
+        train(trainer, job, METRICS)
+        if best:
+            processes.on_main(lambda: shutil.copytree(best, job.out, dirs_exist_ok=True))
         else:
-            exam = BestOnDev(self.dev.every, job, trainer)
-            trainer.add_callback(exam)
-            train(trainer, job, METRICS)
-            processes.on_main(lambda: shutil.copytree(exam.best, job.out, dirs_exist_ok=True))
+            save(trainer, job.out)
 
 
 def samples_as_asked(fields: Mapping[str, Any]) -> bool:

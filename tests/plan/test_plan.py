@@ -2,12 +2,14 @@
 
 import json
 import platform
+import re
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 import torch
+from rich.console import Console
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, Qwen2Config
 
 from r1_mini import cli
@@ -19,8 +21,9 @@ from r1_mini.model.templates import template_fault
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.pipeline.recipe import load
 from r1_mini.plan.dry_run import DryModel, Ledger
-from r1_mini.plan.plan import Plan, fix_of, plan
+from r1_mini.plan.plan import Plan, fix_of, plan, show
 from r1_mini.plan.stages import Exam, Part, Share, largest_pass, sampling
+from r1_mini.plan.timing import Clock
 from r1_mini.rollout.cache import RolloutCache
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.system import environment
@@ -232,7 +235,7 @@ def test_counts_are_those_of_the_recipe_by_hand(recipe_file):
     exam = {"checkpoints": 3, "problems": 2, "completions": 30, "tokens, at most": 30 * 64}
     assert part(made, "exam smoke").counts == exam
     assert part(made, "exam smoke").disk == 30 * 500
-    cooled = part(planned(recipe_file, exam=replace(EXAM, columns=4, choosing=12)), "exam smoke")
+    cooled = part(planned(recipe_file, exam=replace(EXAM, columns=4, more=12)), "exam smoke")
     assert (cooled.counts["completions"], cooled.disk) == (4 * 2 * 5 + 12, 52 * 500)
 
 
@@ -386,24 +389,92 @@ def test_only_the_configuration_of_a_given_model_is_read_and_what_all_prompts_be
     assert out.count("… </answer>.<|im_end|>") == 5  # 3 of the stage, 3 of the exam
 
 
-def test_the_command_shows_the_plan_writes_it_and_ends_with_exit_code_1_where_it_does_not_fit(
+def test_the_command_says_first_whether_it_fits_and_for_how_long_and_ends_with_exit_code_1_where_it_does_not(
     recipe_file, tmp_path, capsys
 ):
     plan_of = ["plan", str(recipe_file()), "evaluate.suite=smoke"]
     assert cli.main([*plan_of, "--json", str(tmp_path / "plan.json")]) == 0
     out = capsys.readouterr().out
-    assert out.splitlines()[-1].startswith("fits: ")
-    for word in ("01-base: memory, MiB", "02-grpo: memory, MiB", "keys and values", "<think>·3", "note exam smoke"):
+    first = r"fits: \d\.\d of [\d.]+ GiB, about \d+ (seconds|minutes), [\d.]+ MiB on the disk; 60 problems show "
+    assert re.fullmatch(first + r"differences from about 19\.1 points on", out.splitlines()[0])
+    for word in ("01-base: memory, MiB", "02-grpo: memory, MiB", "keys and values", "note exam smoke"):
         assert word in out
     made = json.loads((tmp_path / "plan.json").read_text())
     assert [each["name"] for each in made["parts"]] == ["01-base", "02-grpo", "exam smoke"]
     assert made["needed"] == max(sum(p.values()) for each in made["parts"] for p in each["phases"].values())
+    assert made["seconds"] == sum(each["seconds"] for each in made["parts"]) > 0
     assert made["fits"] is True and not list(tmp_path.glob("runs"))
+    assert "<think>·3" in made["parts"][0]["prompts"][0][1] and "<think>·3" not in out  # characters need no ids
     assert cli.main([*plan_of, "--gpu", "0.1", "grpo.trainer.per_device_train_batch_size=1024"]) == 1
     shown = capsys.readouterr()
-    assert shown.out.splitlines()[-1].startswith("does not fit: ") and shown.err == ""
+    assert (
+        re.match(r"does not fit: \d\.\d of 0\.1 GiB; stages\.1\.rows=256 .* would fit\n", shown.out) and shown.err == ""
+    )
     assert "there are 102.4 MiB of a GPU of 0.1 GiB" in shown.out
-    assert shown.out.endswith("; lower stages.1.rows\n")
+
+
+@pytest.mark.parametrize(("share", "device"), [(Share(2), CPU), (Share(), GPU)])
+def test_no_time_is_estimated_but_for_one_process_on_this_processor(recipe_file, share, device):
+    made = plan(load(recipe_file()), EXAM, {}, device, share, 0, timed=True)
+    assert made.as_json()["seconds"] is None
+
+
+def test_the_time_is_the_sum_of_what_is_done_by_hand(monkeypatch):
+    clock = Clock(make_config(make_tokenizer(), **SHAPE))
+    asked = []
+
+    def takes(seconds):
+        return lambda *of: asked.append(of) or seconds
+
+    for name, seconds in (("passed", 3.0), ("step", 0.49), ("rollout", 2.0)):
+        monkeypatch.setattr(clock, name, takes(seconds))
+    texts = Work(10, micro_batch=32, accumulation=2, texts=640)
+    assert clock.stage(texts, 10, 40) == pytest.approx(20 * 3 + 10 * 0.5)  # passes of 32 texts, steps of half a second
+    assert asked == [(32, 50), ()]
+    asked.clear()
+    # 16 prompts a rollout, four rows each: half the length is timed; in an update, 4 of 16 texts have a gradient
+    rl = replace(
+        texts, rollouts=10, prompts=160, sampling=SamplingParams(16, 80), in_flight=256, batching="in backward"
+    )
+    rl = replace(rl, micro_batch=256, accumulation=1, texts=2560)
+    assert clock.stage(rl, 10, 64) == pytest.approx(10 * 2 * 2 + 640 / 27 * 3 + 10 * 0.5)
+    assert asked == [(64, 10, 32), (27, 74), ()]  # 27 texts of 74 tokens are 2,048
+    only = replace(rl, steps=0, texts=0)
+    assert clock.stage(only, 10, 64) == pytest.approx(10 * 2 * 2)
+    assert clock.sampling(100, SamplingParams(1, 80), 25, 10, 16) == pytest.approx(4 * 2)
+
+
+def test_the_clock_does_the_work_that_it_times_once():
+    clock = Clock(make_config(make_tokenizer(), **SHAPE))
+    assert clock.passed(4, 20) == clock.passed(4, 20) > 0 and clock.rollout(4, 10, 8) > clock.rollout(4, 10, 1) > 0
+    assert all(weights.grad is not None for weights in clock.model.parameters()) and clock.step() > 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.2, "10 seconds"), (64, "60 seconds"), (200, "3 minutes"), (5000, "83 minutes"), (9000, "2 hours")],
+)
+def test_a_time_is_said_with_as_much_precision_as_it_has(recipe_file, capsys, seconds, said):
+    made = planned(recipe_file)
+    spent = [replace(each, seconds=seconds / len(made.parts)) for each in made.parts]
+    show(replace(made, parts=spent), Console())
+    assert f" GiB, about {said}, " in capsys.readouterr().out
+    show(replace(made, parts=[*spent[1:], made.parts[-1]]), Console())
+    assert "about" not in capsys.readouterr().out.partition(" on the disk")[0]
+
+
+def test_what_would_fit_fits_when_it_is_set_and_reads_as_many_texts(recipe_file):
+    long = ("base.trainer.per_device_train_batch_size=512", "evaluate.rows=1024")
+    wide = ("base.model={hidden_size: 192, layers: 4}", "grpo.trainer.num_iterations=2")
+    whole = planned(recipe_file, *long, *wide)
+    device = replace(GPU, memory=whole.needed // 4)
+    small = planned(recipe_file, *long, *wide, device=device)
+    settings, _, rest = small.fix.partition(" would fit")
+    assert not small.fits and not rest
+    follows = planned(recipe_file, *long, *wide, *settings.split(), device=device)
+    assert follows.fits
+    texts = [part(made, "01-base").counts["texts"] for made in (small, follows)]
+    assert texts[0] == texts[1]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from eval.analysis.columns import columns_of
 from eval.analysis.compare import SeedScore, as_csv, differences, summarize
 from eval.exam.lineup import Lineup
-from eval.report.words import sentences
+from eval.report.words import differing, sentences
 from r1_mini.errors import UserError
 from tests.eval.conftest import cool, make_row, make_rows, write_exam, write_run
 
@@ -92,7 +92,8 @@ def test_of_several_runs_each_is_compared_with_the_first_and_the_keys_that_diffe
     summary = summarize(columns_of(runs))
     assert [(c.after, c.verdict) for c in summary.comparisons] == [("s1", "not shown"), ("s2", "worse")]
     assert summary.recipes == {"stages.1.trainer.lr": {"s0": "0.0008", "s1": "0.002", "s2": "0.0001"}}
-    assert "The recipes differ in stages.1.trainer.lr: 0.0008 (s0), 0.002 (s1), 0.0001 (s2)." in sentences(summary)
+    assert differing(summary) == [["stages.1.trainer.lr", "0.0008", "0.002", "0.0001"]]
+    assert "s2 is worse than s0: −50.0 points" in sentences(summary)[2]
 
 
 def test_the_folder_of_an_exam_keeps_its_columns_and_pairs(tmp_path):

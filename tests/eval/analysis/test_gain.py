@@ -74,12 +74,11 @@ def test_divided_parts_of_any_three_exams_add_up_to_the_difference_within_their_
         assert all(part.low <= part.estimate <= part.high for part in found)
 
 
-def test_a_problem_solved_anew_is_listed_with_the_bound_that_its_zero_leaves():
+def test_problems_solved_anew_are_counted_with_the_bound_that_a_zero_leaves():
     found = sharpened_or_new(
         [make_samples("0000", "1000", "0010", "00" * 2)], [make_samples("1110", "1111", "0000", "0000")]
     )
-    assert [(one.key, one.right, one.n) for one in found.solved_anew] == [("a", 3, 4)]
-    assert (found.n_solved_anew, found.n_lost) == (1, 1)
+    assert (found.n_problems, found.n, found.n_solved_anew, found.n_lost) == (4, 4, 1, 1)
     assert (1 - found.bound) ** 4 == pytest.approx(0.05)
 
 

@@ -151,7 +151,7 @@ def test_the_start_is_cooled_to_the_temperature_that_is_best_on_dev_and_of_two_t
     assert set(asked) == {*tried, *(f"smoke/{each.folder}" for each in sat.lineup.columns.values())}
     assert "base, forced, best T: temperature 0.5, by pass@1 on dev: 50.0% at 0.1, 83.3% at 0.2" in out.getvalue()
     plan, _ = sat.planned()
-    assert (plan.columns, plan.choosing) == (4, 6 * 40)
+    assert (plan.columns, plan.more) == (4, 6 * 40)
 
 
 def test_nothing_is_cooled_in_an_exam_with_a_temperature_or_columns_of_its_own_or_too_few_problems_on_dev(tmp_path):
@@ -166,5 +166,5 @@ def test_nothing_is_cooled_in_an_exam_with_a_temperature_or_columns_of_its_own_o
     named = {"columns": ["base", "grpo"]}
     for changes in ({"temperature": 0.6}, {"temperature": 0.0, "samples": 1}, named):
         exam = Exam(recipe(GRPO, suite="smoke", limit=10, **changes))
-        assert COOLED not in exam.lineup.columns and exam.planned()[0].choosing == 0
+        assert COOLED not in exam.lineup.columns and exam.planned()[0].more == 0
     assert COOLED not in Exam(recipe(GRPO, suite=str(path), limit=40)).lineup.columns

@@ -103,9 +103,8 @@ def compared(summary):
 
 def make_summary():
     """base 0.40, forced 0.62, after RL 0.91; as summary.json has it."""
-    pair, one = {"before": "base", "after": "rl"}, {"depth": 2, "right": 5, "n": 16}
+    pair = {"before": "base", "after": "rl"}
     parts = [{"name": name, "estimate": part, "low": part - 0.01, "high": part + 0.01} for name, part in GAIN.items()]
-    solved = [{"key": f"p{n}", "question": f"{n}+1+1", "answer": str(n + 2), **one} for n in range(12)]
     return {
         **{"title": "tiny-r1-zero", "recipe": "tiny-r1-zero", "suite": "arithmetic", "split": "test", "seed": 0},
         **{"families": ["sum", "expression"], "n_problems": 1200, "n_samples": 16},
@@ -116,7 +115,7 @@ def make_summary():
         "gain": {**pair, "parts": parts, "form": 0.0},
         "sharpened": {
             **{**pair, "n": 16, "leads": True, "crossing": None, "bound": 0.171},
-            **{"n_solved_anew": 12, "n_lost": 3, "solved_anew": solved},
+            **{"n_problems": 1200, "n_solved_anew": 12, "n_lost": 3},
         },
         "seconds": {"base": 250.0, "grpo": 104.0, "exam": 12.0, "total": 366.0},
         "checkpoints": {"01-base": {"model.safetensors": "ab" * 32}, "02-grpo": {"model.safetensors": "cd" * 32}},
@@ -142,6 +141,6 @@ def render(summary):
     """The page of samples, with changes to the summary; without curves it takes half the time."""
 
     def rendered(samples, curves=None, **changes):
-        return page.render_exam(compared(summary | changes), samples, curves or {}, MANIFEST)
+        return page.render_exam(compared(summary | changes), samples, page.Training(curves or {}), MANIFEST)
 
     return rendered

@@ -29,7 +29,7 @@ def chromium():
 
 @cache
 def page_of(*samples):
-    return page.render_exam(compared(make_summary()), make_samples(*samples), {}, MANIFEST)
+    return page.render_exam(compared(make_summary()), make_samples(*samples), page.Training(), MANIFEST)
 
 
 @pytest.fixture

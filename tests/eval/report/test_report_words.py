@@ -1,5 +1,6 @@
 """What the page and the terminal say: the verdict, the limits, and the table."""
 
+import html
 import io
 import json
 import re
@@ -8,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from eval.exam.lineup import COOLED, FORCED, lineup_of
-from eval.report import page, plots, words
+from eval.report import exam_plots, page, words
 from r1_mini.pipeline.recipe import Recipe
 from tests.eval.report.conftest import compared, difference, make_samples, make_score
 
@@ -28,21 +29,26 @@ def sentences(summary, about=""):
 @pytest.fixture
 def text(render):
     """The text of the page, tags taken out."""
-    return lambda **changes: re.sub("<[^>]*>", "", render(make_samples(4), **changes))
+    return lambda **changes: html.unescape(re.sub("<[^>]*>", "", render(make_samples(4), **changes)))
 
 
-def test_headline_says_which_way_it_went_and_what_the_exam_could_have_seen(summary):
+def test_the_first_sentences_say_which_way_it_went_and_what_the_exam_could_have_seen(summary):
     ends = "from 40.0% (base) to 91.0% (after RL): +51.0 points (95% interval +49.0 to +53.0)"
     assert sentences(summary)[:3] == [
         f"Shown: pass@1 rose {ends}.",
         "The smallest detectable difference, one that this exam shows four times in five, is 1.2 points.",
         "Verdicts are on p-values corrected for 2 comparisons (Holm).",
     ]
-    assert not sentences(summary | {"comparisons": summary["comparisons"][:1]}, "Holm")
+    alone = summary | {"comparisons": summary["comparisons"][:1]}  # nothing forced is compared with what RL made
+    assert (
+        words.plain(compared(alone))[-1] == "The model after RL is better than the base: +51.0 points (95% interval +49.0 to +53.0)."
+    )
+    assert not sentences(alone, "Holm") and not sentences(alone, "Shown:")
     parts = "stops in time +2.0, gives a number +0.0, chooses to reason +22.0, reasons without a slip +28.0"
-    assert sentences(summary, f"in points: {parts}, guesses better -1.0.")
-    alone = summary | {"comparisons": [], "gain": None, "sharpened": None}
-    assert sentences(alone) == ["pass@1: base 40.0%; base, forced 62.0%; after RL 91.0%."]
+    assert sentences(summary, f"in points: {parts}, guesses better −1.0.")
+    nothing = compared(summary | {"comparisons": [], "gain": None, "sharpened": None})
+    assert words.sentences(nothing)[0] == "Asked once, the base gets 40 of 100 right, base, forced 62, after RL 91."
+    assert words.details(nothing) == []
 
 
 STAGES = {  # kinds after the base -> the pair of the headline
@@ -52,14 +58,14 @@ STAGES = {  # kinds after the base -> the pair of the headline
     ("grpo", "sft"): ("after RL", "after SFT"),
     ("grpo", "sft", "grpo"): ("after SFT", "after 04-grpo"),
 }
-ENDS = {  # (estimate, low, high, verdict, p) -> how the headline begins, and how it ends
-    (0.2, 0.1, 0.3, "shown", 0.01): ("Shown: pass@1 rose", "+30.0)."),
-    (-0.2, -0.3, -0.1, "worse", 0.01): ("Worse: pass@1 fell", "-10.0)."),
-    (0.01, -0.02, 0.04, "not shown", 0.5): ("Not told apart: pass@1 went", "+4.0)."),
-    (0.2, 0.1, 0.3, "not shown", 0.06): ("Not told apart: pass@1 went", "+30.0); too few problems differ, p = 0.06."),
-    (-0.39, -0.5, -0.2, "worse", 0.01): ("Worse: pass@1 fell", "-20.0)."),
-    (-0.39, -0.5, -0.2, "not shown", 0.06): ("Not told apart", "-20.0); too few problems differ, p = 0.06."),
-    (0.0, -0.16, 0.16, "not shown", 1.0): ("Not told apart: pass@1 went", "+16.0)."),  # no problem was solved
+ENDS = {  # (estimate, low, high, verdict, p) -> what is said of it, and how that ends
+    (0.2, 0.1, 0.3, "shown", 0.01): ("better than", "+30.0)."),
+    (-0.2, -0.3, -0.1, "worse", 0.01): ("worse than", "−10.0)."),
+    (0.01, -0.02, 0.04, "not shown", 0.5): ("not told apart from", "+4.0)."),
+    (0.2, 0.1, 0.3, "not shown", 0.06): ("not told apart from", "+30.0); too few problems differ, p = 0.06."),
+    (-0.39, -0.5, -0.2, "worse", 0.01): ("worse than", "−20.0)."),
+    (-0.39, -0.5, -0.2, "not shown", 0.06): ("not told apart from", "−20.0); too few problems differ, p = 0.06."),
+    (0.0, -0.16, 0.16, "not shown", 1.0): ("not told apart from", "+16.0)."),  # no problem was solved
 }
 
 
@@ -73,7 +79,7 @@ def test_no_sentence_says_more_than_the_verdicts(summary, kinds, ends, against_f
     (_, after), other = lineup.pairs[0], difference("", "", 0.0)
     fields = ("estimate", "low", "high", "verdict", "p_adjusted")
     score = 0.0 if ends[0] == 0 else 0.5
-    reached = 0.3 if against_forced is None else score + ends[0] - against_forced[0]
+    reached = 0.3 if against_forced is None else max(0.0, score + ends[0] - against_forced[0])
     controls = [key for key in (FORCED, COOLED) if key in lineup.columns]
     summary["cooled"] = COOLED if COOLED in lineup.columns else None
     summary["scores"] = {key: make_score(score, 9.0) for key in lineup.columns}
@@ -83,36 +89,36 @@ def test_no_sentence_says_more_than_the_verdicts(summary, kinds, ends, against_f
     summary["comparisons"] = [
         other | {"before": old, "after": new, **dict(zip(fields, found, strict=True))}
         for old, new in lineup.pairs
-        if (found := ends if old not in controls else against_forced)
+        if (found := against_forced if old in controls else None if new in controls else ends)
     ]
     summary["gain"] |= {"parts": [part | ({} if score else {"estimate": -0.0}) for part in summary["gain"]["parts"]]}
-    found = sentences(summary)
-    plain, begins = words.plain(compared(summary)), ENDS[ends][0]
-    text = " ".join([*plain, *found])
-    assert len(plain) == (3 + (COOLED in controls) if against_forced else 0)
-    if against_forced:
-        beyond = {"shown": ": shown.", "worse": ": a loss, and shown.", "not shown": ": not shown."}
-        assert plain[-1].endswith(beyond[against_forced[3]]) and f", {STAGES[kinds][1]} " in plain[0]
-    assert found[0].startswith(begins) and found[0].endswith(ENDS[ends][1])
-    assert f"({STAGES[kinds][0]})" in found[0] and f"({STAGES[kinds][1]})" in found[0]
+    found, plain, (before, last) = sentences(summary), words.plain(compared(summary)), STAGES[kinds]
+    text, (word, finish) = " ".join([*plain, *found]), ENDS[ends]
     gained, beyond = ends[3] == "shown", against_forced and against_forced[3] == "shown"
+    whole = [each for each in plain if each.startswith(f"The model {last} is {word} {words.the(before)}: ")]
+    assert len(whole) == (not gained or against_forced is None)  # a gain over the control is a detail
+    assert all(each.endswith(finish) for each in whole)
+    rose = f"Shown: pass@1 rose from 50.0% ({before}) to {50 + 100 * ends[0]:.1f}% ({last}): "
+    assert len([each for each in found if each.startswith(rose)]) == bool(gained and against_forced)
+    if against_forced:
+        left = f"What is left to training is {words.signed(against_forced[0])} points"
+        left = f"The model {last} stays below that: " if against_forced[3] == "worse" else left
+        assert plain[-1].startswith(left) and plain[-1].count("shown") == 1
+        assert ("not shown" in plain[-1]) == (against_forced[3] == "not shown")
+    assert f", {last} " in plain[0]
     assert ("Not only sharpened" in text) == (gained and (beyond or against_forced is None))
-    for claim in ("more than a choice of voice", "more than a choice of voice and of temperature"):
-        assert (claim in text) == bool(gained and against_forced and against_forced[3] != "worse")
-        assert (f"Shown: the gain is {claim}." in text) == (gained and bool(beyond))
-        assert f"{claim} is not shown." in text or not (against_forced and gained and against_forced[3] == "not shown")
-    assert ("is not shown" in text) == bool(gained and against_forced and against_forced[3] == "not shown")
-    assert " of the gain;" not in text or gained
     assert ("nothing can be told" in text) == (score == 0) == ("sum of these parts" not in text)
     assert "luck" not in text and "may" not in text.replace("these may be rare rather than new", "")
-    assert "-0.0" not in text and ("grpo" in kinds or "RL" not in text)
-    assert len([each for each in found if " against " in each]) == len(kinds) - 1
+    assert not re.search(r"-\d", text.replace("02-", "").replace("04-", "")) and "−0.0" not in text
+    assert "grpo" in kinds or "RL" not in text
+    assert len([each for each in found if " against " in each]) == bool(against_forced)
 
 
 def test_the_same_weights_are_said_to_be_the_same(summary):
     changed(summary, 0.0, "not shown")["comparisons"][0]["same_checkpoint"] = True
-    said = sentences(summary | {"gain": None, "sharpened": None})
-    assert said[0] == "Same weights: base and after RL are one checkpoint." and len(said) == 2
+    del summary["comparisons"][1]
+    found = compared(summary | {"gain": None, "sharpened": None})
+    assert words.plain(found)[-1] == "Same weights: base and after RL are one checkpoint." and not words.details(found)
 
 
 def test_form_is_told_from_ability_where_it_matters(summary):
@@ -135,22 +141,9 @@ def test_an_exam_that_cannot_tell_says_so(summary):
     assert sentences(summary, "Fewer than 30 problems tell little of others.")
     summary["n_problems"] = 2
     first |= {"low": -1.0, "high": 1.0, "detectable": 1.0, "verdict": "not shown"}
-    assert "+51.0 points (too few problems for an interval)" in sentences(summary)[0]
+    (told,) = [each for each in words.plain(compared(summary)) if each.startswith("The model after RL is")]
+    assert told.endswith("+51.0 points (too few problems for an interval).")
     assert sentences(summary, "2 problems are too few to show any difference.") and not sentences(summary, "smallest")
-
-
-@pytest.mark.parametrize(
-    ("forced", "part"), [(0.655, "50% of the gain"), (0.1, "none of the gain"), (0.95, "all of the gain")]
-)
-def test_part_of_the_gain_that_the_base_already_had(summary, forced, part):
-    summary["scores"]["forced_worked"]["pass_at_1"] = forced
-    (sentence,) = sentences(summary, "base alone reaches")
-    assert f"{100 * forced:.1f}%, {part}; from there to after RL it rose by +29.0 points" in sentence
-    assert sentence.endswith("Shown: the gain is more than a choice of voice.")
-    (sentence,) = sentences(changed(summary, 0.01, "not shown", at=1), "alone reaches")
-    assert "it changed by +1.0" in sentence and sentence.endswith("more than a choice of voice is not shown.")
-    (sentence,) = sentences(changed(summary, -0.1, "worse", at=1), "alone reaches")
-    assert f"reaches {100 * forced:.1f}%; after RL stays below that: -10.0 points" in sentence
 
 
 def cooled(summary, reached=0.85, left=0.06, greedy=0.05, word="shown"):
@@ -162,27 +155,20 @@ def cooled(summary, reached=0.85, left=0.06, greedy=0.05, word="shown"):
 
 
 def test_what_a_temperature_gives_is_said_apart_from_the_choice_of_voice(summary, render):
-    changed = cooled(summary, reached=0.655)
+    changed = in_order(cooled(summary, reached=0.7), "base", FORCED, COOLED, "rl")
     found = sentences(changed)
-    (place,) = [place for place, each in enumerate(found) if each.startswith("Forced to write its steps")]
-    assert found[place - 1] == "Verdicts are on p-values corrected for 4 comparisons (Holm)."
-    assert found[place + 1] == (
-        "Sampled at the temperature that is best on dev too (base, forced, T=0.2), it reaches 65.5%, 50% of the gain; "
-        "from there to after RL it rose by +6.0 points (95% interval +4.0 to +8.0). Shown: the gain is more than a "
-        "choice of voice and of temperature."
-    )
-    assert found[place + 2] == (
-        "With greedy decoding of both, after RL is better: from 90.0% to 91.0%, +5.0 points (95% interval +3.0 to +7.0)."
-    )
-    assert not [each for each in found if each.startswith("after RL against base, forced")]
+    assert found[2:5] == [
+        "Verdicts are on p-values corrected for 4 comparisons (Holm).",
+        "With greedy decoding of both, after RL is better: from 90.0% to 91.0%, +5.0 points (95% interval +3.0 to +7.0).",
+        "after RL against base, forced: better, +29.0 points (95% interval +27.0 to +31.0).",
+    ]
     samples = make_samples(4)
-    page = re.sub("<[^>]*>", "", render(samples | {COOLED: samples[FORCED]}, **changed))
+    page = html.unescape(re.sub("<[^>]*>", "", render(samples | {COOLED: samples[FORCED]}, **changed)))
     for part in (
-        "T=0.2: sampled at the temperature that is best on dev.",
         "the same for every column but base, forced, T=0.2, which has the temperature that is best on dev",
-        "The same, both greedyafter RL against base, forced, T=0.2: +5.0 points (95% interval +3.0 to +7.0), p = below",
-        "Pure reasoning gain: part of it is the choice of voice. Forced",
-        "Pure reasoning gain: part of it is the temperature. Sampled",
+        "The same, both greedyafter RL against base, forced, T=0.2: +5.0 points (95% interval +3.0 to +7.0), p < 0.0001",
+        "Pure reasoning gain: +22.0 points are a choice of voice.",
+        "Pure reasoning gain: +8.0 points are a temperature.",
     ):
         assert part in page
 
@@ -192,20 +178,26 @@ def told(summary):
     return [(round(rung.gain, 6), rung.verdict, rung.reason) for rung in words.ladder(compared(summary))[1:]]
 
 
+def in_order(summary, *keys):
+    """The summary with its columns in this order, as an exam has them."""
+    return summary | {name: {key: summary[name][key] for key in keys} for name in ("names", "scores")}
+
+
 def test_the_first_screen_says_what_the_base_could_do_and_its_parts_add_up_to_the_gain(summary):
     slips = ("shown", "fewer slips (training)")
     could = (0.22, "shown", "it could already do this, and did not")
     assert told(summary) == [could, (0.29, *slips)]
-    changed = cooled(summary)
+    changed = in_order(cooled(summary), "base", FORCED, COOLED, "rl")
     assert told(changed) == [could, (0.23, "shown", "surer of its likely steps (no training)"), (0.06, *slips)]
     assert sum(gain for gain, *_ in told(changed)) == pytest.approx(0.91 - 0.40)
     assert words.plain(compared(changed)) == [
         "Asked once, the base gets 40 of 100 right, after RL 91. Made to write out its steps, the base alone gets 62.",
+        "Outside of training, after RL gets 46 of 100 (more operands), the base 20.",
         "Of 51.0 points, 22.0 were only a choice: made to write its steps, the base gets them without further training.",
         "23.0 more are a matter of sampling: at its best temperature it is surer of its likely steps, again without training.",
         "What is left to training is +6.0 points (95% interval +4.0 to +8.0): shown.",
     ]
-    drawn = plots.steps_to_after(compared(changed))
+    drawn = exam_plots.rungs(compared(changed))
     for text in ("+22.0: it could", "+23.0: surer", "+6.0: fewer", ">40.0<", ">85.0<", "temperature (T=0.2)"):
         assert text in drawn
 
@@ -215,52 +207,93 @@ def test_the_first_screen_claims_no_step_that_is_not_shown(summary):
         "pass_at_1": 0.41,
         "pass_at_1_interval": {"estimate": 0.41, "low": 0.39, "high": 0.43},
     }
-    assert told(summary)[0] == (0.01, "not shown", "not told apart")  # no test: the intervals overlap
-    assert words.plain(compared(summary))[1] == "Writing its steps does not help the base: +1.0 points, not told apart."
+    assert told(summary)[0] == (0.01, "not shown", "not told apart from the base")  # no test: the intervals overlap
+    assert "Writing its steps does not help the base: +1.0 points, not told apart." in words.plain(
+        compared(summary)
+    )
     summary["comparisons"].append(difference("base", "forced_worked", 0.01))
     assert told(summary)[0][1] == "shown"  # a test decides
     summary["scores"]["rl"]["chains"]["wrong_by_wrong"] = 0.2  # 0.066 fewer, of 0.5
     assert told(summary)[1] == (0.5, "shown", "only after training")
-    assert told(changed(summary, -0.1, "worse", at=1))[1][1:] == ("worse", "worse")
+    assert told(changed(summary, -0.1, "worse", at=1))[1][1:] == ("worse", "worse than base, forced")
     del summary["comparisons"][1]
-    assert words.ladder(compared(summary)) == [] == words.plain(compared(summary))
+    assert told(summary)[1] == (0.51, "shown", "better than the base")  # nothing forced is compared with it
+
+
+def test_every_stage_and_every_run_has_a_bar_and_a_sentence_against_what_it_was_made_from(summary):
+    for key, share in (("sft", 0.7), ("late", 0.71)):
+        summary["names"][key], summary["scores"][key] = f"after {key}", make_score(share, 30)
+    summary["starts"] = {"base": None, "sft": "base", "late": "sft", "rl": "sft"}
+    summary["comparisons"] = [
+        difference("base", "rl", 0.51),
+        difference("base", "sft", 0.30),
+        difference("sft", "late", 0.01) | {"verdict": "not shown", "low": -0.01},
+        difference("sft", "rl", 0.21),
+    ]
+    graph = in_order(summary, "base", "sft", "late", "rl")
+    assert told(graph) == [
+        (0.3, "shown", "better than the base"),
+        (0.01, "not shown", "not told apart from the model after sft"),
+        (0.21, "shown", "better than the model after sft"),
+    ]
+    assert words.plain(compared(graph))[0] == (
+        "Asked once, the base gets 40 of 100 right, after sft 70, after late 71, after RL 91."
+    )
+    assert words.plain(compared(graph))[2:] == [
+        "The model after sft is better than the base: +30.0 points (95% interval +28.0 to +32.0).",
+        "The model after late is not told apart from the model after sft: +1.0 points (95% interval −1.0 to +3.0).",
+        "The model after RL is better than the model after sft: +21.0 points (95% interval +19.0 to +23.0).",
+    ]
+    runs = graph | {"starts": {}, "comparisons": [difference("base", key, 0.3) for key in ("sft", "late", "rl")]}
+    assert [reason for *_, reason in told(runs)] == ["better than the base"] * 3
+    assert all(f"+{gain}: better than" in exam_plots.rungs(compared(graph)) for gain in (30.0, 21.0))
+
+
+def test_a_headline_rounds_to_none_or_all_only_what_is():
+    shares = {0.0: "0", 0.004: "0.4", 0.404: "40", 0.996: "99.6", 1.0: "100"}
+    assert {share: words.hundredth(share) for share in shares} == shares
+
+
+def test_the_words_of_the_page_are_explained():
+    for label, word in {"pass@8": "pass@k", "pass@1": "pass@1", "maj@16": "maj@k", "base, forced": "forced"}.items():
+        assert words.meaning(label) == words.GLOSSARY[word]
+    assert words.meaning("right, sound") == words.GLOSSARY["sound"] and words.meaning("tokens") is None
+
+
+def test_a_minus_is_a_minus_sign_and_a_small_p_is_bounded():
+    assert (words.signed(-0.034), words.plus(-0.04), words.signed(0.1)) == ("−3.4", "+0.0", "+10.0")
+    assert (words.p_value(0.00001), words.p_value(0.0234)) == ("p < 0.0001", "p = 0.023")
 
 
 def test_a_gain_that_a_temperature_gives_too_is_not_called_more(summary):
     for name, high in (("base", 0.5), ("forced_worked", 0.9)):
         summary["scores"][name]["pass_at_k"][-1] |= {"estimate": high - 0.1, "high": high}
     assert sentences(summary, "Not only sharpened")
-    (sentence, greedy, *others) = sentences(cooled(summary, 0.91, 0.0, 0.0, "not shown"))[4:]
+    changed = cooled(summary, 0.91, 0.0, 0.0, "not shown")
+    (greedy, *others) = sentences(changed)[3:]
     assert "Not only sharpened" not in " ".join(others)
-    assert "reaches 91.0%, all of the gain" in sentence
-    assert sentence.endswith(" That the gain is more than a choice of voice and of temperature is not shown.")
+    ordered = in_order(changed, "base", FORCED, COOLED, "rl")
+    assert words.plain(compared(ordered))[-1].endswith("+0.0 points (95% interval −2.0 to +2.0): not shown.")
     assert greedy.startswith(
         "With greedy decoding of both, after RL is not told apart: from 90.0% to 91.0%, +0.0 points"
     )
 
 
 def test_what_stays_below_a_temperature_is_said(summary):
-    (sentence, greedy) = sentences(cooled(summary, 0.95, -0.04, -0.03, "worse"))[4:6]
-    assert "it reaches 95.0%; after RL stays below that: -4.0 points" in sentence
-    assert greedy.startswith("With greedy decoding of both, after RL is worse: ")
-
-
-def test_each_other_pair_of_columns_has_a_sentence_of_its_own(summary):
-    summary["names"]["02-sft"], summary["scores"]["02-sft"] = "after SFT", summary["scores"]["base"]
-    summary["comparisons"].append({**summary["comparisons"][0], "before": "base", "after": "02-sft"})
-    for estimate, verdict, said in ((0.51, "shown", "better"), (-0.1, "worse", "worse"), (0.01, "", "not told apart")):
-        line = f"after SFT against base: {said}, {100 * estimate:+.1f} points"
-        assert sentences(changed(summary, estimate, verdict or "not shown", at=2), line)
-    summary["comparisons"][2]["same_checkpoint"] = True
-    assert sentences(summary, "Same weights: base and after SFT are one checkpoint.")
+    changed = cooled(summary, 0.95, -0.04, -0.03, "worse")
+    ordered = in_order(changed, "base", FORCED, COOLED, "rl")
+    assert words.plain(compared(ordered))[-1]== (
+        "The model after RL stays below that: −4.0 points (95% interval −6.0 to −2.0), shown."
+    )
+    assert sentences(changed)[3].startswith("With greedy decoding of both, after RL is worse: ")
 
 
 def test_the_forced_column_is_compared_where_there_is_one_whatever_the_stage(summary, text):
-    assert "Pure reasoning gain: part of it is the choice of voice. Forced to write its steps" in text()
+    assert "Pure reasoning gain: +22.0 points are a choice of voice." in text()
     renamed = json.dumps(summary).replace('"base"', '"cold"').replace('"forced_worked"', '"cold+worked"')
-    assert len(sentences(json.loads(renamed), "alone reaches 62.0%, 43% of the gain")) == 1
+    assert told(json.loads(renamed))[1][:2] == (0.29, "shown")
     del summary["comparisons"][1]
-    assert not sentences(summary, "alone reaches") and "Pure reasoning gain" not in text()
+    assert "Pure reasoning gain" in text() and told(summary)[1][0] == 0.51
 
 
 def test_sharpened_or_new(summary):
@@ -277,7 +310,8 @@ def test_sharpened_or_new(summary):
     summary["sharpened"]["crossing"] = 8
     assert sentences(summary, "Sharpened: with 8 samples per problem, base solves as many problems as after RL.")
     assert not sentences(changed(summary, 0.01, "not shown"), "harpened")
-    assert not sentences(changed(summary, 0.51, "shown") | {"n_samples": 1}, "harpened")
+    scores = {name: score | {"pass_at_k": score["pass_at_k"][:1]} for name, score in summary["scores"].items()}
+    assert not sentences(changed(summary, 0.51, "shown") | {"scores": scores}, "harpened")
     summary["sharpened"] |= {"crossing": None, "n_solved_anew": 0}
     assert sentences(summary, "the other way round.")[0].endswith("the other way round.")
 
@@ -301,7 +335,7 @@ def test_the_page_says_what_was_measured_and_what_was_not(text):
     for part in (
         "temperature 1, top-p 1, 160 tokens at most; the same for every column",
         "training 0; sampling 1",
-        "p = below 0.0001, below 0.0001 after Holm; better",
+        "p < 0.0001, p < 0.0001 after Holm's correction; better",
         f"SHA-256, 01-basemodel.safetensors {'ab' * 32}",
         "Machinecpu two cores, memory 8 GB",
         "Secondsbase 250, grpo 104",

@@ -61,7 +61,7 @@ def test_a_sweep_is_summarized_from_the_samples_of_its_trials_and_its_files_agre
     said = " ".join(capsys.readouterr().out.split())
     assert "Not told apart from 'learning_rate=0.1'" in said and "Two training seeds leave wide intervals" in said
     against |= {"word": "worse", "difference": {"estimate": -0.019, "low": -0.03, "high": -0.008}}
-    assert "Worse than 'learning_rate=0.1': learning_rate=0.2 (-1.9 [-3.0, -0.8])." in sweep_sentences(summary)[0]
+    assert "Worse than 'learning_rate=0.1': learning_rate=0.2 (−1.9 [−3.0, −0.8])." in sweep_sentences(summary)[0]
 
 
 def test_a_setting_that_stops_at_its_base_is_shown_forced_too(finished):

@@ -1,0 +1,123 @@
+"""The charts of an exam: each draws the numbers of the saved samples."""
+
+import re
+
+import pytest
+
+from eval.report import exam_plots, page
+from r1_mini.problems import families
+from tests.eval.report.conftest import compared, make_curves, make_samples, make_score
+
+
+def texts(chart):
+    """The texts of a drawing, in the order in which they are drawn."""
+    return re.findall(r"<text[^>]*>([^<]*)</text>", chart)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The curves that are handed to `lines`, by label."""
+    found = {}
+
+    def lines(title, x_label, series, **options):
+        found.update({line.label: line.y.to_dict() for line in series} | options)
+        return title
+
+    monkeypatch.setattr(exam_plots, "lines", lines)
+    return found
+
+
+def test_the_map_of_problems_counts_how_often_each_is_right_before_and_after(summary):
+    (free, alone), (forced, made) = exam_plots.moves(compared(summary), make_samples(40))
+    assert "how often base solves it, and how often after RL" in free and "base, made to write its steps" in forced
+    # of 40 problems base solves 0, 4, 8, …, and after RL all but 0 and 20
+    assert sorted(text for text in texts(alone) if text.isdigit()) == ["2", "30", "8"]
+    # forced solves the even ones: 18 of 20 stay right, 20 odd ones become right
+    assert sorted(text for text in texts(made) if text.isdigit()) == ["18", "2", "20"]
+    assert list(exam_plots.moves(compared(summary | {"comparisons": []}), make_samples(4))) == []
+
+
+def test_problems_outside_of_training_are_not_in_the_map_of_problems(summary):
+    (_, alone), _ = exam_plots.moves(compared(summary), make_samples(40, n_inside=20))
+    assert sorted(text for text in texts(alone) if text.isdigit()) == ["1", "15", "4"]
+
+
+def test_the_map_of_sizes_has_a_cell_for_each_range_and_a_frame_around_what_is_taught(summary):
+    taught = [families.solve("5+1+1"), families.solve("15+1+1")]
+    maps = dict(exam_plots.sizes(compared(summary), make_samples(40), taught))
+    assert list(maps) == ["base", "base, forced", "after RL"]
+    # numbers 0 to 9 (0 is wrong), 10 to 19, 20 to 39 (20 is wrong): 90, 100, 95 %
+    assert [text for text in texts(maps["after RL"]) if text.isdigit()][-3:] == ["90", "100", "95"]
+    assert {"0–9", "10–19", "20–39"} <= set(texts(maps["after RL"]))
+    assert maps["base"].count(exam_plots.AMBER) == 6  # two cells, one above the other, have six outer edges
+    words = make_samples(4, formula=None)
+    assert list(exam_plots.sizes(compared(summary), words, taught)) == []
+
+
+def test_slips_are_shares_of_all_completions_not_of_the_wrong_ones(summary, drawn):
+    exam_plots.slips(compared(summary), make_samples(40))
+    assert drawn["after RL"][2] == 2 / 40  # problems 0 and 20
+    # forced: the last step of odd problems; every third has taken a step back before, so it is its fourth line
+    assert (drawn["base, forced"][2], drawn["base, forced"][4]) == (13 / 40, 7 / 40)
+    assert set(drawn["base"].values()) == {0.0}
+    assert exam_plots.slips(compared(summary), dict.fromkeys(summary["names"], make_samples(4)["base"])) is None
+
+
+def test_pass_at_k_has_the_line_of_a_blind_guess_and_many_samples_where_there_are_some(summary, drawn):
+    found = compared(summary | {"n_answers": 4})
+    exam_plots.at_k(found, "pass_at_k", "pass@k")
+    assert drawn["a blind guess among 4 answers"]["2"] == 1 - (3 / 4) ** 2
+    for score in summary["scores"].values():
+        score["many"] = [{"estimate": 0.5, "low": 0.4, "high": 0.6, "k": k} for k in (1, 64)]
+    exam_plots.at_k(compared(summary), "many", "pass@k")
+    assert list(drawn["after RL"]) == ["1", "64"]
+
+
+def test_learning_is_the_exam_on_dev_where_it_was_asked_with_the_columns_as_levels(summary, drawn):
+    curves, found = make_curves(), compared(summary)
+    (((caption, _)),) = exam_plots.learning(found, curves)
+    assert caption.startswith("The exam on dev during RL") and drawn["dev"] == dict.fromkeys((1, 11, 21, 31), 0.7)
+    assert [(label, level) for label, _, level in drawn["levels"]] == [("base", 0.40), ("base, forced", 0.62)]
+    for row in curves["grpo"]:
+        row.pop("dev_pass_at_1", None)
+    (((caption, _)),) = exam_plots.learning(found, curves)
+    assert "on training problems" in caption and len(drawn["rollouts"]) == 40
+    assert list(exam_plots.learning(found, {"base": curves["base"]})) == []
+
+
+def test_parts_that_are_about_nothing_share_a_bar(summary):
+    small = [
+        {"name": name, "estimate": each, "low": -0.01, "high": 0.01} for name, each in (("x", 0.001), ("y", 0.003))
+    ]
+    summary["gain"]["parts"] = [*summary["gain"]["parts"][2:4], *small]
+    found = texts(exam_plots.gain_parts(compared(summary)))
+    assert {"2 other parts", "+0.4", "+22.0", "+28.0"} <= set(found) and not {"x", "y"} & set(found)
+
+
+def test_an_exam_outside_of_training_begins_with_its_axes(summary):
+    assert "+22.0: it could already do this, and did not" in texts(exam_plots.first(compared(summary)))
+    outside = compared(summary | {"n_problems": 10})
+    assert {"more operands", "inside of training"} <= set(texts(exam_plots.first(outside)))
+
+
+def test_a_ladder_of_many_rungs_is_drawn_in_two_lines_each(summary):
+    for number in range(4):
+        summary["names"][f"s{number}"], summary["scores"][f"s{number}"] = f"s{number}", make_score(0.5, 9)
+    height = re.search(r'height="([\d.]+)pt"', exam_plots.rungs(compared(summary)))[1]
+    assert float(height) == pytest.approx(7 * 2 * 0.2 * 72)
+
+
+def test_runs_that_are_compared_have_their_curves_over_each_other(summary):
+    rows = make_curves()["grpo"]
+    charts = list(exam_plots.over(compared(summary), {"base": [rows, rows], "after RL": [rows]}))
+    assert [caption.split(",")[0] for caption, _ in charts] == [
+        "Accuracy of the rollouts",
+        "Completion length in tokens",
+    ]
+    assert charts[0][1].count(exam_plots.PALETTE[2]) and "base" in texts(charts[0][1])
+
+
+def test_the_step_at_which_the_mix_of_a_base_stage_changes_is_marked(summary):
+    training = page.Training(make_curves(), {"base": (30.0, "the mix of voices changes")})
+    html = page.render_exam(compared(summary), make_samples(4), training, {})
+    assert html.count("the mix of voices changes") == 1
