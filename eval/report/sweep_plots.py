@@ -22,7 +22,7 @@ def points(summary: Sweep) -> Markup:
         axes.plot([score["low"], score["high"]], [place, place], color=color, linewidth=5, alpha=0.3)
         axes.plot(score["estimate"], place, color=color, marker="|", markersize=14, markeredgewidth=2)
         axes.plot(seeds, [place] * len(seeds), color=color, marker="o", markersize=4, linewidth=0)
-    for start, style in zip(summary["starts"], ("--", ":"), strict=False):
+    for start, style in zip(summary["starts"], ("--", ":", "-."), strict=False):
         line = start["score"]["estimate"]
         axes.axvline(line, color=GRAY, linewidth=1.2, linestyle=style, label=plain(start["name"]))
     if not summary["is_share"]:

@@ -244,9 +244,8 @@ def differing(summary: Comparison) -> list[list[str]]:
 
 def sweep_sentences(summary: Sweep) -> list[str]:
     """What a sweep shows, the verdict first."""
-    return render(
-        "report/sweep.txt.jinja", summary=summary, difference=lambda each: _difference(summary, each)
-    ).splitlines()
+    text = render("report/sweep.txt.jinja", summary=summary, difference=lambda each: _difference(summary, each))
+    return list(filter(None, text.splitlines()))
 
 
 def exam(summary: Comparison) -> str:

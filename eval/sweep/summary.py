@@ -60,7 +60,7 @@ def summarize(folder: Path) -> tuple[dict[str, Any], dict[str, list[plots.Rows]]
     scores = {name: column.scores(metric) for name, column in final.items()}
     against = {each.after: each for each in differences(scores, pairs, is_share)}
     more, less = ("better", "worse") if maximize else ("worse", "better")
-    verdicts = {"shown": more, "worse": less, "not shown": "tied"}
+    verdicts = {"shown": more, "worse": less, "not shown": "not told apart"}
 
     def figures(column: Column) -> dict[str, Any]:
         """Every figure of an exam; its score, and those of its seeds, are the objective."""

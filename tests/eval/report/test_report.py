@@ -90,9 +90,9 @@ def test_a_line_of_100_kb_is_clipped_and_says_so(render, completion, shown):
     assert len(html) < 400_000
 
 
-def test_1200_problems_of_three_columns_stay_below_3_mb(render):
-    html = render(make_samples(1_200, "é" * 4_000))
-    assert len(html.encode()) < 3_000_000
+def test_1200_problems_of_three_columns_stay_below_one_and_a_half_mb(render):
+    html = render(make_samples(1_200, "é" * 4_000), make_curves())
+    assert len(html.encode()) < 1_500_000
     chains = [problem["chains"][2] for problem in problems_of(html)]
     assert [len(chain["raw"]) + chain["left_out"] for chain in chains] == [4_000] * 1_200
 
@@ -172,6 +172,16 @@ def test_accuracy_by_difficulty_has_a_row_for_each_depth_and_axis(summary):
     found = [(words.with_interval(cell), cell.n_problems) for cell in cells]
     assert found == [("40.0 [38.0, 42.0]", 300), ("62.0 [60.0, 64.0]", 300)] and absent is None
     assert list(rows["outside of training"]) == ["more operands"]
+
+
+def test_a_completion_without_checked_steps_says_why():
+    def found(completion, **changes):
+        return transcripts.transcript(make_samples(1, completion, **changes)["rl"].first[0], 100)
+
+    words = "<think>two\nand one</think><answer>2</answer>"
+    assert (found(words, formula=None)["raw"], found(words, formula=None)["malformed"]) == ("two\nand one", False)
+    assert found("<think></think><answer>2</answer>", formula=None)["steps"] == []  # answered at once
+    assert found("2", formula=None) | {"raw": "2", "malformed": True} == found("2", formula=None)
 
 
 def test_training_curves_are_those_of_the_logged_metrics():

@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from eval.report import page
+from eval.report import page, words
 from tests.eval.report.conftest import MANIFEST, compared, make_samples, make_summary
 
 pytestmark = pytest.mark.slow
@@ -94,6 +94,18 @@ def test_the_first_screen_has_the_picture_one_problem_and_the_verdict(opened, wi
     before, after = (chain.bounding_box() for chain in tab.locator(".pair .chain").all())
     assert before["y"] == after["y"] and before["x"] + before["width"] < after["x"]
     assert tab.locator(".pair .mark").all_inner_texts() == ["✗", *"✓✓✓"]
+
+
+def test_what_is_folded_opens_by_key_and_a_word_says_what_it_means(opened):
+    tab = opened(12)
+    tables = tab.locator("details", has_text="The full table")
+    assert not tables.locator("table").is_visible()
+    tables.locator("summary").focus()
+    tab.keyboard.press("Enter")
+    assert tables.locator("table").is_visible()
+    assert tables.get_by_text("pass@1", exact=True).get_attribute("title") == words.GLOSSARY["pass@1"]
+    tab.locator("summary", has_text="The words of this page").click()
+    assert words.GLOSSARY["forced"] in tab.locator("main").inner_text()
 
 
 def test_filters_change_the_list_and_the_count(opened):

@@ -41,7 +41,8 @@ def test_the_first_sentences_say_which_way_it_went_and_what_the_exam_could_have_
     ]
     alone = summary | {"comparisons": summary["comparisons"][:1]}  # nothing forced is compared with what RL made
     assert (
-        words.plain(compared(alone))[-1] == "The model after RL is better than the base: +51.0 points (95% interval +49.0 to +53.0)."
+        words.plain(compared(alone))[-1]
+        == "The model after RL is better than the base: +51.0 points (95% interval +49.0 to +53.0)."
     )
     assert not sentences(alone, "Holm") and not sentences(alone, "Shown:")
     parts = "stops in time +2.0, gives a number +0.0, chooses to reason +22.0, reasons without a slip +28.0"
@@ -208,9 +209,7 @@ def test_the_first_screen_claims_no_step_that_is_not_shown(summary):
         "pass_at_1_interval": {"estimate": 0.41, "low": 0.39, "high": 0.43},
     }
     assert told(summary)[0] == (0.01, "not shown", "not told apart from the base")  # no test: the intervals overlap
-    assert "Writing its steps does not help the base: +1.0 points, not told apart." in words.plain(
-        compared(summary)
-    )
+    assert "Writing its steps does not help the base: +1.0 points, not told apart." in words.plain(compared(summary))
     summary["comparisons"].append(difference("base", "forced_worked", 0.01))
     assert told(summary)[0][1] == "shown"  # a test decides
     summary["scores"]["rl"]["chains"]["wrong_by_wrong"] = 0.2  # 0.066 fewer, of 0.5
@@ -282,7 +281,7 @@ def test_a_gain_that_a_temperature_gives_too_is_not_called_more(summary):
 def test_what_stays_below_a_temperature_is_said(summary):
     changed = cooled(summary, 0.95, -0.04, -0.03, "worse")
     ordered = in_order(changed, "base", FORCED, COOLED, "rl")
-    assert words.plain(compared(ordered))[-1]== (
+    assert words.plain(compared(ordered))[-1] == (
         "The model after RL stays below that: −4.0 points (95% interval −6.0 to −2.0), shown."
     )
     assert sentences(changed)[3].startswith("With greedy decoding of both, after RL is worse: ")

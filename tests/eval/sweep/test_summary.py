@@ -46,7 +46,10 @@ def test_a_sweep_is_summarized_from_the_samples_of_its_trials_and_its_files_agre
     assert best["entropy"] == pytest.approx(0.5)  # the samples say -0.5 nats a token
     assert (best["chains"]["right_by_right"], best["voices"]["worked"]) == (pytest.approx(7 / 8), 1.0)
     against = best["against_default"]
-    assert (against["difference"]["estimate"], against["word"]) == (pytest.approx(0.5), "tied")  # of two problems
+    assert (against["difference"]["estimate"], against["word"]) == (
+        pytest.approx(0.5),
+        "not told apart",
+    )  # of two problems
 
     with (finished / "comparison.csv").open() as file:
         lines = list(csv.DictReader(file))
@@ -59,9 +62,13 @@ def test_a_sweep_is_summarized_from_the_samples_of_its_trials_and_its_files_agre
         assert part in html
     assert "<script" not in html
     said = " ".join(capsys.readouterr().out.split())
-    assert "Not told apart from 'learning_rate=0.1'" in said and "Two training seeds leave wide intervals" in said
+    assert "Asked once, learning_rate=0.1, the default, gets 38 of 100 right, learning_rate=0.2 88." in said
+    assert (
+        "Not told apart from learning_rate=0.1: learning_rate=0.2, learning_rate=0.4, learning_rate=0.3." in said
+        and "Two training seeds leave wide intervals" in said
+    )
     against |= {"word": "worse", "difference": {"estimate": -0.019, "low": -0.03, "high": -0.008}}
-    assert "Worse than 'learning_rate=0.1': learning_rate=0.2 (−1.9 [−3.0, −0.8])." in sweep_sentences(summary)[0]
+    assert "learning_rate=0.2 is worse than learning_rate=0.1: −1.9 [−3.0, −0.8] points." in sweep_sentences(summary)
 
 
 def test_a_setting_that_stops_at_its_base_is_shown_forced_too(finished):
