@@ -11,11 +11,13 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from pydantic_core import PydanticCustomError
+from typer.core import TyperCommand
 
 from r1_mini.config import packaged
 from r1_mini.config.base import temperature
@@ -77,7 +79,7 @@ def _option(about: str, *names: str, default: str | bool = True, **limits: Any) 
 
 RecipeName = Annotated[str, _argument("RECIPE", "A YAML file, or the name of a packaged recipe.")]
 Overrides = Annotated[list[str] | None, _argument("[key=value]", "Settings that differ from the file.")]
-Voice = Annotated[Literal["direct", "worked"] | None, _option("Force the style of the answers.")]
+Voice = Annotated[Literal["direct", "worked"] | None, _option("Force a style of answer of models trained here.")]
 Out = Annotated[Path | None, _option("The folder to write.", "--out", "-o", callback=_folder)]
 
 
@@ -102,10 +104,26 @@ _log: Path | None = None  # where the traceback of a failure goes: the run folde
 _debug = False
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(version("r1-mini"))
+        raise typer.Exit
+
+
 @app.callback()
-def _options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False) -> None:
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version)] = False,
+) -> None:
     global _debug
     _debug = debug
+
+
+class _Asking(TyperCommand):
+    """A command whose argument may be a sum that begins with a minus sign, `-5+8`; every other dash is an option's."""
+
+    def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
+        return super().parse_args(context, [f" {each}" if re.match(r"-[\s\d(]", each) else each for each in arguments])
 
 
 @app.command(epilog="Example: r1-mini run r1_zero seed=1 grpo.trainer.max_steps=50 --out runs/short")
@@ -139,7 +157,7 @@ def plan(
     ] = None,
     json_file: Annotated[Path | None, _option("Write the plan to this file too.", "--json", callback=_file)] = None,
 ) -> None:
-    """Say what a recipe would do before it does: memory, tokens, disk, prompts. Exit code 1 if it does not fit."""
+    """Say what a recipe would take before it does: memory, time, disk, prompts. Exit code 1 if it does not fit."""
     console = Terminal()
     with console.status("planning"):  # importing TRL takes seconds
         from eval.exam.exam import Exam
@@ -156,7 +174,7 @@ def plan(
             check(settings, exam.problems(), console, elsewhere=gpu is not None)
             device = environment.device() if gpu is None else environment.gpu_of(gpu)
             share = Share(processes, sharding)
-            plan = planning.plan(settings, *exam.planned(), device, share, framework)
+            plan = planning.plan(settings, *exam.planned(), device, share, framework, timed=True)
     planning.show(plan, console)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +193,7 @@ def recipes(name: Annotated[str | None, _argument("[NAME]", "Print this recipe."
         typer.echo(f"{key:<28} {packaged.about(file)}")
 
 
-@app.command(epilog='Example: r1-mini sample runs/tiny-r1-zero/02-grpo "12+7-3"')
+@app.command(cls=_Asking, epilog='Example: r1-mini sample runs/tiny-r1-zero/02-grpo "12+7-3"')
 def sample(
     checkpoint: Annotated[Path, _argument("CHECKPOINT", "A model's folder, or its id on the Hub.")],
     question: Annotated[str | None, _argument("[QUESTION]", "Without it, asks for questions.")] = None,
@@ -284,11 +302,12 @@ def push(
     run: Annotated[Path, _argument("RUN", "A finished run.")],
     repo: Annotated[str, _argument("REPO", "A model repository of the Hub.")],
     private: Annotated[bool, _option("Create the repository as private.", "--private")] = False,
+    dry_run: Annotated[bool, _option("Print the card and the files, upload nothing.", "--dry-run")] = False,
 ) -> None:
     """Put a run's last checkpoint on the Hub, with a model card written from the run's numbers."""
     from eval.export import card
 
-    card.push(run, repo, private, Terminal())
+    card.push(run, repo, private, dry_run, Terminal())
 
 
 @app.command(epilog="Example: r1-mini bench --size 0.3M --checkpoint runs/tiny-r1-zero/02-grpo")

@@ -1,6 +1,7 @@
 """The command line: which function it calls with what, and how it ends."""
 
 import errno
+import importlib.metadata
 import resource
 import subprocess
 import sys
@@ -50,12 +51,35 @@ def test_help_needs_none_of_the_heavy_libraries():
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_sample_hands_its_options_to_ask(tmp_path, monkeypatch):
-    calls = []
-    module = types.SimpleNamespace(ask=lambda *args: calls.append(args))
+def test_the_version_is_that_of_the_installed_package_and_nothing_else(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{importlib.metadata.version('r1-mini')}\n"
+
+
+@pytest.fixture
+def calls(tmp_path, monkeypatch):
+    """What `sample` calls `ask` with; a checkpoint is in the folder of the test."""
+    found = []
+    module = types.SimpleNamespace(ask=lambda *args: found.append(args))
     monkeypatch.setitem(sys.modules, "r1_mini.rollout.ask", module)
     (tmp_path / "config.json").touch()
     (tmp_path / "model.safetensors").touch()
+    return found
+
+
+@pytest.mark.parametrize("question", ["-5+8", "- 5 + 8", "-(5)+8"])
+def test_a_question_may_begin_with_a_minus_sign_and_a_mistyped_option_is_none(tmp_path, calls, capsys, question):
+    assert cli.main(["sample", str(tmp_path), question, "--seed", "5"]) == 0
+    assert cli.main(["sample", "--seed", "5", str(tmp_path), "--", question]) == 0
+    assert [(asked.strip(), params.seed) for _, asked, params, _ in calls] == [(question, 5)] * 2
+    for wrong, fix in (("--sed", "--seed"), ("-seed", "write -- before what begins with a dash"), ("-x+8", "write --")):
+        assert cli.main(["sample", str(tmp_path), wrong, "5"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: No such option: -") and fix in error
+    assert len(calls) == 2
+
+
+def test_sample_hands_its_options_to_ask(tmp_path, calls):
     assert cli.main(["sample", str(tmp_path), "12+7", "--seed", "5", "--voice", "worked", "--max-tokens", "9"]) == 0
     assert cli.main(["sample", str(tmp_path), "--temperature", "0"]) == 0
     assert calls == [

@@ -43,7 +43,8 @@ PAPERS = ("r1_zero", "r1_literal", "dr_grpo", "dapo", "gspo", "cispo", "reinforc
 @pytest.mark.parametrize("name", PAPERS)
 def test_the_papers_settings_start_from_the_base_of_the_default_recipe_and_see_as_many_completions(name):
     ours, theirs = (load(FOLDER / "tiny" / f"{each}.yaml") for each in ("r1_zero", name))
-    assert (theirs.problems, theirs.stages[0], theirs.evaluate) == (ours.problems, ours.stages[0], ours.evaluate)
+    assert (theirs.problems, theirs.stages[0]) == (ours.problems, ours.stages[0])
+    assert theirs.evaluate == ours.evaluate.model_copy(update={"many": theirs.evaluate.many})
     stage = theirs.stages[1]
     if stage.kind == "rejection":
         seen, group = stage.rounds * stage.prompts * stage.samples, stage.samples

@@ -9,7 +9,7 @@ from eval.exam.lineup import Lineup
 from eval.report import words
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError, explained
-from r1_mini.pipeline.store import read_manifest
+from r1_mini.pipeline.store import NOTE, read_manifest
 from r1_mini.system.files import example
 from r1_mini.text import visible
 
@@ -38,19 +38,28 @@ def card(run: Path) -> tuple[str, Path]:
     return visible(text), run / lineup.columns[lineup.final].stage
 
 
-def push(run: Path, repo: str, private: bool, console: Console) -> None:
+def push(run: Path, repo: str, private: bool, dry_run: bool, console: Console) -> None:
     """Put the run's last checkpoint and its card into a model repository of the Hub; it is created if need be.
 
-    UserError if there is no network, no token, or no right to write there.
+    A dry run prints what would be there, and needs no network. UserError if there is no network, no token, or no right
+    to write there.
     """
+    text, checkpoint = card(run)
+    if dry_run:
+        console.print(text, soft_wrap=True)
+        console.print(f"{repo}/README.md: the card above", soft_wrap=True)
+        for path in sorted(checkpoint.rglob("*")):
+            if path.is_file() and path.name != NOTE:
+                name, size = path.relative_to(checkpoint), path.stat().st_size
+                console.print(f"{repo}/{name}: {size:,} bytes", soft_wrap=True)
+        return
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError, HTTPError
 
-    text, checkpoint = card(run)
     api = HfApi()
     fix = "check the name and the network, and log in with `hf auth login` or HF_TOKEN"
     with explained("not pushed", repo, fix, (OSError, HTTPError, HFValidationError)):
         api.create_repo(repo, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repo, folder_path=checkpoint, ignore_patterns=["node.json"])
+        api.upload_folder(repo_id=repo, folder_path=checkpoint, ignore_patterns=[NOTE])
         api.upload_file(repo_id=repo, path_or_fileobj=text.encode(), path_in_repo="README.md")
     console.print(f"{checkpoint} and its card are in {repo}")

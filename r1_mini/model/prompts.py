@@ -57,7 +57,7 @@ def require_known(tokenizer: PreTrainedTokenizerBase, problems: Iterable[Problem
             missing |= set(filter(lacks, text)) or {text}
             family = family or problem.family
     if missing:
-        fix = "leave such rows out, or start from another `model`"
+        fix = "leave such questions out, or start from another `model`"
         if not tokenizer.name_or_path:  # it is of no folder: a base stage made it
             more = missing | (tokenizer.get_vocab().keys() - make_tokenizer().get_vocab().keys())
             fix = f"set base.model.characters={json.dumps(''.join(sorted(more)), ensure_ascii=False)}"

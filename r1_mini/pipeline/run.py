@@ -4,6 +4,7 @@ A stage is a node of the store: one that is finished is used, an interrupted one
 processes train, and the main one writes.
 """
 
+import logging
 import shlex
 import shutil
 import sys
@@ -34,8 +35,11 @@ from r1_mini.system.files import (
     write_text_atomic,
 )
 from r1_mini.system.logs import quiet
+from r1_mini.system.terminal import Terminal
 from r1_mini.train.grpo import DevExam
 from r1_mini.train.stage import Job
+
+log = logging.getLogger(__name__)
 
 WRITTEN = (".lock", "recipe.yaml", "manifest.json", "log.txt", "summary.json", "comparison.csv", "report.html")
 """Files that a run writes into its folder."""
@@ -90,6 +94,9 @@ def run(
     checkpoints = {} if pretrained is None else {MODEL: pretrained}
     seconds: dict[str, float] = {}
     with opened(out, dump(recipe)) as folder, quiet(folder.path / "log.txt"):
+        _log_origin(recipe)
+        if isinstance(console, Terminal):
+            console.log_to(log.info)
         for name in recipe.order():
             start = checkpoints.get(recipe.start_of(name) or "")
             read = {as_named: checkpoints[each] for each, as_named in recipe.read_by(recipe.nodes[name]).items()}
@@ -214,6 +221,15 @@ def opened(path: Path, recipe: str) -> Iterator[RunFolder]:
     with ExitStack() as held:
         processes.on_main(claim)
         yield folder
+
+
+def _log_origin(recipe: Recipe) -> None:
+    """Begin the story: the command, what it runs, and with what."""
+    origin = _origin()
+    made_with = {"commit": origin["commit"], **origin["versions"], "on": origin["machine"]["cpu"]}
+    log.info("%s", origin["command"])
+    log.info("%s, seed %d: %s, exam %s", recipe.name, recipe.seed, ", ".join(recipe.nodes), recipe.evaluate.suite)
+    log.info("%s", ", ".join(f"{name} {value}" for name, value in made_with.items() if value))
 
 
 def _origin() -> dict[str, Any]:

@@ -7,6 +7,7 @@ in the key: they are recorded in node.json, and a difference is printed. Editing
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -27,6 +28,8 @@ from r1_mini.model.checkpoint import FILES
 from r1_mini.system import distributed as processes
 from r1_mini.system.environment import source, versions
 from r1_mini.system.files import if_writable, read_jsonl, reading, remove, sha256, write_json_atomic, write_text_atomic
+
+log = logging.getLogger(__name__)
 
 NOTE = "node.json"
 SCRATCH = ".resume"
@@ -88,6 +91,7 @@ class Store:
             if found != folder:
                 self._move_aside(folder, identity, console)
                 _link(found, folder)
+                log.info("%s: taken over from %s", self._name(folder), self._name(found))
             self._compare(folder, console)
             self._place(node)
             return replace(node, finished=True)
@@ -105,6 +109,7 @@ class Store:
         node.scratch.mkdir(parents=True, exist_ok=True)
         new = {"key": key, "identity": identity, "made_with": made_with(), "begun": time.time(), "seconds": spent}
         write_json_atomic(node.work / NOTE, new)
+        log.info("%s: %s", self._name(folder), f"goes on after {spent:.1f} s" if note else "begins")
         return node
 
     def _finish(self, node: Node, console: Console) -> None:
@@ -116,6 +121,7 @@ class Store:
         write_json_atomic(node.work / NOTE, {**note, "seconds": seconds, "files": files})
         node.work.rename(node.folder)
         self._place(node)
+        log.info("%s: done in %.1f s", self._name(node.folder), seconds)
 
     def _locks(self, lock: FileLock, seconds: float, folder: Path, console: Console) -> bool:
         """Whether no other run works on the node, now or after so many seconds; then none does until it is released."""
@@ -142,7 +148,11 @@ class Store:
     def _place(self, node: Node) -> None:
         """Remove what only resuming needed, and say in the index where the node is."""
         remove(node.folder / SCRATCH)
-        write_text_atomic(self.index / node.key, os.path.relpath(node.folder.resolve(), self.root))
+        write_text_atomic(self.index / node.key, self._name(node.folder))
+
+    def _name(self, folder: Path) -> str:
+        """Its path from the root."""
+        return os.path.relpath(folder.resolve(), self.root)
 
     def _move_aside(self, path: Path, identity: Any, console: Console) -> None:
         """Rename a folder that this identity cannot use to `<name>.<start of its own key>`, and say why."""
@@ -157,7 +167,7 @@ class Store:
             aside = aside.with_name(f"{aside.name}+")
         path.rename(aside)
         if "files" in note:
-            write_text_atomic(self.index / key, os.path.relpath(aside.resolve(), self.root))
+            write_text_atomic(self.index / key, self._name(aside))
         changed = first_difference(note.get("identity", {}), identity)
         why = "{} is {} there and {} now".format(*changed) if changed else "its files are not those that were written"
         say(console, f"{path.name}: moved to {aside.name}, because {why}")

@@ -200,7 +200,7 @@ def _about(seconds: float | None) -> str:
     if seconds is None:
         return ""
     if seconds < 90:
-        return f"about {max(10, round(seconds, -1)):.0f} seconds, "
+        return f"about {max(5, 5 * round(seconds / 5))} seconds, "
     number, unit = (seconds / 60, "minutes") if seconds < 90 * 60 else (seconds / 3600, "hours")
     return f"about {number:.0f} {unit}, "
 

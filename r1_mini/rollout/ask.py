@@ -1,7 +1,8 @@
 """`r1-mini sample`: a question, the steps that a checkpoint writes, and whether each of them is right."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -15,13 +16,16 @@ from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.model.templates import PromptStyle
 from r1_mini.problems import families
 from r1_mini.problems.arithmetic import evaluate, numbers, operations, parse
-from r1_mini.problems.problem import Problem
+from r1_mini.problems.problem import Problem, Split
+from r1_mini.problems.wording import arithmetic_in, canonical_text
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import Sample, generate
 from r1_mini.system.logs import silent
 from r1_mini.system.terminal import Terminal
 
 _MARKS = {"right": ("✓", "green"), "wrong": ("✗", "red"), "retracted": ("↶", "yellow")}
+_SIGNS = str.maketrans("×·÷−–", "**/--")
+_SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 
 def ask(checkpoint: Path, question: str | None, params: SamplingParams, prompt: PromptStyle) -> None:
@@ -29,13 +33,10 @@ def ask(checkpoint: Path, question: str | None, params: SamplingParams, prompt: 
     console = Terminal()
     with silent(), console.status("loading"):
         model, tokenizer = load_checkpoint(checkpoint, prompt=prompt)
-        taught = taught_by(checkpoint.resolve().parent / "recipe.yaml")
+        taught, rows = problems_of(checkpoint.resolve().parent / "recipe.yaml")
 
     def answer(question: str) -> None:
-        try:
-            problem = families.solve(question.strip().removesuffix("?").rstrip(" ="))
-        except ValueError:  # no family knows how to solve it
-            problem = Problem(family="free", question=question, answer="", difficulty={}, key=question)
+        problem = asked(question, rows)
         ((sample,),) = generate(model, tokenizer, [problem], params)
         _show(console, problem, sample)
         if unknown := outside(problem, taught):
@@ -52,21 +53,42 @@ def ask(checkpoint: Path, question: str | None, params: SamplingParams, prompt: 
                 console.print(str(error), style="red")
 
 
-def taught_by(recipe: Path, n: int = 500) -> list[Problem]:
-    """A sample of the problems that a run trains on; none if there is no such recipe, or its data is gone."""
+def asked(question: str, rows: Mapping[str, Problem]) -> Problem:
+    """The problem that people mean by `12 + 7 = ?`, `3 × 4` or `What is 12+7?`, or a row of a table, by its key.
+
+    If it is none of these, the answer is empty: nobody here knows the right one.
+    """
+    question = question.strip()
+    with contextlib.suppress(ValueError):
+        return families.solve(question.translate(_SIGNS).rstrip(" =?"))
+    if row := rows.get(canonical_text(question)):
+        return replace(row, question=question)
+    sums, alone = arithmetic_in(question)
+    for found in sums if alone else ():
+        if sorted(filter(str.isdigit, found)) == sorted(filter(str.isdigit, question)):  # else 1,5+2 would be 5+2
+            with contextlib.suppress(ValueError):
+                return families.solve(found)
+    return Problem(family="the question", question=question, answer="", difficulty={}, key=question)
+
+
+def problems_of(recipe: Path, n: int = 500) -> tuple[list[Problem], dict[str, Problem]]:
+    """A sample of what a run trains on, and the rows of its tables by key; nothing where recipe or data are gone."""
     if not recipe.is_file():
-        return []
-    with contextlib.suppress(UserError, LookupError, TypeError):  # not as a run writes it
+        return [], {}
+    with contextlib.suppress(UserError, LookupError, TypeError, ValueError):  # not as a run writes it
         values = read_mapping(recipe)
         entries = [*values["problems"], *(entry for stage in values["stages"] for entry in stage["problems"])]
         sources = [source_of(entry) for entry in entries if "collected" not in entry]
-        return list(islice(draw(sources, "train", "sample"), n))
-    return []
+        rows = [row for each in sources for split in _SPLITS for row in each.listed(split) or ()]
+        return list(islice(draw(sources, "train", "sample"), n)), {row.key: row for row in rows}
+    return [], {}
 
 
 def outside(problem: Problem, taught: Sequence[Problem]) -> str:
-    """How an arithmetic question differs from all those that were taught; empty if it does not, or nothing is known."""
+    """What a question is not like of all that was taught; empty if it is like that, or if nothing is known."""
     formulas = [parse(each.formula) for each in taught if each.formula]
+    if taught and not problem.formula:
+        return "" if any(each.formula != each.question for each in taught) else "arithmetic alone"
     if not formulas or not problem.formula:
         return ""
     tree = parse(problem.formula)
@@ -101,4 +123,5 @@ def _show(console: Console, problem: Problem, sample: Sample) -> None:
         result, color = "right", "green"
     ending = "" if sample.finish == "stop" else "; truncated at the longest completion"
     answer = f"answer {text}" if (text := (graded.answer or "").strip()) else "no answer"
-    console.print(Text.assemble("  ", f"{answer}: ", (result, color), f" ({graded.voice} voice{ending})"))
+    voice = "no" if graded.voice == "none" else graded.voice
+    console.print(Text.assemble("  ", f"{answer}: ", (result, color), f" ({voice} voice{ending})"))

@@ -1,7 +1,8 @@
 """The screen: rich's console, which shows hostile text as the page does and lets the work go on without a reader."""
 
+import io
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +17,23 @@ class Terminal(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, highlight=False, **options)
+        self.early: list[str] = []  # printed before there is a log
+        self.tell: Callable[[str], object] = self.early.append
+
+    def log_to(self, tell: Callable[[str], object]) -> None:
+        """Give `tell` every text that was printed, and each that will be: plain, and without progress bars."""
+        self.tell = tell
+        for text in self.early:
+            tell(text)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*objects, **options)
+        plain = io.StringIO()
+        Console(file=plain, width=self.width, markup=False, highlight=False).print(
+            *objects, **{**options, "soft_wrap": True}
+        )
+        if text := visible(plain.getvalue()).strip("\n"):
+            self.tell(f"\n{text}" if "\n" in text else text)
 
     def render(self, *args: Any, **options: Any) -> Iterable[Segment]:
         """What is written, with escape codes made visible; rich's own codes are styles and controls."""

@@ -1,6 +1,7 @@
 """What the trainers report: metrics of each step, a progress bar, and the best checkpoint on dev."""
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,8 @@ from r1_mini.model.checkpoint import save_checkpoint
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import Metrics, folder_atomic, remove, sha256, write_json_atomic
 from r1_mini.train.stage import Job
+
+log = logging.getLogger(__name__)
 
 DEV_SCORE = "dev_pass_at_1"
 FILES = "files.json"
@@ -58,7 +61,7 @@ class Reporter(TrainerCallback):
         self.title, self.metrics, self.names, self.more, self.keep = title, metrics, names, more, keep
         self.progress = progress_bar(console)
         self.bar = self.progress.add_task(title, total=None, note="")
-        self.last = 0.0
+        self.last, self.told = 0.0, 0
         self.taught: set[bool] = set()  # whether a step of RL had groups whose rewards differ
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
@@ -88,6 +91,9 @@ class Reporter(TrainerCallback):
         if "accuracy" in record:
             note = f"accuracy {record['accuracy']:.2f}, length {record['length']:.0f}"
         self.progress.update(self.bar, completed=step, note=note)
+        if (tenth := 10 * step // state.max_steps) > self.told:
+            self.told = tenth
+            log.info("%s: step %d of %d, %s", self.title, step, state.max_steps, note)
 
     def on_save(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Write the list of the checkpoint's files, which makes it one to resume from."""

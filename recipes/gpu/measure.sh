@@ -8,7 +8,7 @@ mkdir -p "$out"
 nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader | tee "$out/card.txt"
 python -m pytest -q -m gpu | tee "$out/tests.txt" || failed=1  # the figures all the same
 r1-mini bench --size 30M --out "$out/bench.json" | tee "$out/bench.txt"
-r1-mini plan recipes/gpu/scratch_100m.yaml --json "$out/plan.json" | tail -n 1
+r1-mini plan recipes/gpu/scratch_100m.yaml --json "$out/plan.json" | head -n 1
 time r1-mini run recipes/gpu/scratch_100m.yaml --out "$out/scratch-100m" | tee "$out/scratch_100m.txt"
 python - "$out" <<'PYTHON'
 import json, sys

@@ -1,5 +1,6 @@
 """A card says what the run's own numbers say, and is what goes to the Hub with the checkpoint."""
 
+import io
 import json
 import re
 from unittest.mock import Mock, call
@@ -7,6 +8,7 @@ from unittest.mock import Mock, call
 import huggingface_hub
 import pytest
 import yaml
+from huggingface_hub.errors import HTTPError
 from rich.console import Console
 
 from eval.commands import compare
@@ -42,7 +44,7 @@ def test_a_card_has_the_table_the_verdict_and_the_recipe(run):
 def test_what_is_pushed_is_the_last_checkpoint_with_the_card(run, monkeypatch):
     api = Mock()
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api)
-    push(run, "me/model", True, QUIET)
+    push(run, "me/model", True, False, QUIET)
     to, text = {"repo_id": "me/model"}, card(run)[0].encode()
     assert api.method_calls == [
         call.create_repo("me/model", private=True, exist_ok=True),
@@ -51,13 +53,27 @@ def test_what_is_pushed_is_the_last_checkpoint_with_the_card(run, monkeypatch):
     ]
 
 
-def test_what_hinders_a_push_is_one_line_with_the_fix(run, tmp_path, monkeypatch):
+def test_a_dry_run_prints_the_card_and_the_files_and_sends_nothing(run, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "HfApi", None)
+    (run / "02-grpo").mkdir(exist_ok=True)
+    for name, size in (("model.safetensors", 2000), ("node.json", 3)):
+        (run / "02-grpo" / name).write_bytes(b" " * size)
+    screen = io.StringIO()
+    push(run, "me/model", True, True, Console(file=screen, width=40, markup=False, highlight=False))
+    text = card(run)[0]
+    assert screen.getvalue().startswith(text)
+    files = ["me/model/README.md: the card above", "me/model/model.safetensors: 2,000 bytes"]
+    assert screen.getvalue().removeprefix(text).split("\n") == ["", *files, ""]
+
+
+@pytest.mark.parametrize("error", [OSError, HTTPError])
+def test_what_hinders_a_push_is_one_line_with_the_fix(run, tmp_path, monkeypatch, error):
     def fails(*args, **kwargs):
-        raise OSError("no network here")
+        raise error("no network here")
 
     monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", fails)
     with pytest.raises(UserError, match=r"me/model: not pushed \(no network here\); .*hf auth login"):
-        push(run, "me/model", False, QUIET)
+        push(run, "me/model", False, False, QUIET)
     (run / "summary.json").unlink()
     for folder in (run, tmp_path):
         with pytest.raises(UserError, match="no finished run; give one, such as"):
