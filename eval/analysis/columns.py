@@ -68,6 +68,9 @@ class Columns(dict[str, Column]):
                 asked = replace(samples, settings={**samples.settings, **own}) if key == self.cooled else samples
                 exams[f"{column.label} (seed {seed})" if len(column.seeds) > 1 else column.label] = asked
         require_same_exam(exams)
+        kinds = {(each.n, each.questions) for column in self.values() for each in column.many}
+        if len(kinds) > 1 or not all(column.many for column in self.values()):
+            self.update({key: replace(column, many=()) for key, column in self.items()})
         for other in self.values():
             alike = other.seeds == first.seeds or len(other.seeds) == len(first.seeds) == 1
             if not alike or len(set(other.seeds)) < len(other.seeds):
@@ -124,9 +127,7 @@ def _columns_of_exams(exams: Sequence[Path]) -> Columns:
     for key, sitting in lineups[0].columns.items():
         folders = [exam / sitting.folder for exam in exams]
         column = _column(sitting.label, folders, [lineup.seed for lineup in lineups])
-        beside = [exam.with_name(f"{exam.name}-{MANY}") / sitting.folder / "samples.jsonl" for exam in exams]
-        if all(path.is_file() for path in beside):
-            column = replace(column, many=tuple(map(load_samples, beside)))
+        column = replace(column, many=_many(folders))
         chosen = {samples.settings["temperature"] for samples in column.samples}
         if sitting.cooled and len(chosen) == 1:
             column = replace(column, label=sitting.label.replace("best T", f"T={chosen.pop():g}"))
@@ -159,6 +160,19 @@ def _column(label: str, folders: Sequence[Path], seeds: Sequence[int | None]) ->
     identities = [read_note(folder).get("identity") for folder in folders]
     sat = tuple((each["checkpoint"], each["voice"]) for each in identities if each)
     return Column(label, tuple(seeds), samples, greedy if len(greedy) == len(samples) else (), sat)
+
+
+def _many(folders: Sequence[Path]) -> tuple[Samples, ...]:
+    """The many samples of the same checkpoints, one folder per seed; none if one is missing, or of another exam."""
+    found = []
+    for folder in folders:
+        beside = folder.parent.with_name(f"{folder.parent.name}-{MANY}") / folder.name
+        ours, theirs = read_note(folder).get("identity") or {}, read_note(beside).get("identity") or {}
+        same = all(ours.get(name) == theirs.get(name) for name in ("checkpoint", "voice", "reference"))
+        if not same or not is_intact(beside, read_note(beside).get("key", "")):
+            return ()
+        found.append(load_samples(beside / "samples.jsonl"))
+    return tuple(found)
 
 
 def _exam_folder(run: Path, suite: str | None) -> Path:

@@ -140,6 +140,8 @@ class Comparison:
     """The label of each column."""
     starts: Mapping[str, str | None] = field(default_factory=dict)
     """Column of a checkpoint -> that of the one which it was trained from."""
+    forced: Mapping[str, str | None] = field(default_factory=dict)
+    """Column that is made to write its steps -> that of the same checkpoint which is free, if there is one."""
     scores: dict[str, Score]
     comparisons: list[Difference]
     """The headline first."""
@@ -175,7 +177,8 @@ def summarize(columns: Columns) -> Comparison:
     """Compare the columns on the problems without an axis; scores by axis are beside it."""
     proper = {name: column.at(None) for name, column in columns.items()}
     first = next(iter(proper.values())).samples[0]
-    pairs = columns.lineup.pairs
+    pairs, sittings = columns.lineup.pairs, columns.lineup.columns
+    free = {each.stage: key for key, each in sittings.items() if each.voice is None}
     names = {name: short(column.label) for name, column in columns.items()}
     sat = {name: column.sat for name, column in columns.items()}
     cooled, scores = columns.cooled, {name: column.scores(metrics.pass_at_1) for name, column in proper.items()}
@@ -208,7 +211,8 @@ def summarize(columns: Columns) -> Comparison:
         n_many=len(many[0].questions) if (many := next(iter(proper.values())).many) else 0,
         decoding={key: first.settings[key] for key in ("temperature", "top_p", "max_tokens", "seed")},
         names=names,
-        starts={key: each.start for key, each in columns.lineup.columns.items() if each.voice is None},
+        starts={key: each.start for key, each in sittings.items() if each.voice is None},
+        forced={key: free.get(each.stage) for key, each in sittings.items() if each.voice == "worked"},
         scores={name: score(column) for name, column in columns.items()},
         comparisons=found,
         greedy=replace(tested[-1], before=greedy[0][0], after=greedy[0][1]) if greedy else None,

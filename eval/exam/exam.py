@@ -51,6 +51,8 @@ class Exam:
         dev = {number: getattr(stage, "dev", None) for number, stage in enumerate(recipe.stages, start=1)}
         self._dev = {number: self._dev_suite(settings) for number, settings in dev.items() if settings is not None}
         self._choosing = self._for_choosing(settings)
+        proper = [each for each in self.questions if each.axis is None]
+        self._tried = proper[:TRIED] if self.suite.temperature else []  # of greedy answers one tells all
         self.lineup = lineup_of(recipe, cooled=bool(self._choosing))
 
     def _readable(self, name: str, where: str, **settings: Any) -> tuple[Suite, list[ExamProblem]]:
@@ -101,7 +103,7 @@ class Exam:
         dev = {number: replace(_planned(*each), greedy=False) for number, each in self._dev.items()}
         columns = self.lineup.columns.values()
         more = len(TEMPERATURES) * len(self._choosing) * sum(each.cooled for each in columns)
-        more += len(columns) * min(TRIED, len(self.questions)) * (self.recipe.evaluate.many or 0)
+        more += len(columns) * len(self._tried) * (self.recipe.evaluate.many or 0)
         return replace(_planned(self.suite, self.questions), columns=len(columns), more=more), dev
 
     def __call__(
@@ -136,13 +138,12 @@ class Exam:
                 say(console, f"{each.label}: temperature {chosen:g}, by pass@1 on dev: {shares}")
             return chosen
 
-        proper = [each for each in self.questions if each.axis is None][:TRIED]
         for each in self.lineup.columns.values():
             suite = self.suite.model_copy(update={"temperature": best(each)}) if each.cooled else self.suite
             sit(each, suite, self.questions, f"{suite.name}/{each.folder}")
-            if (many := self.recipe.evaluate.many) and suite.temperature:
+            if self._tried and (many := self.recipe.evaluate.many):
                 suite = suite.model_copy(update={"samples": many, "greedy": False})
-                sit(each, suite, proper, f"{suite.name}-{MANY}/{each.folder}")
+                sit(each, suite, self._tried, f"{suite.name}-{MANY}/{each.folder}")
         if not processes.is_main():
             return
         folder = run.path / "eval" / self.suite.name

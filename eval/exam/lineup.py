@@ -69,7 +69,8 @@ class Lineup:
         if forced:
             rivals.append(f"{first}+worked")
             columns = {first: columns[first], rivals[1]: Sitting(f"{first}, forced", first, "worked"), **columns}
-        return Lineup(columns, [(rival, other) for other in others for rival in rivals])
+        pairs = [(rival, other) for other in others for rival in rivals]
+        return Lineup(columns, [*pairs, (first, rivals[1])] if forced else pairs)
 
     def write(self, folder: Path) -> None:
         write_json_atomic(folder / FILE, asdict(self))
@@ -123,7 +124,7 @@ def _graph(recipe: Recipe) -> tuple[dict[str, Sitting], list[Pair]]:
     forced = f"{names[0]}+worked"
     columns = {names[0]: columns[names[0]], forced: Sitting(f"{names[0]}, forced", names[0], "worked"), **columns}
     forced_edges = [(forced, after) for before, after in edges if before == names[0]]
-    return columns, list(dict.fromkeys([(names[0], names[-1]), *edges, *forced_edges]))
+    return columns, list(dict.fromkeys([(names[0], names[-1]), *edges, *forced_edges, (names[0], forced)]))
 
 
 def _with_starts(recipe: Recipe, columns: dict[str, Sitting]) -> dict[str, Sitting]:
@@ -156,7 +157,8 @@ def _default(recipe: Recipe, last: str, cooled: bool) -> tuple[dict[str, Sitting
     rivals = [key for key in (keys[start], FORCED, COOLED) if key in columns and last != start]
     pairs = [(rival, keys[last]) for rival in rivals]
     pairs += [(keys[old], keys[new]) for old, new in pairwise(way)]
-    return columns, list(dict.fromkeys([*pairs, (keys[start], FORCED)]))
+    controls = [(keys[start], FORCED), (FORCED, COOLED)] if COOLED in columns else [(keys[start], FORCED)]
+    return columns, list(dict.fromkeys([*pairs, *controls]))
 
 
 def _named(recipe: Recipe) -> dict[str, Sitting]:

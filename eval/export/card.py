@@ -6,7 +6,7 @@ from rich.console import Console
 
 from eval.analysis.compare import Comparison
 from eval.exam.lineup import Lineup
-from eval.report import words
+from eval.report import story, words
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.errors import UserError, explained
 from r1_mini.pipeline.store import NOTE, read_manifest
@@ -31,6 +31,7 @@ def card(run: Path) -> tuple[str, Path]:
         final=lineup.final,
         model=recipe.get("model"),
         words=words,
+        story=story,
         stages=stages,
         recipe=(run / "recipe.yaml").read_text("utf-8"),
         manifest=read_manifest(run),

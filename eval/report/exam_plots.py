@@ -3,7 +3,7 @@
 from bisect import bisect
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import cycle, product
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from eval.report.plots import (
     Rows,
     bars,
     dots,
+    learning,
     lines,
     logged,
     of_rollouts,
@@ -37,12 +38,11 @@ from eval.report.plots import (
     smooth,
     svg,
 )
-from eval.report.plots import (
-    learning as learned,
-)
-from eval.report.words import CHAINS, chains_of, in_hundred, is_outside, ladder, percent, signed, verdict
+from eval.report.story import ladder
+from eval.report.words import CHAINS, chains_of, in_hundred, is_outside, percent, signed, verdict
 from r1_mini.problems.arithmetic import numbers, operations, parse
 from r1_mini.problems.problem import Problem
+from r1_mini.text import short
 
 OF_CHAIN = {"by_right": GREEN, "by_wrong": AMBER, "without": GRAY, "unchecked": BLUE}
 FILL = LinearSegmentedColormap.from_list("fill", ["#3d86cc00", "#3d86ccb0"])
@@ -51,6 +51,8 @@ ENDS = (10, 20, 40, 60, 80, 100, 200, 500, 1000, 10_000, 100_000)
 """Ends of the ranges of numbers of a map."""
 LEVELS = 8
 """Most steps of a side of the map of problems; more samples than this share a step."""
+REPEATED = 5
+"""Problems for each answer, from which on a blind guess knows all answers."""
 MOST_REASONS = 6
 """With more rungs than this, what one has more stands beside its label, and not why."""
 
@@ -60,89 +62,91 @@ def columns(summary: Comparison) -> list[tuple[str, str, Score]]:
     return list(zip(summary.names.values(), cycle(PALETTE), summary.scores.values(), strict=False))
 
 
-def colors(summary: Comparison) -> dict[str, str]:
-    """Color of each column, by its key."""
-    return dict(zip(summary.names, cycle(PALETTE), strict=False))
-
-
-@STYLE
-def first(summary: Comparison) -> Markup:
-    """The chart of the first screen: the ladder, or the axes of an exam that is mostly outside of training."""
-    return axes_of(summary) if is_outside(summary) else rungs(summary)
+def first_screen(summary: Comparison) -> Markup:
+    """The ladder, or the axes of an exam that is mostly outside of training."""
+    return outside(summary) if is_outside(summary) else rungs(summary)
 
 
 @STYLE
 def rungs(summary: Comparison) -> Markup:
     """A bar with its interval for each rung of the ladder, and what it has more than the one it is measured against."""
-    steps, color_of = ladder(summary), colors(summary)
-    is_compact = len(steps) > MOST_REASONS
-    height = 2 if is_compact else 3  # lines of text for each rung
-    figure = Figure(figsize=(4.1, 0.2 * (height * len(steps) - (not is_compact))))  # a line is 0.2 inches high
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), xlim=(0, 1.12), ylim=(height * len(steps) - 1.5 + is_compact, -0.5))
+    steps = ladder(summary)
+    is_long = len(steps) > MOST_REASONS
+    height = 2 if is_long else 3  # lines of text for each rung
+    figure = Figure(figsize=(4.1, 0.2 * (height * len(steps) - (not is_long))))  # a line is 0.2 inches high
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), xlim=(0, 1.12), ylim=(height * len(steps) - 1.5 + is_long, -0.5))
     axes.set_axis_off()
-    for line, rung in zip(range(0, height * len(steps), height), steps, strict=True):
-        color, (value, low, high) = color_of[rung.key], rung.score.pass_at_1_interval.ends
-        reached = value - rung.gain if rung.start else 0.0
+    told = []
+    for line, rung, (_, color, _) in zip(range(0, height * len(steps), height), steps, columns(summary), strict=True):
+        value, low, high = rung.score.pass_at_1_interval.ends
+        reached = value - rung.gain if rung.tested else 0.0
         axes.text(0, line, plain(rung.label), va="center", weight="bold")
-        if rung.start and is_compact:
-            axes.text(1.12, line, f"{signed(rung.gain)}, {verdict(rung)}", va="center", ha="right")
-        elif rung.start:
-            axes.text(0.02, line - 1, plain(f"{signed(rung.gain)}: {rung.reason}"), va="center")
+        if rung.tested and is_long:
+            axes.text(1.12, line, f"{signed(rung.gain)}, {verdict(rung.tested)}", va="center", ha="right")
+        elif rung.tested:
+            axes.text(0.02, line - 1, plain(short(f"{signed(rung.gain)}: {rung.reason}", 54)), va="center")
         axes.barh(line + 1, value, color=color, alpha=0.25, height=0.8)
         gained = color if value >= reached else RED
         axes.barh(line + 1, value - reached, left=reached, color=gained, alpha=0.5, height=0.8)
         axes.plot([low, high], [line + 1] * 2, color=color, linewidth=1.6, marker="|", markersize=9)
         axes.text(max(reached, high) + 0.02, line + 1, in_hundred(value), va="center")
-    return svg(axes, "Right answers in percent, step by step")
+        told.append(f"{rung.label} {in_hundred(value)}" + f" ({signed(rung.gain)}: {rung.reason})" * bool(rung.tested))
+    return svg(axes, f"Right answers in percent: {'; '.join(told)}")
 
 
-def axes_of(summary: Comparison) -> Markup:
+def outside(summary: Comparison) -> Markup:
     """pass@1 of each column on each axis outside of training, and on the exam proper."""
-    rows: list[tuple[str, dict[str, Any]]] = []
-    for axis in next(iter(summary.scores.values())).axes:
-        rows.append((axis, {label: asdict(score.axes[axis]) for label, _, score in columns(summary)}))
-    proper = {label: asdict(score.pass_at_1_interval) for label, _, score in columns(summary)}
-    found = {label: color for label, color, _ in columns(summary)}
-    return dots("Right answers outside of training", [("inside of training", proper), *rows], found, "share of samples")
+    found = columns(summary)
+    rows = [("inside of training", {label: asdict(score.pass_at_1_interval) for label, _, score in found})]
+    for axis in found[0][2].axes:
+        rows.append((axis, {label: asdict(score.axes[axis]) for label, _, score in found}))
+    colors = {label: color for label, color, _ in found}
+    return dots("Right answers outside of training", rows, colors, "share of samples")
 
 
-def learning(summary: Comparison, curves: Mapping[str, Rows]) -> Iterator[tuple[str, Markup]]:
+def progress(summary: Comparison, curves: Mapping[str, Rows]) -> Iterator[tuple[str, Markup]]:
     """(caption, chart) of what RL reached as it went: pass@1 on dev, or of its rollouts, where no dev was asked.
 
-    Dashed: the columns that RL started from, as the exam has them.
+    Dashed: what it started from, free and forced, as the exam has it.
     """
-    rows = of_rollouts(curves)
-    levels = [(label, color, score.pass_at_1) for label, color, score in columns(summary)[:-1]]
-    on_dev = logged(rows, "dev_pass_at_1").dropna()
+    one = summary.comparisons[0] if summary.comparisons else None
+    rows = curves.get(one.after, ()) if one else ()
+    rows = rows if any("accuracy" in row for row in rows) else of_rollouts(curves)
+    if one is None or not rows:
+        return
+    starts = [one.before, *(key for key, free in summary.forced.items() if free == one.before)]
+    named = zip(summary.names, columns(summary), strict=True)
+    levels = [(label, color, score.pass_at_1) for key, (label, color, score) in named if key in starts]
+    on_dev, reached = logged(rows, "dev_pass_at_1").dropna(), logged(rows, "accuracy")
     if len(on_dev) > 1:
-        caption = "The exam on dev during RL: pass@1 on problems that no stage trains on. Dashed: the exam's columns."
-        yield caption, lines(caption, "step of RL", [Line("dev", GREEN, on_dev)], share=True, levels=levels)
-    elif rows:
-        reached = logged(rows, "accuracy")
-        curve = Line("rollouts", GREEN, smooth(reached), raw=reached, marker="")
-        caption = (
-            "Right answers during RL, on training problems (there was no exam on dev). Dashed: the exam's columns."
-        )
-        yield caption, lines(caption, "step of RL", [curve], share=True, levels=levels)
+        caption, curve = "on dev, which no stage trains on", Line("dev", GREEN, on_dev)
+    else:
+        caption, curve = "on training problems", Line("rollouts", GREEN, smooth(reached), raw=reached, marker="")
+    caption = f"Right answers during RL, {caption}. Dashed: what it started from, in the exam."
+    yield caption, lines(caption, "step of RL", [curve], share=True, levels=levels)
 
 
-def over(summary: Comparison, seeds: Mapping[str, Sequence[Rows]]) -> Iterator[tuple[str, Markup]]:
+def curves_of_runs(summary: Comparison, seeds: Mapping[str, Sequence[Rows]]) -> Iterator[tuple[str, Markup]]:
     """(caption, chart) of the runs that are compared, their curves over each other, in the colors of their columns."""
-    color_of = {label: color for label, color, _ in columns(summary)}
-    for title, chart in learned(seeds, [color_of[label] for label in seeds]):
+    named = dict(zip(summary.names, columns(summary), strict=True))
+    found = {named[key][0]: rows for key, rows in seeds.items()}
+    for title, chart in learning(found, [named[key][1] for key in seeds]):
         yield f"{title}, over RL steps: mean of the seeds, band from the lowest to the highest.", chart
 
 
-def at_k(summary: Comparison, field: str, title: str) -> Markup:
-    """pass@k or maj@k against k, with its interval, one line per column, and for pass@k that of a blind guess."""
+def at_k(summary: Comparison, field: str) -> Markup:
+    """pass@k against k, a power of 2, with its interval, one line per column, and that of a blind guess.
+
+    The guess chooses among the answers that the exam's problems have, if these repeat often enough to be all.
+    """
     series = []
     for label, color, score in columns(summary):
-        curve = pd.DataFrame(map(asdict, getattr(score, field))).astype({"k": str}).set_index("k")  # powers of 2
+        curve = pd.DataFrame(map(asdict, getattr(score, field))).astype({"k": str}).set_index("k")
         series.append(Line(label, color, curve["estimate"], curve[["low", "high"]]))
-    if field != "maj_at_k" and summary.n_answers > 1:
+    if 1 < summary.n_answers <= summary.n_problems / REPEATED:
         guess = pd.Series({k: 1 - (1 - 1 / summary.n_answers) ** int(k) for k in series[0].y.index})
         series.append(Line(f"a blind guess among {summary.n_answers} answers", GRAY, guess, style=":", marker=""))
-    return lines(title, "k, samples per problem", series, share=True, zoom=True)
+    return lines("pass@k", "k, samples per problem", series, share=True, zoom=True)
 
 
 @STYLE
@@ -185,28 +189,31 @@ def gain_parts(summary: Comparison) -> Markup:
 
 def moves(summary: Comparison, samples: Mapping[str, Samples]) -> Iterator[tuple[str, Markup]]:
     """(caption, chart) for the headline's two columns, and with the first one forced: of how many problems how large a
-    share of the samples was right before, and is after."""
-    proper, first = {key: each.at(None) for key, each in samples.items()}, summary.comparisons[:1]
-    for (before, after), rung in product([(one.before, one.after) for one in first], ladder(summary)):
-        if rung.key == before or (rung.is_control and rung.start == before and rung.key != after):
-            caption = f"Each problem: how often {rung.label} solves it, and how often {summary.names[after]}."
-            shares = [proper[key].correct_PN.mean(axis=1) for key in (rung.key, after)]
-            yield caption, _moves(caption, shares, min(LEVELS, proper[after].n))
+    share of the samples was right in one, and is in the other."""
+    for one in summary.comparisons[:1]:
+        for key in (one.before, *(key for key, free in summary.forced.items() if free == one.before)):
+            if key not in (summary.cooled, one.after):
+                old, new = (samples[column].at(None).correct_PN for column in (key, one.after))
+                caption = (
+                    f"Each problem: how often {summary.names[key]} solves it, and how often {summary.names[one.after]}."
+                )
+                yield caption, _moves(caption, old.mean(axis=1), new.mean(axis=1), min(LEVELS, new.shape[1]))
 
 
 @STYLE
-def _moves(title: str, shares: Sequence[Floats], levels: int) -> Markup:
-    """A map of problems, by their share before from left to right, and after from below to above."""
-    old_P, new_P = (np.rint(share * levels).astype(int) for share in shares)
-    counts = np.zeros((levels + 1, levels + 1), dtype=int)
-    np.add.at(counts, (new_P, old_P), 1)
+def _moves(title: str, old_P: Floats, new_P: Floats, levels: int) -> Markup:
+    """A map of problems, by one share from left to right, and the other from below to above."""
+    places = [np.rint(share * levels).clip(share > 0, levels - (share < 1)).astype(int) for share in (new_P, old_P)]
+    counts = np.zeros((levels + 1, levels + 1), dtype=int)  # the ends are exactly none and all
+    np.add.at(counts, tuple(places), 1)
     figure = Figure(figsize=(4.2, 3.6), layout="constrained")
-    axes = figure.add_subplot(xlabel="right before, share of samples", ylabel="right after")
+    axes = figure.add_subplot(xlabel="right in the first, share of samples", ylabel="right in the second")
     _cells(axes, np.sqrt(counts / counts.max()), np.where(counts, counts, "").astype(str))
     axes.plot([-0.5, levels + 0.5], [-0.5, levels + 0.5], color=GRAY, linewidth=0.8, linestyle=":")  # no change
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks([0, levels / 2, levels], ["none", "half", "all"])
-    return svg(axes, title)
+    more, less = int((new_P > old_P).sum()), int((new_P < old_P).sum())
+    return svg(axes, f"{title} More often: {more} problems, less often: {less}.")
 
 
 def _cells(axes: Axes, shades: Floats, texts: np.ndarray[Any, Any]) -> None:

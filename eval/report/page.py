@@ -23,7 +23,7 @@ from rich.text import Text
 from eval.analysis.columns import Columns
 from eval.analysis.compare import Comparison, as_csv, summarize
 from eval.exam.samples import Samples
-from eval.report import exam_plots, plots, sweep_plots, transcripts, words
+from eval.report import exam_plots, plots, story, sweep_plots, transcripts, words
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.pipeline.store import read_manifest, stage_metrics
 from r1_mini.problems.problem import Problem
@@ -48,7 +48,7 @@ def publish(columns: Columns, folder: Path, console: Console, run: Path | None =
         f"{summary.suite}: {words.exam(summary)}",
         [words.UNITS, *summary.names.values()],
         [[(label, *cells) for label, cells in section] for section in words.table(summary)],
-        words.sentences(summary),
+        story.sentences(summary),
         console,
     )
     if differing := words.differing(summary):
@@ -69,20 +69,22 @@ class Training:
     taught: Sequence[Problem] = ()
     """Some of the problems that its stages train on."""
     seeds: Mapping[str, Sequence[plots.Rows]] = field(default_factory=dict)
-    """Label of a column -> the metrics of the stages that reward rollouts, seed by seed."""
+    """Column -> the metrics of the stages that reward rollouts, seed by seed."""
 
     @staticmethod
     def of(columns: Columns, run: Path | None) -> "Training":
         """That of a single run, or of the runs that the columns stand for."""
         if run is None:
-            found = {columns[key].label: each for key, each in columns.runs.items()}
-            rows = {label: [plots.of_rollouts(stage_metrics(run)) for run in runs] for label, runs in found.items()}
-            return Training(seeds=rows)
-        marks = {}
+            found = {
+                key: [plots.of_rollouts(stage_metrics(each)) for each in runs] for key, runs in columns.runs.items()
+            }
+            return Training(seeds=found)
+        curves, marks = stage_metrics(run), {}
         for stage in read_mapping(run / "recipe.yaml")["stages"]:
-            if (share := stage.get("early_share")) and stage["early_voices"] != stage["voices"]:
-                marks[stage["kind"]] = (share * stage["trainer"]["max_steps"], "the mix of voices changes")
-        return Training(stage_metrics(run), marks, problems_of(run / "recipe.yaml")[0])
+            share, name = stage.get("early_share"), stage.get("name") or stage["kind"]
+            if share and stage["early_voices"] != stage["voices"] and curves.get(name):
+                marks[name] = (share * curves[name][-1]["step"], "the mix of voices changes")
+        return Training(curves, marks, problems_of(run / "recipe.yaml", 3000)[0])
 
 
 def show(
@@ -143,12 +145,17 @@ def render_exam(
 ) -> str:
     """The page of one exam; `samples` has the columns of the summary."""
     script = files("eval.report").joinpath("browser.js").read_text("utf-8")
+    curves = list(plots.training(training.curves, training.marks))
+    losses = [each for each in curves if training.marks and each[0].startswith("Loss")]
     return _html(
         "exam",
         summary=summary,
         charts=exam_plots,
+        story=story,
         samples=samples,
         training=training,
+        losses=losses,
+        curves=[each for each in curves if each not in losses],
         manifest=manifest,
         picked=transcripts.picked(summary, samples) if summary.comparisons else None,
         transcripts=Markup(transcripts.embedded(summary, samples)),

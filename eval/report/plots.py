@@ -165,9 +165,10 @@ def training(curves: Mapping[str, Rows], marks: Mapping[str, tuple[float, str]])
                 yield caption, lines(caption, "step", series, share=share, mark=marks.get(stage))
 
 
-def of_rollouts(curves: Mapping[str, Rows]) -> list[Mapping[str, Any]]:
-    """The metrics of the stages that reward rollouts."""
-    return [row for rows in curves.values() if any("accuracy" in row for row in rows) for row in rows]
+def of_rollouts(curves: Mapping[str, Rows]) -> Rows:
+    """The metrics of the last stage that rewards rollouts; none if there is no such stage."""
+    found = [rows for rows in curves.values() if any("accuracy" in row for row in rows)]
+    return found[-1] if found else []
 
 
 def logged(rows: Rows, field: str) -> pd.Series:

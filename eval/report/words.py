@@ -2,15 +2,13 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from eval.analysis.compare import Comparison, Difference, Score
-from eval.analysis.stats import Interval, Verdict
-from eval.exam.lineup import COOLED, FORCED
+from eval.analysis.stats import Interval
 from eval.exam.samples import LANGUAGES, VOICES
 
 Sweep = Mapping[str, Any]
@@ -23,8 +21,6 @@ _CHAIN = {"by_right": "sound", "by_wrong": "unsound", "without": "no chain", "un
 CHAINS = {f"{answer}_{kind}": f"{answer}, {label}" for answer in ("right", "wrong") for kind, label in _CHAIN.items()}
 """Answer, then chain. A chain is sound if no wrong step is left standing and it arrives at a number."""
 
-MOST_TOLD = 5
-"""Of more trained checkpoints than this, the headline has the first and the last."""
 FEW_SEEDS = 3
 """Fewer training seeds than this leave intervals too wide to be of use: docs/COVERAGE.md."""
 GLOSSARY = {
@@ -46,10 +42,11 @@ GLOSSARY = {
 """The words that a reader may not know, for the page."""
 
 
-def meaning(label: str) -> str | None:
-    """What the glossary says of the first of its words that a label has; `pass@8` is a pass@k."""
+def meaning(label: str) -> tuple[int, str] | None:
+    """Place and text of the first word of the glossary that a label has; `pass@8` is a pass@k."""
     label = re.sub(r"@(?!1\b)\d+", "@k", label)
-    return next((text for word, text in GLOSSARY.items() if re.search(rf"\b{word}\b", label)), None)
+    found = enumerate(GLOSSARY.items())
+    return next(((place, text) for place, (word, text) in found if re.search(rf"\b{word}\b", label)), None)
 
 
 def in_hundred(share: float) -> str:
@@ -58,9 +55,10 @@ def in_hundred(share: float) -> str:
 
 
 def hundredth(share: float) -> str:
-    """`41` of 100; with a digit more where rounding would say none or all, and it is not."""
-    whole = f"{100 * share:.0f}"
-    return in_hundred(share) if whole in ("0", "100") and share not in (0, 1) else whole
+    """`41` of 100; bounded where rounding would say none or all, and it is not."""
+    if 0 < share < 0.005 or 0.995 <= share < 1:
+        return "under 0.1" if share < 0.0005 else "over 99.9" if share >= 0.9995 else in_hundred(share)
+    return f"{100 * share:.0f}"
 
 
 def percent(share: float) -> str:
@@ -99,8 +97,7 @@ def points(difference: Interval) -> str:
 
 def doubt(one: Difference) -> str:
     """What to add where the interval excludes 0 and the test does not agree."""
-    unsure = one.verdict == "not shown" and not one.low <= 0 <= one.high
-    return f"; too few problems differ, {p_value(one.p_adjusted)}" if unsure else ""
+    return f", but {p_value(one.p_adjusted)}" if one.verdict == "not shown" and not one.low <= 0 <= one.high else ""
 
 
 def the(label: str) -> str:
@@ -113,7 +110,7 @@ def operations(depth: int) -> str:
     return f"{depth} operation{'s' if depth != 1 else ''}" if depth else "all"
 
 
-def verdict(one: "Difference | Rung") -> str:
+def verdict(one: Difference) -> str:
     """`better`, `worse` or `not told apart`."""
     return {"shown": "better", "worse": "worse"}.get(one.verdict, "not told apart")
 
@@ -135,100 +132,6 @@ _TEMPLATES.tests["moved"] = lambda part: signed(part.estimate) != "+0.0"
 def render(template: str, **values: Any) -> str:
     """A template, `report/exam.txt.jinja` for example, with these values. Only those of HTML are escaped."""
     return _TEMPLATES.get_template(template).render(values)
-
-
-@dataclass(frozen=True)
-class Rung:
-    """A column of the exam, what it has more than the one that it is measured against, and why."""
-
-    key: str
-    label: str
-    score: Score
-    is_control: bool = False
-    """Whether it is a checkpoint that is made to write its steps, and no training of its own."""
-    start: str | None = None
-    """The column that it is measured against; None if there is none."""
-    gain: float = 0.0
-    verdict: Verdict = "not shown"
-    tested: Difference | None = None
-    reason: str = ""
-
-
-def ladder(summary: Comparison) -> list[Rung]:
-    """Every column, measured against the one that it was trained from, or that it forces.
-
-    What RL made is measured against its start made to write its steps, at its best temperature, where the exam has
-    these: so the gains of the rungs add up to that of RL. A step that was not tested counts as shown if the intervals
-    of its two columns do not overlap.
-    """
-    tested = {(one.before, one.after): one for one in summary.comparisons}
-    rungs: list[Rung] = []
-    for key, label in summary.names.items():
-        score, forces = summary.scores[key], _forced_by(summary, key)
-        start = forces or _start(summary, key, rungs[-1] if rungs else None)
-        if start is None:
-            rungs.append(Rung(key, label, score))
-            continue
-        old, new, one = summary.scores[start], score.pass_at_1_interval, tested.get((start, key))
-        gain, before = score.pass_at_1 - old.pass_at_1, old.pass_at_1_interval
-        apart: Verdict = "shown" if new.low > before.high else "worse" if new.high < before.low else "not shown"
-        word, named = one.verdict if one else apart, the(summary.names[start])
-        reason = f"{ {'shown': 'better than', 'worse': 'worse than'}.get(word, 'not told apart from') } {named}"
-        if one and one.same_checkpoint:
-            reason = f"the same weights as {named}"
-        elif word == "shown" and forces:
-            reason = (
-                "surer of its likely steps (no training)" if key == COOLED else "it could already do this, and did not"
-            )
-        elif word == "shown" and _forced_by(summary, start):  # a slip: the answer and the chain are wrong
-            fewer = old.chains["wrong_by_wrong"] - score.chains["wrong_by_wrong"]
-            reason = "fewer slips (training)" if fewer >= gain / 2 else "only after training"
-        if forces:
-            _, _, best = label.rpartition(", ")
-            label = (
-                f"and at its best temperature ({best})"
-                if key == COOLED
-                else f"{summary.names[start]}, made to write its steps"
-            )
-        rungs.append(Rung(key, label, score, forces is not None, start, gain, word, one, reason))
-    return rungs
-
-
-def _forced_by(summary: Comparison, key: str) -> str | None:
-    """The column whose checkpoint this one is made to write its steps, cooled or not; None if it is free."""
-    if key == COOLED:
-        return FORCED
-    if key == FORCED:
-        return summary.comparisons[0].before if summary.comparisons else None
-    return key.removesuffix("+worked") if key.endswith("+worked") else None
-
-
-def _start(summary: Comparison, key: str, last: Rung | None) -> str | None:
-    """What a free column is measured against: the control before it, if no other column is; else what it was trained
-    from, or the first that it is compared with."""
-    rivals = [one.before for one in summary.comparisons if one.after == key and not _forced_by(summary, one.before)]
-    if last and last.is_control and [one.after for one in summary.comparisons if one.before == last.key] == [key]:
-        return last.key
-    start = summary.starts.get(key)
-    return start if start in rivals else next(iter(rivals), None)
-
-
-def plain(summary: Comparison) -> list[str]:
-    """What the first screen says: a headline for everyone, then a sentence for each rung of the ladder."""
-    text = render("report/plain.txt.jinja", summary=summary, rungs=ladder(summary), most=MOST_TOLD)
-    return list(filter(None, text.splitlines()))
-
-
-def details(summary: Comparison) -> list[str]:
-    """What the exam shows besides, most important first."""
-    told = [(rung.start, rung.key) for rung in ladder(summary)]
-    text = render("report/exam.txt.jinja", summary=summary, told=told, few_seeds=FEW_SEEDS)
-    return list(filter(None, text.splitlines()))
-
-
-def sentences(summary: Comparison) -> list[str]:
-    """All that the exam shows; it begins with the plain sentences."""
-    return [*plain(summary), *details(summary)]
 
 
 def is_outside(summary: Comparison) -> bool:

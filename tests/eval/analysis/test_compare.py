@@ -9,7 +9,8 @@ import pytest
 from eval.analysis.columns import columns_of
 from eval.analysis.compare import SeedScore, as_csv, differences, summarize
 from eval.exam.lineup import Lineup
-from eval.report.words import differing, sentences
+from eval.report.story import sentences
+from eval.report.words import differing
 from r1_mini.errors import UserError
 from tests.eval.conftest import cool, make_row, make_rows, write_exam, write_run
 
@@ -100,7 +101,7 @@ def test_the_folder_of_an_exam_keeps_its_columns_and_pairs(tmp_path):
     whole = columns_of([write_run(tmp_path / "r", 3, "1000", "1100", "1110")])
     assert summarize(columns_of([tmp_path / "r" / "eval" / "arithmetic"])) == summarize(whole)
     lineup = Lineup.of("abc", forced=True)
-    assert lineup.pairs == [("a", "b"), ("a+worked", "b"), ("a", "c"), ("a+worked", "c")]
+    assert lineup.pairs == [("a", "b"), ("a+worked", "b"), ("a", "c"), ("a+worked", "c"), ("a", "a+worked")]
     for each in lineup.columns.values():
         exam(tmp_path / "all", each.folder, {"k": "10", "l": "01"})
     lineup.write(tmp_path / "all")

@@ -66,7 +66,8 @@ def test_by_default_rl_is_compared_with_what_it_started_from_and_with_that_force
         "forced_cooled": ("base, forced, best T", "01-base-worked-cooled", None),
         "rl": ("after RL", "02-grpo", "01-base"),
     }
-    assert lineup.pairs == [("base", "rl"), ("forced_worked", "rl"), ("forced_cooled", "rl"), ("base", "forced_worked")]
+    rivals = [(key, "rl") for key in ("base", "forced_worked", "forced_cooled")]
+    assert lineup.pairs == [*rivals, ("base", "forced_worked"), ("forced_worked", "forced_cooled")]
     assert (lineup.final, lineup.columns["rl"].start) == ("rl", "base")
     lineup.write(tmp_path)
     assert Lineup.read(tmp_path) == lineup
@@ -82,7 +83,12 @@ def test_every_stage_has_a_column_and_is_credited_with_what_it_made_of_the_one_b
         "rl": ("after RL", "03-grpo", "02-sft"),
     }
     rivals = [(key, "rl") for key in ("02-sft", "forced_worked", "forced_cooled")]
-    assert lineup.pairs == [*rivals, ("base", "02-sft"), ("02-sft", "forced_worked")]
+    assert lineup.pairs == [
+        *rivals,
+        ("base", "02-sft"),
+        ("02-sft", "forced_worked"),
+        ("forced_worked", "forced_cooled"),
+    ]
     without = lineup_of(recipe(SFT), cooled=False)
     assert [each.label for each in without.columns.values()] == ["base", "base, forced", "after SFT"]
     assert without.pairs[:2] == [("base", "02-sft"), ("forced_worked", "02-sft")]
@@ -110,7 +116,7 @@ def test_a_recipe_of_five_stages_names_its_columns_and_pairs():
     assert list(every.columns)[:2] == ["base", "base+worked"]
     edges = {("base", "cold"), ("cold", "rl1"), ("base", "sft2"), ("sft2", "rl2")}
     assert every.pairs[0] == ("base", list(every.columns)[-1])
-    assert {*every.pairs[1:]} == {*edges, ("base+worked", "cold"), ("base+worked", "sft2")}
+    assert {*every.pairs[1:]} == {*edges, ("base", "base+worked"), ("base+worked", "cold"), ("base+worked", "sft2")}
     only_pairs = lineup_of(Recipe.model_validate({**whole, "evaluate": {"pairs": [["sft2", "rl1"]]}}))
     assert list(only_pairs.columns) == ["sft2", "rl1"]
     assert only_pairs.columns["rl1"].reference is None  # rl1 is not made from sft2

@@ -86,13 +86,50 @@ def test_a_suite_says_how_small_a_difference_it_shows_and_whether_it_is_too_smal
     assert suite.shows(asked) == (is_small, said)
 
 
+def quiz(folder, n, name="quiz.jsonl"):
+    """A file of `n` rows."""
+    rows = ({"question": f"{name}, item {i}", "answer": i} for i in range(n))
+    (folder / name).write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return {"jsonl": str(folder / name)}
+
+
+HELD = "name a file for the exam with `test:`, or give more rows"
+
+
+@pytest.mark.parametrize(
+    ("rows", "held", "asked", "said"),
+    [
+        (60, None, {}, f"60 rows have 8 problems for the exam, which show differences from about 52.5 points on, four times in five; {HELD}"),
+        (20, None, {}, f"20 rows have 2 problems for the exam, which are too few to show any difference; {HELD}"),
+        (60, None, {"split": "dev"}, "60 rows have 4 problems for the exam, which are too few to show any difference; give more rows"),
+        (60, 12, {}, "held.jsonl has 12 problems for the exam, which show differences from about 42.5 points on, four times in five; give more rows"),
+        (60, 400, {}, "held.jsonl has 400 problems for the exam, which show differences from about 3.6 points on, four times in five"),
+        (600, None, {"limit": 20}, "20 problems show differences from about 31.0 points on, four times in five; ask 30 or more"),
+    ],
+)  # fmt: skip
+def test_of_a_table_the_suite_says_how_many_rows_there_are_and_how_to_get_more(tmp_path, rows, held, asked, said):
+    entry = quiz(tmp_path, rows) | ({"test": quiz(tmp_path, held, "held.jsonl")["jsonl"]} if held else {})
+    suite, problems = load_suite("own", recipe_problems=[source_of(entry)], **asked)
+    is_small, line = suite.shows(problems)
+    assert (is_small, line.replace(f"{tmp_path}/", "")) == (len(problems) < 30, said)
+
+
+def test_a_table_with_one_problem_or_none_for_the_exam_says_what_gives_it_more(tmp_path):
+    none = (
+        "quiz: 0 test problems to ask, not 1; ask for fewer problems, give it more rows, or name a file for the exam "
+    )
+    one = f"own: fewer than two problems without an axis, so there is no headline; {HELD}"
+    for rows, line in ((9, none), (12, one)):
+        with pytest.raises(UserError) as refused:
+            load_suite("own", recipe_problems=[source_of(quiz(tmp_path, rows))])
+        assert str(refused.value).startswith(line)
+
+
 def test_the_own_suite_shares_its_problems_among_sources_and_asks_what_a_table_has(tmp_path):
     specs = [FamilySource(family="sum", terms=[3, 4], digits=1), FamilySource(family="product", digits=2)]
     _, asked = load_suite("own", recipe_problems=specs, limit=20)
     assert [each.problem.family for each in asked].count("sum") == 10
-    rows = [{"question": f"item {i}", "answer": i} for i in range(100)]
-    (tmp_path / "quiz.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    table = source_of({"jsonl": str(tmp_path / "quiz.jsonl")})
+    table = source_of(quiz(tmp_path, 100))
     asked = {split: load_suite("own", recipe_problems=[table], split=split)[1] for split in ("dev", "test")}
     assert {split: len(each) for split, each in asked.items()} == {split: len(table.listed(split)) for split in asked}
     drawn = table.exam("test", len(asked["test"]), seed=1)

@@ -110,8 +110,13 @@ def make_summary():
         **{"families": ["sum", "expression"], "n_problems": 1200, "n_samples": 16},
         "decoding": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 160, "seed": 1},
         "names": dict(NAMES),
+        "forced": {"forced_worked": "base"},
         "scores": {name: make_score(*of) for name, of in zip(NAMES, ((0.4, 12), (0.62, 33), (0.91, 36)), strict=True)},
-        "comparisons": [difference("base", "rl", 0.51), difference("forced_worked", "rl", 0.29)],
+        "comparisons": [
+            difference("base", "rl", 0.51),
+            difference("forced_worked", "rl", 0.29),
+            difference("base", "forced_worked", 0.22),
+        ],
         "gain": {**pair, "parts": parts, "form": 0.0},
         "sharpened": {
             **{**pair, "n": 16, "leads": True, "crossing": None, "bound": 0.171},

@@ -29,7 +29,7 @@ def drawn(monkeypatch):
 
 def test_the_map_of_problems_counts_how_often_each_is_right_before_and_after(summary):
     (free, alone), (forced, made) = exam_plots.moves(compared(summary), make_samples(40))
-    assert "how often base solves it, and how often after RL" in free and "base, made to write its steps" in forced
+    assert "how often base solves it, and how often after RL" in free and "how often base, forced solves it" in forced
     # of 40 problems base solves 0, 4, 8, …, and after RL all but 0 and 20
     assert sorted(text for text in texts(alone) if text.isdigit()) == ["2", "30", "8"]
     # forced solves the even ones: 18 of 20 stay right, 20 odd ones become right
@@ -65,24 +65,24 @@ def test_slips_are_shares_of_all_completions_not_of_the_wrong_ones(summary, draw
 
 def test_pass_at_k_has_the_line_of_a_blind_guess_and_many_samples_where_there_are_some(summary, drawn):
     found = compared(summary | {"n_answers": 4})
-    exam_plots.at_k(found, "pass_at_k", "pass@k")
+    exam_plots.at_k(found, "pass_at_k")
     assert drawn["a blind guess among 4 answers"]["2"] == 1 - (3 / 4) ** 2
     for score in summary["scores"].values():
         score["many"] = [{"estimate": 0.5, "low": 0.4, "high": 0.6, "k": k} for k in (1, 64)]
-    exam_plots.at_k(compared(summary), "many", "pass@k")
+    exam_plots.at_k(compared(summary), "many")
     assert list(drawn["after RL"]) == ["1", "64"]
 
 
 def test_learning_is_the_exam_on_dev_where_it_was_asked_with_the_columns_as_levels(summary, drawn):
     curves, found = make_curves(), compared(summary)
-    (((caption, _)),) = exam_plots.learning(found, curves)
-    assert caption.startswith("The exam on dev during RL") and drawn["dev"] == dict.fromkeys((1, 11, 21, 31), 0.7)
+    (((caption, _)),) = exam_plots.progress(found, curves)
+    assert "on dev" in caption and drawn["dev"] == dict.fromkeys((1, 11, 21, 31), 0.7)
     assert [(label, level) for label, _, level in drawn["levels"]] == [("base", 0.40), ("base, forced", 0.62)]
     for row in curves["grpo"]:
         row.pop("dev_pass_at_1", None)
-    (((caption, _)),) = exam_plots.learning(found, curves)
+    (((caption, _)),) = exam_plots.progress(found, curves)
     assert "on training problems" in caption and len(drawn["rollouts"]) == 40
-    assert list(exam_plots.learning(found, {"base": curves["base"]})) == []
+    assert list(exam_plots.progress(found, {"base": curves["base"]})) == []
 
 
 def test_parts_that_are_about_nothing_share_a_bar(summary):
@@ -95,9 +95,9 @@ def test_parts_that_are_about_nothing_share_a_bar(summary):
 
 
 def test_an_exam_outside_of_training_begins_with_its_axes(summary):
-    assert "+22.0: it could already do this, and did not" in texts(exam_plots.first(compared(summary)))
+    assert "+22.0: it could already do this, and did not" in texts(exam_plots.first_screen(compared(summary)))
     outside = compared(summary | {"n_problems": 10})
-    assert {"more operands", "inside of training"} <= set(texts(exam_plots.first(outside)))
+    assert {"more operands", "inside of training"} <= set(texts(exam_plots.first_screen(outside)))
 
 
 def test_a_ladder_of_many_rungs_is_drawn_in_two_lines_each(summary):
@@ -109,7 +109,7 @@ def test_a_ladder_of_many_rungs_is_drawn_in_two_lines_each(summary):
 
 def test_runs_that_are_compared_have_their_curves_over_each_other(summary):
     rows = make_curves()["grpo"]
-    charts = list(exam_plots.over(compared(summary), {"base": [rows, rows], "after RL": [rows]}))
+    charts = list(exam_plots.curves_of_runs(compared(summary), {"base": [rows, rows], "rl": [rows]}))
     assert [caption.split(",")[0] for caption, _ in charts] == [
         "Accuracy of the rollouts",
         "Completion length in tokens",

@@ -53,7 +53,7 @@ def test_a_page_is_complete_and_asks_nothing_of_the_network(render):
         *("<bdi>21+1+1 = 23</bdi>", "What changed", "What the difference is made of", "How large a problem may be"),
         *("How true the chains are", "All figures", "Transcripts", "What it does not show"),
     ]
-    assert "Shown: pass@1 rose from 40.0% (base) to 91.0% (after RL)" in seen.text
+    assert "Of +51.0 points (95% interval +49.0 to +53.0), the base gets 22.0 without further training" in seen.text
     assert not {"link", "img", "iframe", "image", "object", "base"} & set(seen.tags)
     assert all(value.startswith("#") for name, value in seen.attributes if name in ("href", "src", "xlink:href"))
     digest = base64.b64encode(hashlib.sha256(seen.scripts[1].encode()).digest()).decode()

@@ -4,12 +4,13 @@ import html
 import io
 import json
 import re
+from itertools import product
 
 import pytest
 from rich.console import Console
 
 from eval.exam.lineup import COOLED, FORCED, lineup_of
-from eval.report import exam_plots, page, words
+from eval.report import exam_plots, page, story, words
 from r1_mini.pipeline.recipe import Recipe
 from tests.eval.report.conftest import compared, difference, make_samples, make_score
 
@@ -22,8 +23,8 @@ def changed(summary, estimate, verdict, at=0):
 
 def sentences(summary, about=""):
     """The sentences with this text, but for the plain ones."""
-    first = len(words.plain(compared(summary)))
-    return [sentence for sentence in words.sentences(compared(summary))[first:] if about in sentence]
+    first = len(story.plain(compared(summary)))
+    return [sentence for sentence in story.sentences(compared(summary))[first:] if about in sentence]
 
 
 @pytest.fixture
@@ -32,24 +33,21 @@ def text(render):
     return lambda **changes: html.unescape(re.sub("<[^>]*>", "", render(make_samples(4), **changes)))
 
 
-def test_the_first_sentences_say_which_way_it_went_and_what_the_exam_could_have_seen(summary):
-    ends = "from 40.0% (base) to 91.0% (after RL): +51.0 points (95% interval +49.0 to +53.0)"
-    assert sentences(summary)[:3] == [
-        f"Shown: pass@1 rose {ends}.",
+def test_what_the_exam_could_have_seen_and_all_of_a_single_difference_is_said(summary):
+    assert sentences(summary)[:2] == [
         "The smallest detectable difference, one that this exam shows four times in five, is 1.2 points.",
-        "Verdicts are on p-values corrected for 2 comparisons (Holm).",
+        "Verdicts are on p-values corrected for 3 comparisons (Holm).",
     ]
     alone = summary | {"comparisons": summary["comparisons"][:1]}  # nothing forced is compared with what RL made
-    assert (
-        words.plain(compared(alone))[-1]
-        == "The model after RL is better than the base: +51.0 points (95% interval +49.0 to +53.0)."
-    )
-    assert not sentences(alone, "Holm") and not sentences(alone, "Shown:")
+    whole = "The model after RL is better than the base: +51.0 points (95% interval +49.0 to +53.0)."
+    assert story.plain(compared(alone))[-1] == whole and not sentences(alone, "Holm")
     parts = "stops in time +2.0, gives a number +0.0, chooses to reason +22.0, reasons without a slip +28.0"
     assert sentences(summary, f"in points: {parts}, guesses better −1.0.")
     nothing = compared(summary | {"comparisons": [], "gain": None, "sharpened": None})
-    assert words.sentences(nothing)[0] == "Asked once, the base gets 40 of 100 right, base, forced 62, after RL 91."
-    assert words.details(nothing) == []
+    asked = (
+        "Asked once, the base gets 40 of 100 right, after RL 91. Made to write out its steps, the base alone gets 62."
+    )
+    assert story.sentences(nothing)[0] == asked and story.details(nothing) == []
 
 
 STAGES = {  # kinds after the base -> the pair of the headline
@@ -63,63 +61,84 @@ ENDS = {  # (estimate, low, high, verdict, p) -> what is said of it, and how tha
     (0.2, 0.1, 0.3, "shown", 0.01): ("better than", "+30.0)."),
     (-0.2, -0.3, -0.1, "worse", 0.01): ("worse than", "−10.0)."),
     (0.01, -0.02, 0.04, "not shown", 0.5): ("not told apart from", "+4.0)."),
-    (0.2, 0.1, 0.3, "not shown", 0.06): ("not told apart from", "+30.0); too few problems differ, p = 0.06."),
+    (0.2, 0.1, 0.3, "not shown", 0.06): ("not told apart from", "+30.0), but p = 0.06."),
     (-0.39, -0.5, -0.2, "worse", 0.01): ("worse than", "−20.0)."),
-    (-0.39, -0.5, -0.2, "not shown", 0.06): ("not told apart from", "−20.0); too few problems differ, p = 0.06."),
+    (-0.39, -0.5, -0.2, "not shown", 0.06): ("not told apart from", "−20.0), but p = 0.06."),
     (0.0, -0.16, 0.16, "not shown", 1.0): ("not told apart from", "+16.0)."),  # no problem was solved
 }
 
 
+def verdict(gain):
+    return "shown" if gain > 0.05 else "worse" if gain < -0.05 else "not shown"
+
+
 @pytest.mark.parametrize("kinds", STAGES, ids=", ".join)
 @pytest.mark.parametrize("ends", ENDS, ids=str)
-@pytest.mark.parametrize("against_forced", [None, *ENDS], ids=str)
-def test_no_sentence_says_more_than_the_verdicts(summary, kinds, ends, against_forced):
+@pytest.mark.parametrize(("forced", "cooled"), [(None, 0), *product((0.15, 0.01, -0.2), (0.1, 0.0, -0.1))], ids=str)
+def test_no_sentence_says_more_than_the_verdicts(summary, kinds, ends, forced, cooled):
     stages = [{"kind": kind} for kind in ("base", *kinds)]
     lineup = lineup_of(Recipe.model_validate({"name": "x", "problems": [{"family": "sum"}], "stages": stages}))
+    pairs, score = lineup.pairs, 0.0 if ends[0] == 0 else 0.5
+    start, after = pairs[0]
     summary["names"] = {key: each.label for key, each in lineup.columns.items()}
-    (_, after), other = lineup.pairs[0], difference("", "", 0.0)
-    fields = ("estimate", "low", "high", "verdict", "p_adjusted")
-    score = 0.0 if ends[0] == 0 else 0.5
-    reached = 0.3 if against_forced is None else max(0.0, score + ends[0] - against_forced[0])
-    controls = [key for key in (FORCED, COOLED) if key in lineup.columns]
-    summary["cooled"] = COOLED if COOLED in lineup.columns else None
-    summary["scores"] = {key: make_score(score, 9.0) for key in lineup.columns}
-    summary["scores"] |= {after: make_score(score + ends[0], 9.0)}
-    summary["scores"] |= {key: make_score(reached, 9.0) for key in controls}
+    summary["starts"] = {key: each.start for key, each in lineup.columns.items() if each.voice is None}
+    summary |= {"forced": {FORCED: start, COOLED: start}, "cooled": COOLED}
+    reached = dict.fromkeys(lineup.columns, score) | {after: score + ends[0]}
+    reached |= {FORCED: score + (forced or 0), COOLED: score + (forced or 0) + cooled}
+    reached = {key: max(0.0, share) for key, share in reached.items()}
+    summary["scores"] = {key: make_score(share, 9.0) for key, share in reached.items()}
     summary["scores"][after]["pass_at_k"][-1]["low"] = 2.0  # as if above all others
-    summary["comparisons"] = [
-        other | {"before": old, "after": new, **dict(zip(fields, found, strict=True))}
-        for old, new in lineup.pairs
-        if (found := against_forced if old in controls else None if new in controls else ends)
-    ]
+
+    def tested(old, new):
+        gain, fields = reached[new] - reached[old], ("estimate", "low", "high", "verdict", "p_adjusted")
+        width = 0.1 if verdict(gain) == "not shown" else 0.02
+        found = (gain, gain - width, gain + width, verdict(gain), 0.01)
+        if not {old, new} & {FORCED, COOLED}:
+            found = ends if new == after else (0.0, -0.1, 0.1, "not shown", 1.0)
+        return difference(old, new, 0.0) | dict(zip(fields, found, strict=True))
+
+    controls = {FORCED, COOLED}
+    summary["comparisons"] = [tested(*pair) for pair in pairs if forced is not None or not controls & set(pair)]
     summary["gain"] |= {"parts": [part | ({} if score else {"estimate": -0.0}) for part in summary["gain"]["parts"]]}
-    found, plain, (before, last) = sentences(summary), words.plain(compared(summary)), STAGES[kinds]
+    found, plain, (before, last) = sentences(summary), story.plain(compared(summary)), STAGES[kinds]
     text, (word, finish) = " ".join([*plain, *found]), ENDS[ends]
-    gained, beyond = ends[3] == "shown", against_forced and against_forced[3] == "shown"
+    gains = {FORCED: reached[FORCED] - score, COOLED: reached[COOLED] - reached[FORCED]}
+    best = [each for each, gain in gains.items() if forced is not None and verdict(gain) == "shown"]
+    best = (best if FORCED in best else [])[-1:]  # without training
+    left = tested(best[0], after) if best else {"estimate": 0.0, "verdict": "worse"}
     whole = [each for each in plain if each.startswith(f"The model {last} is {word} {words.the(before)}: ")]
-    assert len(whole) == (not gained or against_forced is None)  # a gain over the control is a detail
-    assert all(each.endswith(finish) for each in whole)
-    rose = f"Shown: pass@1 rose from 50.0% ({before}) to {50 + 100 * ends[0]:.1f}% ({last}): "
-    assert len([each for each in found if each.startswith(rose)]) == bool(gained and against_forced)
-    if against_forced:
-        left = f"What is left to training is {words.signed(against_forced[0])} points"
-        left = f"The model {last} stays below that: " if against_forced[3] == "worse" else left
-        assert plain[-1].startswith(left) and plain[-1].count("shown") == 1
-        assert ("not shown" in plain[-1]) == (against_forced[3] == "not shown")
+    if ends[3] == "shown" and left["verdict"] != "worse":
+        assert plain[-1].startswith(f"What is left to training is {words.signed(left['estimate'])} points")
+        assert plain[-1].endswith(f": {left['verdict']}.") and not whole
+        assert plain[-2].startswith(
+            f"Of +20.0 points (95% interval +10.0 to {finish[:-2]}), {words.the(before)} gets 15.0 "
+        )
+        assert (" more at its best temperature" in plain[-2]) == (COOLED in best)
+    else:
+        assert "left to training" not in text and len(whole) == 1 and whole[0].endswith(finish)
+        named = summary["names"][best[0]] if best else words.the(before)
+        assert plain[-1].startswith(f"The model {last} is ") and f" {named}: " in plain[-1]
     assert f", {last} " in plain[0]
-    assert ("Not only sharpened" in text) == (gained and (beyond or against_forced is None))
-    assert ("nothing can be told" in text) == (score == 0) == ("sum of these parts" not in text)
+    assert ("nothing can be told" in text) == (score == 0 == ends[0]) == ("sum of these parts" not in text)
     assert "luck" not in text and "may" not in text.replace("these may be rare rather than new", "")
     assert not re.search(r"-\d", text.replace("02-", "").replace("04-", "")) and "−0.0" not in text
     assert "grpo" in kinds or "RL" not in text
-    assert len([each for each in found if " against " in each]) == bool(against_forced)
+    beyond = all(one["verdict"] == "shown" for one in summary["comparisons"] if one["after"] == after)
+    assert ("Not only sharpened" in text) == beyond
 
 
 def test_the_same_weights_are_said_to_be_the_same(summary):
     changed(summary, 0.0, "not shown")["comparisons"][0]["same_checkpoint"] = True
-    del summary["comparisons"][1]
     found = compared(summary | {"gain": None, "sharpened": None})
-    assert words.plain(found)[-1] == "Same weights: base and after RL are one checkpoint." and not words.details(found)
+    assert "Same weights: base and after RL are one checkpoint." in story.plain(found)
+    assert not [each for each in story.details(found) if "pass" in each]
+
+
+def test_an_answer_at_once_does_not_slip(summary):
+    assert told(summary)[1][2] == "fewer slips (training)"
+    chains = summary["scores"]["rl"]["chains"]
+    chains |= {"right_without": 0.9, "right_by_right": 0.0, "wrong_without": 0.1, "wrong_by_wrong": 0.0}
+    assert told(summary)[1][2] == "only after training"
 
 
 def test_form_is_told_from_ability_where_it_matters(summary):
@@ -142,8 +161,8 @@ def test_an_exam_that_cannot_tell_says_so(summary):
     assert sentences(summary, "Fewer than 30 problems tell little of others.")
     summary["n_problems"] = 2
     first |= {"low": -1.0, "high": 1.0, "detectable": 1.0, "verdict": "not shown"}
-    (told,) = [each for each in words.plain(compared(summary)) if each.startswith("The model after RL is")]
-    assert told.endswith("+51.0 points (too few problems for an interval).")
+    said = [each for each in story.plain(compared(summary)) if each.startswith("The model after RL is")]
+    assert said[0].endswith("+51.0 points (too few problems for an interval).")
     assert sentences(summary, "2 problems are too few to show any difference.") and not sentences(summary, "smallest")
 
 
@@ -152,14 +171,21 @@ def cooled(summary, reached=0.85, left=0.06, greedy=0.05, word="shown"):
     summary["names"][COOLED], summary["scores"][COOLED] = "base, forced, T=0.2", make_score(reached, 34)
     summary["scores"][COOLED]["greedy"]["estimate"] = 0.9
     summary["comparisons"].append(difference(COOLED, "rl", left) | {"verdict": word})
-    return summary | {"cooled": COOLED, "greedy": difference(COOLED, "rl", greedy) | {"verdict": word}}
+    summary["comparisons"].append(difference(FORCED, COOLED, reached - 0.62))
+    changed = summary | {"cooled": COOLED, "greedy": difference(COOLED, "rl", greedy) | {"verdict": word}}
+    return in_order(changed | {"forced": {FORCED: "base", COOLED: "base"}}, "base", FORCED, COOLED, "rl")
+
+
+def in_order(summary, *keys):
+    """The summary with its columns in this order, as an exam has them."""
+    return summary | {name: {key: summary[name][key] for key in keys} for name in ("names", "scores")}
 
 
 def test_what_a_temperature_gives_is_said_apart_from_the_choice_of_voice(summary, render):
-    changed = in_order(cooled(summary, reached=0.7), "base", FORCED, COOLED, "rl")
+    changed = cooled(summary, reached=0.7)
     found = sentences(changed)
-    assert found[2:5] == [
-        "Verdicts are on p-values corrected for 4 comparisons (Holm).",
+    assert found[1:4] == [
+        "Verdicts are on p-values corrected for 6 comparisons (Holm).",
         "With greedy decoding of both, after RL is better: from 90.0% to 91.0%, +5.0 points (95% interval +3.0 to +7.0).",
         "after RL against base, forced: better, +29.0 points (95% interval +27.0 to +31.0).",
     ]
@@ -176,26 +202,22 @@ def test_what_a_temperature_gives_is_said_apart_from_the_choice_of_voice(summary
 
 def told(summary):
     """Gain, verdict and reason of each rung of the ladder but the first."""
-    return [(round(rung.gain, 6), rung.verdict, rung.reason) for rung in words.ladder(compared(summary))[1:]]
-
-
-def in_order(summary, *keys):
-    """The summary with its columns in this order, as an exam has them."""
-    return summary | {name: {key: summary[name][key] for key in keys} for name in ("names", "scores")}
+    rungs = story.ladder(compared(summary))[1:]
+    return [(round(rung.gain, 6), rung.tested and rung.tested.verdict, rung.reason) for rung in rungs]
 
 
 def test_the_first_screen_says_what_the_base_could_do_and_its_parts_add_up_to_the_gain(summary):
     slips = ("shown", "fewer slips (training)")
     could = (0.22, "shown", "it could already do this, and did not")
     assert told(summary) == [could, (0.29, *slips)]
-    changed = in_order(cooled(summary), "base", FORCED, COOLED, "rl")
+    changed = cooled(summary)
     assert told(changed) == [could, (0.23, "shown", "surer of its likely steps (no training)"), (0.06, *slips)]
     assert sum(gain for gain, *_ in told(changed)) == pytest.approx(0.91 - 0.40)
-    assert words.plain(compared(changed)) == [
+    assert story.plain(compared(changed)) == [
         "Asked once, the base gets 40 of 100 right, after RL 91. Made to write out its steps, the base alone gets 62.",
-        "Outside of training, after RL gets 46 of 100 (more operands), the base 20.",
-        "Of 51.0 points, 22.0 were only a choice: made to write its steps, the base gets them without further training.",
-        "23.0 more are a matter of sampling: at its best temperature it is surer of its likely steps, again without training.",
+        "Outside of training, the model after RL gets 46 of 100 (more operands), the base 20.",
+        "Of +51.0 points (95% interval +49.0 to +53.0), the base gets 22.0 without further training when it is made to "
+        "write its steps and 23.0 more at its best temperature.",
         "What is left to training is +6.0 points (95% interval +4.0 to +8.0): shown.",
     ]
     drawn = exam_plots.rungs(compared(changed))
@@ -204,19 +226,17 @@ def test_the_first_screen_says_what_the_base_could_do_and_its_parts_add_up_to_th
 
 
 def test_the_first_screen_claims_no_step_that_is_not_shown(summary):
-    summary["scores"]["forced_worked"] |= {
-        "pass_at_1": 0.41,
-        "pass_at_1_interval": {"estimate": 0.41, "low": 0.39, "high": 0.43},
-    }
-    assert told(summary)[0] == (0.01, "not shown", "not told apart from the base")  # no test: the intervals overlap
-    assert "Writing its steps does not help the base: +1.0 points, not told apart." in words.plain(compared(summary))
-    summary["comparisons"].append(difference("base", "forced_worked", 0.01))
-    assert told(summary)[0][1] == "shown"  # a test decides
-    summary["scores"]["rl"]["chains"]["wrong_by_wrong"] = 0.2  # 0.066 fewer, of 0.5
-    assert told(summary)[1] == (0.5, "shown", "only after training")
+    del summary["comparisons"][2]
+    assert told(summary)[0] == (0.0, None, "")  # without a test nothing is said
+    assert told(summary)[1] == (0.51, "shown", "better than the base")
+    summary["comparisons"].append(difference("base", "forced_worked", 0.01) | {"verdict": "not shown", "low": -0.01})
+    assert told(summary)[1] == (0.51, "shown", "better than the base")  # forced is no better, so it is no start
+    said = "Made to write its steps, the base is not told apart from itself: +1.0 points (95% interval −1.0 to +3.0)."
+    assert said in story.plain(compared(summary))
+    summary["comparisons"][2] = difference("base", "forced_worked", 0.22)
+    summary["scores"]["rl"]["chains"]["wrong_by_wrong"] = 0.2  # 0.066 fewer, of 0.29
+    assert told(summary)[1] == (0.29, "shown", "only after training")
     assert told(changed(summary, -0.1, "worse", at=1))[1][1:] == ("worse", "worse than base, forced")
-    del summary["comparisons"][1]
-    assert told(summary)[1] == (0.51, "shown", "better than the base")  # nothing forced is compared with it
 
 
 def test_every_stage_and_every_run_has_a_bar_and_a_sentence_against_what_it_was_made_from(summary):
@@ -235,28 +255,41 @@ def test_every_stage_and_every_run_has_a_bar_and_a_sentence_against_what_it_was_
         (0.01, "not shown", "not told apart from the model after sft"),
         (0.21, "shown", "better than the model after sft"),
     ]
-    assert words.plain(compared(graph))[0] == (
+    assert story.plain(compared(graph))[0] == (
         "Asked once, the base gets 40 of 100 right, after sft 70, after late 71, after RL 91."
     )
-    assert words.plain(compared(graph))[2:] == [
+    assert story.plain(compared(graph))[2:] == [
+        "The model after RL is better than the base: +51.0 points (95% interval +49.0 to +53.0).",
         "The model after sft is better than the base: +30.0 points (95% interval +28.0 to +32.0).",
         "The model after late is not told apart from the model after sft: +1.0 points (95% interval −1.0 to +3.0).",
         "The model after RL is better than the model after sft: +21.0 points (95% interval +19.0 to +23.0).",
     ]
-    runs = graph | {"starts": {}, "comparisons": [difference("base", key, 0.3) for key in ("sft", "late", "rl")]}
+    runs = graph | {
+        "starts": {},
+        "forced": {},
+        "comparisons": [difference("base", key, 0.3) for key in ("sft", "late", "rl")],
+    }
     assert [reason for *_, reason in told(runs)] == ["better than the base"] * 3
     assert all(f"+{gain}: better than" in exam_plots.rungs(compared(graph)) for gain in (30.0, 21.0))
 
 
 def test_a_headline_rounds_to_none_or_all_only_what_is():
-    shares = {0.0: "0", 0.004: "0.4", 0.404: "40", 0.996: "99.6", 1.0: "100"}
+    shares = {
+        0.0: "0",
+        0.00004: "under 0.1",
+        0.004: "0.4",
+        0.404: "40",
+        0.996: "99.6",
+        0.99996: "over 99.9",
+        1.0: "100",
+    }
     assert {share: words.hundredth(share) for share in shares} == shares
 
 
 def test_the_words_of_the_page_are_explained():
     for label, word in {"pass@8": "pass@k", "pass@1": "pass@1", "maj@16": "maj@k", "base, forced": "forced"}.items():
-        assert words.meaning(label) == words.GLOSSARY[word]
-    assert words.meaning("right, sound") == words.GLOSSARY["sound"] and words.meaning("tokens") is None
+        assert words.meaning(label)[1] == words.GLOSSARY[word]
+    assert words.meaning("right, sound")[1] == words.GLOSSARY["sound"] and words.meaning("tokens") is None
 
 
 def test_a_minus_is_a_minus_sign_and_a_small_p_is_bounded():
@@ -269,22 +302,22 @@ def test_a_gain_that_a_temperature_gives_too_is_not_called_more(summary):
         summary["scores"][name]["pass_at_k"][-1] |= {"estimate": high - 0.1, "high": high}
     assert sentences(summary, "Not only sharpened")
     changed = cooled(summary, 0.91, 0.0, 0.0, "not shown")
-    (greedy, *others) = sentences(changed)[3:]
+    (greedy, *others) = sentences(changed)[2:]
     assert "Not only sharpened" not in " ".join(others)
-    ordered = in_order(changed, "base", FORCED, COOLED, "rl")
-    assert words.plain(compared(ordered))[-1].endswith("+0.0 points (95% interval −2.0 to +2.0): not shown.")
+    assert story.plain(compared(changed))[-1].endswith("+0.0 points (95% interval −2.0 to +2.0): not shown.")
     assert greedy.startswith(
         "With greedy decoding of both, after RL is not told apart: from 90.0% to 91.0%, +0.0 points"
     )
 
 
-def test_what_stays_below_a_temperature_is_said(summary):
+def test_what_stays_below_a_temperature_is_said_and_how_it_stands_with_greedy_decoding(summary):
     changed = cooled(summary, 0.95, -0.04, -0.03, "worse")
-    ordered = in_order(changed, "base", FORCED, COOLED, "rl")
-    assert words.plain(compared(ordered))[-1] == (
-        "The model after RL stays below that: −4.0 points (95% interval −6.0 to −2.0), shown."
+    assert story.plain(compared(changed))[-1] == (
+        "The model after RL is worse than base, forced, T=0.2: −4.0 points (95% interval −6.0 to −2.0); "
+        "with greedy decoding of both worse, −3.0."
     )
-    assert sentences(changed)[3].startswith("With greedy decoding of both, after RL is worse: ")
+    assert "The model after RL is better than the base: +51.0 points" in story.plain(compared(changed))[2]
+    assert sentences(changed)[2].startswith("With greedy decoding of both, after RL is worse: ")
 
 
 def test_the_forced_column_is_compared_where_there_is_one_whatever_the_stage(summary, text):
@@ -292,7 +325,7 @@ def test_the_forced_column_is_compared_where_there_is_one_whatever_the_stage(sum
     renamed = json.dumps(summary).replace('"base"', '"cold"').replace('"forced_worked"', '"cold+worked"')
     assert told(json.loads(renamed))[1][:2] == (0.29, "shown")
     del summary["comparisons"][1]
-    assert "Pure reasoning gain" in text() and told(summary)[1][0] == 0.51
+    assert told(summary)[1][0] == 0.51  # what is left was not measured
 
 
 def test_sharpened_or_new(summary):
@@ -319,7 +352,7 @@ def test_several_training_runs_are_not_called_one(summary, text):
     assert "Other seeds: the figures are of one training run (seed 0)." in text()
     summary["scores"]["rl"]["seeds"] = [{"seed": seed, "pass_at_1": 0.90 + seed / 100} for seed in range(3)]
     assert sentences(summary, "From the worst to the best of 3 training runs: after RL 90.0% to 92.0%.")
-    limits = text(seed=None)
+    limits = text(seed=None, recipe=None)
     assert "one training run" not in limits and "each column is 1 to 3 training runs" in limits
     assert "base, forced: training 0; after RL: training 0, 1, 2; sampling 1" in limits
     assert words.table(compared(summary))[-1] == [
