@@ -9,6 +9,7 @@ import datasets
 import pytest
 from datasets import Dataset, DatasetDict
 
+from r1_mini.completion import grade
 from r1_mini.data.mix import draw, source_of
 from r1_mini.data.table import EXTRACTS
 from r1_mini.errors import UserError
@@ -115,7 +116,10 @@ def test_a_worked_solution_is_a_completion_to_learn_from(jsonl, row, entry, solu
     problem = source.problem(row)
     assert (problem.answer, problem.solution, source.worked) == ("7", solution, True)
     assert source.loaded[0]["base"] == source.loaded[0]["train"]
-    assert completion(problem, "direct", "list", random.Random(0)) == solution
+    assert completion(problem, "worked", "list", random.Random(0)) == solution
+    graded = grade(problem, solution, "stop")
+    assert (graded.correct, graded.well_formed, graded.steps) == (True, True, None)
+    assert graded.chain == ("none" if graded.voice == "direct" else "unchecked")
 
 
 def test_without_solutions_nothing_is_for_the_stages_that_learn_from_them(jsonl) -> None:
@@ -178,13 +182,14 @@ def test_the_same_question_with_another_answer_is_said_apart(jsonl) -> None:
     assert notes == ["asks the same: 1 rows", "with another right answer: 1 rows"]
 
 
-def test_the_problems_of_the_exam_may_have_a_file_of_their_own(jsonl, tmp_path) -> None:
-    held = tmp_path / "held.jsonl"
-    held.write_text('{"question": "one more", "answer": 9}\n')
+@pytest.mark.parametrize("place", ["jsonl", "dataset"])
+def test_the_problems_of_the_exam_may_have_a_file_of_their_own(jsonl, folder, place) -> None:
     rows = [{"question": f"question {n}", "answer": n} for n in range(50)]
-    table = source_of({"jsonl": jsonl(rows), "test": str(held)})
+    held = jsonl([{"question": "one more", "answer": 9}], "held.jsonl")
+    table = source_of({place: jsonl(rows) if place == "jsonl" else folder, "test": held})
     assert [problem.question for problem in table.exam("test", 1, 0)] == ["one more"]
-    assert len(table.listed("train")) + len(table.listed("dev")) == 50
+    assert len(table.listed("test")) == 1
+    assert len(table.listed("train")) + len(table.listed("dev")) == {"jsonl": 50, "dataset": 120}[place]
 
 
 def test_a_column_may_have_any_name_and_a_template_any_braces(jsonl) -> None:
@@ -246,7 +251,7 @@ def test_changed_rows_are_another_table(jsonl) -> None:
 def test_rows_that_cannot_be_used_are_left_out_if_they_are_few(jsonl) -> None:
     table = source_of({"jsonl": jsonl([*sums(150), {"question": "1+1+1+1", "answer": "four"}])})
     assert len(everything(table)) == 150
-    reason = f"{table.place}, row 151: judge 'number' cannot read the right answer \"four\""
+    reason = f"{table.place}, row 151: judge 'number' cannot read the right answer \"four\", write it in digits"
     assert table.notes() == [f"left out because they cannot be used: 1 rows, the first is {reason}"]
 
 
@@ -264,7 +269,16 @@ COUNTDOWN = {"numbers": "n", "target": "t", "judge": "countdown"}
 @pytest.mark.parametrize(
     ("row", "entry", "reason"),
     [
-        ({"question": "1+1", "answer": "two"}, {}, "judge 'number' cannot read the right answer \"two\""),
+        *(
+            (
+                {"question": "1+1", "answer": answer},
+                {"judge": judge},
+                f"judge '{judge}' cannot read the right answer \"{answer}\", write it in digits",
+            )
+            for judge in ("number", "amount")
+            for answer in ("two", "sixty-two", "one hundred and one")
+        ),
+        ({"question": "1+1", "answer": "2?"}, {}, "judge 'number' cannot read the right answer \"2?\"; name"),
         ({"questions": "1", "answer": "1"}, {}, "no column is called 'question', did you mean 'questions'?"),
         ({"question": "1", "gold": "1"}, {}, "no column is called 'answer', known: gold, question"),
         ({"question": " ", "answer": "1"}, {}, "the question is empty"),

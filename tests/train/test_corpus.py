@@ -1,14 +1,20 @@
+import json
 import random
+import re
 from collections import Counter
 from itertools import islice
 
 import pytest
+from rich.console import Console
 
 from r1_mini.completion import grade
+from r1_mini.data.mix import source_of
 from r1_mini.data.source import FamilySource
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems.families import solve
+from r1_mini.train import sft
 from r1_mini.train.corpus import completion, corpus, tokenized, with_retraction
+from r1_mini.train.stage import Job
 
 SUMS = (FamilySource.model_validate({"family": "sum", "terms": [2, 4], "largest": 99}),)
 HALVES = {"direct": 0.5, "worked": 0.5}
@@ -21,6 +27,38 @@ def test_each_voice_as_written_by_hand():
     assert completion(problem, "direct", "list", rng) == "<think></think><answer>16</answer>"
     assert completion(problem, "worked", "list", rng) == "<think>12+7=19\n19-3=16</think><answer>16</answer>"
     assert completion(problem, "worked", "restate", rng) == "<think>19-3\n16</think><answer>16</answer>"
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    rows = ({"question": f"Eva has {n} nuts, buys 2.", "answer": n + 2, "steps": f"{n}+2={n + 2}"} for n in range(60))
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return source_of({"jsonl": str(path), "solution": "steps"})
+
+
+BARE = re.compile(r"<think></think><answer>\d+</answer>")
+STEPS = re.compile(r"<think>(\d+)\+2=(\d+)</think><answer>\2</answer>")
+
+
+def test_in_a_base_stage_a_row_with_its_steps_is_written_in_every_voice(table):
+    def texts(**voices):
+        return [text for _, text in islice(corpus([table], voices, "list", 0, ASK), 200)]
+
+    assert all(map(BARE.fullmatch, texts(direct=1.0)))
+    assert all(map(STEPS.fullmatch, texts(worked=0.5, checked=0.5)))
+    mixed = texts(**HALVES)
+    assert 70 < sum(map(bool, map(BARE.fullmatch, mixed))) < 130
+    assert all(BARE.fullmatch(text) or STEPS.fullmatch(text) for text in mixed)
+
+
+def test_an_sft_stage_reads_a_row_with_its_steps_as_it_is_in_any_voice(table, tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(sft, "load", lambda job: (None, make_tokenizer()))
+    monkeypatch.setattr(sft.SftStage, "train_on_texts", lambda stage, texts, *rest: read.extend(islice(texts, 50)))
+    stage = sft.SftStage(kind="sft", voices={"direct": 1.0, "worked": 0.0, "checked": 0.0})
+    stage.train(Job("sft", stage, None, [table], "auto", 0, tmp_path, tmp_path, Console(quiet=True)))
+    assert len(read) == 50 and all(STEPS.fullmatch(text) for _, text in read)
 
 
 def test_a_retraction_spoils_one_digit_of_a_result_and_redoes_the_step():

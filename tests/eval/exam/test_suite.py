@@ -99,11 +99,11 @@ HELD = "name a file for the exam with `test:`, or give more rows"
 @pytest.mark.parametrize(
     ("rows", "held", "asked", "said"),
     [
-        (60, None, {}, f"60 rows have 8 problems for the exam, which show differences from about 52.5 points on, four times in five; {HELD}"),
-        (20, None, {}, f"20 rows have 2 problems for the exam, which are too few to show any difference; {HELD}"),
-        (60, None, {"split": "dev"}, "60 rows have 4 problems for the exam, which are too few to show any difference; give more rows"),
-        (60, 12, {}, "held.jsonl has 12 problems for the exam, which show differences from about 42.5 points on, four times in five; give more rows"),
-        (60, 400, {}, "held.jsonl has 400 problems for the exam, which show differences from about 3.6 points on, four times in five"),
+        (60, None, {}, f"8 exam problems from 60 rows show differences from about 52.5 points on, four times in five; {HELD}"),
+        (20, None, {}, f"2 exam problems from 20 rows are too few to show any difference; {HELD}"),
+        (60, None, {"split": "dev"}, "4 exam problems from 60 rows are too few to show any difference; give more rows"),
+        (60, 12, {}, "12 exam problems from held.jsonl show differences from about 42.5 points on, four times in five; give more rows"),
+        (60, 400, {}, "400 exam problems from held.jsonl show differences from about 3.6 points on, four times in five"),
         (600, None, {"limit": 20}, "20 problems show differences from about 31.0 points on, four times in five; ask 30 or more"),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from eval.report import exam_plots, page
@@ -27,19 +28,33 @@ def drawn(monkeypatch):
     return found
 
 
-def test_the_map_of_problems_counts_how_often_each_is_right_before_and_after(summary):
-    (free, alone), (forced, made) = exam_plots.moves(compared(summary), make_samples(40))
+@pytest.fixture
+def cells(monkeypatch):
+    """The texts of the cells of each map, from below to above, and in a row from left to right."""
+    found = []
+    monkeypatch.setattr(exam_plots, "_cells", lambda axes, shades, texts: found.append(texts.tolist()))
+    return found
+
+
+def test_the_map_of_problems_counts_how_often_each_is_right_before_and_after(summary, cells):
+    (free, _), (forced, _) = exam_plots.moves(compared(summary), make_samples(40))
     assert "how often base solves it, and how often after RL" in free and "how often base, forced solves it" in forced
-    # of 40 problems base solves 0, 4, 8, …, and after RL all but 0 and 20
-    assert sorted(text for text in texts(alone) if text.isdigit()) == ["2", "30", "8"]
-    # forced solves the even ones: 18 of 20 stay right, 20 odd ones become right
-    assert sorted(text for text in texts(made) if text.isdigit()) == ["18", "2", "20"]
+    # base solves 0, 4, 8, … of 40 problems, after RL all but 0 and 20
+    assert cells[0] == [["", "", "2"], ["", "", ""], ["30", "", "8"]]
+    # forced solves the even ones: 0 and 20 are lost, the odd ones are won
+    assert cells[1] == [["", "", "2"], ["", "", ""], ["20", "", "18"]]
     assert list(exam_plots.moves(compared(summary | {"comparisons": []}), make_samples(4))) == []
 
 
-def test_problems_outside_of_training_are_not_in_the_map_of_problems(summary):
-    (_, alone), _ = exam_plots.moves(compared(summary), make_samples(40, n_inside=20))
-    assert sorted(text for text in texts(alone) if text.isdigit()) == ["1", "15", "4"]
+def test_the_ends_of_the_map_are_none_and_all_and_problems_outside_of_training_are_not_in_it(summary, cells):
+    samples = make_samples(40, n_inside=20)
+    ((_, chart), _) = exam_plots.moves(compared(summary), samples)
+    assert cells[0] == [["", "", "1"], ["", "", ""], ["15", "", "4"]]
+    assert "More often: 15 problems, less often: 1." in chart
+    cells.clear()
+    once = np.array([[True] + [False] * 15, [False] * 16, [True] * 15 + [False]])  # of 16 samples
+    exam_plots._moves("title", once.mean(axis=1), np.ones(3), 8)
+    assert cells[0][8] == ["1", "1", "", "", "", "", "", "1", ""]  # one of 16 is not none, 15 are not all
 
 
 def test_the_map_of_sizes_has_a_cell_for_each_range_and_a_frame_around_what_is_taught(summary):
@@ -94,10 +109,21 @@ def test_parts_that_are_about_nothing_share_a_bar(summary):
     assert {"2 other parts", "+0.4", "+22.0", "+28.0"} <= set(found) and not {"x", "y"} & set(found)
 
 
-def test_an_exam_outside_of_training_begins_with_its_axes(summary):
+def test_a_part_that_costs_points_is_red_and_one_that_brings_them_is_not(summary):
+    assert exam_plots.RED in exam_plots.gain_parts(compared(summary))  # guesses better: -1.0
+    summary["gain"]["parts"].pop()
+    assert exam_plots.RED not in exam_plots.gain_parts(compared(summary))
+
+
+def test_an_exam_outside_of_training_begins_with_its_axes(summary, monkeypatch):
     assert "+22.0: it could already do this, and did not" in texts(exam_plots.first_screen(compared(summary)))
     outside = compared(summary | {"n_problems": 10})
     assert {"more operands", "inside of training"} <= set(texts(exam_plots.first_screen(outside)))
+    monkeypatch.setattr(
+        exam_plots, "dots", lambda title, rows, *_: [(name, by["base"], by["after RL"]) for name, by in rows]
+    )
+    (_, *proper), (axis, *found) = exam_plots.outside(outside)
+    assert axis == "more operands" and [each["estimate"] for each in (*proper, *found)] == [0.40, 0.91, 0.20, 0.455]
 
 
 def test_a_ladder_of_many_rungs_is_drawn_in_two_lines_each(summary):
@@ -114,7 +140,14 @@ def test_runs_that_are_compared_have_their_curves_over_each_other(summary):
         "Accuracy of the rollouts",
         "Completion length in tokens",
     ]
-    assert charts[0][1].count(exam_plots.PALETTE[2]) and "base" in texts(charts[0][1])
+    found = [color for color in exam_plots.PALETTE if color in charts[0][1]]
+    assert found == [exam_plots.PALETTE[0], exam_plots.PALETTE[2]] and "base" in texts(charts[0][1])
+
+
+def test_the_progress_of_the_last_of_several_stages_of_rl_is_drawn_from_its_first_step(summary, drawn):
+    rows = [{"step": step, "accuracy": step / 10} for step in range(1, 5)]
+    list(exam_plots.progress(compared(summary), {"02-grpo": make_curves()["grpo"], "sft": [], "04-grpo": rows}))
+    assert list(drawn["rollouts"]) == [1, 2, 3, 4]
 
 
 def test_the_step_at_which_the_mix_of_a_base_stage_changes_is_marked(summary):

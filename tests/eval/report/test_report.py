@@ -2,16 +2,23 @@
 
 import base64
 import hashlib
+import io
 import json
 import re
+import shutil
 import warnings
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
+from eval.analysis.columns import columns_of
+from eval.analysis.compare import summarize
 from eval.report import page, plots, transcripts, words
+from tests.eval import conftest as exams
 from tests.eval.report.conftest import compared, make_curves, make_samples
 
 ATTACK = "<script>alert(1)</script></pre><img src=x onerror=alert(1)>{{ 7 * 7 }}<!--\ud800 \u202eevil\u2028\x00"
@@ -189,6 +196,39 @@ def test_training_curves_are_those_of_the_logged_metrics():
     assert captions == ["Loss,", "Reward", "dev", "Completion", "Share"]
     many = {**make_curves(), "a": [], "b": [], "c": []}  # of a graph, only what each stage is trained for
     assert [caption.split()[0] for caption, _ in plots.training(many, {})] == ["Loss,", "Reward"]
+
+
+def test_a_base_stage_of_default_steps_is_marked_where_its_mix_changes(tmp_path):
+    stage = {
+        "kind": "base",
+        "trainer": {},
+        "early_share": 0.85,
+        "early_voices": {"direct": 0.1},
+        "voices": {"direct": 0.7},
+    }
+    run = exams.write_run(tmp_path / "x", 0, "10", "11", "11", problems=[], stages=[stage])
+    (run / "manifest.json").write_text(json.dumps({"stages": {"01-base": {"kind": "base", "sha256": {}}}}))
+    (run / "01-base").mkdir()
+    lines = (json.dumps({"step": step, "loss": 1.0}) for step in range(10, 201, 10))
+    (run / "01-base" / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    assert page.Training.of(columns_of([run]), run).marks == {"base": (170.0, "the mix of voices changes")}
+
+
+def test_runs_of_long_names_are_compared_and_many_samples_count_only_if_all_have_them(tmp_path):
+    runs = [
+        exams.write_run(tmp_path / (name * 50), 0, "10", "11", marks, setting=name)
+        for name, marks in (("a", "11"), ("b", "00"))
+    ]
+    for run in runs:
+        for folder in filter(Path.is_dir, (run / "eval" / "arithmetic").iterdir()):
+            beside = run / "eval" / "arithmetic-many" / folder.name
+            exams.write_exam(beside, exams.make_rows({"a": "1110", "b": "0000"}))
+    columns = columns_of(runs)
+    page.publish(columns, tmp_path / "out", Console(file=io.StringIO()))
+    assert [score.many[-1].k for score in summarize(columns).scores.values()] == [4, 4]
+    shutil.rmtree(runs[1] / "eval" / "arithmetic-many")
+    assert all(score.many == [] for score in summarize(columns_of(runs)).scores.values())
+    assert "a" * 20 in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
 def test_moving_average_over_a_twentieth_skips_gaps_and_shortens_at_the_ends():
