@@ -102,7 +102,7 @@ class Difference(Interval):
     """The smallest true difference that an exam like this shows four times in five."""
     verdict: stats.Verdict
     same_checkpoint: bool = False
-    """Whether both are one checkpoint, forced alike: training changed nothing."""
+    """Whether both are one checkpoint, forced and sampled alike: training changed nothing."""
 
 
 @dataclass(frozen=True)
@@ -180,13 +180,13 @@ def summarize(columns: Columns) -> Comparison:
     pairs, sittings = columns.lineup.pairs, columns.lineup.columns
     free = {each.stage: key for key, each in sittings.items() if each.voice is None}
     names = {name: short(column.label) for name, column in columns.items()}
-    sat = {name: column.sat for name, column in columns.items()}
+    sat = {name: (column.sat, name == columns.cooled) for name, column in columns.items()}
     cooled, scores = columns.cooled, {name: column.scores(metrics.pass_at_1) for name, column in proper.items()}
     greedy = [pair for pair in pairs if pair[0] == cooled and all(proper[name].greedy for name in pair)]
     scores |= {f"{name}, greedy": proper[name].greedily.scores(metrics.pass_at_1) for pair in greedy for name in pair}
     tested = differences(scores, [*pairs, *((f"{before}, greedy", f"{after}, greedy") for before, after in greedy)])
     found = [
-        replace(each, same_checkpoint=bool(sat[each.before]) and sat[each.before] == sat[each.after])
+        replace(each, same_checkpoint=bool(sat[each.before][0]) and sat[each.before] == sat[each.after])
         for each in tested[: len(pairs)]
     ]
     gain = sharpened = None

@@ -17,6 +17,7 @@ from r1_mini.config import yaml_file
 from r1_mini.config.base import Seed, Several, Strict, Temperature, explain, wrong
 from r1_mini.data.mix import AnySource
 from r1_mini.data.source import Exhausted, Source
+from r1_mini.data.table import Table
 from r1_mini.errors import UserError, nearest
 from r1_mini.model.templates import PromptStyle
 from r1_mini.problems.problem import Problem, Split
@@ -95,11 +96,23 @@ class Suite(Strict):
     def shows(self, problems: Sequence["ExamProblem"]) -> tuple[bool, str]:
         """Whether the problems without an axis are too few to tell much, and how small a difference they can show."""
         n = sum(each.axis is None for each in problems)
+        who, fix = self._asked(n)
         smallest = planned_detectable(n, self.samples)
-        what = f"{n:,} problems show differences from about {100 * smallest:.1f} points on, four times in five"
+        what = f"{who} show differences from about {100 * smallest:.1f} points on, four times in five"
         if n < FEWEST:
-            what = f"{n} problems are too few to show any difference"
-        return n < FEW, f"{what}; ask {FEW} or more" if n < FEW else what
+            what = f"{who} are too few to show any difference"
+        return n < FEW, f"{what}; {fix}" if n < FEW else what
+
+    def _asked(self, n: int) -> tuple[str, str]:
+        """What the `n` problems are, with the rows that they come from if they are all that tables have; and a fix."""
+        tables = [entry.spec for entry in self.problems if isinstance(entry.spec, Table) and not entry.spec.streamed]
+        if len(tables) < len(self.problems) or n < sum(len(table.loaded[0][self.split]) for table in tables):
+            return f"{n:,} problems", f"ask {FEW} or more"
+        if self.split == "test" and (held := tables[0].test):
+            return f"{n:,} exam problems from {held}", "give more rows"
+        rows = sum(len(problems) for table in tables for split, problems in table.loaded[0].items() if split != "base")
+        fix = "name a file for the exam with `test:`, or " * (self.split == "test")
+        return f"{n:,} exam problems from {rows:,} rows", f"{fix}give more rows"
 
     def sampling(self, voice: str | None = None) -> SamplingParams:
         """How the completions are sampled, forced to a voice or not."""
@@ -156,9 +169,10 @@ def load_suite(
         kept = tuple(entry for entry in suite.problems if entry.spec.name in families)
         suite = suite.model_copy(update={"problems": kept})
     problems = _problems(suite, {"--suite": "limit"}.get(where, where.replace("suite", "limit")))[:limit]
-    if sum(each.axis is None for each in problems) < 2:
+    if (n := sum(each.axis is None for each in problems)) < 2:
         what = "fewer than two problems without an axis, so there is no headline"
-        raise UserError(what, where=str(path), fix="give an entry without `axis` a `number` of 2 or more")
+        fix = suite._asked(n)[1] if name == OWN else "give an entry without `axis` a `number` of 2 or more"
+        raise UserError(what, where=name, fix=fix)
     return suite, problems
 
 
@@ -170,7 +184,7 @@ def _own_entries(sources: Sequence[Source], suite: Mapping[str, Any], limit: int
         number, listed = math.ceil(min(OWN_NUMBER, limit or OWN_NUMBER) / len(sources)), source.listed(split)
         if listed is not None:
             number = min(number, sum((each.difficulty["depth"] or min_depth) >= min_depth for each in listed))
-        entries.append({**source.model_dump(), "number": max(1, number)})  # it is the source that says it has none
+        entries.append({"spec": source, "number": max(1, number)})  # it is the source that says it has none
     return entries
 
 

@@ -153,12 +153,12 @@ def at_k(summary: Comparison, field: str) -> Markup:
 def gain_parts(summary: Comparison) -> Markup:
     """A waterfall from one column's pass@1 to the other's: each part of the gain with its interval.
 
-    Parts whose interval holds 0 and that are below half a point share one bar, without an interval.
+    Parts of less than half a point share one bar, without an interval.
     """
     assert summary.gain is not None
     found = dict(zip(summary.names, columns(summary), strict=True))
     (before, old_color, old), (after, new_color, new) = found[summary.gain.before], found[summary.gain.after]
-    small = [part for part in summary.gain.parts if abs(part.estimate) < 0.005 and part.low <= 0 <= part.high]
+    small = [part for part in summary.gain.parts if abs(part.estimate) < 0.005]
     small = small if len(small) > 1 else []
     parts = [(part.name, *part.ends) for part in summary.gain.parts if part not in small]
     if small:

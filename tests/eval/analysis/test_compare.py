@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -61,6 +62,15 @@ def test_a_start_that_is_cooled_is_compared_at_its_own_temperature_and_with_gree
     assert rows["after RL - base, forced, T=0.3", "difference, both greedy"] == "1.0"
     without = summarize(columns_of([cool(write_run(tmp_path / "s", 0, "1000", "1100", "1111"), "1110", 0.3)]))
     assert without.greedy is None and without.comparisons[0].p_adjusted == pytest.approx(4 * 2 / 256)
+
+
+def test_the_same_weights_at_another_temperature_are_not_said_to_be_the_same(tmp_path):
+    columns = columns_of([cool(write_run(tmp_path / "r", 0, "1000", "1100", "1100"), "1110", 0.3)])
+    columns.lineup.pairs.append(("forced_worked", "forced_cooled"))
+    for key in ("forced_worked", "forced_cooled", "rl"):
+        columns[key] = replace(columns[key], sat=(("a hash", "worked"),))
+    same = {(each.before, each.after): each.same_checkpoint for each in summarize(columns).comparisons}
+    assert same["forced_worked", "rl"] and not same["forced_worked", "forced_cooled"]
 
 
 def test_each_seed_has_the_temperature_that_is_best_for_it_and_an_exam_alone_is_not_compared_with_it(tmp_path):
