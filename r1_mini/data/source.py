@@ -28,7 +28,11 @@ class Exhausted(UserError):
 
     def __init__(self, source: "Source", what: str, found: int = 0) -> None:
         axes = getattr(source, "axes", None)
-        fix = f"widen {', '.join(type(axes).model_fields)}" if axes else "ask for fewer problems, or give it more rows"
+        fix = "ask for fewer problems, or give it more rows"
+        if axes:
+            fix = f"widen {', '.join(type(axes).model_fields)}"
+        elif getattr(source, "test", "") is None:  # a table without a file for the exam
+            fix = "ask for fewer problems, give it more rows, or name a file for the exam with `test:`"
         super().__init__(what, where=source.name, fix=fix)
         self.what, self.found = f"{source.name}: {what}", found
 

@@ -1,8 +1,8 @@
 """Problems from tables with columns for question and answer: a JSONL file, a folder, or a data set of the Hub.
 
 A set's own test split is our `test`, and a question in both is for the test alone; without one, `split_of` decides.
-`dev` is what `split_of` says of the rest; all else is `train`. If it has solutions, an `sft` stage reads those of
-`train`. `docs/DATA.md` has examples.
+`dev` is what `split_of` says of the rest; all else is `train`. If it has solutions, `base` and `sft` stages read those
+of `train`. `docs/DATA.md` has examples.
 """
 
 import json
@@ -70,7 +70,7 @@ class Table(Source):
     jsonl: str | None = Field(None, min_length=1)
     """Path of a file with a JSON object per line, or the name of one that comes with this package."""
     test: str | None = Field(None, min_length=1)
-    """Path of a JSONL file with the problems of the exam; null takes a tenth of `jsonl`."""
+    """Path of a JSONL file with the problems of the exam; null takes the set's own test split, or a tenth."""
     dataset: str | None = Field(None, min_length=1)
     """Id on the Hub, such as `openai/gsm8k`, or a folder: files for `load_dataset`, or what `save_to_disk` wrote."""
     config: str | None = None
@@ -83,8 +83,8 @@ class Table(Source):
     answer: str = "answer"
     """The column of the right answer."""
     solution: str | None = Field(None, min_length=1)
-    """The column of a worked solution, for `sft`: a completion with its tags, or what stands within `<think>`; of
-    chats, the assistant's turn. With `extract: gsm8k` it may be that of the answer."""
+    """The column of a worked solution, for `base` and `sft`: a completion with its tags, or what stands within
+    `<think>`; of chats, the assistant's turn. With `extract: gsm8k` it may be that of the answer."""
     numbers: str | None = None
     """Of Countdown: the column of the numbers that may be used."""
     target: str | None = None
@@ -187,11 +187,10 @@ class Table(Source):
         size = PROBED if self.streamed else sum(map(len, parts.values()))
         rows = 0
         for part, data in parts.items():
-            where = f"{self.place}, split {getattr(self.splits, part) or part}"
-            if self.jsonl:
-                where = str(self.test) if part == "test" else self.jsonl
+            file = self.test if part == "test" and self.test else self.jsonl
+            where = file or f"{self.place}, split {getattr(self.splits, part) or part}"
             if not self.streamed and not len(data):
-                raise UserError("holds no rows", where=where, fix=_LINES if self.jsonl else "name another set or split")
+                raise UserError("holds no rows", where=where, fix=_LINES if file else "name another set or split")
             for number, cells in enumerate(data, start=1):
                 rows += 1
                 try:
@@ -213,13 +212,12 @@ class Table(Source):
     def _parts(self, seed: int | None) -> Mapping[str, Any]:
         """The rows of "test", if the set has a test split of its own, and of "train", which teaches and is split."""
         require(self.judge)
+        parts: dict[str, Any] = {} if self.test is None else {"test": _json_rows(self.test, None)}
         if self.jsonl is not None:
-            held = {} if self.test is None else {"test": _json_rows(self.test, None)}
-            return {**held, "train": _json_rows(str(packaged.data(self.jsonl)), self.limit)}
+            return {**parts, "train": _json_rows(str(packaged.data(self.jsonl)), self.limit)}
         there = _opened(self.place, self.config, self.streamed)
         test = "test" if "test" in there and self.splits.train != "test" else None
-        parts = {}
-        for part, own in (("test", self.splits.test or test), ("train", self.splits.train)):
+        for part, own in (("test", None if self.test else self.splits.test or test), ("train", self.splits.train)):
             if own is not None and own not in there:
                 raise UserError(f"no split is called '{own}'", where=self.place, fix=nearest(own, there))
             if own is not None:
@@ -257,7 +255,9 @@ class Table(Source):
             gold, key = EXTRACTS[self.extract](answer), canonical_text(question)
             depth = answer.count("<<") if self.extract == "gsm8k" else 0
         if gold is None or not can_read(self.judge, gold):
-            raise ValueError(f"judge '{self.judge}' cannot read the right answer {shown(answer)}")
+            in_words = self.judge in ("number", "amount") and re.fullmatch("[a-zA-Z -]+", answer)
+            digits = ", write it in digits" if in_words else ""
+            raise ValueError(f"judge '{self.judge}' cannot read the right answer {shown(answer)}{digits}")
         for options in (_options(cells[column]) for column in columns if self.judge == "choice"):
             if options is not None and choice(gold) not in options:
                 raise ValueError(f"the right answer {gold} is none of the {len(options)} options; places count from 0")

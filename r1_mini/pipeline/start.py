@@ -3,7 +3,7 @@
 import copy
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -21,11 +21,12 @@ from r1_mini.data.source import Source
 from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_config
 from r1_mini.model.checkpoint import find_checkpoint, load_checkpoint, load_shape, shape_of
-from r1_mini.model.prompts import encode, prompts_for, require_context
+from r1_mini.model.prompts import encode, prompts_for, require_context, require_known
 from r1_mini.model.templates import give_template
+from r1_mini.model.tokenizer import CHARACTERS
 from r1_mini.pipeline.recipe import MODEL, Recipe
 from r1_mini.pipeline.store import say
-from r1_mini.problems.problem import Problem
+from r1_mini.problems.problem import Problem, Split
 from r1_mini.system.logs import silent
 from r1_mini.train.corpus import completion
 from r1_mini.train.sft import BaseStage, SolutionStage
@@ -35,6 +36,10 @@ TRIED = 100
 """Problems of a source that are sampled to check it; every depth is among them."""
 LOADING = ("dtype", "device_map", "low_cpu_mem_usage", "quantization_config", "revision", "trust_remote_code")
 """Options of from_pretrained that concern the weights; the others are of the model or its config."""
+
+
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+"""Those of a table."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,27 @@ def start_of(recipe: Recipe, stage: str = "") -> Start:
     tokenizer = base.tokenizer()
     give_template(tokenizer, recipe.prompt, "prompt")
     return Start("random weights", make_config(tokenizer, **base.model.model_dump()), None, tokenizer)
+
+
+def lettered(recipe: Recipe) -> Recipe:
+    """The recipe with a token in each base stage for whatever character its tables write, those of RL and exam too.
+
+    What is streamed or sampled is not looked through. UserError for a table that cannot be read.
+    """
+    if not any(isinstance(stage, BaseStage) for stage in recipe.stages):
+        return recipe
+    sources = (*recipe.problems, *(each for stage in recipe.stages for each in stage.problems))
+    listed = (each for source in sources for split in SPLITS for each in source.listed(split) or ())
+    letters = {letter for each in listed for letter in f"{each.question}{each.answer}{each.solution or ''}"}
+
+    def known(stage: StageSettings) -> StageSettings:
+        if not isinstance(stage, BaseStage):
+            return stage
+        own = stage.model.characters
+        more = own + "".join(sorted(letters - {*CHARACTERS, *own}))
+        return stage.model_copy(update={"model": stage.model.model_copy(update={"characters": more})})
+
+    return recipe.model_copy(update={"stages": tuple(map(known, recipe.stages))})
 
 
 def pretrained(recipe: Recipe) -> Path | None:
@@ -128,6 +154,8 @@ def require_possible(stage: StageSettings, start: Start, sources: Sequence[Sourc
         if isinstance(stage, SolutionStage):
             manner = ("worked", stage.wording, Random(0), stage.languages.model_dump())
             solved = [completion(each, *manner) for each in problems]
+            taught = zip(problems, solved, strict=True)
+            require_known(start.tokenizer, (replace(each, answer=solution) for each, solution in taught))
             texts = [prompt + solution for prompt, solution in zip(texts, solved, strict=True)]
         elif work.sampling:
             most = work.sampling.max_tokens

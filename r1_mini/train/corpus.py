@@ -73,26 +73,29 @@ def corpus(
     seed: int | str,
     ask: Callable[[str], str],
     languages: Mapping[str, float] = IN_SIGNS,
+    as_given: bool = False,
 ) -> Iterator[tuple[str, str]]:
     """An endless stream of (prompt, completion) over the base split. The answer always follows from the chain.
 
-    `voices` and `languages` are shares; `ask` makes the prompt of a question.
+    `voices` and `languages` are shares; `ask` makes the prompt of a question. `as_given`: a solution that a problem
+    brings is written in every voice.
     """
     rng = random.Random(f"corpus {seed}")
     names, shares = list(voices), list(voices.values())
     for problem in draw(sources, "base", seed):
         (voice,) = rng.choices(names, shares)
+        voice = "worked" if as_given and problem.solution else voice
         yield ask(problem.question), completion(problem, voice, wording, rng, languages)
 
 
 def completion(
     problem: Problem, voice: str, wording: str, rng: random.Random, languages: Mapping[str, float] = IN_SIGNS
 ) -> str:
-    """A right answer to a problem in a voice; if the problem brings a solution of its own, that."""
-    if problem.solution is not None:
-        return problem.solution
+    """A right answer to a problem in a voice; a solution that the problem brings is both worked and checked."""
     if voice == "direct":
         return write((), problem.answer)
+    if problem.solution is not None:
+        return problem.solution
     lines = problem.restated if wording == "restate" and problem.restated else problem.steps
     if voice == "checked":
         lines = with_retraction(lines, rng)

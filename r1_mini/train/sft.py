@@ -189,6 +189,6 @@ class SftStage(SolutionStage, TuningStage):
         model, tokenizer = load(job)
         config = self.config(job.work, job.seed)
         ask, languages = partial(prompt_for, tokenizer), self.languages.model_dump()
-        pairs = corpus(job.problems, self.voices.model_dump(), self.wording, f"{job.seed} sft", ask, languages)
+        pairs = corpus(job.problems, self.voices.model_dump(), self.wording, f"{job.seed} sft", ask, languages, True)
         texts = ((prompt, completion.removeprefix(begun(prompt))) for prompt, completion in pairs)
         self.train_on_texts(texts, model, tokenizer, config, job)
