@@ -135,8 +135,10 @@ def run(recipe: RecipeName, overrides: Overrides = None, out: Out = None) -> Non
     console = Terminal(quiet=not processes.is_main())
     with console.status("checking the recipe"):  # importing TRL takes seconds
         from r1_mini.pipeline.recipe import load
+        from r1_mini.pipeline.start import lettered
 
-        settings = load(packaged.find(recipe, "tiny", "gpu"), overrides or ())
+        with silent():
+            settings = lettered(load(packaged.find(recipe, "tiny", "gpu"), overrides or ()))
     folder = out or Path("runs") / settings.name
     global _log
     _log = folder / "log.txt"
@@ -162,14 +164,14 @@ def plan(
     with console.status("planning"):  # importing TRL takes seconds
         from eval.exam.exam import Exam
         from r1_mini.pipeline.recipe import load
-        from r1_mini.pipeline.start import check
+        from r1_mini.pipeline.start import check, lettered
         from r1_mini.plan import plan as planning
         from r1_mini.plan.stages import Share
         from r1_mini.system import environment
 
         framework = environment.resident()
         with silent():
-            settings = load(packaged.find(recipe, "tiny", "gpu"), overrides or ())
+            settings = lettered(load(packaged.find(recipe, "tiny", "gpu"), overrides or ()))
             exam = Exam(settings)
             check(settings, exam.problems(), console, elsewhere=gpu is not None)
             device = environment.device() if gpu is None else environment.gpu_of(gpu)

@@ -65,25 +65,25 @@ def test_plan_and_run_refuse_alike_before_the_base_is_trained(capsys, tmp_path, 
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
-def test_a_rare_letter_and_a_question_beyond_the_window_are_found_in_every_row(capsys, tmp_path, command):
-    letter = table(tmp_path, *({"question": f"Ile ma Kąsia, 5 and {n}?", "answer": str(5 + n)} for n in range(9)))
-    assert "has 'ą', which the model's tokenizer cannot write" in refused(capsys, command, tmp_path, letter)
-    answers = table(tmp_path, *({"question": f"{n}+1", "answer": f"{n + 1} é"} for n in range(40)))
-    line = refused(capsys, command, tmp_path, answers.replace("extract: as_is", "judge: text"))
-    assert "rows has 'é', which the model's tokenizer cannot write" in line
+def test_a_question_beyond_the_window_is_found_in_every_row(capsys, tmp_path, command):
     long = table(tmp_path, *({"question": "What is " + "1 and " * 300 + f"{n}?", "answer": "1"} for n in range(9)))
     line = refused(capsys, command, tmp_path, long)
     assert "the context length of the model is 1024; leave such questions out" in line
 
 
 @pytest.mark.parametrize(("given", "named"), [("", "éü日"), ("ßé", "ßéü日")])
-def test_the_characters_that_are_named_are_all_that_a_table_needs(capsys, tmp_path, given, named):
+def test_letters_of_a_table_are_tokens_of_the_base_and_those_of_another_exam_are_named(capsys, tmp_path, given, named):
     asked = (f"Is {letter}, not {n}, {n + 5}?" for letter in "éü日" for n in range(9))
     rows = table(tmp_path, *({"question": question, "answer": "5"} for question in asked))
-    line = refused(capsys, "run", tmp_path, rows, f"base.model.characters={given!r}")
+    assert cli.main(["plan", str(SMOKE), rows, f"base.model.characters={given!r}"]) == 0
+    (path,) = tmp_path.glob("*.jsonl")
+    suite = tmp_path / "other.yaml"
+    suite.write_text(f"samples: 1\nmax_tokens: 9\nproblems: [{{jsonl: {path}, test: {path}, number: 87}}]\n")
+    other = [f"evaluate.suite={suite}", "evaluate.families=null", "evaluate.limit=null"]
+    line = refused(capsys, "run", tmp_path, *other, f"base.model.characters={given!r}")
     fix = line.rpartition("; set ")[2].strip()
     assert fix == f'base.model.characters="{named}"'
-    assert cli.main(["plan", str(SMOKE), rows, fix]) == 0
+    assert cli.main(["plan", str(SMOKE), *other, fix]) == 0
 
 
 def test_several_gpus_for_one_process_and_an_adapter_of_sharded_weights_are_refused(capsys, tmp_path, monkeypatch):
