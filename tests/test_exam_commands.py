@@ -34,7 +34,8 @@ def examined(smoke, tmp_path_factory):
 
 def test_eval_says_the_verdict_and_the_same_exam_again_is_the_same_files(examined, smoke, tmp_path):
     out, done = examined
-    assert "Shown" in done.stdout and done.stderr == ""
+    said = " ".join(done.stdout.split())
+    assert "Asked once, run.01-base gets " in said and " points (95% interval +" in said and done.stderr == ""
     assert (out / "comparison.csv").stat().st_size and (out / "report.html").stat().st_size
     summary = json.loads((out / "summary.json").read_text())
     assert list(summary["names"]) == ["run.01-base", "run.01-base+worked", "run.02-grpo"]

@@ -174,7 +174,7 @@ def test_a_variable_of_the_template_is_set_alike_in_training_exam_and_sample(fol
     recipe = recipe_of(folder)
     given = "prompt={enable_thinking: false}"
     assert cli.main(["plan", str(recipe), given]) == 0
-    training = capsys.readouterr().out.partition("02-grpo")[2].partition("exam own")[0]
+    training = capsys.readouterr().out.partition("02-grpo: memory")[2].partition("exam own: memory")[0]
     end = r"<|im_start|>assistant\n<think>\n\n</think>\n\n'"
     assert training.count(end) == training.count("user") > 0
     exam = ["--suite", "smoke", "limit=2", "samples=1", "max_tokens=4", "greedy=false", given]

@@ -91,7 +91,7 @@ class Reporter(TrainerCallback):
         if "accuracy" in record:
             note = f"accuracy {record['accuracy']:.2f}, length {record['length']:.0f}"
         self.progress.update(self.bar, completed=step, note=note)
-        if (tenth := 10 * step // state.max_steps) > self.told:
+        if (tenth := 10 * step // max(1, state.max_steps)) > self.told:
             self.told = tenth
             log.info("%s: step %d of %d, %s", self.title, step, state.max_steps, note)
 

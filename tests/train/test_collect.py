@@ -76,7 +76,7 @@ def test_what_is_collected_is_written_and_read_as_solutions(tmp_path: Path, monk
     assert problem == replace(families.solve("1+1+1"), solution=RIGHT[0], steps=(), restated=(), inside=frozenset())
     drawn = draw([source], "base", 0)
     assert next(drawn) == next(drawn) == problem  # again and again
-    assert completion(problem, "direct", "list", random.Random(0)) == RIGHT[0]
+    assert completion(problem, "worked", "list", random.Random(0)) == RIGHT[0]
     assert source.content_hash() != Collected(collected="data").content_hash()
 
 
