@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from pydantic import TypeAdapter
 
 from eval.analysis import metrics, stats
@@ -331,31 +330,3 @@ def _accuracy(samples: Sequence[Samples]) -> Accuracy:
     """pass@1 with its interval, from the samples of each seed."""
     means_SP = np.stack([metrics.pass_at_1(each) for each in samples])
     return Accuracy(*interval(means_SP, samples[0].n).ends, means_SP.shape[1])
-
-
-def as_csv(comparison: Comparison) -> str:
-    """One row per column and figure: `candidate,figure,estimate,low,high`."""
-    lines: list[tuple[Any, ...]] = []
-    for name, score in comparison.scores.items():
-        label = comparison.names[name]
-        plain = ("lenient", "mean_tokens", "tokens_right", "tokens_wrong", "entropy", "kl", "well_formed", "truncated")
-        lines += [(label, f"pass@{point.k}", *point.ends) for point in score.pass_at_k]
-        lines += [(label, f"maj@{point.k}", *point.ends) for point in score.maj_at_k]
-        lines += [(label, f"pass@{point.k}, first problems", *point.ends) for point in score.many]
-        lines += [(label, "greedy", *score.greedy.ends)] if score.greedy else []
-        lines += [(label, figure, getattr(score, figure), None, None) for figure in plain]
-        lines += [(label, f"voice {voice}", share, None, None) for voice, share in score.voices.items()]
-        lines += [(label, f"chain {chain}", share, None, None) for chain, share in score.chains.items()]
-        lines += [(label, f"in {language}", share, None, None) for language, share in score.languages.items()]
-        lines += [(label, f"{axis}, at once", share, None, None) for axis, share in score.at_once.items()]
-        for cell in score.cells:
-            depth = f"depth {cell.depth}" if cell.depth else None
-            lines.append((label, " ".join(filter(None, (cell.family, depth, cell.axis))), *cell.ends))
-    for found in comparison.comparisons:
-        pair = f"{comparison.names[found.after]} - {comparison.names[found.before]}"
-        lines.append((pair, "difference in pass@1", *found.ends))
-    if greedy := comparison.greedy:
-        pair = f"{comparison.names[greedy.after]} - {comparison.names[greedy.before]}"
-        lines.append((pair, "difference, both greedy", *greedy.ends))
-    table = pd.DataFrame(lines, columns=["candidate", "figure", "estimate", "low", "high"])
-    return str(table.to_csv(index=False, lineterminator="\n"))

@@ -14,6 +14,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+import pandas as pd
 from markupsafe import Markup
 from rich import box
 from rich.console import Console
@@ -21,13 +22,13 @@ from rich.table import Table
 from rich.text import Text
 
 from eval.analysis.columns import Columns
-from eval.analysis.compare import Comparison, as_csv, summarize
+from eval.analysis.compare import Comparison, summarize
 from eval.exam.samples import Samples
 from eval.report import exam_plots, plots, story, sweep_plots, transcripts, words
 from r1_mini.config.yaml_file import read_mapping
+from r1_mini.data.mix import problems_of
 from r1_mini.pipeline.store import read_manifest, stage_metrics
 from r1_mini.problems.problem import Problem
-from r1_mini.rollout.ask import problems_of
 from r1_mini.system.files import write_json_atomic, write_text_atomic
 from r1_mini.text import visible
 
@@ -52,8 +53,7 @@ def publish(columns: Columns, folder: Path, console: Console, run: Path | None =
         console,
     )
     if differing := words.differing(summary):
-        heads = ["what differs", *summary.names.values()]
-        show("", heads, [differing], [], console)
+        show("What differs between the recipes", ["key", *summary.names.values()], [differing], [], console)
     html = render_exam(summary, {name: column.pooled for name, column in columns.items()}, training, manifest)
     write(folder, summary.as_json(), as_csv(summary), html, console)
 
@@ -95,8 +95,7 @@ def show(
     console: Console,
 ) -> None:
     """Print a table, its first column left and the others right, and what it says in words."""
-    if title:
-        console.print(visible(title))
+    console.print(visible(title))
     heads = list(map(visible, heads))
     cells = [[list(map(visible, row)) for row in section] for section in sections]
     every, unlimited = range(len(heads)), console.options.update(width=10_000)
@@ -138,6 +137,34 @@ def write(folder: Path, summary: Mapping[str, Any], csv: str, html: str, console
     write_text_atomic(folder / "comparison.csv", csv)
     write_text_atomic(folder / "report.html", html)
     console.print(f"the page: {folder / 'report.html'}", soft_wrap=True)
+
+
+def as_csv(comparison: Comparison) -> str:
+    """One row per column and figure: `candidate,figure,estimate,low,high`."""
+    lines: list[tuple[Any, ...]] = []
+    for name, score in comparison.scores.items():
+        label = comparison.names[name]
+        plain = ("lenient", "mean_tokens", "tokens_right", "tokens_wrong", "entropy", "kl", "well_formed", "truncated")
+        lines += [(label, f"pass@{point.k}", *point.ends) for point in score.pass_at_k]
+        lines += [(label, f"maj@{point.k}", *point.ends) for point in score.maj_at_k]
+        lines += [(label, f"pass@{point.k}, first problems", *point.ends) for point in score.many]
+        lines += [(label, "greedy", *score.greedy.ends)] if score.greedy else []
+        lines += [(label, figure, getattr(score, figure), None, None) for figure in plain]
+        lines += [(label, f"voice {voice}", share, None, None) for voice, share in score.voices.items()]
+        lines += [(label, f"chain {chain}", share, None, None) for chain, share in score.chains.items()]
+        lines += [(label, f"in {language}", share, None, None) for language, share in score.languages.items()]
+        lines += [(label, f"{axis}, at once", share, None, None) for axis, share in score.at_once.items()]
+        for cell in score.cells:
+            depth = f"depth {cell.depth}" if cell.depth else None
+            lines.append((label, " ".join(filter(None, (cell.family, depth, cell.axis))), *cell.ends))
+    for found in comparison.comparisons:
+        pair = f"{comparison.names[found.after]} - {comparison.names[found.before]}"
+        lines.append((pair, "difference in pass@1", *found.ends))
+    if greedy := comparison.greedy:
+        pair = f"{comparison.names[greedy.after]} - {comparison.names[greedy.before]}"
+        lines.append((pair, "difference, both greedy", *greedy.ends))
+    table = pd.DataFrame(lines, columns=["candidate", "figure", "estimate", "low", "high"])
+    return str(table.to_csv(index=False, lineterminator="\n"))
 
 
 def render_exam(

@@ -71,6 +71,11 @@ def _reason(summary: Comparison, one: Difference) -> str:
         slips, at_once = old["wrong_by_wrong"] - new["wrong_by_wrong"], new["right_without"] + new["wrong_without"]
         is_slips = slips >= one.estimate / 2 and at_once < 0.5  # where there is no chain, none slips
         return "fewer slips (training)" if is_slips else "only after training"
+    return _against(summary, one)
+
+
+def _against(summary: Comparison, one: Difference) -> str:
+    """`better than the base`, for example."""
     return f"{verdict(one)} {'from' if one.verdict == 'not shown' else 'than'} {the(summary.names[one.before])}"
 
 
@@ -98,12 +103,12 @@ def plain(summary: Comparison) -> list[str]:
         told.insert(0 if is_outside(summary) else 1, outside)
     left = _left(summary, rungs)
     if first and not left and all(rung.tested is not first for rung in rungs):
-        told.append(compared(summary, first))
+        told.append(_compared(summary, first))
     for rung in rungs:
         if rung.tested and rung.tested not in left:
-            told.append(compared(summary, rung.tested))
+            told.append(_compared(summary, rung.tested))
     if left:
-        told[len(told) :] = _told_left(summary, *left)
+        told += _told_left(summary, *left)
     return told
 
 
@@ -140,13 +145,14 @@ def _outside(free: list[Rung]) -> str:
 
 def _left(summary: Comparison, rungs: list[Rung]) -> list[Difference]:
     """The steps from the start of a shown gain to its end, if they add up to it: without training, then by it."""
-    first = summary.comparisons[0] if summary.comparisons else None
+    if not summary.comparisons or summary.comparisons[0].verdict != "shown":
+        return []
+    start, key = summary.comparisons[0].before, summary.comparisons[0].after
     measured = {rung.key: rung.tested for rung in rungs}
     steps: list[Difference] = []
-    key = first.after if first and first.verdict == "shown" else None
-    while key and (one := measured[key]) and key != first.before:  # type: ignore[union-attr]
+    while key != start and (one := measured[key]):
         steps, key = [one, *steps], one.before
-    is_way = len(steps) > 1 and key == first.before and all(one.after in summary.forced for one in steps[:-1])  # type: ignore[union-attr]
+    is_way = len(steps) > 1 and key == start and all(one.after in summary.forced for one in steps[:-1])
     return steps if is_way and steps[-1].verdict != "worse" else []
 
 
@@ -161,7 +167,7 @@ def _told_left(summary: Comparison, *steps: Difference) -> list[str]:
     ]
 
 
-def compared(summary: Comparison, one: Difference) -> str:
+def _compared(summary: Comparison, one: Difference) -> str:
     """A difference in a sentence."""
     old, new = summary.names[one.before], summary.names[one.after]
     if one.same_checkpoint:
@@ -173,9 +179,8 @@ def compared(summary: Comparison, one: Difference) -> str:
         gets = {"shown": "gets more, without further training", "worse": "gets less"}
         what = gets.get(one.verdict, "is not told apart from itself")
         return f"Made to write its steps, {the(old)} {what}: {points(one)}{doubt(one)}."
-    subject, link = the(new), "from" if one.verdict == "not shown" else "than"
-    subject = subject if subject == new else subject.capitalize()[0] + subject[1:]
-    text = f"{subject} is {verdict(one)} {link} {the(old)}: {points(one)}{doubt(one)}"
+    subject = the(new) if the(new) == new else f"T{the(new)[1:]}"  # the name of a run as it is
+    text = f"{subject} is {_against(summary, one)}: {points(one)}{doubt(one)}"
     if one.before == summary.cooled and one.verdict == "worse" and (greedy := summary.greedy):
         text += f"; with greedy decoding of both {verdict(greedy)}, {signed(greedy.estimate)}"
     return f"{text}."

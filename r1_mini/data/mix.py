@@ -1,17 +1,21 @@
-"""The sources by their keys, and the mixture of several: what a stage trains on."""
+"""The sources by their keys, and the mixture of several: what a stage, or a run, trains on."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
 from pydantic import PlainValidator, SerializeAsAny
 
 from r1_mini.config.base import wrong
+from r1_mini.config.yaml_file import read_mapping
 from r1_mini.data.collected import Collected
 from r1_mini.data.gym import GymTask
 from r1_mini.data.source import FamilySource, Source
 from r1_mini.data.table import Table
-from r1_mini.errors import shown
+from r1_mini.errors import UserError, shown
 from r1_mini.problems.problem import Problem, Split
 
 SOURCES: tuple[type[Source], ...] = (FamilySource, Table, GymTask, Collected)
@@ -41,3 +45,22 @@ def draw(sources: Sequence[Source], split: Split, seed: int | str) -> Iterator[P
     while True:
         (chosen,) = rng.choices(streams, weights)
         yield next(chosen)
+
+
+def listed(sources: Iterable[Source]) -> Iterator[Problem]:
+    """Every row of the sources that are tables, of all splits; what is streamed or sampled has none."""
+    for source in sources:
+        for split in get_args(Split):
+            yield from source.listed(split) or ()
+
+
+def problems_of(recipe: Path, n: int = 500) -> tuple[list[Problem], dict[str, Problem]]:
+    """A sample of what a run trains on, and the rows of its tables by key; nothing where recipe or data are gone."""
+    if not recipe.is_file():
+        return [], {}
+    with suppress(UserError, LookupError, TypeError, ValueError):  # not as a run writes it
+        values = read_mapping(recipe)
+        entries = [*values["problems"], *(entry for stage in values["stages"] for entry in stage["problems"])]
+        sources = [source_of(entry) for entry in entries if "collected" not in entry]
+        return list(islice(draw(sources, "train", "sample"), n)), {row.key: row for row in listed(sources)}
+    return [], {}

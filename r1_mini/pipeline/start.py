@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from r1_mini.config.trl_fields import MOST_TEXTS, require_machine
-from r1_mini.data.mix import draw
+from r1_mini.data.mix import draw, listed
 from r1_mini.data.overlap import separated
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError
@@ -26,7 +26,7 @@ from r1_mini.model.templates import give_template
 from r1_mini.model.tokenizer import CHARACTERS
 from r1_mini.pipeline.recipe import MODEL, Recipe
 from r1_mini.pipeline.store import say
-from r1_mini.problems.problem import Problem, Split
+from r1_mini.problems.problem import Problem
 from r1_mini.system.logs import silent
 from r1_mini.train.corpus import completion
 from r1_mini.train.sft import BaseStage, SolutionStage
@@ -36,10 +36,6 @@ TRIED = 100
 """Problems of a source that are sampled to check it; every depth is among them."""
 LOADING = ("dtype", "device_map", "low_cpu_mem_usage", "quantization_config", "revision", "trust_remote_code")
 """Options of from_pretrained that concern the weights; the others are of the model or its config."""
-
-
-SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-"""Those of a table."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +73,7 @@ def lettered(recipe: Recipe) -> Recipe:
     if not any(isinstance(stage, BaseStage) for stage in recipe.stages):
         return recipe
     sources = (*recipe.problems, *(each for stage in recipe.stages for each in stage.problems))
-    listed = (each for source in sources for split in SPLITS for each in source.listed(split) or ())
-    letters = {letter for each in listed for letter in f"{each.question}{each.answer}{each.solution or ''}"}
+    letters = {letter for each in listed(sources) for letter in f"{each.question}{each.answer}{each.solution or ''}"}
 
     def known(stage: StageSettings) -> StageSettings:
         if not isinstance(stage, BaseStage):

@@ -3,20 +3,18 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from r1_mini.config.yaml_file import read_mapping
-from r1_mini.data.mix import draw, source_of
+from r1_mini.data.mix import problems_of
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.model.templates import PromptStyle
 from r1_mini.problems import families
 from r1_mini.problems.arithmetic import evaluate, numbers, operations, parse
-from r1_mini.problems.problem import Problem, Split
+from r1_mini.problems.problem import Problem
 from r1_mini.problems.wording import arithmetic_in, canonical_text
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import Sample, generate
@@ -25,7 +23,6 @@ from r1_mini.system.terminal import Terminal
 
 _MARKS = {"right": ("✓", "green"), "wrong": ("✗", "red"), "retracted": ("↶", "yellow")}
 _SIGNS = str.maketrans("×·÷−–", "**/--")
-_SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 
 def ask(checkpoint: Path, question: str | None, params: SamplingParams, prompt: PromptStyle) -> None:
@@ -69,19 +66,6 @@ def asked(question: str, rows: Mapping[str, Problem]) -> Problem:
             with contextlib.suppress(ValueError):
                 return families.solve(found)
     return Problem(family="the question", question=question, answer="", difficulty={}, key=question)
-
-
-def problems_of(recipe: Path, n: int = 500) -> tuple[list[Problem], dict[str, Problem]]:
-    """A sample of what a run trains on, and the rows of its tables by key; nothing where recipe or data are gone."""
-    if not recipe.is_file():
-        return [], {}
-    with contextlib.suppress(UserError, LookupError, TypeError, ValueError):  # not as a run writes it
-        values = read_mapping(recipe)
-        entries = [*values["problems"], *(entry for stage in values["stages"] for entry in stage["problems"])]
-        sources = [source_of(entry) for entry in entries if "collected" not in entry]
-        rows = [row for each in sources for split in _SPLITS for row in each.listed(split) or ()]
-        return list(islice(draw(sources, "train", "sample"), n)), {row.key: row for row in rows}
-    return [], {}
 
 
 def outside(problem: Problem, taught: Sequence[Problem]) -> str:

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from r1_mini.completion import grade
+from r1_mini.data.mix import problems_of
 from r1_mini.problems import families
 from r1_mini.problems.problem import Problem
 from r1_mini.rollout import ask
-from r1_mini.rollout.ask import asked, outside, problems_of
+from r1_mini.rollout.ask import asked, outside
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import Sample
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from eval.analysis.columns import columns_of
-from eval.analysis.compare import SeedScore, as_csv, differences, summarize
+from eval.analysis.compare import SeedScore, differences, summarize
 from eval.exam.lineup import Lineup
+from eval.report.page import as_csv
 from eval.report.story import sentences
 from eval.report.words import differing
 from r1_mini.errors import UserError
