@@ -13,6 +13,8 @@ from eval.analysis.stats import planned_detectable
 from r1_mini import cli
 from r1_mini.pipeline.recipe import load
 from r1_mini.pipeline.start import lettered, start_of
+from r1_mini.plan.stages import Planner, Share
+from r1_mini.system import environment
 from r1_mini.system.files import read_jsonl
 from tests.commands import r1_mini
 
@@ -151,3 +153,13 @@ def test_letters_of_questions_answers_and_steps_are_tokens_of_the_base_and_chang
         assert recipe.stages[0].model.characters == all_of_them
         tokenizer = start_of(recipe).tokenizer
         assert tokenizer.unk_token_id not in tokenizer("Zoë: $3 1 × 5 €\ną")["input_ids"]
+
+
+def test_a_stage_without_solutions_is_timed_as_if_it_wrote_what_was_learned_before(here, monkeypatch):
+    monkeypatch.chdir(here)
+    recipe = lettered(load("mine.yaml"))
+    planner, written = Planner(recipe, environment.device(), Share(), 0), []
+    for name, stage in recipe.nodes.items():
+        planner.stage(name, stage, None)
+        written.append(planner.written)
+    assert written[0] == written[1] < 64  # and not the longest completion

@@ -162,7 +162,8 @@ class Planner:
             counts |= {"rollouts": work.rollouts, "prompts": work.prompts, "completions": completions}
             counts["tokens, at most"] = completions * work.sampling.max_tokens
         most = work.sampling.max_tokens if work.sampling else max(solved)
-        self.written = round(min(most, mean(solved)) if solved else most)
+        written = mean(solved) if solved else self.written or most  # as long as what was learned before
+        self.written = round(min(most, written))
         clock = self.clock(dry)
         seconds = clock.stage(work, round(mean(lengths)), self.written) if clock else None
         if dev is not None:
