@@ -16,16 +16,22 @@ from eval.export import lm_eval
 from eval.inspect import run as inspection
 from eval.inspect.run import Options
 from eval.report.page import publish
+from r1_mini.config import packaged
 from r1_mini.config.base import explain
 from r1_mini.config.yaml_file import apply_overrides
-from r1_mini.errors import UserError
+from r1_mini.doctor.case import Finding
+from r1_mini.doctor.doctor import diagnose, of_plan, of_recipe, of_run, show, watch
+from r1_mini.errors import Stopped, UserError
 from r1_mini.model.checkpoint import find_checkpoint, load_checkpoint, load_shape
 from r1_mini.pipeline import run as pipeline
 from r1_mini.pipeline.recipe import MODEL, Evaluate, Recipe, load
-from r1_mini.pipeline.start import check, pretrained
+from r1_mini.pipeline.start import check, lettered, pretrained
 from r1_mini.pipeline.store import Store, read_note, say
+from r1_mini.plan.plan import Plan, plan
+from r1_mini.plan.stages import Share
 from r1_mini.rollout.generate import require_readable
 from r1_mini.system import distributed as processes
+from r1_mini.system import environment
 from r1_mini.system.files import require_without
 from r1_mini.system.logs import silent
 
@@ -47,7 +53,37 @@ def run(recipe: Recipe, folder: Path, console: Console) -> None:
     exam = Exam(recipe, compared)
     _say_if_small(exam.suite, exam.questions, console)
     problems = check(recipe, exam.problems(), console)
-    pipeline.run(recipe, pretrained(recipe), problems, folder, console, exam)
+    try:
+        pipeline.run(recipe, pretrained(recipe), problems, folder, console, exam, watch(recipe))
+    except Stopped:
+        show(diagnose(of_run(folder)), console)
+        raise
+    if processes.is_main() and (findings := diagnose(of_run(folder))):
+        console.print()
+        show(findings, console)
+
+
+def planned(
+    recipe: Recipe, console: Console, share: Share | None = None, gpu: float | None = None, framework: int = 0
+) -> Plan:
+    """What a recipe would take, on this machine or on GPUs of so many GiB; it is checked first."""
+    exam = Exam(recipe)
+    check(recipe, exam.problems(), console, elsewhere=gpu is not None)
+    device = environment.device() if gpu is None else environment.gpu_of(gpu)
+    return plan(recipe, *exam.planned(), device, share or Share(), framework, timed=True)
+
+
+def doctor(name: Path | str, overrides: Sequence[str], console: Console) -> list[Finding]:
+    """Examine a run, or a recipe before it runs, and print what is found."""
+    if (Path(name) / "recipe.yaml").is_file() or Path(name).is_dir():
+        if overrides:
+            raise UserError("a run has its settings", where=overrides[0], fix="leave it out, or name the recipe")
+        found = diagnose(of_run(Path(name)))
+    else:
+        recipe = lettered(load(packaged.find(str(name), "tiny", "gpu"), overrides))
+        found = diagnose(of_recipe(recipe, of_plan(planned(recipe, console)), console))
+    show(found, console)
+    return found
 
 
 def evaluate(

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -157,14 +158,19 @@ def plan(
     gpu: Annotated[
         float | None, _option("Plan for GPUs of so many GiB.", default="this machine", min=0.1, max=1e6)
     ] = None,
+    ask: Annotated[bool, _option("Also ask its model a few prompts, as doctor does.", "--ask")] = False,
     json_file: Annotated[Path | None, _option("Write the plan to this file too.", "--json", callback=_file)] = None,
 ) -> None:
-    """Say what a recipe would take before it does: memory, time, disk, prompts. Exit code 1 if it does not fit."""
+    """Say what a recipe would take before it does: memory, time, disk, prompts. Exit code 1 if it does not fit.
+
+    With --ask also if the doctor finds something grave.
+    """
     console = Terminal()
     with console.status("planning"):  # importing TRL takes seconds
-        from eval.exam.exam import Exam
+        from eval import commands
+        from r1_mini.doctor import doctor as doctors
         from r1_mini.pipeline.recipe import load
-        from r1_mini.pipeline.start import check, lettered
+        from r1_mini.pipeline.start import lettered
         from r1_mini.plan import plan as planning
         from r1_mini.plan.stages import Share
         from r1_mini.system import environment
@@ -172,16 +178,37 @@ def plan(
         framework = environment.resident()
         with silent():
             settings = lettered(load(packaged.find(recipe, "tiny", "gpu"), overrides or ()))
-            exam = Exam(settings)
-            check(settings, exam.problems(), console, elsewhere=gpu is not None)
-            device = environment.device() if gpu is None else environment.gpu_of(gpu)
-            share = Share(processes, sharding)
-            plan = planning.plan(settings, *exam.planned(), device, share, framework, timed=True)
+            plan = commands.planned(settings, console, Share(processes, sharding), gpu, framework)
     planning.show(plan, console)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         write_json_atomic(json_file, plan.as_json())
-    if not plan.fits:
+    grave = False
+    if ask:
+        console.print()
+        with silent():
+            found = doctors.diagnose(doctors.of_recipe(settings, (), console))
+        doctors.show(found, console)
+        grave = any(finding.grave for finding in found)
+    if grave or not plan.fits:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: r1-mini doctor runs/tiny-r1-zero")
+def doctor(
+    name: Annotated[str, _argument("RUN | RECIPE", "A run, also one that is running, or a recipe before it runs.")],
+    overrides: Overrides = None,
+    json_file: Annotated[Path | None, _option("Write the findings to this file too.", "--json", callback=_file)] = None,
+) -> None:
+    """Say what is not well, why, and which setting to change. Exit code 1 if something is grave."""
+    from eval import commands
+
+    with silent():
+        found = commands.doctor(name, overrides or (), Terminal())
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        write_json_atomic(json_file, [asdict(finding) for finding in found])
+    if any(finding.grave for finding in found):
         raise typer.Exit(1)
 
 
@@ -360,7 +387,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 128 + ended_by[-1]
         return code if isinstance(code, int) else 0
     except UserError as error:
-        return _fail(error, 2)
+        return _fail(error, error.exit_code)
     except typer.TyperException as error:  # a wrong option, a missing argument; empty after the help
         message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
         command = context.command_path if context else "r1-mini"
@@ -384,14 +411,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(error: Exception, code: int) -> int:
     """Say it in one line; the traceback of a failure goes to the run's log, or to the screen with --debug."""
     text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    hint = "; --debug shows where" if code == 1 and not _debug else ""
+    failed = not isinstance(error, UserError)
+    hint = "; --debug shows where" if failed and not _debug else ""
     if _debug:
         print(visible(traceback.format_exc()), file=sys.stderr, end="")
-    elif code == 1 and _log is not None and _log.parent.is_dir():
+    elif failed and _log is not None and _log.parent.is_dir():
         with suppress(OSError), _log.open("a", encoding="utf-8") as log:
             traceback.print_exc(file=log)
             hint = f"; the traceback is in {_log}"
-    if processes.is_main() or code == 1:  # what the user got wrong, the main process says
+    if processes.is_main() or failed:  # what the user got wrong, the main process says
         place = "" if processes.is_main() else f" in process {processes.rank()}"
         print(f"error{place}: {one_line(text)}{hint}", file=sys.stderr)
     return code

@@ -15,9 +15,17 @@ from r1_mini.text import masked, visible
 class UserError(Exception):
     """The user's input or machine is at fault, not the program: exit code 2, one line, no traceback."""
 
+    exit_code = 2
+
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         line = f"{where}: {what}" if where else what
         super().__init__(one_line(f"{line}; {fix}" if fix else line))
+
+
+class Stopped(UserError):
+    """A run that was ended because it could not come to anything: exit code 1."""
+
+    exit_code = 1
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from r1_mini.completion import Graded, Voice
 from r1_mini.config.base import Strict, known_name
 from r1_mini.judges.sandbox import timeouts
 from r1_mini.problems.languages import Language
+from r1_mini.problems.problem import Problem
 
 Rule = Callable[[Graded], float | None]
 """A graded completion -> reward; None, which adds nothing, where the rule does not apply."""
@@ -149,6 +150,28 @@ def rollout_metrics(graded: Sequence[Graded], lengths: Sequence[int]) -> dict[st
         **{f"voice_{voice}": voices.count(voice) / len(voices) for voice in get_args(Voice)},
         "verifier_timeouts": float(timeouts()),  # so far; after the grading above
     }
+
+
+MOST_KINDS = 16
+"""A problem's kind has a metric of its own where there are not more of them."""
+
+
+def kind_of(problem: Problem) -> str:
+    """The metric of a problem's family and depth: `accuracy_sum_3`, and `accuracy_mine` where depth is unknown."""
+    depth = problem.difficulty.get("depth", 0)
+    return f"accuracy_{problem.family}_{depth}" if depth else f"accuracy_{problem.family}"
+
+
+def kinds_of(problems: Sequence[Problem]) -> tuple[str, ...]:
+    """The kinds of problems that have a metric each; none if there are too many."""
+    kinds = sorted(set(map(kind_of, problems)))
+    return tuple(kinds) if len(kinds) <= MOST_KINDS else ()
+
+
+def accuracy_by_kind(graded: Sequence[Graded], kinds: Sequence[str]) -> dict[str, float]:
+    """The share of right completions of each kind; NaN for one that was not asked."""
+    asked = [(kind_of(each.problem), float(each.correct)) for each in graded] if kinds else []
+    return {kind: _mean([right for mine, right in asked if mine == kind]) for kind in kinds}
 
 
 def _mean(values: Sequence[float]) -> float:

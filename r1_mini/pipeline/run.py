@@ -45,6 +45,10 @@ WRITTEN = (".lock", "recipe.yaml", "manifest.json", "log.txt", "summary.json", "
 """Files that a run writes into its folder."""
 
 
+Watch = Callable[[str], Callable[[Mapping[str, Any]], str]]
+"""Stage -> a function of each record of its metrics; the command line hands it over, as it does the exam."""
+
+
 class Examiner(Protocol):
     """The exam, which the command line hands over: r1_mini does not import eval."""
 
@@ -86,10 +90,12 @@ def run(
     out: Path,
     console: Console,
     examine: Examiner,
+    watch: Watch = lambda name: lambda record: "",
 ) -> None:
     """Train every stage of a recipe into the run folder `out`, then examine its checkpoints.
 
     `pretrained`: the folder of the recipe's model. `problems`: those of each stage, as `start.check` returns them.
+    `watch`: what is told each record of a stage's metrics, and says what is gravely wrong.
     """
     checkpoints = {} if pretrained is None else {MODEL: pretrained}
     seconds: dict[str, float] = {}
@@ -100,7 +106,7 @@ def run(
         for name in recipe.order():
             start = checkpoints.get(recipe.start_of(name) or "")
             read = {as_named: checkpoints[each] for each, as_named in recipe.read_by(recipe.nodes[name]).items()}
-            node = train_stage(folder, recipe, name, start, read, problems[name], console, examine)
+            node = train_stage(folder, recipe, name, start, read, problems[name], console, examine, watch(name))
             checkpoints[name], seconds[name] = node.folder, read_note(node.folder)["seconds"]
             environment.free_memory()
         examine(folder, checkpoints, seconds, console)
@@ -121,6 +127,7 @@ def train_stage(
     problems: Sequence[Source],
     console: Console,
     examine: Examiner,
+    watch: Callable[[Mapping[str, Any]], str],
 ) -> Node:
     """The finished node of a stage: found in the store, or trained from the checkpoint `start` on `problems`.
 
@@ -159,6 +166,7 @@ def train_stage(
                 console=console,
                 read=read,
                 dev_score=score,
+                watch=watch,
             )
             stage.train(job)
             processes.wait()

@@ -12,6 +12,7 @@ from statistics import mean
 from typing import Literal
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from r1_mini.data.mix import draw
 from r1_mini.model.prompts import encode, prompt_for
@@ -19,6 +20,7 @@ from r1_mini.pipeline.recipe import Recipe
 from r1_mini.pipeline.start import start_of
 from r1_mini.plan.dry_run import DryModel
 from r1_mini.plan.timing import MOST_PARAMETERS, Clock
+from r1_mini.problems.problem import Problem
 from r1_mini.rollout.engine import PREFILL_TOKENS, SamplingParams
 from r1_mini.rollout.likelihood import PART, PART_ELSEWHERE
 from r1_mini.system.environment import Device
@@ -26,7 +28,8 @@ from r1_mini.train.corpus import completion as solution_of
 from r1_mini.train.sft import SolutionStage
 from r1_mini.train.stage import StageSettings, Work
 
-PROBLEMS = 200  # sampled for the lengths of prompts and worked solutions
+POOL = 200
+"""Problems that are sampled for the lengths of prompts and worked solutions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +108,9 @@ class Planner:
         fields, share, tokenizer = stage.fields, self.share, self.start.tokenizer
         work = stage.work(share.processes, share.gathers)
         drawn = draw(self.recipe.foreseen(self.recipe.problems_of(stage)), stage.split, self.recipe.seed_of(stage))
-        problems = list(islice(drawn, PROBLEMS))
+        problems = list(islice(drawn, POOL))
         prompts = self._prompts([problem.question for problem in problems])
-        taught = [stage for stage in self.recipe.stages if isinstance(stage, SolutionStage)]
-        manner = (taught[0].wording, Random(0), taught[0].languages.model_dump()) if taught else ("list", Random(0))
-        texts = [solution_of(each, "worked", *manner) for each in problems if each.steps or each.solution]
-        solutions = [[*ids, tokenizer.eos_token_id] for ids in (encode(tokenizer, texts) if texts else [])]
+        solutions = worked(self.recipe, problems, tokenizer)
         lengths, solved = [len(ids) for ids in prompts], [len(ids) for ids in solutions]
         longest = {"prompts": max(lengths)} | ({"worked solutions": max(solved)} if solved else {})
         longest |= {"completions": work.sampling.max_tokens} if work.sampling else {}
@@ -205,6 +205,14 @@ class Planner:
             written = " ".join(f"{repr(token)[1:-1]}·{number}" for token, number in tokens)
             found.append((str(tokenizer.decode(ids)), written))
         return found
+
+
+def worked(recipe: Recipe, problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Token ids of the worked solutions, as the recipe's stages read them, with the stop token; of those that exist."""
+    taught = [stage for stage in recipe.stages if isinstance(stage, SolutionStage)]
+    manner = (taught[0].wording, Random(0), taught[0].languages.model_dump()) if taught else ("list", Random(0))
+    texts = [solution_of(each, "worked", *manner) for each in problems if each.steps or each.solution]
+    return [[*ids, tokenizer.eos_token_id] for ids in (encode(tokenizer, texts) if texts else [])]
 
 
 def largest_pass(work: Work, prompts: Sequence[int], solutions: Sequence[int], is_cpu: bool) -> tuple[int, int]:

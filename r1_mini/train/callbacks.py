@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,11 @@ from trl import GRPOTrainer
 
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import save_checkpoint
+from r1_mini.problems.problem import Problem
+from r1_mini.rollout.engine import SamplingParams
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import Metrics, folder_atomic, remove, sha256, write_json_atomic
+from r1_mini.train import rollouts
 from r1_mini.train.stage import Job
 
 log = logging.getLogger(__name__)
@@ -57,8 +60,11 @@ class Reporter(TrainerCallback):
         names: Mapping[str, str],
         more: Callable[[int], dict[str, Any]],
         keep: int | None = None,
+        watch: Callable[[Mapping[str, Any]], str] = lambda record: "",
     ) -> None:
+        """`watch` is told every record, and answers with what is gravely wrong, or raises an error that ends it."""
         self.title, self.metrics, self.names, self.more, self.keep = title, metrics, names, more, keep
+        self.watch = watch
         self.progress = progress_bar(console)
         self.bar = self.progress.add_task(title, total=None, note="")
         self.last, self.told = 0.0, 0
@@ -90,6 +96,8 @@ class Reporter(TrainerCallback):
         note = f"loss {record['loss']:.3f}"
         if "accuracy" in record:
             note = f"accuracy {record['accuracy']:.2f}, length {record['length']:.0f}"
+        if grave := self.watch(record):
+            note += f"  ! {grave}"
         self.progress.update(self.bar, completed=step, note=note)
         if (tenth := 10 * step // max(1, state.max_steps)) > self.told:
             self.told = tenth
@@ -114,6 +122,41 @@ class Reporter(TrainerCallback):
             )
             what = f"{self.title}: in no group did the rewards differ, so nothing was learned; {fix}"
             self.progress.console.print(f"warning: {what}", soft_wrap=True, highlight=False, markup=False)
+
+
+class OnRollouts(TrainerCallback):
+    """Lets the model answer the same problems at the start, every `every` steps and at the end, into rollouts.jsonl.
+
+    The main process does, from the weights as they are. Like exams on dev, this does not change training.
+    """
+
+    def __init__(
+        self, every: int, job: Job, trainer: GRPOTrainer, problems: Sequence[Problem], params: SamplingParams
+    ) -> None:
+        self.every, self.trainer, self.problems, self.params = every, trainer, problems, params
+        self.path, self.file = job.out / rollouts.FILE if processes.is_main() else None, Metrics(None)
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        self.file = Metrics(self.path, keep_through=state.global_step if state.global_step else -1)
+        if not state.global_step:
+            self._ask(state)
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
+            self._ask(state)
+
+    def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        self.file.close()
+
+    def _ask(self, state: TrainerState) -> None:
+        if self.path is None:
+            return
+        trainer = self.trainer
+        names = [each.__name__ for each in trainer.reward_funcs]
+        weighed = list(zip(names, trainer.reward_weights.tolist(), trainer.reward_funcs, strict=True))
+        asked = (trainer.model, trainer.processing_class, self.problems, self.params)
+        for row in rollouts.rows(*asked, weighed, state.global_step):
+            self.file.append(row)
 
 
 class OnDev(TrainerCallback):

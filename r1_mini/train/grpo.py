@@ -46,15 +46,17 @@ from trl import GRPOConfig
 from r1_mini.completion import Finish, grade
 from r1_mini.config.base import Families, Strict
 from r1_mini.data.mix import draw
+from r1_mini.errors import Stopped
 from r1_mini.model.checkpoint import adapter
 from r1_mini.model.prompts import encode, prompts_for, require_context, stop_tokens
 from r1_mini.problems.problem import Problem
-from r1_mini.rewards import Late, Weights, as_trl_reward, rollout_metrics
+from r1_mini.rewards import Late, Weights, accuracy_by_kind, as_trl_reward, kinds_of, rollout_metrics
 from r1_mini.rollout.engine import SamplingParams, rollout
 from r1_mini.system import distributed as processes
 from r1_mini.train.advantages import Baseline, group_advantages
-from r1_mini.train.callbacks import DEV_SCORE, OnDev
+from r1_mini.train.callbacks import DEV_SCORE, OnDev, OnRollouts
 from r1_mini.train.logps import FrugalTrainer, only_advantages_count
+from r1_mini.train.rollouts import POOL, Kept, spread
 from r1_mini.train.stage import Job, OnlineStage, Work
 from r1_mini.train.trainer import load, save, train
 
@@ -93,6 +95,10 @@ class GrpoStage(OnlineStage):
     """What a reward is compared with: the mean of its group (GRPO), or of the whole batch (REINFORCE)."""
     dev: DevExam | None = None
     """Examine while training, such as `{every: 25, families: [sum]}`."""
+    rollouts: Kept | None = Kept()
+    """Which rollouts are kept, to be looked at by step; null keeps none, and so do vLLM and sharded weights."""
+    patience: int | None = Field(10, ge=1)
+    """Stop after so many steps in a row in which nothing is right and no reward differs in a group; null never does."""
 
     def work(self, processes: int = 1, sharded: bool = False) -> Work:
         fields = self.fields
@@ -174,11 +180,38 @@ class GrpoStage(OnlineStage):
         best = job.work / "best" if self.dev and self.dev.keep == "best" else None
         if self.dev:
             trainer.add_callback(OnDev(self.dev.every, job, trainer, best))
-        train(trainer, job, METRICS)
+        if self.rollouts and has_own_sampler(config):
+            asked = spread(problems[:POOL], self.rollouts.problems)
+            params = replace(trainer.sampling, n=self.rollouts.samples)
+            trainer.add_callback(OnRollouts(self.rollouts.every, job, trainer, asked, params))
+        parts = {f"rewards/{name}/mean": f"reward_{name}" for name in self.rewards}
+        first = max(getattr(weight, "from_step", 0) for weight in self.rewards.values())
+        watch = Patience(self.patience, job, first).watch
+        train(trainer, replace(job, watch=watch), METRICS | parts | {kind: kind for kind in trainer.kinds})
         if best:
             processes.on_main(lambda: shutil.copytree(best, job.out, dirs_exist_ok=True))
         else:
             save(trainer, job.out)
+
+
+class Patience:
+    """Ends a stage after `most` dead steps in a row: nothing is right, and in no group do the rewards differ."""
+
+    def __init__(self, most: int | None, job: Job, first: int) -> None:
+        """Steps count from `first` on, from which all rewards do."""
+        self.most, self.job, self.alive = most, job, first
+
+    def watch(self, record: Mapping[str, Any]) -> str:
+        """What the job's own watch says; Stopped if patience has come to its end."""
+        step = record["step"]
+        if record.get("zero_variance") != 1 or record.get("accuracy") != 0:
+            self.alive = step
+        if self.most is not None and step - self.alive >= self.most:
+            what = f"nothing was right in steps {self.alive + 1} to {step}, and no reward differed within a group"
+            seen = f"{record['format']:.0%} well-formed, {record['truncated']:.0%} truncated"
+            fix = f"so there was nothing to learn from; see `r1-mini doctor`, or set {self.job.name}.patience=null"
+            raise Stopped(f"stopped: {what} ({seen})", where=self.job.name, fix=fix)
+        return self.job.watch(record)
 
 
 def samples_as_asked(fields: Mapping[str, Any]) -> bool:
@@ -195,6 +228,7 @@ class Trainer(FrugalTrainer):
         self, *, problems: Sequence[Problem], sampling: SamplingParams, baseline: Baseline = "group", **kwargs: Any
     ) -> None:
         self.problems, self.sampling, self.baseline = problems, sampling, baseline
+        self.kinds = kinds_of(problems)
         self.advantages_B = torch.zeros(0)  # of this process
         super().__init__(rollout_func=sample_groups if has_own_sampler(kwargs["args"]) else None, **kwargs)
 
@@ -209,10 +243,15 @@ class Trainer(FrugalTrainer):
         graded = list(map(grade, problems, completions, finish, prompts))
         for row, each in zip(inputs, graded, strict=True):
             row["graded"] = each  # a column for the rewards
-        metrics = rollout_metrics(graded, [len(ids) for ids in completion_ids_list])
+        lengths = [len(ids) for ids in completion_ids_list]
+        metrics = rollout_metrics(graded, lengths) | accuracy_by_kind(graded, self.kinds)
         values = torch.tensor([[*metrics.values()]], dtype=torch.float64, device=self.accelerator.device)
         for name, value in zip(metrics, self.accelerator.gather(values).nanmean(dim=0).tolist(), strict=True):
             self._metrics["train"][name].append(value)
+        right = torch.tensor([each.correct for each in graded], device=self.accelerator.device)
+        right_PG = self.accelerator.gather(right).view(-1, self.num_generations)
+        self._metrics["train"]["solved"].append(right_PG.all(dim=1).double().mean().item())
+        self._metrics["train"]["failed"].append((~right_PG).all(dim=1).double().mean().item())
 
         rewards: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         weighted_PG = (rewards * self.reward_weights.to(rewards.device)).nansum(dim=1).view(-1, self.num_generations)
@@ -260,7 +299,19 @@ def sample_groups(prompts: Sequence[str], trainer: Trainer) -> dict[str, list[An
 
 
 _SAME = (
-    *("reward", "accuracy", "format", "length_right", "length_wrong", "kl", "loss", "grad_norm", "learning_rate"),
+    *(
+        "reward",
+        "accuracy",
+        "format",
+        "solved",
+        "failed",
+        "length_right",
+        "length_wrong",
+        "kl",
+        "loss",
+        "grad_norm",
+        "learning_rate",
+    ),
     *("voice_direct", "voice_worked", "voice_checked", "voice_none", "logp_gap_mean", "logp_gap_max"),
     *("seconds_rollout", "verifier_timeouts", DEV_SCORE),
 )

@@ -67,6 +67,8 @@ class Job:
     """Name of a stage that it reads -> its folder."""
     dev_score: Callable[[PreTrainedModel, PreTrainedTokenizerBase], float] | None = None
     """pass@1 on dev problems."""
+    watch: Callable[[Mapping[str, Any]], str] = lambda record: ""
+    """Told each record of metrics; what is gravely wrong by now, in a few words, or nothing."""
 
 
 @dataclass(frozen=True)

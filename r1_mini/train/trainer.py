@@ -49,7 +49,8 @@ def train(
     last = last_checkpoint(job.work, job.console)
     path = job.out / "metrics.jsonl" if processes.is_main() else None
     metrics = Metrics(path, keep_through=done_before + step_of(last))
-    reporter = Reporter(job.name, metrics, job.console, names, more, trainer.args.save_total_limit)
+    keep = trainer.args.save_total_limit
+    reporter = Reporter(job.name, metrics, job.console, names, more, keep, job.watch)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(reporter)
