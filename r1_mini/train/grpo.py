@@ -49,7 +49,7 @@ from r1_mini.data.mix import draw
 from r1_mini.model.checkpoint import adapter
 from r1_mini.model.prompts import encode, prompts_for, require_context, stop_tokens
 from r1_mini.problems.problem import Problem
-from r1_mini.rewards import Late, Weights, as_trl_reward, rollout_metrics
+from r1_mini.rewards import Late, Strictness, Weights, as_trl_reward, rollout_metrics
 from r1_mini.rollout.engine import SamplingParams, rollout
 from r1_mini.system import distributed as processes
 from r1_mini.train.advantages import Baseline, group_advantages
@@ -88,7 +88,9 @@ class GrpoStage(OnlineStage):
 
     kind: Literal["grpo"]
     rewards: Weights = Field(default_factory=lambda: dict[str, float | Late](accuracy=1.0, format=0.1))
-    """Name of a rule or control in r1_mini.rewards -> weight."""
+    """Name of a rule or control in r1_mini.rewards, or a function of your own, `"./mine.py:brevity"` -> weight."""
+    judge: Strictness = "exact"
+    """To whom `accuracy` listens; to a `weak` one what has the right answer anywhere is right. Metrics are exact."""
     baseline: Baseline = "group"
     """What a reward is compared with: the mean of its group (GRPO), or of the whole batch (REINFORCE)."""
     dev: DevExam | None = None
@@ -145,7 +147,8 @@ class GrpoStage(OnlineStage):
             train_dataset=Dataset.from_dict({"prompt": prompts, "problem": range(len(prompts))}),
             processing_class=tokenizer,
             reward_funcs=[
-                as_trl_reward(name, getattr(weight, "from_step", 0)) for name, weight in self.rewards.items()
+                as_trl_reward(name, getattr(weight, "from_step", 0), self.judge)
+                for name, weight in self.rewards.items()
             ],
         )
 
