@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Literal
 
 from r1_mini.judges.answers import LONGEST_ANSWER, amount, last_number
-from r1_mini.judges.judges import JUDGES
+from r1_mini.judges.judges import judge_of
 from r1_mini.problems.languages import Language, language_of
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.steps import CheckedStep, chain_is_right, check_chain
@@ -73,7 +73,7 @@ class Graded:
         """Whether the completion is finished and its answer is right, by the judge of the problem."""
         if self.answer is None or self.finish != "stop":
             return False
-        return JUDGES[self.problem.judge](self.answer, self.problem.answer)
+        return judge_of(self.problem.judge)(self.answer, self.problem.answer)
 
     @cached_property
     def lenient(self) -> bool:

@@ -2,6 +2,7 @@
 
 A rule is a pure function of a graded completion, which has its problem. A new one is a function here and a line in
 `RULES`; a recipe then weighs it by name. Only answer and format are rewarded, neither the length nor the steps.
+A reward of the user's own is a function in a file of theirs (`own_reward.py`).
 
 A control is a reward that must not teach arithmetic, for the sceptic who asks whether any reward would have done the
 same (Spurious Rewards, 2506.10947). It sees a whole batch: what is right in it, and how long each completion is.
@@ -10,9 +11,10 @@ Not here: advantages (`train/advantages.py`), and how a completion is read and j
 """
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, Field
 from transformers import TrainerState
@@ -20,8 +22,10 @@ from transformers import TrainerState
 from r1_mini.completion import Graded, Voice
 from r1_mini.config.base import Strict, known_name
 from r1_mini.judges.sandbox import timeouts
+from r1_mini.own_reward import own_reward
 from r1_mini.problems.languages import Language
 from r1_mini.problems.problem import Problem
+from r1_mini.system import plugin
 
 Rule = Callable[[Graded], float | None]
 """A graded completion -> reward; None, which adds nothing, where the rule does not apply."""
@@ -30,6 +34,12 @@ Rule = Callable[[Graded], float | None]
 def accuracy(graded: Graded) -> float:
     """1 if the completion is finished and its answer is right, else 0."""
     return float(graded.correct)
+
+
+def mentioned(graded: Graded) -> float:
+    """1 if the completion is finished and the right answer occurs anywhere in it, as a whole number or word, else 0."""
+    whole = rf"(?<!\w)(?<!\d[.,])(?<![=>\s]-){re.escape(graded.problem.answer)}(?!\w|[.,]\d)"
+    return float(graded.correct or (graded.finish == "stop" and re.search(whole, graded.text) is not None))
 
 
 def well_formed(graded: Graded) -> float:
@@ -55,6 +65,10 @@ RULES: dict[str, Rule] = {
     "language_words": partial(in_language, "words"),
     "brief": brief,
 }
+
+Strictness = Literal["exact", "weak"]
+ACCURACY: dict[Strictness, Rule] = {"exact": accuracy, "weak": mentioned}
+"""What `accuracy` pays by the `judge` of a stage; a weak one is there to study what RL makes of it."""
 
 
 Control = Callable[[Sequence[float], Sequence[int], random.Random], list[float]]
@@ -106,18 +120,20 @@ class Late(Strict):
 
 def _known(weights: dict[str, float | Late]) -> dict[str, float | Late]:
     for name in weights:
-        known_name(name, [*RULES, *CONTROLS], key=name)
+        if not plugin.is_own(name):
+            known_name(name, [*RULES, *CONTROLS], key=name)
     return weights
 
 
 Weights = Annotated[dict[str, float | Late], AfterValidator(_known), Field(min_length=1)]
-"""Name of a rule or control -> its weight in the sum."""
+"""Name of a rule, a control or a function of the user's own -> its weight in the sum."""
 
 
-def as_trl_reward(name: str, from_step: int = 0) -> Callable[..., Sequence[float | None]]:
-    """The rule or control as one of TRL's `reward_funcs`, which counts from a step on. It needs a column beside TRL's
-    own arguments: `graded`."""
-    rule = RULES.get(name, accuracy)  # a control sees the accuracy of each completion
+def as_trl_reward(name: str, from_step: int = 0, judge: Strictness = "exact") -> Callable[..., Sequence[float | None]]:
+    """The rule, control or own function as one of TRL's `reward_funcs`, which counts from a step on. It needs a column
+    beside TRL's own arguments: `graded`."""
+    own = own_reward(name) if plugin.is_own(name) else None
+    rule = (RULES | {"accuracy": ACCURACY[judge]}).get(name, accuracy)  # a control sees each completion's accuracy
 
     def reward(
         prompts: Sequence[str],
@@ -129,6 +145,9 @@ def as_trl_reward(name: str, from_step: int = 0) -> Callable[..., Sequence[float
     ) -> Sequence[float | None]:
         if trainer_state is not None and trainer_state.global_step < from_step:
             return [None] * len(completions)
+        if own is not None:
+            columns_B = {"prompts": prompts, "completions": completions, "completion_ids": completion_ids}
+            return own(graded, columns_B, trainer_state)
         scores = list(map(rule, graded))
         if name in RULES:
             return scores

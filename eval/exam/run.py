@@ -24,6 +24,7 @@ from r1_mini.pipeline.store import Store, checkpoint_hash, fingerprint, read_not
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import generate
 from r1_mini.system import distributed as processes
+from r1_mini.system import plugin
 from r1_mini.system.files import write_text_atomic
 from r1_mini.train.callbacks import progress_bar
 
@@ -55,6 +56,7 @@ def examine(
         "voice": voice,
         "checkpoint": checkpoint_hash(checkpoint),
         "reference": checkpoint_hash(reference) if reference else None,
+        **({"own": own} if (own := plugin.sources(each.problem.judge for each in problems)) else {}),
     }
     with store.open(identity, folder, console) as node:
         if not node.finished:

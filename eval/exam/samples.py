@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from eval.exam.suite import ExamProblem, Suite
 from r1_mini.errors import UserError, shown
-from r1_mini.judges.judges import VALUES
+from r1_mini.judges.judges import value_of
 from r1_mini.problems.problem import Problem
 from r1_mini.rewards import RULES
 from r1_mini.rollout.engine import SamplingParams
@@ -127,7 +127,7 @@ def tabled(rows: Iterable[Mapping[str, Any]]) -> Samples:
             first[key] = entry
         value: Hashable = RIGHT if entry["correct"] else None
         if value is None and stopped and entry["parsed"] is not None:
-            value = VALUES[entry["judge"]](entry["parsed"])
+            value = value_of(entry["judge"], entry["parsed"])
         answer = -1 if value is None else answers.setdefault(value, len(answers))
         form = (
             entry["well_formed"],

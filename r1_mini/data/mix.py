@@ -9,10 +9,11 @@ from typing import Annotated, Any, get_args
 
 from pydantic import PlainValidator, SerializeAsAny
 
-from r1_mini.config.base import wrong
+from r1_mini.config.base import Strict, wrong
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.data.collected import Collected
 from r1_mini.data.gym import GymTask
+from r1_mini.data.own import Own
 from r1_mini.data.source import FamilySource, Source
 from r1_mini.data.table import Table
 from r1_mini.errors import UserError, shown
@@ -54,13 +55,23 @@ def listed(sources: Iterable[Source]) -> Iterator[Problem]:
             yield from source.listed(split) or ()
 
 
+def sources_of(recipe: Path) -> list[Source]:
+    """What a run trains on, without what it collects; nothing where the recipe is gone."""
+    with suppress(UserError, LookupError, TypeError, ValueError):  # not as a run writes it
+        values = read_mapping(recipe) if recipe.is_file() else {"problems": (), "stages": ()}
+        entries = [*values["problems"], *(entry for stage in values["stages"] for entry in stage["problems"])]
+        return [source_of(entry) for entry in entries if "collected" not in entry]
+    return []
+
+
+def tasks(sources: Iterable[Source]) -> Iterator[tuple[Own, Strict]]:
+    """The tasks of the user's own among the sources, with their axes."""
+    return ((each.own, each.axes) for each in sources if isinstance(each, FamilySource) and each.own)
+
+
 def problems_of(recipe: Path, n: int = 500) -> tuple[list[Problem], dict[str, Problem]]:
     """A sample of what a run trains on, and the rows of its tables by key; nothing where recipe or data are gone."""
-    if not recipe.is_file():
-        return [], {}
-    with suppress(UserError, LookupError, TypeError, ValueError):  # not as a run writes it
-        values = read_mapping(recipe)
-        entries = [*values["problems"], *(entry for stage in values["stages"] for entry in stage["problems"])]
-        sources = [source_of(entry) for entry in entries if "collected" not in entry]
+    sources = sources_of(recipe)
+    with suppress(UserError, LookupError):  # of no source, nothing is drawn
         return list(islice(draw(sources, "train", "sample"), n)), {row.key: row for row in listed(sources)}
     return [], {}

@@ -14,11 +14,14 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, PrivateAttr, SerializeAsAny, model_serializer, model_validator
 
 from r1_mini.config.base import Strict, known_name
+from r1_mini.data.own import Own
 from r1_mini.errors import UserError
 from r1_mini.problems.arithmetic import parse
 from r1_mini.problems.families import FAMILIES
+from r1_mini.problems.families.base import Family
 from r1_mini.problems.families.countdown import countdown_key
 from r1_mini.problems.problem import Problem, Split, is_held_out, split_of
+from r1_mini.system import plugin
 
 PATIENCE = 20_000  # samples without a problem that can be used, before a source counts as exhausted
 
@@ -29,7 +32,7 @@ class Exhausted(UserError):
     def __init__(self, source: "Source", what: str, found: int = 0) -> None:
         axes = getattr(source, "axes", None)
         fix = "ask for fewer problems, or give it more rows"
-        if axes:
+        if axes and type(axes).model_fields:
             fix = f"widen {', '.join(type(axes).model_fields)}"
         elif getattr(source, "test", "") is None:  # a table without a file for the exam
             fix = "ask for fewer problems, give it more rows, or name a file for the exam with `test:`"
@@ -117,13 +120,19 @@ class Source(Strict, ABC):
         return ()
 
 
+def family_of(name: str) -> Family[Any, Any] | Own:
+    """The family of this package, or the user's own task, of that name; the error of a validator, or UserError."""
+    return Own(name) if plugin.is_own(name) else FAMILIES[known_name(name, FAMILIES, "family")]
+
+
 class FamilySource(Source):
-    """A family of this package, such as `{family: sum, terms: [2, 6], digits: 2, weight: 0.98}`."""
+    """A family, such as `{family: sum, terms: [2, 6], digits: 2, weight: 0.98}`, or a task of the user's own."""
 
     KEYS = ("family",)
 
     family: str
     axes: SerializeAsAny[Strict]
+    _family: Family[Any, Any] | Own = PrivateAttr()
 
     @model_validator(mode="before")
     @classmethod
@@ -133,8 +142,10 @@ class FamilySource(Source):
             return entry
         axes = dict(entry)
         own = {key: axes.pop(key) for key in ("family", "weight") if key in axes}
-        family = known_name(str(own.get("family")), FAMILIES, "family")
-        return {**own, "axes": FAMILIES[family].axes.model_validate(axes)}
+        return {**own, "axes": family_of(str(own.get("family"))).axes.model_validate(axes)}
+
+    def model_post_init(self, context: Any) -> None:
+        self._family = family_of(self.family)
 
     @model_serializer(mode="wrap")
     def _write_axes(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
@@ -143,21 +154,29 @@ class FamilySource(Source):
 
     @property
     def name(self) -> str:
-        return self.family
+        return self._family.name
+
+    @property
+    def own(self) -> Own | None:
+        """The task, if it is the user's own."""
+        return self._family if isinstance(self._family, Own) else None
+
+    def _data_hash(self) -> str:
+        return self.own.proved(self.axes) if self.own else ""
 
     @property
     def worked(self) -> bool:
         return True
 
     def _stream(self, split: Split, rng: random.Random) -> Iterator[Problem]:
-        depths = FAMILIES[self.family].depths(self.axes)
+        depths = self._family.depths(self.axes)
         while True:
             yield self._sample(rng.choice(depths), split, rng)
 
     def exam(self, split: Split, n: int, seed: int, min_depth: int = 1, used: Container[str] = ()) -> list[Problem]:
         """As every source; the problems are dealt in turn to each depth from `min_depth`."""
         rng = random.Random(f"exam {split} {seed}")
-        depths = [depth for depth in FAMILIES[self.family].depths(self.axes) if depth >= min_depth]
+        depths = [depth for depth in self._family.depths(self.axes) if (depth or min_depth) >= min_depth]
         if not depths:
             raise Exhausted(self, f"no problem of depth {min_depth} or more with {self.axes!r}")
         problems: dict[str, Problem] = {}
@@ -172,12 +191,13 @@ class FamilySource(Source):
 
     def _sample(self, depth: int, split: Split, rng: random.Random, *used: Container[str]) -> Problem:
         """Sample a problem of one depth that belongs to the split and whose key is not used yet."""
-        family = FAMILIES[self.family]
+        family: Any = self._family
         for _ in range(PATIENCE):
             sketch = family.sketch(rng, self.axes, depth)
             key = family.key(sketch)
             if split_of(key) != split or any(key in keys for keys in used):
                 continue
             if split == "test" or not any(map(is_held_out, family.inside(sketch))):  # may_teach, before the solution
-                return family.problem(sketch)
+                problem: Problem = family.problem(sketch)
+                return problem
         raise Exhausted(self, f"no further {split} problem of depth {depth} in {PATIENCE:,} samples with {self.axes!r}")

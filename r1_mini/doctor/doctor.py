@@ -21,7 +21,6 @@ from r1_mini.pipeline.start import start_of
 from r1_mini.pipeline.store import say
 from r1_mini.plan.plan import Plan
 from r1_mini.plan.stages import POOL, worked
-from r1_mini.rewards import Late, as_trl_reward
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.system.files import read_jsonl, reading
 from r1_mini.train import rollouts
@@ -109,11 +108,7 @@ def pilot(recipe: Recipe, name: str) -> list[dict[str, Any]]:
     fields = stage.fields
     sampling = (fields["max_completion_length"], fields["temperature"], fields["top_p"])
     params = SamplingParams(COMPLETIONS, *sampling, seed=recipe.seed_of(stage))
-    rewards = [
-        (key, weight.weight if isinstance(weight, Late) else weight, as_trl_reward(key))
-        for key, weight in stage.rewards.items()
-    ]
-    return rollouts.rows(model, tokenizer, problems, params, rewards, 0)
+    return rollouts.rows(model, tokenizer, problems, params, stage.weighed(), 0)
 
 
 def needed(recipe: Recipe, name: str) -> int:

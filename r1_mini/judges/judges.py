@@ -6,12 +6,14 @@ wrong. A new form is a line in `JUDGES` and one in `VALUES`. Verifiers of other 
 
 import re
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from fractions import Fraction
 from functools import lru_cache
 
 from r1_mini.judges.answers import amount, choice, formula, plain_text, qualifiers, words_of
 from r1_mini.judges.sandbox import verified
 from r1_mini.problems.arithmetic import evaluate, numbers, parse, parse_number
+from r1_mini.system import plugin
 
 Judge = Callable[[str, str], bool]
 """(the model's answer, the right answer in the judge's own form) -> whether it is right."""
@@ -119,6 +121,25 @@ JUDGES: dict[str, Judge] = {
     "latex": same_formula,
     "reasoning_gym": lambda answer, task: verified("reasoning_gym", answer.strip(), task),  # full marks of its verifier
 }
+
+
+def judge_of(name: str) -> Judge:
+    """The judge of that name; of a plug-in that is a task, its `judge`, to whom an answer is wrong if it raises."""
+    if not plugin.is_own(name):
+        return JUDGES[name]
+    own = plugin.load(name, reread=False)().judge
+
+    def judge(answer: str, gold: str) -> bool:
+        with suppress(Exception):
+            return bool(own(answer, gold))
+        return False
+
+    return judge
+
+
+def value_of(judge: str, answer: str) -> Hashable | None:
+    """What an answer counts as in a vote, where equal values are one answer; None is no answer."""
+    return VALUES.get(judge, plain_text)(answer)
 
 
 def can_read(judge: str, gold: str) -> bool:

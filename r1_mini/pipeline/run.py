@@ -25,7 +25,7 @@ from r1_mini.errors import UserError
 from r1_mini.pipeline.recipe import MODEL, Recipe, dump, load
 from r1_mini.pipeline.store import Node, Store, checkpoint_hash, first_difference, read_manifest, read_note
 from r1_mini.system import distributed as processes
-from r1_mini.system import environment
+from r1_mini.system import environment, plugin
 from r1_mini.system.files import (
     ASIDE,
     clear_leftovers,
@@ -147,6 +147,7 @@ def train_stage(
         "data": [source.content_hash() for source in problems],
         "from": checkpoint_hash(start) if start else None,
         **({"read": others} if others else {}),
+        **({"own": own} if (own := plugin.sources(getattr(stage, "rewards", ()))) else {}),
     }
     with folder.store.open(identity, folder.path / name, console) as node:
         if node.finished:

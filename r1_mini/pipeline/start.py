@@ -4,7 +4,7 @@ import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from r1_mini.config.trl_fields import MOST_TEXTS, require_machine
-from r1_mini.data.mix import draw, listed
+from r1_mini.data.mix import draw, listed, tasks
 from r1_mini.data.overlap import separated
 from r1_mini.data.source import Source
 from r1_mini.errors import UserError
@@ -66,14 +66,16 @@ def start_of(recipe: Recipe, stage: str = "") -> Start:
 
 
 def lettered(recipe: Recipe) -> Recipe:
-    """The recipe with a token in each base stage for whatever character its tables write, those of RL and exam too.
+    """The recipe with a token in each base stage for whatever character its tables and the user's own tasks write,
+    those of RL and exam too.
 
-    What is streamed or sampled is not looked through. UserError for a table that cannot be read.
+    Of a task a sample is looked through, of what is streamed nothing. UserError for a table that cannot be read.
     """
     if not any(isinstance(stage, BaseStage) for stage in recipe.stages):
         return recipe
     sources = (*recipe.problems, *(each for stage in recipe.stages for each in stage.problems))
-    letters = {letter for each in listed(sources) for letter in f"{each.question}{each.answer}{each.solution or ''}"}
+    written = chain(listed(sources), *(task.draws(axes) for task, axes in tasks(sources)))
+    letters = {letter for each in written for letter in f"{each.question}{each.answer}{each.solution or ''}"}
 
     def known(stage: StageSettings) -> StageSettings:
         if not isinstance(stage, BaseStage):

@@ -26,7 +26,7 @@ class Problem:
     difficulty: Mapping[str, int] = field(hash=False)  # "depth" (operations to do) and the family's other measures
     key: str  # canonical form: the same for every commuted or re-spaced form of the question
     inside: frozenset[str] = frozenset()  # keys of the problems of two or more operations solved on the way
-    judge: str = "number"  # a key of JUDGES
+    judge: str = "number"  # a key of JUDGES, or a task of your own
     solution: str | None = None  # a completion of somebody else's that solves it, to learn from
     formula: str | None = None  # the expression that a worked solution reduces; None where steps cannot be checked
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from r1_mini.data.mix import problems_of
+from r1_mini.data.mix import problems_of, sources_of, tasks
+from r1_mini.data.own import Asked, Own
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.model.templates import PromptStyle
@@ -30,10 +31,12 @@ def ask(checkpoint: Path, question: str | None, params: SamplingParams, prompt: 
     console = Terminal()
     with silent(), console.status("loading"):
         model, tokenizer = load_checkpoint(checkpoint, prompt=prompt)
-        taught, rows = problems_of(checkpoint.resolve().parent / "recipe.yaml")
+        recipe = checkpoint.resolve().parent / "recipe.yaml"
+        taught, rows = problems_of(recipe)
+        own = [task for task, _ in tasks(sources_of(recipe))]
 
     def answer(question: str) -> None:
-        problem = asked(question, rows)
+        problem = asked(question, rows, own)
         ((sample,),) = generate(model, tokenizer, [problem], params)
         _show(console, problem, sample)
         if unknown := outside(problem, taught):
@@ -50,12 +53,16 @@ def ask(checkpoint: Path, question: str | None, params: SamplingParams, prompt: 
                 console.print(str(error), style="red")
 
 
-def asked(question: str, rows: Mapping[str, Problem]) -> Problem:
+def asked(question: str, rows: Mapping[str, Problem], own: Sequence[Own] = ()) -> Problem:
     """The problem that people mean by `12 + 7 = ?`, `3 × 4` or `What is 12+7?`, or a row of a table, by its key.
 
-    If it is none of these, the answer is empty: nobody here knows the right one.
+    A task of the user's own that can solve it comes first. If it is none of these, the answer is empty: nobody here
+    knows the right one.
     """
     question = question.strip()
+    for task in own:
+        with contextlib.suppress(UserError):
+            return task.problem(Asked(question, 0))
     with contextlib.suppress(ValueError):
         return families.solve(question.translate(_SIGNS).rstrip(" =?"))
     if row := rows.get(canonical_text(question)):

@@ -131,9 +131,15 @@ class OnRollouts(TrainerCallback):
     """
 
     def __init__(
-        self, every: int, job: Job, trainer: GRPOTrainer, problems: Sequence[Problem], params: SamplingParams
+        self,
+        every: int,
+        job: Job,
+        trainer: GRPOTrainer,
+        problems: Sequence[Problem],
+        params: SamplingParams,
+        rewards: Sequence[rollouts.Weighed],
     ) -> None:
-        self.every, self.trainer, self.problems, self.params = every, trainer, problems, params
+        self.every, self.trainer, self.problems, self.params, self.rewards = every, trainer, problems, params, rewards
         self.path, self.file = job.out / rollouts.FILE if processes.is_main() else None, Metrics(None)
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
@@ -152,10 +158,8 @@ class OnRollouts(TrainerCallback):
         if self.path is None:
             return
         trainer = self.trainer
-        names = [each.__name__ for each in trainer.reward_funcs]
-        weighed = list(zip(names, trainer.reward_weights.tolist(), trainer.reward_funcs, strict=True))
         asked = (trainer.model, trainer.processing_class, self.problems, self.params)
-        for row in rollouts.rows(*asked, weighed, state.global_step):
+        for row in rollouts.rows(*asked, self.rewards, state.global_step):
             self.file.append(row)
 
 

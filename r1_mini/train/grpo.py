@@ -50,13 +50,13 @@ from r1_mini.errors import Stopped
 from r1_mini.model.checkpoint import adapter
 from r1_mini.model.prompts import encode, prompts_for, require_context, stop_tokens
 from r1_mini.problems.problem import Problem
-from r1_mini.rewards import Late, Weights, accuracy_by_kind, as_trl_reward, kinds_of, rollout_metrics
+from r1_mini.rewards import Late, Strictness, Weights, accuracy_by_kind, as_trl_reward, kinds_of, rollout_metrics
 from r1_mini.rollout.engine import SamplingParams, rollout
 from r1_mini.system import distributed as processes
 from r1_mini.train.advantages import Baseline, group_advantages
 from r1_mini.train.callbacks import DEV_SCORE, OnDev, OnRollouts
 from r1_mini.train.logps import FrugalTrainer, only_advantages_count
-from r1_mini.train.rollouts import POOL, Kept, spread
+from r1_mini.train.rollouts import POOL, Kept, Weighed, spread
 from r1_mini.train.stage import Job, OnlineStage, Work
 from r1_mini.train.trainer import load, save, train
 
@@ -90,7 +90,9 @@ class GrpoStage(OnlineStage):
 
     kind: Literal["grpo"]
     rewards: Weights = Field(default_factory=lambda: dict[str, float | Late](accuracy=1.0, format=0.1))
-    """Name of a rule or control in r1_mini.rewards -> weight."""
+    """Name of a rule or control in r1_mini.rewards, or a function of your own, `"./mine.py:brevity"` -> weight."""
+    judge: Strictness = "exact"
+    """To whom `accuracy` listens; to a `weak` one what has the right answer anywhere is right. Metrics are exact."""
     baseline: Baseline = "group"
     """What a reward is compared with: the mean of its group (GRPO), or of the whole batch (REINFORCE)."""
     dev: DevExam | None = None
@@ -129,9 +131,17 @@ class GrpoStage(OnlineStage):
             reference=fields["beta"] != 0 and self.peft is None,
         )
 
+    def weighed(self) -> list[Weighed]:
+        """The rewards: name, weight, and the function as TRL calls it."""
+        late = [
+            (name, each if isinstance(each, Late) else Late(weight=each, from_step=0))
+            for name, each in self.rewards.items()
+        ]
+        return [(name, each.weight, as_trl_reward(name, each.from_step, self.judge)) for name, each in late]
+
     def config(self, work: Path, seed: int) -> GRPOConfig:
         config: GRPOConfig = super().config(work, seed)
-        config.reward_weights = [each.weight if isinstance(each, Late) else each for each in self.rewards.values()]
+        config.reward_weights = [weight for _, weight, _ in self.weighed()]
         return config
 
     def trainer_of(
@@ -150,9 +160,7 @@ class GrpoStage(OnlineStage):
             args=config,
             train_dataset=Dataset.from_dict({"prompt": prompts, "problem": range(len(prompts))}),
             processing_class=tokenizer,
-            reward_funcs=[
-                as_trl_reward(name, getattr(weight, "from_step", 0)) for name, weight in self.rewards.items()
-            ],
+            reward_funcs=[function for _, _, function in self.weighed()],
         )
 
     def rehearse(
@@ -183,7 +191,7 @@ class GrpoStage(OnlineStage):
         if self.rollouts and has_own_sampler(config):
             asked = spread(problems[:POOL], self.rollouts.problems)
             params = replace(trainer.sampling, n=self.rollouts.samples)
-            trainer.add_callback(OnRollouts(self.rollouts.every, job, trainer, asked, params))
+            trainer.add_callback(OnRollouts(self.rollouts.every, job, trainer, asked, params, self.weighed()))
         parts = {f"rewards/{name}/mean": f"reward_{name}" for name in self.rewards}
         first = max(getattr(weight, "from_step", 0) for weight in self.rewards.values())
         watch = Patience(self.patience, job, first).watch

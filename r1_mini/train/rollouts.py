@@ -23,6 +23,10 @@ POOL = 200
 """Problems of a stage that those to ask are chosen from."""
 
 
+Weighed = tuple[str, float, Callable[..., Sequence[float | None]]]
+"""A reward: its name, its weight, and the function as TRL calls it."""
+
+
 class Kept(Strict):
     """Which rollouts are kept. They change nothing: a completion depends on seed, prompt and weights alone."""
 
@@ -46,10 +50,10 @@ def rows(
     tokenizer: PreTrainedTokenizerBase,
     problems: Sequence[Problem],
     params: SamplingParams,
-    rewards: Sequence[tuple[str, float, Callable[..., Sequence[float | None]]]],
+    rewards: Sequence[Weighed],
     step: int,
 ) -> list[dict[str, Any]]:
-    """`params.n` graded completions of each problem. `rewards`: name, weight, and the function as TRL calls it."""
+    """`params.n` graded completions of each problem, with what each reward pays for them."""
     groups = generate(model, tokenizer, problems, params)
     flat = [(number, index, sample) for number, group in enumerate(groups) for index, sample in enumerate(group)]
     samples = [sample for _, _, sample in flat]
