@@ -399,7 +399,7 @@ COURSE: tuple[Callable[[Course], Finding | None], ...] = (
 def harms(case: Case) -> Finding | None:
     """The exam shows that a checkpoint is worse than what it was trained from."""
     for stage, start, one in edges(case):
-        if one["verdict"] == "shown" and one["estimate"] < 0:
+        if one["verdict"] == "worse":
             return Finding(
                 "a stage harmed",
                 f"{stage} against {start}: {points(one)}",
@@ -412,7 +412,7 @@ def harms(case: Case) -> Finding | None:
 def changes_nothing(case: Case) -> Finding | None:
     """The exam does not tell a checkpoint apart from what it was trained from."""
     for stage, start, one in edges(case):
-        if one["verdict"] != "shown":
+        if one["verdict"] == "not shown":
             return Finding(
                 "a stage changed nothing",
                 f"{stage} is not told apart from {start}: {points(one)}",

@@ -122,20 +122,24 @@ def needed(recipe: Recipe, name: str) -> int:
 
 
 def watch(recipe: Recipe) -> Callable[[str], Callable[[Row], str]]:
-    """Stage -> what a doctor says of its steps as they come: the name of the first grave finding, or nothing."""
+    """Stage -> what a doctor says of its steps as they come: the name of the first grave finding, or nothing.
+
+    It looks at each of the first steps, and later each time that a twentieth more is done.
+    """
 
     def of(name: str) -> Callable[[Row], str]:
-        if not isinstance(recipe.nodes[name], GrpoStage):
-            return lambda record: ""
         steps: list[Row] = []
+        grave = ""
 
         def tell(record: Row) -> str:
+            nonlocal grave
             steps.append(record)
-            course = Course(recipe, name, steps)
-            found = (check(course) for check in COURSE) if len(steps) >= 3 else ()
-            return next((finding.name for finding in found if finding is not None and finding.grave), "")
+            if len(steps) >= 3 and len(steps) % max(1, len(steps) // 20) == 0:
+                found = (check(Course(recipe, name, steps)) for check in COURSE)
+                grave = next((finding.name for finding in found if finding is not None and finding.grave), "")
+            return grave
 
-        return tell
+        return tell if isinstance(recipe.nodes[name], GrpoStage) else lambda record: ""
 
     return of
 

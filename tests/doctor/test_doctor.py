@@ -1,0 +1,141 @@
+"""The doctor is examined: on runs that are broken on purpose it finds the cause first, and its fix makes them well."""
+
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from r1_mini import cli
+from r1_mini.config import packaged
+from r1_mini.doctor.doctor import diagnose, of_run, watch
+from r1_mini.pipeline.recipe import load
+from r1_mini.system.files import read_jsonl
+from tests.doctor.broken import BROKEN
+
+SMALL = ["evaluate.columns=[grpo]", "evaluate.limit=12", "evaluate.samples=1"]  # one checkpoint: no page
+FIXED = ("limit", "hot", "cold", "leash", "hard", "upside-down", "luck", "alike", "noise", "narrow")
+"""Runs whose fix trains RL alone, not the base; the others were followed once: docs/DOCTOR.md."""
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """A folder where all runs share what is equal: most have one base."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder := tmp_path_factory.mktemp("doctor"))
+        yield folder
+
+
+def ran(name, settings):
+    """Train the smoke recipe with these settings; its exit code and findings."""
+    code = cli.main(["run", "smoke", "--out", name, *SMALL, *settings])
+    return code, diagnose(of_run(Path(name)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_run_gets_its_cause_as_the_first_finding_and_the_fix_makes_it_well(here, name):
+    first, settings = BROKEN[name]
+    code, found = ran(name, settings)
+    assert (found[0].name, found[0].grave) == (first, True), found
+    assert code == (1 if name in ("hot", "untrained") else 0)  # patience has an end
+    assert found[0].fix and not found[0].samples or Path(found[0].samples.partition(",")[0]).is_file()
+    if name in FIXED:
+        code, after = ran(f"{name}-fixed", [*settings, *found[0].fix])
+        assert code == 0 and [each for each in after if each.grave] == []
+
+
+@pytest.mark.slow
+def test_a_healthy_run_has_no_finding_and_keeps_the_same_prompts_at_each_step(here, capsys):
+    code, found = ran("healthy", ["grpo.rollouts.every=5"])
+    assert (code, found) == (0, [])
+    assert cli.main(["doctor", "healthy"]) == 0
+    assert "nothing found" in capsys.readouterr().out
+    rows = read_jsonl(here / "healthy/02-grpo/rollouts.jsonl")
+    assert sorted({row["step"] for row in rows}) == [0, 5, 10, 15, 20]
+    asked = {step: [row["question"] for row in rows if row["step"] == step] for step in (0, 20)}
+    assert asked[0] == asked[20] and len(asked[0]) == 32 and len(set(asked[0])) == 8
+    first = next(row for row in rows if row["voice"] == "worked" and row["correct"])
+    assert first["reward"] == pytest.approx(1.1) and first["steps"][0][1] == "right"
+    metrics = read_jsonl(here / "healthy/02-grpo/metrics.jsonl")[0]
+    assert metrics["reward_accuracy"] == pytest.approx(metrics["accuracy"])
+    assert metrics["accuracy_sum_1"] > metrics["accuracy_sum_3"]
+
+
+@pytest.mark.slow
+def test_rollouts_that_are_kept_do_not_change_the_weights(here):
+    weights = {}
+    for name, keep in (("kept", "{every: 1}"), ("none", "null")):
+        ran(name, ["grpo.trainer.max_steps=4", f"grpo.rollouts={keep}"])
+        weights[name] = (here / name / "02-grpo/model.safetensors").read_bytes()
+    assert weights["kept"] == weights["none"]
+    assert not (here / "none/02-grpo/rollouts.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_a_dead_run_stops_after_its_patience_and_says_why(here, capsys):
+    settings = ["base.trainer.max_steps=3", "grpo.patience=4"]
+    assert cli.main(["run", "smoke", "--out", "dead", *SMALL, *settings]) == 1
+    said = capsys.readouterr()
+    assert re.search(r"error: 02-grpo: stopped: nothing was right in steps 1 to 4, .*patience=null$", said.err, re.M)
+    assert "grave: 02-grpo: nothing earns" in said.out and "base.trainer.max_steps=1000" in said.out
+    assert cli.main(["doctor", "dead", "--json", "dead.json"]) == 1
+    assert json.loads((here / "dead.json").read_text())[0]["name"] == "nothing earns"
+    assert cli.main(["run", "smoke", "--out", "alive", *SMALL, settings[0], "grpo.patience=null"]) == 0
+
+
+@pytest.mark.slow
+def test_a_pilot_says_that_a_model_earns_nothing_before_it_is_trained(here, capsys):
+    ran("untrained", BROKEN["untrained"][1])
+    stages = "stages=[{kind: grpo, trainer: {max_steps: 5, max_completion_length: 48}}]"
+    settings = ["model=untrained/01-base", stages, "evaluate.columns=[]"]
+    assert cli.main(["doctor", "smoke", *settings]) == 1
+    said = capsys.readouterr().out
+    assert "grave: 01-grpo: nothing earns: no completion of step 0 was right" in said
+    assert "change: 'stages=[{kind: sft}, {kind: grpo, " in said
+    assert cli.main(["plan", "smoke", *settings, "--ask"]) == 1
+    assert "nothing earns" in capsys.readouterr().out
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_model_that_goes_on_after_its_answer_is_found_by_the_pilot(here, capsys):
+    ran("healthy", ["grpo.rollouts.every=5"])
+    shutil.copytree("healthy/02-grpo", "endless")
+    for name in ("config.json", "generation_config.json"):
+        values = json.loads(Path("endless", name).read_text())
+        Path("endless", name).write_text(json.dumps(values | {"eos_token_id": 5}))
+    settings = ["model=endless", "stages=[{kind: grpo, trainer: {max_steps: 5, max_completion_length: 48}}]"]
+    cli.main(["doctor", "smoke", *settings])
+    assert "grave: 01-grpo: never stops" in capsys.readouterr().out
+
+
+def test_what_does_not_fit_is_grave_before_a_run(capsys):
+    assert cli.main(["doctor", "smoke", "base.model={hidden_size: 8192, layers: 200, heads: 8}"]) == 1
+    assert "grave: does not fit: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "nowhere"),
+        (["."], "no run; name a run folder"),
+        (["smoke", "grpo.x=1"], "unknown key"),
+    ],
+)
+def test_what_is_no_run_and_no_recipe_is_one_line(tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["doctor", *arguments]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and said in lines[0]
+
+
+def test_the_watch_tells_the_first_grave_name_as_steps_come():
+    tell = watch(load(packaged.find("smoke", "tiny")))
+    dead = {"accuracy": 0.0, "reward": 0.0, "zero_variance": 1.0, "failed": 1.0, "format": 0.0}
+    assert [tell("02-grpo")(dead | {"step": 1})] == [""]
+    grpo = tell("02-grpo")
+    assert [grpo(dead | {"step": step}) for step in (1, 2, 3)] == ["", "", "nothing earns"]
+    assert tell("01-base")({"step": 1, "loss": math.nan}) == ""
