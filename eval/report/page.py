@@ -182,8 +182,13 @@ def render_exam(
     if training.kept:  # inside the function of browser.js, whose steps it draws
         end, more = "})();\n", files("eval.report").joinpath("rollouts.js").read_text("utf-8")
         script = script.removesuffix(end) + more + end
-    curves = list(plots.training(training.curves, training.marks))
+    rewarded = [stage for stage, rows in training.curves.items() if plots.of_rollouts({stage: rows})]
+    at: dict[str, list[int]] = {}
+    if len(rewarded) == len(training.kept) == 1:  # stages that go on with one another share a curve
+        at[rewarded[0]] = rollouts.steps(*training.kept.values())
+    curves = list(plots.training(training.curves, training.marks, at))
     losses = [each for each in curves if training.marks and each[0].startswith("Loss")]
+    moving = [each for each in curves if at and each[0].startswith(plots.REWARD)]
     return _html(
         "exam",
         summary=summary,
@@ -192,7 +197,8 @@ def render_exam(
         samples=samples,
         training=training,
         losses=losses,
-        curves=[each for each in curves if each not in losses],
+        curves=[each for each in curves if each not in losses and each not in moving],
+        moving=moving,
         manifest=manifest,
         picked=transcripts.picked(summary, samples) if summary.comparisons else None,
         transcripts=Markup(transcripts.embedded(summary, samples)),

@@ -34,15 +34,16 @@
     function problem() {
       const { asked, about, rows: columns } = stages[field.stage.value].problems[field.problem.value];
       const at = field.step?.value;
-      rows = columns.step.map((_, place) => Object.fromEntries(Object.keys(columns).map((key) => [key, columns[key][place]])));
+      const record = (_, place) => Object.fromEntries(Object.entries(columns).map(([key, [values, which]]) => [key, values[which[place]]]));
+      rows = columns.step[1].map(record);
       document.getElementById("asked").replaceChildren(make("bdi", "", asked), " ", make("span", "", `· ${about}`));
-      strip.replaceChildren(strip.firstElementChild, ...[...new Set(columns.step)].map(choice));
+      strip.replaceChildren(strip.firstElementChild, ...columns.step[0].map(choice));
       for (const radio of strip.querySelectorAll("input")) radio.checked ||= radio.value === at; // the step stays
     }
 
     function stage() {
       const { problems } = stages[field.stage.value];
-      const samples = [...new Set(problems[0].rows.sample)];
+      const [samples] = problems[0].rows.sample;
       field.problem.replaceChildren(...problems.map(({ asked }, place) => new Option(asked.slice(0, 80), place)));
       field.sample.replaceChildren(new Option("one step, all completions", ""), ...samples.map((sample) => new Option(`every step, completion ${sample + 1}`, sample)));
       problem();
@@ -52,6 +53,7 @@
       const sample = field.sample.value;
       const shown = rows.filter((row) => String(sample ? row.sample : row.step) === (sample || field.step.value));
       strip.hidden = sample !== "";
+      for (const line of document.querySelectorAll('[id*="-at-"]')) line.style.display = !sample && line.id.endsWith(`-at-${field.step.value}`) ? "inline" : "";
       document.getElementById("completions").replaceChildren(...shown.map(card));
     }
 

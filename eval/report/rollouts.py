@@ -25,15 +25,20 @@ Problems = Sequence[Mapping[str, Any]]
 def read(rows: Rows) -> Problems:
     """What the page shows of a stage; `rows` are the lines of its rollouts.jsonl."""
     every = sorted({row["step"] for row in rows})
-    steps = {every[place * (len(every) - 1) // (MOST_STEPS - 1)] for place in range(MOST_STEPS)}
+    shown = {every[place * (len(every) - 1) // (MOST_STEPS - 1)] for place in range(MOST_STEPS)}
     found: dict[int, dict[str, Any]] = {}
     for row in sorted(rows, key=lambda row: (row["problem"], row["step"], row["sample"])):
-        if row["step"] in steps:
+        if row["step"] in shown:
             asked = f"{short(row['question'], MOST_TEXT)} = {short(row['right'], MOST_ANSWER)}"
             about = short(row["family"]) + (f", {operations(row['depth'])}" if row["depth"] else "")
             one = found.setdefault(row["problem"], {"asked": asked, "about": about, "rows": []})
             one["rows"].append(completion(row))
     return list(found.values())
+
+
+def steps(problems: Problems) -> list[int]:
+    """The steps on the page."""
+    return sorted({row["step"] for problem in problems for row in problem["rows"]})
 
 
 def completion(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,15 +69,20 @@ def completion(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def embedded(stages: Mapping[str, Problems]) -> str:
-    """All stages as JSON, harmless inside `<script>`. `rows` has a list for each field, which is half the bytes."""
+    """All stages as JSON, harmless inside `<script>`."""
     return harmless(
         [{"stage": short(name), "problems": [_packed(each) for each in problems]} for name, problems in stages.items()]
     )
 
 
 def _packed(problem: Mapping[str, Any]) -> dict[str, Any]:
-    rows = problem["rows"]
-    return {**problem, "rows": {key: [row[key] for row in rows] for key in rows[0]}}
+    """A problem whose `rows` are for each field the values that occur, and which of them each row has."""
+    columns = {}
+    for key in problem["rows"][0]:
+        cells = [row[key] for row in problem["rows"]]
+        values = [cell for place, cell in enumerate(cells) if cell not in cells[:place]]
+        columns[key] = [values, [values.index(cell) for cell in cells]]
+    return {**problem, "rows": columns}
 
 
 def _middle(pieces: Sequence[str]) -> tuple[int, int, int]:
