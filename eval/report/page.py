@@ -24,12 +24,12 @@ from rich.text import Text
 from eval.analysis.columns import Columns
 from eval.analysis.compare import Comparison, summarize
 from eval.exam.samples import Samples
-from eval.report import exam_plots, plots, story, sweep_plots, transcripts, words
+from eval.report import exam_plots, plots, rollouts, story, sweep_plots, transcripts, words
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.data.mix import problems_of
 from r1_mini.pipeline.store import read_manifest, stage_metrics
 from r1_mini.problems.problem import Problem
-from r1_mini.system.files import write_json_atomic, write_text_atomic
+from r1_mini.system.files import read_jsonl, reading, write_json_atomic, write_text_atomic
 from r1_mini.text import visible
 
 
@@ -70,6 +70,8 @@ class Training:
     """Some of the problems that its stages train on."""
     seeds: Mapping[str, Sequence[plots.Rows]] = field(default_factory=dict)
     """Column -> the metrics of the stages that reward rollouts, seed by seed."""
+    kept: Mapping[str, rollouts.Problems] = field(default_factory=dict)
+    """Stage -> the completions that it kept while it trained, of a single run."""
 
     @staticmethod
     def of(columns: Columns, run: Path | None) -> "Training":
@@ -84,7 +86,12 @@ class Training:
             share, name = stage.get("early_share"), stage.get("name") or stage["kind"]
             if share and stage["early_voices"] != stage["voices"] and curves.get(name):
                 marks[name] = (share * curves[name][-1]["step"], "the mix of voices changes")
-        return Training(curves, marks, problems_of(run / "recipe.yaml", 3000)[0])
+        kept: dict[str, rollouts.Problems] = {}
+        for path in (run / name / "rollouts.jsonl" for name in read_manifest(run)["stages"]):
+            if path.exists():  # a stage that does not reward rollouts has none
+                with reading(path):
+                    kept[path.parent.name] = rollouts.read(read_jsonl(path))
+        return Training(curves, marks, problems_of(run / "recipe.yaml", 3000)[0], kept=kept)
 
 
 def show(
@@ -172,8 +179,16 @@ def render_exam(
 ) -> str:
     """The page of one exam; `samples` has the columns of the summary."""
     script = files("eval.report").joinpath("browser.js").read_text("utf-8")
-    curves = list(plots.training(training.curves, training.marks))
+    if training.kept:  # inside the function of browser.js, whose steps it draws
+        end, more = "})();\n", files("eval.report").joinpath("rollouts.js").read_text("utf-8")
+        script = script.removesuffix(end) + more + end
+    rewarded = [stage for stage, rows in training.curves.items() if plots.of_rollouts({stage: rows})]
+    at: dict[str, list[int]] = {}
+    if len(rewarded) == len(training.kept) == 1:  # stages that go on with one another share a curve
+        at[rewarded[0]] = rollouts.steps(*training.kept.values())
+    curves = list(plots.training(training.curves, training.marks, at))
     losses = [each for each in curves if training.marks and each[0].startswith("Loss")]
+    moving = [each for each in curves if at and each[0].startswith(plots.REWARD)]
     return _html(
         "exam",
         summary=summary,
@@ -182,10 +197,12 @@ def render_exam(
         samples=samples,
         training=training,
         losses=losses,
-        curves=[each for each in curves if each not in losses],
+        curves=[each for each in curves if each not in losses and each not in moving],
+        moving=moving,
         manifest=manifest,
         picked=transcripts.picked(summary, samples) if summary.comparisons else None,
         transcripts=Markup(transcripts.embedded(summary, samples)),
+        kept=Markup(rollouts.embedded(training.kept)) if training.kept else None,
         visible=visible,
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

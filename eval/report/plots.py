@@ -37,8 +37,9 @@ STYLE = matplotlib.rc_context(
 )
 Rows = Sequence[Mapping[str, Any]]
 """The lines of a stage's metrics.jsonl."""
+REWARD = "Reward and accuracy of the rollouts"
 TRAINING = (
-    ("Reward and accuracy of the rollouts", {"reward": "reward", "accuracy": "accuracy"}, False),
+    (REWARD, {"reward": "reward", "accuracy": "accuracy"}, False),
     ("dev accuracy: pass@1 on problems that no stage trains on", {"dev_pass_at_1": "dev"}, True),
     ("Completion length in tokens", {"length": "all", "length_right": "right", "length_wrong": "wrong"}, False),
     ("Share of each voice", {f"voice_{voice}": voice for voice in VOICES}, True),
@@ -84,8 +85,11 @@ def lines(
     zoom: bool = False,
     levels: Iterable[tuple[str, str, float]] = (),
     mark: tuple[float, str] | None = None,
+    at: Iterable[int] = (),
 ) -> Markup:
     """Curves, with a logarithmic x axis if `log`; dashed `levels` are (label, color, y), a `mark` is (x, what begins).
+
+    `at` are steps of which the page shows one at a time: the id of the line at step 25 ends with `-at-25`.
 
     The y axis begins at 0, and that of a `share` ends at 100 %; with `zoom` it fits the curves.
     """
@@ -105,6 +109,8 @@ def lines(
     if mark:
         axes.axvline(mark[0], color=GRAY, linewidth=1.2, linestyle=":")
         axes.text(mark[0], 1.0, f"{mark[1]} ", ha="right", va="top", transform=axes.get_xaxis_transform())
+    for step in at:
+        axes.axvline(step, color=GRAY, linewidth=1.6, gid=f"-at-{step}")
     if log:
         axes.set_xscale("log")
     elif all(pd.api.types.is_numeric_dtype(line.y.index) for line in series):
@@ -144,11 +150,13 @@ def dots(title: str, rows: Dots, colors: Mapping[str, str], x_label: str = "shar
     return svg(axes, title)
 
 
-def training(curves: Mapping[str, Rows], marks: Mapping[str, tuple[float, str]]) -> Iterator[tuple[str, Markup]]:
+def training(
+    curves: Mapping[str, Rows], marks: Mapping[str, tuple[float, str]], at: Mapping[str, Iterable[int]]
+) -> Iterator[tuple[str, Markup]]:
     """(title, chart) of all of `TRAINING` that the stages have logged; `curves` has the metrics of each stage.
 
     A step without a value leaves a gap. A field that fewer than half of the steps have is drawn as points. `marks` has
-    for a stage the step at which its data changes, and what begins there.
+    for a stage the step at which its data changes, and what begins there, `at` the steps of `lines` for its reward.
     """
     for stage, rows in curves.items():
         charts = TRAINING[:-1] if of_rollouts({stage: rows}) else (TRAINING[-1], TRAINING[1])
@@ -162,7 +170,8 @@ def training(curves: Mapping[str, Rows], marks: Mapping[str, tuple[float, str]])
                     series.append(Line(label, color, values.dropna()))
             if series:
                 caption = f"{title}, over the steps of {stage}"
-                yield caption, lines(caption, "step", series, share=share, mark=marks.get(stage))
+                steps = at.get(stage, ()) if title == REWARD else ()
+                yield caption, lines(caption, "step", series, share=share, mark=marks.get(stage), at=steps)
 
 
 def of_rollouts(curves: Mapping[str, Rows]) -> Rows:

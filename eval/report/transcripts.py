@@ -37,10 +37,20 @@ def embedded(summary: Comparison, samples: Mapping[str, Samples]) -> str:
             }
             for question, *rows in zip(columns[0].questions, *(column.first for column in columns), strict=True)
         ]
-        text = json.dumps({**page, "problems": problems}, ensure_ascii=False, separators=(",", ":")).translate(_HTML)
+        text = harmless({**page, "problems": problems})
         if len(text.encode("utf-8", "backslashreplace")) <= MOST_PAGE:
             break
     return text
+
+
+def harmless(page: Any) -> str:
+    """What the page embeds, as JSON without a character that ends a `<script>`."""
+    return json.dumps(page, ensure_ascii=False, separators=(",", ":")).translate(_HTML)
+
+
+def judged(text: str, verdict: str, *reason: str) -> list[str]:
+    """[text] of a right step, and [text, verdict, reason] of another one."""
+    return [visible(text)] if verdict == "right" else [visible(text), verdict, *map(visible, reason)]
 
 
 def picked(summary: Comparison, samples: Mapping[str, Samples]) -> dict[str, Any]:
@@ -85,9 +95,7 @@ def transcript(row: Mapping[str, Any], most: int) -> dict[str, Any]:
     for step in graded.steps or ():
         text = step.text[:most]
         if text:
-            steps.append(
-                [visible(text)] if step.verdict == "right" else [visible(text), step.verdict, visible(step.reason)]
-            )
+            steps.append(judged(text, step.verdict, step.reason))
         most -= len(text)
         left_out -= len(text)
     return {**found, "steps": steps, "left_out": left_out}

@@ -136,6 +136,38 @@ def make_curves(steps=40):
     return {"base": [{"step": step, "loss": 1 / step} for step in range(1, steps + 1)], "grpo": rows}
 
 
+def kept_row(step, problem, sample, text, finish="stop", **changes):
+    """A line of rollouts.jsonl; problem 0 asks 45-29+10, problem 1 45-29+11."""
+    question = f"45-29+{10 + problem}"
+    graded = grade(families.solve(question), text, finish)
+    rewards = {"accuracy": float(graded.correct), "format": float(graded.well_formed)}
+    return {
+        **{"step": step, "problem": problem, "sample": sample, "family": "sum", "depth": 2, "question": question},
+        **{"right": str(26 + problem), "prompt": f"User: {question}", "text": text, "finish": finish, "tokens": 31},
+        **{"correct": graded.correct, "well_formed": graded.well_formed, "voice": graded.voice, "chain": graded.chain},
+        "steps": graded.steps and [[step.text, step.verdict] for step in graded.steps],
+        **{"reward": rewards["accuracy"] + 0.1 * rewards["format"], "rewards": rewards},
+        **changes,
+    }
+
+
+def make_kept(text=None):
+    """Two problems, four completions each: at step 0 all are direct and wrong, at 20 two slip, at 40 all are right.
+
+    `text` takes the place of all completions of problem 0.
+    """
+    rows = []
+    for step, n_right in ((0, 0), (20, 2), (40, 4)):
+        for problem in range(2):
+            for sample in range(4):
+                total = 26 + problem + (10 if sample >= n_right else 0)
+                slip = "45-29=26\nwait\n" if sample == 1 else ""
+                thinking = f"{slip}45-29=16\n16+{10 + problem}={total}" if step else ""
+                own = f"<think>{thinking}</think><answer>{total}</answer>"
+                rows.append(kept_row(step, problem, sample, own if problem or text is None else text))
+    return rows
+
+
 @pytest.fixture
 def summary():
     return make_summary()
@@ -145,7 +177,8 @@ def summary():
 def render(summary):
     """The page of samples, with changes to the summary; without curves it takes half the time."""
 
-    def rendered(samples, curves=None, **changes):
-        return page.render_exam(compared(summary | changes), samples, page.Training(curves or {}), MANIFEST)
+    def rendered(samples, curves=None, kept=None, **changes):
+        training = page.Training(curves or {}, kept=kept or {})
+        return page.render_exam(compared(summary | changes), samples, training, MANIFEST)
 
     return rendered

@@ -192,10 +192,10 @@ def test_a_completion_without_checked_steps_says_why():
 
 
 def test_training_curves_are_those_of_the_logged_metrics():
-    captions = [caption.split()[0] for caption, _ in plots.training({**make_curves(), "short": []}, {})]
+    captions = [caption.split()[0] for caption, _ in plots.training({**make_curves(), "short": []}, {}, {})]
     assert captions == ["Loss,", "Reward", "dev", "Completion", "Share"]
     many = {**make_curves(), "a": [], "b": [], "c": []}  # of a graph, only what each stage is trained for
-    assert [caption.split()[0] for caption, _ in plots.training(many, {})] == ["Loss,", "Reward"]
+    assert [caption.split()[0] for caption, _ in plots.training(many, {}, {})] == ["Loss,", "Reward"]
 
 
 def test_a_base_stage_of_default_steps_is_marked_where_its_mix_changes(tmp_path):

@@ -6,8 +6,8 @@ from functools import cache
 
 import pytest
 
-from eval.report import page, words
-from tests.eval.report.conftest import MANIFEST, compared, make_samples, make_summary
+from eval.report import page, rollouts, words
+from tests.eval.report.conftest import MANIFEST, compared, make_curves, make_kept, make_samples, make_summary
 
 pytestmark = pytest.mark.slow
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -32,14 +32,21 @@ def page_of(*samples):
     return page.render_exam(compared(make_summary()), make_samples(*samples), page.Training(), MANIFEST)
 
 
+@cache
+def page_with_kept(text=None, stages=1):
+    kept = {f"0{number}-grpo": rollouts.read(make_kept(text)) for number in range(stages)}
+    training = page.Training({"grpo": make_curves()["grpo"]}, kept=kept)
+    return page.render_exam(compared(make_summary()), make_samples(4), training, MANIFEST)
+
+
 @pytest.fixture
 def opened(chromium, tmp_path):
     """Opens the page of some samples; at the end of the test nothing was logged and nothing requested but the file."""
     logged, requested, contexts = [], [], []
     file = tmp_path / "report.html"
 
-    def open_page(*samples, **settings):
-        file.write_text(page_of(*samples), encoding="utf-8")
+    def open_page(*samples, html=None, **settings):
+        file.write_text(html or page_of(*samples), encoding="utf-8")
         contexts.append(chromium.new_context(**settings))
         tab = contexts[-1].new_page()
         tab.on("console", lambda message: logged.append(message.text))
@@ -186,3 +193,63 @@ def test_page_follows_the_color_scheme(opened, scheme, is_dark):
     colors = [style(tab, *each) for each in styles]
     ground, ink, labels = (sum(map(int, color[4:-1].split(","))) for color in colors)
     assert (ground < 150) == (ink > 600) == (labels > 600) == is_dark
+
+
+def unfolded(tab):
+    """The page with the training curves and the kept completions unfolded."""
+    tab.locator("summary", has_text="During training").click()
+    return tab
+
+
+def chains(tab):
+    return [chain.inner_text().split("\n") for chain in tab.locator("#completions .chain").all()]
+
+
+def marks_of_chart(tab):
+    lines = tab.locator('[id*="-at-"]').all()
+    shown = [line for line in lines if line.evaluate("line => getComputedStyle(line).display") != "none"]
+    return [line.get_attribute("id").rpartition("-at-")[2] for line in shown]
+
+
+def test_keys_move_the_step_of_the_kept_completions_and_its_mark_on_the_curve(opened):
+    tab = unfolded(opened(html=page_with_kept()))
+    strip = tab.locator("#steps label")
+    assert [each.inner_text().split() for each in strip.all()] == [["0", "✗✗✗✗"], ["20", "✓✓✗✗"], ["40", "✓✓✓✓"]]
+    assert strip.nth(1).locator("input").get_attribute("aria-label") == "step 20: 2 of 4 right"
+    assert not tab.locator("#rollouts select[name=stage]").is_visible()  # there is one
+    assert (len(chains(tab)), marks_of_chart(tab)) == (4, ["0"])
+    assert chains(tab)[0][0] == "step 0, completion 1" and "no steps: answered at once" in chains(tab)[0]
+    strip.first.locator("input").focus()
+    tab.keyboard.press("ArrowRight")
+    assert marks_of_chart(tab) == ["20"]
+    slipped, taken_back = chains(tab)[2], chains(tab)[1]
+    assert slipped[0] == "step 20, completion 3" and "✗16+10=36" in slipped and "✗answer 36" in slipped
+    assert "reward 0.1: accuracy 0, format 1" in slipped
+    assert "↶45-29=26 taken back" in taken_back and "✓answer 26" in taken_back
+    assert tab.locator("#completions .retracted .mark").get_attribute("aria-label") == "retracted"
+    choose(tab, problem="45-29+11 = 27")
+    assert tab.locator("#asked").inner_text() == "45-29+11 = 27 · sum, 2 operations"
+    assert marks_of_chart(tab) == ["20"] and "✗16+11=37" in chains(tab)[2]  # the step stays
+    choose(tab, sample="every step, completion 3")
+    assert [chain[0] for chain in chains(tab)] == [f"step {step}, completion 3" for step in (0, 20, 40)]
+    assert (tab.locator("#steps").is_visible(), marks_of_chart(tab)) == (False, [])
+
+
+def test_kept_completions_of_several_stages_are_a_choice_and_a_phone_scrolls_down_only(opened):
+    tab = unfolded(opened(html=page_with_kept("7" * 5_000, 2), viewport={"width": 390, "height": 844}))
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    assert "… 4,400 more characters in rollouts.jsonl …" in chains(tab)[0]
+    choose(tab, problem="45-29+11 = 27", stage="01-grpo")
+    assert tab.locator("select[name=problem]").input_value() == "0"  # the stage has problems of its own
+    assert tab.locator('[id*="-at-"]').count() == 0  # whose curve would it be?
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_kept_text_stays_text(opened, javascript):
+    attack = f"<think>{ATTACK}</think></script><answer>{ATTACK}\u202e\x1b[31m</answer>"
+    tab = unfolded(opened(html=page_with_kept(attack), java_script_enabled=javascript))
+    assert tab.locator("img").count() == 0 and tab.title() == "tiny-r1-zero: arithmetic"
+    seen = tab.locator("#completions .chain").first.inner_text()
+    assert ATTACK in seen and "\\u202e\\u001b[31m" in seen
+    assert len(chains(tab)) == (4 if javascript else 8)  # without it those of the first and the last step
+    assert chains(tab)[-1][0] == f"step {0 if javascript else 40}, completion 4"
