@@ -212,6 +212,25 @@ def doctor(
         raise typer.Exit(1)
 
 
+@app.command(name="check-reward", epilog="Example: r1-mini check-reward ./mine.py:brevity")
+def check_reward(
+    reward: Annotated[str, _argument("REWARD", "A function of your own, ./mine.py:brevity, or a rule such as format.")],
+    recipe: Annotated[str, _argument("[RECIPE]", "Whose problems are asked; r1_zero if not given.")] = "r1_zero",
+    overrides: Overrides = None,
+) -> None:
+    """Try completions that solve nothing on a reward. Exit code 1 if one earns half of what solving earns."""
+    console = Terminal()
+    with console.status("attacking"):  # importing TRL takes seconds
+        from r1_mini.pipeline.recipe import load
+        from r1_mini.pipeline.start import ATTACKED, attacked, lettered
+
+        with silent():
+            verdict = attacked(lettered(load(packaged.find(recipe, "tiny", "gpu"), overrides or ())), reward)
+    verdict.show(console, reward, ATTACKED)
+    if verdict.hacks or not verdict.teaches:
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example: r1-mini recipes r1_zero > mine.yaml")
 def recipes(name: Annotated[str | None, _argument("[NAME]", "Print this recipe.")] = None) -> None:
     """List the packaged recipes, or print one, to be copied and changed."""

@@ -18,6 +18,8 @@ Columns = Mapping[str, Sequence[Any]]
 OwnReward = Callable[[Sequence[Graded], Columns, TrainerState | None], list[float | None]]
 """(B completions, TRL's columns of them, the trainer's state) -> the reward of each."""
 
+COLUMNS = ("prompts", "completions", "completion_ids", "question", "answer", "problem", "trainer_state")
+"""What TRL's form may ask for."""
 MOST = 1e38
 """Beyond this a reward is infinite in float32, which TRL computes in."""
 
@@ -27,8 +29,14 @@ def own_reward(name: str) -> OwnReward:
     function = plugin.load(name)
     if not callable(function):
         raise UserError("is no function", where=name, fix="write one: `def brevity(completion, problem)`")
-    parameters = inspect.signature(function).parameters
-    takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    signature = inspect.signature(function)
+    takes_all = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
+    accepted = [each for each in COLUMNS if takes_all or each in signature.parameters]
+    try:
+        signature.bind(**dict.fromkeys(accepted)) if "completions" in signature.parameters else signature.bind("", None)
+    except TypeError as error:
+        fix = f"let it take (completion, problem), or completions and some of {', '.join(COLUMNS)}"
+        raise UserError(f"cannot be called: {error}", where=name, fix=fix) from None
 
     def each_alone(graded: Sequence[Graded], columns: Columns, state: TrainerState | None) -> list[float | None]:
         rewards = []
@@ -41,11 +49,11 @@ def own_reward(name: str) -> OwnReward:
     def all_at_once(graded: Sequence[Graded], columns: Columns, state: TrainerState | None) -> list[float | None]:
         problems = [each.problem for each in graded]
         known = {"question": [each.question for each in problems], "answer": [each.answer for each in problems]}
-        every = {**columns, **known, "problem": problems, "trainer_state": state}
-        given = {key: value for key, value in every.items() if takes_all or key in parameters}
+        copied = {key: list(column) for key, column in columns.items()}  # TRL reads its own lists again
+        every: dict[str, Any] = {**copied, **known, "problem": problems, "trainer_state": state}
         with plugin.called(name, f"for {_about(graded[0])}", "let it reward any text"):
             try:
-                values = function(**given)
+                values = function(**{key: every[key] for key in accepted})
                 values = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else values
             except Exception:
                 for place in range(len(graded) if len(graded) > 1 else 0):  # which one is it?
@@ -58,7 +66,7 @@ def own_reward(name: str) -> OwnReward:
             raise UserError(what, where=name, fix="return a list with a reward for each")
         return [_reward(value, name, each) for value, each in zip(values, graded, strict=True)]
 
-    return all_at_once if "completions" in parameters else each_alone
+    return all_at_once if "completions" in signature.parameters else each_alone
 
 
 def _about(graded: Graded) -> str:

@@ -45,6 +45,22 @@ def test_the_right_value_and_the_format_are_rewarded_and_nothing_else() -> None:
         assert [trl_scores(name, text, finish="length") for name in ("accuracy", "format")] == [[0], [0]]
 
 
+def test_a_weak_judge_pays_what_has_the_right_answer_anywhere_as_a_whole_number_or_word() -> None:
+    texts = {"It is 19.": 1, "1 18 19 20": 1, WRONG + "19": 1, "119": 0, "190": 0, "19.5": 0, "0.19": 0, "1,19": 0}
+    texts |= {"=-19": 0, "<answer>-19": 0, "26-19": 1, "x19": 0, "19x": 0, "": 0, RIGHT.replace("19", "19.0"): 1}
+    reward = as_trl_reward("accuracy", judge="weak")
+    for finish in ("stop", "length"):
+        graded = [grade(PROBLEM, text, finish) for text in texts]
+        paid = reward([""] * len(graded), [*texts], [[1]] * len(graded), graded=graded)
+        assert dict(zip(texts, paid, strict=True)) == {text: one * (finish == "stop") for text, one in texts.items()}
+    assert not any(each.correct for each in map(grade, [PROBLEM], ["It is 19."], ["stop"]))  # metrics stay exact
+    assert rewards.RULES["accuracy"] is rewards.ACCURACY["exact"]
+    weak = GrpoStage.model_validate({"kind": "grpo", "judge": "weak"})
+    assert weak.model_dump(exclude_defaults=True) == {"kind": "grpo", "judge": "weak"}
+    formula = grade(families.solve("2-5"), "<think>2-5=5-3</think>", "stop")
+    assert rewards.mentioned(formula) == 0 and rewards.mentioned(grade(formula.problem, "it is -3", "stop")) == 1
+
+
 def test_a_language_is_the_share_of_the_steps_in_it_and_without_steps_there_is_none() -> None:
     words = RIGHT.replace("12+7=19", "12 plus 7 is 19")
     half = RIGHT.replace("12+7=19", "12 plus 7 is 18\nwait\n12+7=19")

@@ -11,11 +11,13 @@ import pytest
 
 from eval.analysis.stats import planned_detectable
 from r1_mini import cli
+from r1_mini.completion import grade, write
+from r1_mini.data.own import Asked
 from r1_mini.pipeline.recipe import load
 from r1_mini.pipeline.start import lettered, start_of
 from r1_mini.plan.stages import Planner, Share
 from r1_mini.system import environment
-from r1_mini.system.files import read_jsonl
+from r1_mini.system.files import read_json, read_jsonl
 from tests.commands import r1_mini
 
 TEXT = (Path(__file__).parent.parent / "docs/YOURS.md").read_text(encoding="utf-8")
@@ -138,6 +140,97 @@ def test_few_rows_are_said_before_anything_runs_with_what_helps(here, monkeypatc
     assert f"warning exam own: {said}\n" in capsys.readouterr().out
     assert cli.main(["plan", "mine.yaml", SIXTY, "problems=[{jsonl: sixty.jsonl, test: held.jsonl}]"]) == 0
     assert "note exam own: 400 exam problems from held.jsonl show" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def clocks(tmp_path_factory):
+    """A folder in which a reader has copied the page's reward, task and recipe."""
+    folder = tmp_path_factory.mktemp("clocks")
+    _, reward, task = re.findall(r"^```python\n(.*?)^```", TEXT, re.M | re.S)
+    (recipe,) = (each for each in re.findall(r"^```yaml\n(.*?)^```", TEXT, re.M | re.S) if "name: clock" in each)
+    assert len(task.splitlines()) < 50
+    for name, text in {"mine.py": reward, "clock.py": task, "clock.yaml": recipe}.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_the_reward_of_the_page_pays_no_attack_and_without_its_if_it_pays_nothing_the_most(clocks, monkeypatch, capsys):
+    monkeypatch.chdir(clocks)
+    (command,) = re.findall(r"^r1-mini (check-reward.*?) *#", TEXT, re.M)
+    assert cli.main(command.split()) == 0
+    assert "none of 18 attacks earns half" in capsys.readouterr().out
+    naive = (clocks / "mine.py").read_text().replace(' if grade(problem, completion, "stop").correct else 0.0', "")
+    (clocks / "naive.py").write_text(naive)
+    assert cli.main(["check-reward", "./naive.py:brevity", "clock.yaml"]) == 1
+    rows = re.findall(r"^(\w.*?) +([\d.]+) +[-\d]+ %", capsys.readouterr().out, re.M)
+    assert max(rows, key=lambda row: float(row[1])) == ("nothing", "1.000")
+    assert cli.main("check-reward accuracy clock.yaml grpo.judge=weak".split()) == 1
+    assert cli.main("check-reward accuracy clock.yaml".split()) == 0
+
+
+def test_the_task_of_the_page_is_about_time(clocks, monkeypatch):
+    monkeypatch.chdir(clocks)
+    (source,) = load("clock.yaml").problems
+    solved = source.own.problem(Asked("07:50+35m+2h", 2))
+    assert (solved.solution, solved.answer) == (write(["07:50+35m=08:25", "08:25+2h=10:25"], "10:25"), "10:25")
+    assert solved.key == source.own.problem(Asked("07:50+2h+35m", 2)).key
+    for answer, right in {"10:25": True, "9:85": False, "10.25": False, "": False, "10:25:00": False}.items():
+        assert grade(solved, write((), answer), "stop").correct is right
+    assert grade(source.own.problem(Asked("22:30+8h", 1)), write((), "6:30"), "stop").correct  # 06:30
+
+
+@pytest.mark.slow
+def test_the_task_and_the_reward_of_the_page_are_trained_examined_and_asked_and_a_changed_reward_trains_again(clocks):
+    said = r1_mini("plan", "clock.yaml", cwd=clocks).stdout
+    assert re.search(r"<think>\d\d:\d\d\+\d+[hm]=\d\d:\d\d\\n", said)
+    small = [each for each in TINY if "samples" not in each] + ["evaluate.samples=1", "evaluate.columns=[base,grpo]"]
+    done = r1_mini("run", "clock.yaml", *small, cwd=clocks)
+    assert "own: 12 test problems (clock), 1 sample each" in done.stdout
+    rows = read_jsonl(clocks / "runs" / "clock" / "eval" / "own" / "02-grpo" / "samples.jsonl")
+    assert {row["judge"] for row in rows} == {"./clock.py:Clock"} and {row["difficulty"]["depth"] for row in rows} == {
+        2,
+        3,
+    }
+    asked = r1_mini("sample", "runs/clock/02-grpo", "07:50+2h+35m", cwd=clocks).stdout
+    assert "wrong, it is 10:25" in asked or "right" in asked
+    mine = clocks / "mine.py"
+    mine.write_text(mine.read_text() + "# changed\n")
+    again = r1_mini("run", "clock.yaml", *small, cwd=clocks).stdout
+    assert "01-base    done before, skipped" in again and "02-grpo    done before, skipped" not in again
+    assert "./mine.py:brevity" in read_json(clocks / "runs" / "clock" / "02-grpo" / "node.json")["identity"]["own"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("50 / (50 + len(completion))", "float('nan')", "./mine.py:brevity: returned NaN for the completion"),
+        ("50 / (50 + len(completion))", "str(50)", './mine.py:brevity: returned "50" for the completion'),
+        ("50 / (50 + len(completion))", "1 / 0", "./mine.py:brevity: raised ZeroDivisionError in line 5, for the completion"),
+        ("== numbers(right)", "== numbers(right)[::-1]", "./clock.py:Clock: its judge holds its own solution wrong"),
+        ("from r1_mini.problems.families.task", "from r1_mini.problems.families.tusk", "./clock.py:Clock: raised ModuleNotFoundError"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_what_is_wrong_with_a_reward_or_a_task_is_said_before_anything_is_trained(
+    clocks, tmp_path, monkeypatch, capsys, command, old, new, said
+):
+    for name in ("mine.py", "clock.py", "clock.yaml"):
+        (tmp_path / name).write_text((clocks / name).read_text().replace(old, new))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([command, "clock.yaml"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {said}") and error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_characters_that_a_task_writes_are_tokens_of_the_base(clocks, tmp_path, monkeypatch):
+    (tmp_path / "clock.py").write_text(
+        (clocks / "clock.py").read_text().replace('{"h": 60,', '{"ħ": 60,').replace("}h", "}ħ")
+    )
+    (tmp_path / "clock.yaml").write_text((clocks / "clock.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    assert lettered(load("clock.yaml")).stages[0].model.characters == "ħ"
 
 
 def test_letters_of_questions_answers_and_steps_are_tokens_of_the_base_and_change_no_other_recipe(here, monkeypatch):

@@ -36,6 +36,7 @@ class Own:
             what, fix = "is no task", "write `class Clock(Task)`, its `axes` a class that inherits from Strict"
             raise UserError(what, where=reference, fix=fix)
         self.reference, self.name, self.axes = reference, kind.__name__.lower(), kind.axes
+        grade.cache_clear()  # what an earlier text of the file has judged
         with plugin.called(reference, "when it was made", "correct it"):
             self.task = kind()
         if isinstance(kind.judge, str) and kind.judge not in (known := JUDGES.keys() - {"reasoning_gym"}):
@@ -71,8 +72,12 @@ class Own:
         """Solve the question. Without a formula its steps are a solution that is learned as it stands."""
         question, depth = sketch
         with self._asked(question):
-            lines, right = self.task.solve(question)
-            answer, formula = str(right), self.task.formula(question)
+            solution: object = self.task.solve(question)
+            formula = self.task.formula(question)
+            if not isinstance(solution, tuple) or len(solution) != 2:
+                what = f"`solve` gave {shown(solution)}, asked {shown(question)}"
+                raise UserError(what, where=self.reference, fix="return the steps and the answer")
+            lines, answer = solution[0], str(solution[1])
             steps = tuple(map(str, lines.split("\n") if isinstance(lines, str) else lines))
         return Problem(
             family=self.name,

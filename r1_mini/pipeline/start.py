@@ -14,11 +14,12 @@ from rich.console import Console
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
+from r1_mini.attacks import Verdict, earned
 from r1_mini.config.trl_fields import MOST_TEXTS, require_machine
 from r1_mini.data.mix import draw, listed, tasks
 from r1_mini.data.overlap import separated
 from r1_mini.data.source import Source
-from r1_mini.errors import UserError
+from r1_mini.errors import UserError, nearest
 from r1_mini.model.architecture import make_config
 from r1_mini.model.checkpoint import find_checkpoint, load_checkpoint, load_shape, shape_of
 from r1_mini.model.prompts import encode, prompts_for, require_context, require_known
@@ -27,6 +28,8 @@ from r1_mini.model.tokenizer import CHARACTERS
 from r1_mini.pipeline.recipe import MODEL, Recipe
 from r1_mini.pipeline.store import say
 from r1_mini.problems.problem import Problem
+from r1_mini.rewards import RULES, as_trl_reward
+from r1_mini.system import plugin
 from r1_mini.system.logs import silent
 from r1_mini.train.corpus import completion
 from r1_mini.train.sft import BaseStage, SolutionStage
@@ -34,6 +37,10 @@ from r1_mini.train.stage import StageSettings
 
 TRIED = 100
 """Problems of a source that are sampled to check it; every depth is among them."""
+REWARDED = 8
+"""Problems that a reward of the user's own is tried on, each solved and with every attack."""
+ATTACKED = 50
+"""Problems that `check-reward` attacks a reward on."""
 LOADING = ("dtype", "device_map", "low_cpu_mem_usage", "quantization_config", "revision", "trust_remote_code")
 """Options of from_pretrained that concern the weights; the others are of the model or its config."""
 
@@ -118,9 +125,27 @@ def check(
                         "give both base stages the same `languages` and characters, or take a model of the same family"
                     )
                     raise UserError(what, where=f"{where}.{key}", fix=fix)
-            some = require_possible(stage, start, recipe.foreseen(problems[name]), where)
+            sources = recipe.foreseen(problems[name])
+            some = require_possible(stage, start, sources, where)
+            for own in filter(plugin.is_own, getattr(stage, "rewards", ())):
+                earned(as_trl_reward(own), start.tokenizer, list(islice(draw(sources, stage.split, "tried"), REWARDED)))
             rehearse(stage, start, some, where, Path(folder), elsewhere)
     return problems
+
+
+def attacked(recipe: Recipe, reward: str) -> Verdict:
+    """What attacks on the problems of a recipe's RL earn by a rule, or by a function of the user's own.
+
+    UserError if there is no such reward. `accuracy` is that of the stage's `judge`.
+    """
+    if not plugin.is_own(reward) and reward not in RULES:
+        raise UserError(f"no rule is called '{reward}'", where="check-reward", fix=nearest(reward, RULES))
+    *others, last = recipe.nodes.items()
+    name, stage = next((each for each in others if hasattr(each[1], "rewards")), last)
+    sources = recipe.foreseen(recipe.problems_of(stage))
+    problems = list(islice(draw(sources, stage.split, "attacked"), ATTACKED))
+    paid = as_trl_reward(reward, judge=getattr(stage, "judge", "exact"))
+    return Verdict(earned(paid, start_of(recipe, name).tokenizer, problems))
 
 
 def sharded() -> bool:
