@@ -164,8 +164,8 @@ def test_the_reward_of_the_page_pays_no_attack_and_without_its_if_it_pays_nothin
     assert cli.main(["check-reward", "./naive.py:brevity", "clock.yaml"]) == 1
     rows = re.findall(r"^(\w.*?) +([\d.]+) +[-\d]+ %", capsys.readouterr().out, re.M)
     assert max(rows, key=lambda row: float(row[1])) == ("nothing", "1.000")
-    assert cli.main("check-reward accuracy clock.yaml grpo.judge=weak".split()) == 1
-    assert cli.main("check-reward accuracy clock.yaml".split()) == 0
+    assert cli.main(["check-reward", "accuracy", "clock.yaml", "grpo.judge=weak"]) == 1
+    assert cli.main(["check-reward", "accuracy", "clock.yaml"]) == 0
 
 
 def test_the_task_of_the_page_is_about_time(clocks, monkeypatch):

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
@@ -27,6 +28,9 @@ from eval.exam.samples import Samples
 from eval.report import exam_plots, plots, rollouts, story, sweep_plots, transcripts, words
 from r1_mini.config.yaml_file import read_mapping
 from r1_mini.data.mix import problems_of
+from r1_mini.doctor.case import Finding
+from r1_mini.doctor.doctor import diagnose, of_run
+from r1_mini.errors import UserError
 from r1_mini.pipeline.store import read_manifest, stage_metrics
 from r1_mini.problems.problem import Problem
 from r1_mini.system.files import read_jsonl, reading, write_json_atomic, write_text_atomic
@@ -45,6 +49,9 @@ def publish(columns: Columns, folder: Path, console: Console, run: Path | None =
         }
         origin = {"title": recipe["name"], "recipe": recipe["name"], "seed": recipe["seed"], "checkpoints": checkpoints}
         summary = replace(summary, seconds=manifest.get("seconds"), **origin)
+        with suppress(UserError):  # the run was copied here without a file of its recipe
+            case = replace(of_run(run), summary=summary.as_json())
+            training = replace(training, findings=diagnose(case))
     show(
         f"{summary.suite}: {words.exam(summary)}",
         [words.UNITS, *summary.names.values()],
@@ -72,6 +79,8 @@ class Training:
     """Column -> the metrics of the stages that reward rollouts, seed by seed."""
     kept: Mapping[str, rollouts.Problems] = field(default_factory=dict)
     """Stage -> the completions that it kept while it trained, of a single run."""
+    findings: Sequence[Finding] = ()
+    """What a doctor finds in a single run."""
 
     @staticmethod
     def of(columns: Columns, run: Path | None) -> "Training":

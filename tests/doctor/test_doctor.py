@@ -41,7 +41,7 @@ def test_a_broken_run_gets_its_cause_as_the_first_finding_and_the_fix_makes_it_w
     code, found = ran(name, settings)
     assert (found[0].name, found[0].grave) == (first, True), found
     assert code == (1 if name in ("hot", "untrained") else 0)  # patience has an end
-    assert found[0].fix and not found[0].samples or Path(found[0].samples.partition(",")[0]).is_file()
+    assert (found[0].fix and not found[0].samples) or Path(found[0].samples.partition(",")[0]).is_file()
     if name in FIXED:
         code, after = ran(f"{name}-fixed", [*settings, *found[0].fix])
         assert code == 0 and [each for each in after if each.grave] == []
