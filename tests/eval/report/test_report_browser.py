@@ -246,10 +246,10 @@ def test_kept_completions_of_several_stages_are_a_choice_and_a_phone_scrolls_dow
 
 @pytest.mark.parametrize("javascript", [True, False])
 def test_kept_text_stays_text(opened, javascript):
-    attack = f"<think>{ATTACK}</think></script><answer>{ATTACK}\u202e\x1b[31m</answer>"
+    attack = f"<think>{ATTACK}\u202e\x1b[31m</think></script><answer>{ATTACK}</answer>"
     tab = unfolded(opened(html=page_with_kept(attack), java_script_enabled=javascript))
     assert tab.locator("img").count() == 0 and tab.title() == "tiny-r1-zero: arithmetic"
     seen = tab.locator("#completions .chain").first.inner_text()
-    assert ATTACK in seen and "\\u202e\\u001b[31m" in seen
+    assert f"{ATTACK}\\u202e\\u001b[31m</think>" in seen
     assert len(chains(tab)) == (4 if javascript else 8)  # without it those of the first and the last step
     assert chains(tab)[-1][0] == f"step {0 if javascript else 40}, completion 4"
