@@ -1,7 +1,7 @@
-"""The commands as functions, for notebooks: each is the call that the command line makes, and returns what it wrote.
+"""The commands as functions, for notebooks: each makes the call of the command line and returns a record of its folder.
 
-They print nothing; what a run would print is in its log.txt. Results are records over folders, so a finished run, or
-one of the command line, is opened by its path: `Run(Path("runs/tiny-r1-zero"))`. UserError for what a user got wrong.
+They print nothing; what a run has to say is in its log.txt. What is finished, also by the command line, is opened by
+its folder, `Run(Path("runs/tiny-r1-zero"))`. UserError for what a user got wrong.
 """
 
 import json
@@ -36,30 +36,30 @@ from r1_mini.system.logs import silent
 from r1_mini.system.terminal import Terminal
 
 __all__ = ["Exam", "Inspection", "Run", "UserError", "compare", "evaluate", "inspect", "load_recipe", "run", "sample"]
+Place = str | Path
+LONGEST = 160
+"""Longest completion of `sample`, tokens."""
 
 
 @dataclass(frozen=True)
 class Exam:
-    """A comparison that `run`, `evaluate` or `compare` wrote into a folder."""
+    """What `evaluate` or `compare` wrote: `summary` has every number, as shares; `report` is the page."""
 
     path: Path
 
     @property
     def report(self) -> Path:
-        """The page, one HTML file."""
         return self.path / "report.html"
 
     @property
     def summary(self) -> Comparison:
-        """Every number; shares, not percent."""
         return Comparison.read(self.path / "summary.json")
 
     @property
     def table(self) -> pd.DataFrame:
         """The table that the command prints, in percent [95% interval]: figures by candidates."""
-        summary = self.summary
-        rows = {label: cells for section in words.table(summary) for label, cells in section}
-        return pd.DataFrame.from_dict(rows, orient="index", columns=list(summary.names.values()))
+        rows = dict(row for section in words.table(self.summary) for row in section)
+        return pd.DataFrame.from_dict(rows, orient="index", columns=list(self.summary.names.values()))
 
     @property
     def verdict(self) -> list[str]:
@@ -67,18 +67,11 @@ class Exam:
         return story.sentences(self.summary)
 
     def samples(self, column: str) -> pd.DataFrame:
-        """Every completion of a column, a key of `summary.names`, and how it was graded."""
-        folder = self._exam()
-        columns = Lineup.read(folder).columns
-        if column not in columns:
-            raise UserError(f"no column is called '{column}'", where=str(folder), fix=nearest(column, columns))
-        path = folder / columns[column].folder / "samples.jsonl"
+        """Every completion of a column, a key of `summary.names`, and how it was graded: samples.jsonl."""
+        folder = self.path / "eval" / self.summary.suite if isinstance(self, Run) else self.path
+        path = folder / _one(column, Lineup.read(folder).columns, "column").folder / "samples.jsonl"
         with reading(path):
             return pd.DataFrame(read_jsonl(path))
-
-    def _exam(self) -> Path:
-        """The folder with the samples."""
-        return self.path
 
 
 class Run(Exam):
@@ -90,30 +83,22 @@ class Run(Exam):
         return {name: self.path / name for name in read_manifest(self.path)["stages"]}
 
     def metrics(self, stage: str) -> pd.DataFrame:
-        """What a stage logged, a row for each step; `grpo` if it alone is of that kind, else its name."""
-        found = stage_metrics(self.path)
-        if stage not in found:
-            raise UserError(f"no stage '{stage}' has metrics", where=str(self.path), fix=nearest(stage, found))
-        return pd.DataFrame(found[stage]).set_index("step")
-
-    def _exam(self) -> Path:
-        return self.path / "eval" / self.summary.suite
+        """What a stage logged at each step; a stage goes by its kind, `grpo`, if it alone is of that kind."""
+        return pd.DataFrame(_one(stage, stage_metrics(self.path), "stage")).set_index("step")
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `inspect` wrote into a folder."""
+    """What `inspect` wrote: `findings` has the numbers of each experiment; `report` is the page."""
 
     path: Path
 
     @property
     def report(self) -> Path:
-        """The page, one HTML file."""
         return self.path / "inspect.html"
 
     @property
     def findings(self) -> dict[str, Any]:
-        """Experiment -> its numbers; the problems, networks and seed are beside them."""
         with reading(self.path / "inspect.json"):
             return dict(json.loads((self.path / "inspect.json").read_text(encoding="utf-8")))
 
@@ -123,13 +108,13 @@ class Inspection:
         return sentences(self.findings)
 
 
-def load_recipe(name: str | Path, *overrides: str) -> Recipe:
+def load_recipe(name: Place, *overrides: str) -> Recipe:
     """The recipe in a YAML file, or the packaged one of that name, with overrides: `"grpo.trainer.max_steps=5"`."""
     with silent():
         return lettered(load(packaged.find(str(name), "tiny", "gpu"), overrides))
 
 
-def run(recipe: Recipe, out: str | Path | None = None) -> Run:
+def run(recipe: Recipe, out: Place | None = None) -> Run:
     """Train and examine a recipe in `out`, by default runs/<its name>; what is finished there is not done again."""
     folder = _folder(out) or Path("runs") / recipe.name
     commands.run(recipe, folder, Terminal(quiet=True))
@@ -137,39 +122,29 @@ def run(recipe: Recipe, out: str | Path | None = None) -> Run:
 
 
 def sample(
-    checkpoint: str | Path,
-    question: str,
-    n: int = 1,
-    *,
-    temperature: float = 1.0,
-    seed: int = 0,
-    voice: str | None = None,
-    max_tokens: int = 160,
+    checkpoint: Place, question: str, n: int = 1, temperature: float = 1.0, seed: int = 0, voice: str | None = None
 ) -> pd.DataFrame:
-    """`n` answers to a question, graded: columns as in samples.jsonl, and `steps`, each with its verdict.
+    """`n` answers to a question, graded, with columns as in samples.jsonl; a `voice` can be forced: worked or direct.
 
-    `correct` is None where nobody here knows the right answer.
+    `correct` is None if nobody here knows the right answer.
     """
-    given = {"samples": n, "temperature": temperature, "seed": seed, "max_tokens": max_tokens}
+    _one(voice, FORCED, "voice")
     try:
-        Evaluate.model_validate(given)
+        Evaluate.model_validate({"samples": n, "temperature": temperature, "seed": seed})
     except ValidationError as error:
         raise explain(error, "sample") from None
-    params = SamplingParams(n, max_tokens, temperature, seed=seed, voice=_known(voice))
     folder = find_checkpoint(Path(checkpoint))
     with silent():
-        model, tokenizer = load_checkpoint(folder)
         problem = asked(question, problems_of(folder.resolve().parent / "recipe.yaml")[1])
-        ((*samples,),) = generate(model, tokenizer, [problem], params)
+        params = SamplingParams(n, LONGEST, temperature, seed=seed, voice=voice)
+        (samples,) = generate(*load_checkpoint(folder), [problem], params)
+
     rows = (
         {
-            "completion": each.text,
-            "parsed": each.graded.answer,
+            **{"completion": each.text, "parsed": each.graded.answer, "voice": each.graded.voice},
             "correct": each.graded.correct if problem.answer else None,
-            "voice": each.graded.voice,
             "steps": [(step.text, step.verdict) for step in each.graded.steps or ()],
-            "n_tokens": len(each.tokens),
-            "finish": each.finish,
+            **{"n_tokens": len(each.tokens), "finish": each.finish},
         }
         for each in samples
     )
@@ -177,54 +152,44 @@ def sample(
 
 
 def evaluate(
-    *checkpoints: str | Path,
-    suite: str = "arithmetic",
-    out: str | Path | None = None,
-    voice: str | None = None,
-    **settings: Any,
+    *checkpoints: Place, suite: str = "arithmetic", out: Place | None = None, voice: str | None = None, **settings: Any
 ) -> Exam:
-    """Examine checkpoints and compare them with the first, in `out`, by default runs/eval/<suite>.
+    """Examine checkpoints and compare them with the first; in `out`, by default runs/eval/<suite>.
 
     `settings` are those of a recipe's `evaluate`, and `prompt`: `limit=200, samples=16, split="dev"`.
     """
+    _one(voice, FORCED, "voice")
+    paths, overrides = [*map(Path, checkpoints)], _overrides(settings)
     with silent():
-        paths, voice = [*map(Path, checkpoints)], _known(voice)
-        return Exam(commands.evaluate(paths, suite, _folder(out), voice, Terminal(quiet=True), _overrides(settings)))
+        return Exam(commands.evaluate(paths, suite, _folder(out), voice, Terminal(quiet=True), overrides))
 
 
-def compare(*paths: str | Path, suite: str | None = None, out: str | Path | None = None) -> Exam:
-    """Compare runs or exams from their saved samples; into `out`, by default runs/compare or a single run's folder."""
+def compare(*paths: Place, suite: str | None = None, out: Place | None = None) -> Exam:
+    """Compare runs or exams from their saved samples; in `out`, by default runs/compare or a single run's folder."""
     with silent():
         return Exam(commands.compare([*map(Path, paths)], suite, _folder(out), Terminal(quiet=True)))
 
 
 def inspect(
-    *paths: str | Path,
-    suite: str | None = None,
-    out: str | Path | None = None,
-    only: Sequence[str] = (),
-    control: str | Path | None = None,
-    marks: str | None = None,
-    layers: Sequence[int] = (),
-    quick: bool = False,
-    **settings: Any,
+    *paths: Place, suite: str | None = None, only: Sequence[str] = (), quick: bool = False, out: Place | None = None
 ) -> Inspection:
-    """Look at what training changed: of a run, or between the checkpoints before and after; into `out`, by default
-    <run>/inspect or runs/inspect."""
-    options = Options(tuple(only), None if control is None else Path(control), marks, tuple(layers), quick)
+    """Look at what training changed in a run, or from one checkpoint to another; in `out`, by default <run>/inspect.
+
+    `only`: names of experiments. `quick` asks an eighth of the problems.
+    """
+    options = Options(only=tuple(only), quick=quick)
     with silent():
-        given = [*map(str, paths), *_overrides(settings)]
-        return Inspection(commands.inspect(given, suite, _folder(out), options, Terminal(quiet=True)))
+        return Inspection(commands.inspect([*map(str, paths)], suite, _folder(out), options, Terminal(quiet=True)))
 
 
-def _known(voice: str | None) -> str | None:
-    """The voice, if it is one that can be forced."""
-    if voice not in FORCED:
-        raise UserError(f"no voice is called '{voice}'", where="voice", fix=nearest(voice or "", filter(None, FORCED)))
-    return voice
+def _one(name: Any, known: Mapping[Any, Any], kind: str) -> Any:
+    """What has this name; UserError if nothing has."""
+    if name not in known:
+        raise UserError(f"no {kind} is called '{name}'", fix=nearest(str(name), filter(None, known)))
+    return known[name]
 
 
-def _folder(out: str | Path | None) -> Path | None:
+def _folder(out: Place | None) -> Path | None:
     return require_ours(None if out is None else Path(out))
 
 

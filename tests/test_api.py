@@ -41,7 +41,7 @@ def test_a_packaged_recipe_is_loaded_by_its_name_with_overrides_and_a_wrong_name
     [
         ({"n": 0}, "sample: samples: should be greater than or equal to 1"),
         ({"temperature": -1.0}, "sample: temperature: should be 0 (greedy) or from 0.01 to 10"),
-        ({"voice": "worced"}, "voice: no voice is called 'worced'; did you mean 'worked'?"),
+        ({"voice": "worced"}, "no voice is called 'worced'; did you mean 'worked'?"),
     ],
 )
 def test_what_is_asked_wrongly_is_a_users_error_before_a_model_is_loaded(wrong, said):
