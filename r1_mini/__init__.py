@@ -3,6 +3,7 @@
 `from r1_mini import load_recipe, run` is the Python API, `api.py`.
 """
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ def __getattr__(name: str) -> Any:
     """Import the API when a name of it is first asked for: with torch it takes seconds."""
     if name not in __all__:
         raise AttributeError(f"module 'r1_mini' has no attribute '{name}'")
-    from r1_mini import api
+    with warnings.catch_warnings(action="ignore"):  # tqdm's, in a notebook without widgets
+        from r1_mini import api
 
     return getattr(api, name)
