@@ -93,8 +93,11 @@ def evaluate(
     voice: str | None,
     console: Console,
     overrides: Sequence[str] = (),
-) -> None:
-    """Examine any checkpoints on a suite, and compare the others with the first; one trained here is forced too."""
+) -> Path:
+    """Examine any checkpoints on a suite, and compare the others with the first; one trained here is forced too.
+
+    Returns the folder of the comparison, as those below do.
+    """
     suite, problems = _suite(suite_name, checkpoints, overrides)
     in_a_run = "../../manifest.json"
     folder = require_without(out or Path("runs") / "eval" / suite.name, "manifest.json", in_a_run, "sweep.yaml")
@@ -115,11 +118,12 @@ def evaluate(
         columns = columns_of([folder])
         _say_if_prompts_differ(columns, console)
         publish(columns, folder, console)
+    return folder
 
 
 def inspect(
     arguments: Sequence[str], suite_name: str | None, out: Path | None, options: Options, console: Console
-) -> None:
+) -> Path:
     """Look at what training changed, from outside and inside: of a run, or between two checkpoints.
 
     The problems are those of the run's exam, or of a suite; `key=value` overrides are those of `evaluate`.
@@ -147,6 +151,7 @@ def inspect(
     folder = require_without(out or run / "inspect", "manifest.json", "sweep.yaml", "columns.json")
     store = Store(run.resolve().parent if trained else out or run)
     inspection.inspect(before, after, suite, problems, folder, store, console, options, trained)
+    return folder
 
 
 def _ends(run: Path, recipe: Recipe) -> tuple[Path, Path, tuple[str, str]]:
@@ -166,7 +171,7 @@ def separated(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
     return paths, [each for each in arguments if Path(each) not in paths]
 
 
-def compare(paths: Sequence[Path], suite: str | None, out: Path | None, console: Console) -> None:
+def compare(paths: Sequence[Path], suite: str | None, out: Path | None, console: Console) -> Path:
     """Compare runs, or exams, from their samples alone; into `out`, or of a single run into its own folder."""
     run = paths[0] if len(paths) == 1 and is_run(paths[0]) else None
     sweep = paths[0] if len(paths) == 1 and (paths[0] / "trials.json").is_file() else None
@@ -176,8 +181,10 @@ def compare(paths: Sequence[Path], suite: str | None, out: Path | None, console:
     if sweep:
         from eval.sweep.summary import compare_sweep  # needs optuna
 
-        return compare_sweep(sweep, folder, console)
-    publish(columns_of(paths, suite), folder, console, run)
+        compare_sweep(sweep, folder, console)
+    else:
+        publish(columns_of(paths, suite), folder, console, run)
+    return folder
 
 
 def export(

@@ -25,7 +25,7 @@ from r1_mini.config.base import temperature
 from r1_mini.errors import UserError, disk_error, one_line
 from r1_mini.system import distributed as processes
 from r1_mini.system.environment import return_freed_blocks
-from r1_mini.system.files import require_place, write_json_atomic
+from r1_mini.system.files import require_ours, require_place, write_json_atomic
 from r1_mini.system.logs import silent
 from r1_mini.system.terminal import Terminal
 from r1_mini.text import visible
@@ -43,19 +43,6 @@ app = typer.Typer(
 
 def _argument(metavar: str, about: str) -> Any:
     return typer.Argument(metavar=metavar, help=about, show_default=False)
-
-
-OURS = (".lock", "recipe.yaml", "columns.json", "comparison.csv", "sweep.yaml", ".index", ".work-*", "*/node.json")
-"""Patterns of what a folder has that one of the commands has made, or begun."""
-
-
-def _folder(path: Path | None) -> Path | None:
-    """The folder of an option, which may be a link to one; refused if something else, or of others, is there."""
-    if path is not None:
-        require_place(path.resolve(), folder=True)
-        if path.exists() and any(path.iterdir()) and not any(any(path.glob(each)) for each in OURS):
-            raise UserError("not a folder of r1-mini, and not empty", where=str(path), fix="choose another one")
-    return path
 
 
 def _file(path: Path | None) -> Path | None:
@@ -81,7 +68,7 @@ def _option(about: str, *names: str, default: str | bool = True, **limits: Any) 
 RecipeName = Annotated[str, _argument("RECIPE", "A YAML file, or the name of a packaged recipe.")]
 Overrides = Annotated[list[str] | None, _argument("[key=value]", "Settings that differ from the file.")]
 Voice = Annotated[Literal["direct", "worked"] | None, _option("Force a style of answer of models trained here.")]
-Out = Annotated[Path | None, _option("The folder to write.", "--out", "-o", callback=_folder)]
+Out = Annotated[Path | None, _option("The folder to write.", "--out", "-o", callback=require_ours)]
 
 
 def _temperature(value: float) -> float:
@@ -270,7 +257,7 @@ def evaluate(
     voice: Voice = None,
     out: Out = None,
     export_lm_eval: Annotated[
-        Path | None, _option("Write tasks of lm-evaluation-harness instead.", callback=_folder)
+        Path | None, _option("Write tasks of lm-evaluation-harness instead.", callback=require_ours)
     ] = None,
 ) -> None:
     """Examine checkpoints on a suite and compare them to the first. An interrupted exam goes on.

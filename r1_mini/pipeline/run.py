@@ -243,6 +243,7 @@ def _log_origin(recipe: Recipe) -> None:
 
 def _origin() -> dict[str, Any]:
     """What the work is done with: noted when a run begins, and when it has trained a stage."""
-    command = shlex.join(["r1-mini", *sys.argv[1:]])
+    from_python = "r1_mini.api" in sys.modules  # where argv is that of the notebook's kernel
+    command = "r1_mini.run(), from Python" if from_python else shlex.join(["r1-mini", *sys.argv[1:]])
     versions, machine = environment.versions(), environment.machine()
     return {"command": command, "commit": environment.commit(), "versions": versions, "machine": machine}

@@ -63,6 +63,19 @@ def require_place(path: Path, *, folder: bool = False) -> None:
         raise UserError(what, where=str(path), fix="choose another name") from None
 
 
+OURS = (".lock", "recipe.yaml", "columns.json", "comparison.csv", "sweep.yaml", ".index", ".work-*", "*/node.json")
+"""Patterns of what a folder has that one of the commands has made, or begun."""
+
+
+def require_ours(path: Path | None) -> Path | None:
+    """The folder to write, which may be a link to one; refused if something else, or of others, is there."""
+    if path is not None:
+        require_place(path.resolve(), folder=True)
+        if path.exists() and any(path.iterdir()) and not any(any(path.glob(each)) for each in OURS):
+            raise UserError("not a folder of r1-mini, and not empty", where=str(path), fix="choose another one")
+    return path
+
+
 def example(path: Path, *signs: str, otherwise: str) -> str:
     """A folder with files of these patterns, in or near `path` or in runs/, its name most like path's: to be named."""
     near = [place for place in (path, *list(path.parents)[:3]) if place != Path("/")]

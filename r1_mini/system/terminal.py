@@ -16,7 +16,7 @@ class Terminal(Console):
     """The console of every command. What stands in brackets is text, too, not a style."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(markup=False, highlight=False, **options)
+        super().__init__(markup=False, highlight=False, force_jupyter=False, **options)
         self.early: list[str] = []  # printed before there is a log
         self.tell: Callable[[str], object] = self.early.append
 
@@ -29,7 +29,7 @@ class Terminal(Console):
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*objects, **options)
         plain = io.StringIO()
-        Console(file=plain, width=self.width, markup=False, highlight=False).print(
+        Console(file=plain, width=self.width, markup=False, highlight=False, force_jupyter=False).print(
             *objects, **{**options, "soft_wrap": True}
         )
         if text := visible(plain.getvalue()).strip("\n"):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from eval import commands
 from r1_mini import cli
 from r1_mini.config import packaged
 from r1_mini.doctor.doctor import diagnose, of_run, watch
@@ -15,7 +16,7 @@ from r1_mini.pipeline.recipe import load
 from r1_mini.system.files import read_jsonl
 from tests.doctor.broken import BROKEN
 
-SMALL = ["evaluate.columns=[grpo]", "evaluate.limit=12", "evaluate.samples=1"]  # one checkpoint: no page
+SMALL = ["evaluate.columns=[grpo]", "evaluate.limit=12", "evaluate.samples=1"]
 FIXED = ("limit", "hot", "cold", "leash", "hard", "upside-down", "luck", "alike", "noise", "narrow")
 """Runs whose fix trains RL alone, not the base; the others were followed once: docs/DOCTOR.md."""
 
@@ -25,6 +26,7 @@ def here(tmp_path_factory):
     """A folder where all runs share what is equal: most have one base."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder := tmp_path_factory.mktemp("doctor"))
+        patch.setattr(commands, "publish", lambda *arguments: None)  # the page, seconds each, is not what is examined
         yield folder
 
 
@@ -104,9 +106,12 @@ def test_a_pilot_says_that_a_model_earns_nothing_before_it_is_trained(here, caps
 def test_a_model_that_goes_on_after_its_answer_is_found_by_the_pilot(here, capsys):
     ran("healthy", ["grpo.rollouts.every=5"])
     shutil.copytree("healthy/02-grpo", "endless")
-    for name in ("config.json", "generation_config.json"):
+    for name, end in (
+        ("tokenizer_config.json", {"eos_token": "<unk>"}),
+        ("generation_config.json", {"eos_token_id": 2}),
+    ):
         values = json.loads(Path("endless", name).read_text())
-        Path("endless", name).write_text(json.dumps(values | {"eos_token_id": 5}))
+        Path("endless", name).write_text(json.dumps(values | end))
     settings = ["model=endless", "stages=[{kind: grpo, trainer: {max_steps: 5, max_completion_length: 48}}]"]
     cli.main(["doctor", "smoke", *settings])
     assert "grave: 01-grpo: never stops" in capsys.readouterr().out

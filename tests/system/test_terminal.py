@@ -59,3 +59,10 @@ def test_a_full_disk_behind_the_standard_output_is_named():
     with pytest.raises(OSError, match="No space left") as caught:
         Terminal(file=io.TextIOWrapper(io.FileIO("/dev/full", "w"), write_through=True)).print("one")
     assert caught.value.filename == "standard output"
+
+
+def test_a_notebook_gets_text_as_a_terminal_does(monkeypatch, capsys):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    console = Terminal()
+    console.print("[b] 3 of 4")
+    assert capsys.readouterr().out == "[b] 3 of 4\n" and console.early == ["[b] 3 of 4"]
