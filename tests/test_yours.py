@@ -15,9 +15,10 @@ from r1_mini.completion import grade, write
 from r1_mini.data.own import Asked
 from r1_mini.pipeline.recipe import load
 from r1_mini.pipeline.start import lettered, start_of
+from r1_mini.pipeline.store import read_note
 from r1_mini.plan.stages import Planner, Share
 from r1_mini.system import environment
-from r1_mini.system.files import read_json, read_jsonl
+from r1_mini.system.files import read_jsonl
 from tests.commands import r1_mini
 
 TEXT = (Path(__file__).parent.parent / "docs/YOURS.md").read_text(encoding="utf-8")
@@ -164,8 +165,8 @@ def test_the_reward_of_the_page_pays_no_attack_and_without_its_if_it_pays_nothin
     assert cli.main(["check-reward", "./naive.py:brevity", "clock.yaml"]) == 1
     rows = re.findall(r"^(\w.*?) +([\d.]+) +[-\d]+ %", capsys.readouterr().out, re.M)
     assert max(rows, key=lambda row: float(row[1])) == ("nothing", "1.000")
-    assert cli.main("check-reward accuracy clock.yaml grpo.judge=weak".split()) == 1
-    assert cli.main("check-reward accuracy clock.yaml".split()) == 0
+    assert cli.main(["check-reward", "accuracy", "clock.yaml", "grpo.judge=weak"]) == 1
+    assert cli.main(["check-reward", "accuracy", "clock.yaml"]) == 0
 
 
 def test_the_task_of_the_page_is_about_time(clocks, monkeypatch):
@@ -197,7 +198,7 @@ def test_the_task_and_the_reward_of_the_page_are_trained_examined_and_asked_and_
     mine.write_text(mine.read_text() + "# changed\n")
     again = r1_mini("run", "clock.yaml", *small, cwd=clocks).stdout
     assert "01-base    done before, skipped" in again and "02-grpo    done before, skipped" not in again
-    assert "./mine.py:brevity" in read_json(clocks / "runs" / "clock" / "02-grpo" / "node.json")["identity"]["own"]
+    assert "./mine.py:brevity" in read_note(clocks / "runs" / "clock" / "02-grpo")["identity"]["own"]
 
 
 @pytest.mark.slow
