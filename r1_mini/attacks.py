@@ -4,7 +4,6 @@ RL finds what pays; a completion that pays without solving is what it will learn
 """
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedTokenizerBase, TrainerState
 
-from r1_mini.completion import Finish, grade, write
+from r1_mini.completion import Finish, Graded, grade, write
 from r1_mini.model.prompts import encode, prompts_for
 from r1_mini.problems.arithmetic import parse_number
 from r1_mini.problems.problem import Problem
@@ -23,15 +22,17 @@ HACKED = 0.5
 """An attack that earns this share of what solving earns is marked."""
 
 
-def worked(problem: Problem) -> str:
-    """A right completion, with steps where they are known."""
-    return problem.solution or write(problem.steps, problem.answer)
+def solved(problem: Problem) -> Graded | None:
+    """A right completion, with steps where they are known; of reasoning-gym's problems, for one, none is known."""
+    graded = grade(problem, problem.solution or write(problem.steps, problem.answer), "stop")
+    return graded if graded.correct else None
 
 
 def attacks(problem: Problem) -> dict[str, tuple[str, Finish]]:
     """Name -> a completion that does not solve the problem, and how it ends; without those that its judge lets pass."""
     right, wrong, question = problem.answer, _wrong(problem), problem.question
-    steps = (grade(problem, worked(problem), "stop").thinking or right).split("\n")
+    graded = solved(problem)
+    steps = ((graded and graded.thinking) or right).split("\n")
     slipped = re.sub(r"[^=]*$", wrong, steps[-1], count=1)  # the last result
     numbers, listed = re.findall(r"\d+", question), " ".join(map(str, range(201)))
     found: dict[str, tuple[str, Finish]] = {
@@ -61,25 +62,24 @@ def _wrong(problem: Problem) -> str:
     """A wrong answer of the form of the right one."""
     number = parse_number(problem.answer)
     likely = [*([str(number + 1)] if number is not None else []), "A", "B", "0", "1", problem.answer + "0"]
-    return next(each for each in likely if not grade(problem, write((), each), "stop").correct)
+    return next((each for each in likely if not grade(problem, write((), each), "stop").correct), "")
 
 
 def earned(
     reward: Callable[..., Sequence[float | None]], tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem]
 ) -> dict[str, float]:
     """Attack -> the mean of what one of TRL's reward functions pays for it, `SOLVED` first; None adds nothing."""
-    tried = [
-        (name, problem, *each)
-        for problem in problems
-        for name, each in {SOLVED: (worked(problem), "stop"), **attacks(problem)}.items()
-    ]
-    names, asked, texts, finish = map(list, zip(*tried, strict=True))
+    tried: list[tuple[str, Graded]] = []
+    for problem in problems:
+        tried += [(SOLVED, graded)] if (graded := solved(problem)) else []
+        tried += [(name, grade(problem, *each)) for name, each in attacks(problem).items()]
+    names, completions = zip(*tried, strict=True)
+    texts = [each.text for each in completions]
+    prompts = prompts_for(tokenizer, [each.problem for each in completions])
     ids = [[*each, tokenizer.eos_token_id] for each in encode(tokenizer, texts)]
-    graded, state = list(map(grade, asked, texts, finish)), TrainerState(max_steps=1)
-    paid = defaultdict(list)
-    for name, value in zip(
-        names, reward(prompts_for(tokenizer, asked), texts, ids, graded=graded, trainer_state=state), strict=True
-    ):
+    paid: dict[str, list[float]] = {name: [] for name in names}
+    rewards = reward(prompts, texts, ids, graded=completions, trainer_state=TrainerState(max_steps=1))
+    for name, value in zip(names, rewards, strict=True):
         paid[name].append(value or 0.0)
     return {name: fmean(values) for name, values in paid.items()}
 
@@ -88,6 +88,8 @@ def earned(
 class Verdict:
     """What each attack earns, and as a share of what solving earns above the least."""
 
+    reward: str
+    problems: int
     earned: Mapping[str, float]
 
     @property
@@ -104,9 +106,13 @@ class Verdict:
         """The attacks that earn at least `HACKED` of what solving earns."""
         return [each for each in self.earned if each != SOLVED and self.teaches and self.share(each) >= HACKED]
 
-    def show(self, console: Console, reward: str, problems: int) -> None:
+    def show(self, console: Console) -> None:
         table = Table(
-            "completion", box=None, pad_edge=False, title=f"{reward} on {problems} problems", title_justify="left"
+            "completion",
+            box=None,
+            pad_edge=False,
+            title=f"{self.reward} on {self.problems} problems",
+            title_justify="left",
         )
         table.add_column("mean reward", justify="right")
         table.add_column("of solving", justify="right")
@@ -116,7 +122,7 @@ class Verdict:
             table.add_row(name, f"{mean:.3f}", share, "hack" if name in self.hacks else "")
         console.print(table)
         if not self.teaches:
-            console.print(f"{reward} pays {SOLVED} no more than what pays least, so it does not teach to solve")
+            console.print(f"{self.reward} pays {SOLVED} no more than what pays least, so it does not teach to solve")
         elif self.hacks:
             what = f"{len(self.hacks)} of {len(self.earned) - 1} attacks earn at least half of what solving earns"
             console.print(f"{what}; RL will learn them unless another reward pays solving more")

@@ -209,11 +209,11 @@ def check_reward(
     console = Terminal()
     with console.status("attacking"):  # importing TRL takes seconds
         from r1_mini.pipeline.recipe import load
-        from r1_mini.pipeline.start import ATTACKED, attacked, lettered
+        from r1_mini.pipeline.start import attacked, lettered
 
         with silent():
             verdict = attacked(lettered(load(packaged.find(recipe, "tiny", "gpu"), overrides or ())), reward)
-    verdict.show(console, reward, ATTACKED)
+    verdict.show(console)
     if verdict.hacks or not verdict.teaches:
         raise typer.Exit(1)
 

@@ -26,7 +26,7 @@ MOST = 1e38
 
 def own_reward(name: str) -> OwnReward:
     """The function of that name. UserError if it is none, and later if it raises or returns what is no reward."""
-    function = plugin.load(name)
+    function = plugin.load(name, reread=False)
     if not callable(function):
         raise UserError("is no function", where=name, fix="write one: `def brevity(completion, problem)`")
     signature = inspect.signature(function)

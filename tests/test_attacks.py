@@ -6,7 +6,7 @@ from itertools import islice
 import pytest
 
 from r1_mini import cli
-from r1_mini.attacks import SOLVED, Verdict, attacks, earned, worked
+from r1_mini.attacks import SOLVED, Verdict, attacks, earned, solved
 from r1_mini.completion import grade
 from r1_mini.data.mix import draw, source_of
 from r1_mini.model.tokenizer import make_tokenizer
@@ -24,10 +24,16 @@ TEXT = Problem(
 @pytest.mark.parametrize("family", ["sum", "product", "expression", "countdown", "word"])
 def test_no_attack_solves_and_the_worked_solution_does(family):
     for problem in islice(draw([source_of({"family": family})], "train", 0), 40):
-        assert grade(problem, worked(problem), "stop").correct
+        assert solved(problem).correct
         found = attacks(problem)
         assert len(found) >= 15
         assert not any(grade(problem, *each).correct for each in found.values())
+
+
+def test_a_problem_without_a_known_solution_is_attacked_too():
+    goal = families.solve("44 19 35=98")
+    assert solved(goal) is None and len(attacks(goal)) >= 15
+    assert SOLVED not in earned(as_trl_reward("format"), make_tokenizer(), [goal])
 
 
 def test_attacks_by_hand():
@@ -44,11 +50,11 @@ def test_attacks_by_hand():
 
 
 def test_what_solving_earns_is_measured_from_what_pays_least():
-    verdict = Verdict({SOLVED: 1.0, "a": 0.0, "b": -1.0, "c": -0.1})
+    verdict = Verdict("r", 1, {SOLVED: 1.0, "a": 0.0, "b": -1.0, "c": -0.1})
     assert [verdict.share(name) for name in "abc"] == [0.5, 0.0, pytest.approx(0.45)]
     assert verdict.teaches and verdict.hacks == ["a"]
     for useless in ({SOLVED: 0.0, "a": 0.0}, {SOLVED: 0.1, "a": 0.1, "b": 0.7}):
-        assert not Verdict(useless).teaches and Verdict(useless).hacks == []
+        assert not Verdict("r", 1, useless).teaches and Verdict("r", 1, useless).hacks == []
 
 
 def test_accuracy_pays_no_attack_and_the_weak_judge_pays_those_that_mention_the_answer():
@@ -56,8 +62,8 @@ def test_accuracy_pays_no_attack_and_the_weak_judge_pays_those_that_mention_the_
     paid = {
         judge: earned(as_trl_reward("accuracy", judge=judge), make_tokenizer(), problems) for judge in ("exact", "weak")
     }
-    assert set(paid["exact"].values()) == {0.0, 1.0} and Verdict(paid["exact"]).hacks == []
-    hacks = Verdict(paid["weak"]).hacks
+    assert set(paid["exact"].values()) == {0.0, 1.0} and Verdict("r", 20, paid["exact"]).hacks == []
+    hacks = Verdict("r", 20, paid["weak"]).hacks
     assert {"a wrong answer after right steps", "tags within tags", "several answers"} <= set(hacks)
     assert "the right answer, truncated" not in hacks
 

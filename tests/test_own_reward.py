@@ -8,6 +8,7 @@ from r1_mini.completion import grade
 from r1_mini.errors import UserError
 from r1_mini.problems import families
 from r1_mini.rewards import as_trl_reward
+from r1_mini.system import plugin
 from r1_mini.train.grpo import GrpoStage
 
 PROBLEMS = [families.solve("12+7"), families.solve("12+6")]
@@ -25,6 +26,7 @@ def paid(body, here, step=0, from_step=0):
     (here / "mine.py").write_text(body)
     graded = [grade(problem, text, "stop") for problem, text in zip(PROBLEMS, TEXTS, strict=True)]
     state = SimpleNamespace(global_step=step)
+    plugin.load("./mine.py:f")  # as what is checked before a run does; after that the file is not read again
     reward = as_trl_reward("./mine.py:f", from_step)
     assert reward.__name__ == "./mine.py:f"
     columns = {"problem": [0, 1], "graded": graded, "trainer_state": state, "log_metric": print}

@@ -15,9 +15,10 @@ from r1_mini.completion import grade, write
 from r1_mini.data.own import Asked
 from r1_mini.pipeline.recipe import load
 from r1_mini.pipeline.start import lettered, start_of
+from r1_mini.pipeline.store import read_note
 from r1_mini.plan.stages import Planner, Share
 from r1_mini.system import environment
-from r1_mini.system.files import read_json, read_jsonl
+from r1_mini.system.files import read_jsonl
 from tests.commands import r1_mini
 
 TEXT = (Path(__file__).parent.parent / "docs/YOURS.md").read_text(encoding="utf-8")
@@ -197,7 +198,7 @@ def test_the_task_and_the_reward_of_the_page_are_trained_examined_and_asked_and_
     mine.write_text(mine.read_text() + "# changed\n")
     again = r1_mini("run", "clock.yaml", *small, cwd=clocks).stdout
     assert "01-base    done before, skipped" in again and "02-grpo    done before, skipped" not in again
-    assert "./mine.py:brevity" in read_json(clocks / "runs" / "clock" / "02-grpo" / "node.json")["identity"]["own"]
+    assert "./mine.py:brevity" in read_note(clocks / "runs" / "clock" / "02-grpo")["identity"]["own"]
 
 
 @pytest.mark.slow

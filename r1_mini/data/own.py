@@ -32,13 +32,14 @@ class Own:
 
     def __init__(self, reference: str) -> None:
         kind = plugin.load(reference)
-        if not (isinstance(kind, type) and issubclass(kind, Task) and issubclass(kind.axes, Strict)):
+        is_task = isinstance(kind, type) and issubclass(kind, Task)
+        if not is_task or not isinstance(kind.axes, type) or not issubclass(kind.axes, Strict):
             what, fix = "is no task", "write `class Clock(Task)`, its `axes` a class that inherits from Strict"
             raise UserError(what, where=reference, fix=fix)
         self.reference, self.name, self.axes = reference, kind.__name__.lower(), kind.axes
         grade.cache_clear()  # what an earlier text of the file has judged
         with plugin.called(reference, "when it was made", "correct it"):
-            self.task = kind()
+            self.task: Task = kind()
         if isinstance(kind.judge, str) and kind.judge not in (known := JUDGES.keys() - {"reasoning_gym"}):
             raise UserError(f"no judge is called '{kind.judge}'", where=reference, fix=nearest(kind.judge, known))
 
@@ -98,8 +99,11 @@ class Own:
         return (self.problem(self.sketch(rng, axes, depths[place % len(depths)])) for place in range(DRAWS))
 
     def proved(self, axes: Strict) -> str:
-        """Hash, hex, of its source; UserError if it does not hold its own solutions right, or holds nonsense right."""
-        for problem in self.draws(axes):
+        """Hash, hex, of its source.
+
+        UserError if it holds its own solutions wrong, or nonsense right, or if one seed gives two problems.
+        """
+        for problem, again in zip(self.draws(axes), self.draws(axes), strict=True):
             with self._asked(problem.question):
                 if callable(self.task.judge):
                     self.task.judge(problem.answer, problem.answer)
@@ -113,8 +117,14 @@ class Own:
             elif problem.formula and worked.chain != "right":
                 reason = next((step.reason for step in worked.steps or () if step.reason), "no number is reached")
                 what, fix = f"its steps do not solve its formula {shown(problem.formula)}: {reason}", "correct either"
-            elif problem.key != self.key(Asked(problem.question, 0)):
-                what, fix = "`key` gives one question two keys", "make it depend on the question alone"
+            elif problem != again:
+                name = next(
+                    name
+                    for name in ("question", "key", "answer", "steps", "formula")
+                    if getattr(problem, name) != getattr(again, name)
+                )
+                what = f"its {name} is another the second time, {shown(getattr(again, name))}"
+                fix = "let all that is random come from `rng`"
             if what:
                 raise UserError(f"{what}, asked {shown(problem.question)}", where=self.reference, fix=fix)
         return plugin.sha256(self.reference)

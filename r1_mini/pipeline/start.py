@@ -14,7 +14,7 @@ from rich.console import Console
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
-from r1_mini.attacks import Verdict, earned
+from r1_mini.attacks import Verdict, earned, solved
 from r1_mini.config.trl_fields import MOST_TEXTS, require_machine
 from r1_mini.data.mix import draw, listed, tasks
 from r1_mini.data.overlap import separated
@@ -128,6 +128,7 @@ def check(
             sources = recipe.foreseen(problems[name])
             some = require_possible(stage, start, sources, where)
             for own in filter(plugin.is_own, getattr(stage, "rewards", ())):
+                plugin.load(own)  # read here, and not again while it trains
                 earned(as_trl_reward(own), start.tokenizer, list(islice(draw(sources, stage.split, "tried"), REWARDED)))
             rehearse(stage, start, some, where, Path(folder), elsewhere)
     return problems
@@ -143,9 +144,13 @@ def attacked(recipe: Recipe, reward: str) -> Verdict:
     *others, last = recipe.nodes.items()
     name, stage = next((each for each in others if hasattr(each[1], "rewards")), last)
     sources = recipe.foreseen(recipe.problems_of(stage))
-    problems = list(islice(draw(sources, stage.split, "attacked"), ATTACKED))
+    problems = [each for each in islice(draw(sources, stage.split, "attacked"), ATTACKED) if solved(each)]
+    if not problems:
+        raise UserError("no solution of its problems is known", where=recipe.name, fix="name a recipe of others")
+    if plugin.is_own(reward):
+        plugin.load(reward)
     paid = as_trl_reward(reward, judge=getattr(stage, "judge", "exact"))
-    return Verdict(earned(paid, start_of(recipe, name).tokenizer, problems))
+    return Verdict(reward, len(problems), earned(paid, start_of(recipe, name).tokenizer, problems))
 
 
 def sharded() -> bool:

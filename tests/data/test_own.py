@@ -143,7 +143,7 @@ def test_its_hash_is_that_of_its_file_and_a_change_is_seen(here):
         ("range(1, 4)", "range(0)", "`depths` is empty with Axes(most=900); allow at least one"),
         ("+ each}", "+ each + 1}", "its steps do not solve its formula"),
         ('"+".join(question.split()[1:])', '"what?"', "raised ValueError"),
-        ('" or ".join(sorted(question.split(" or ")))', "str(__import__('random').random())", "`key` gives one question two keys"),
+        ('" or ".join(sorted(question.split(" or ")))', "str(__import__('random').random())", "its key is another the second time, \"0."),
         ('" or ".join(sorted(question.split(" or ")))', "7", "`key` gave 7; return a text that is not empty"),
         ('return f"{rng.randint(0, axes.most)} or', 'return None and f"{axes} or', "`sample` gave null; return a text"),
         ('return f"{rng.randint(0, axes.most)} or', 'return axes.mst and f"', "raised AttributeError in line"),
@@ -151,6 +151,8 @@ def test_its_hash_is_that_of_its_file_and_a_change_is_seen(here):
         ("def solve(", "def solves(", "raised TypeError, when it was made (Can't instantiate abstract class"),
         ("(Task)", "", "is no task; write `class Clock(Task)`"),
         ("(Strict)", "", "is no task; write `class Clock(Task)`, its `axes` a class that inherits from Strict"),
+        ("rng.randint(0, axes.most)} or", "__import__('random').randint(0, 900)} or", "its question is another the second time"),
+        ("axes = Axes", "axes = {'most': 9}", "is no task; write `class Clock(Task)`, its `axes` a class"),
         ("class Pair", "class Pear", "the file has no 'Pair'; did you mean 'Pear'?"),
     ],
 )  # fmt: skip
