@@ -243,7 +243,7 @@ FIXES = [  # what is wrong, the fix that its line says, and the command that fol
 ]  # fmt: skip
 WORK = (
     "eval.commands.pipeline.run",
-    "r1_mini.plan.plan.plan",
+    "eval.commands.plan",
     "r1_mini.rollout.ask.generate",
     "eval.commands.examine",
     "eval.commands.lm_eval.export",

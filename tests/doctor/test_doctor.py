@@ -118,7 +118,7 @@ def test_a_model_that_goes_on_after_its_answer_is_found_by_the_pilot(here, capsy
 
 
 def test_what_does_not_fit_is_grave_before_a_run(capsys):
-    assert cli.main(["doctor", "smoke", "base.model={hidden_size: 8192, layers: 128, heads: 8}"]) == 1
+    assert cli.main(["doctor", "smoke", "base.model={hidden_size: 8192, layers: 16, heads: 8}"]) == 1
     assert "grave: does not fit: " in capsys.readouterr().out
 
 
