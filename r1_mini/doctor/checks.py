@@ -182,9 +182,10 @@ def pays_something_else(c: Course) -> Finding | None:
     blind = min(len(right), len(wrong)) >= 8 and t_value(right, wrong) < 2
     if not blind and not (c.is_long and rise >= 0.15 * size > 0 and gain < 0.02):
         return None
-    weights = c.stage.rewards.items()
-    parts = {name: c.end(f"reward_{name}") - c.start(f"reward_{name}") for name, _ in weights if name != "accuracy"}
-    most = max(parts, key=lambda name: abs(parts[name]) if not math.isnan(parts[name]) else 0.0, default="accuracy")
+    rises = {
+        name: weight * (c.end(f"reward_{name}") - c.start(f"reward_{name}")) for name, weight, _ in c.stage.weighed()
+    }
+    most = max(rises, key=lambda name: -math.inf if math.isnan(rises[name]) else rises[name])
     now = c.went("reward", "accuracy")
     if blind:
         now = f"right completions earn {mean(right):.2g}, wrong ones {mean(wrong):.2g}; {now}"
@@ -303,8 +304,14 @@ def dev_falls(c: Course) -> Finding | None:
 
 
 def does_not_move(c: Course) -> Finding | None:
-    """In 15 steps or more accuracy moves by less than 0.1, entropy and length by less than a quarter, with signal."""
-    if len(c.steps) < 15 or c.end("zero_variance") >= 0.9 or c.end("accuracy") >= 0.9:
+    """With signal, over 15 steps and a fifth of the stage, accuracy moves by less than 0.1, entropy and length by less
+    than a quarter."""
+    if (
+        len(c.steps) < 15
+        or c.steps[-1]["step"] < c.stage.fields["max_steps"] / 5
+        or c.end("zero_variance") >= 0.9
+        or c.end("accuracy") >= 0.9
+    ):
         return None
     moved = [abs(c.end(key) / (c.start(key) or math.nan) - 1) for key in ("entropy", "length")]
     if abs(c.end("accuracy") - c.start("accuracy")) >= 0.1 or any(each >= 0.25 for each in moved):
