@@ -33,7 +33,7 @@ from r1_mini.rollout.generate import require_readable
 from r1_mini.system import distributed as processes
 from r1_mini.system import environment
 from r1_mini.system.files import require_without
-from r1_mini.system.logs import silent
+from r1_mini.system.logs import quiet, silent
 
 SAMPLING = ("samples", "greedy", "temperature", "top_p")
 """Settings of an exam that an inspection sets itself."""
@@ -56,11 +56,12 @@ def run(recipe: Recipe, folder: Path, console: Console) -> None:
     try:
         pipeline.run(recipe, pretrained(recipe), problems, folder, console, exam, watch(recipe))
     except Stopped:
-        show(diagnose(of_run(folder)), console)
+        with quiet(folder / "log.txt"):
+            show(diagnose(of_run(folder)), console)
         raise
     if processes.is_main() and (findings := diagnose(of_run(folder))):
-        console.print()
-        show(findings, console)
+        with quiet(folder / "log.txt"):
+            show(findings, console)
 
 
 def planned(
@@ -81,7 +82,8 @@ def doctor(name: Path | str, overrides: Sequence[str], console: Console) -> list
         found = diagnose(of_run(Path(name)))
     else:
         recipe = lettered(load(packaged.find(str(name), "tiny", "gpu"), overrides))
-        found = diagnose(of_recipe(recipe, of_plan(planned(recipe, console)), console))
+        plan = planned(recipe, console)
+        found = diagnose(of_recipe(recipe, of_plan(plan), plan.fits, console))
     show(found, console)
     return found
 

@@ -22,7 +22,7 @@ from eval.report import story, words
 from r1_mini.completion import FORCED
 from r1_mini.config import packaged
 from r1_mini.config.base import explain
-from r1_mini.data.mix import problems_of
+from r1_mini.data.mix import problems_of, sources_of, tasks
 from r1_mini.doctor.case import Finding
 from r1_mini.errors import UserError, nearest
 from r1_mini.model.checkpoint import find_checkpoint, load_checkpoint
@@ -149,7 +149,9 @@ def sample(
         raise explain(error, "sample") from None
     folder = find_checkpoint(Path(checkpoint))
     with silent():
-        problem = asked(question, problems_of(folder.resolve().parent / "recipe.yaml")[1])
+        recipe = folder.resolve().parent / "recipe.yaml"
+        own = [task for task, _ in tasks(sources_of(recipe))]
+        problem = asked(question, problems_of(recipe)[1], own)
         params = SamplingParams(n, LONGEST, temperature, seed=seed, voice=voice)
         (samples,) = generate(*load_checkpoint(folder), [problem], params)
 

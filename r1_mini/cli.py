@@ -174,7 +174,7 @@ def plan(
     if ask:
         console.print()
         with silent():
-            found = doctors.diagnose(doctors.of_recipe(settings, (), console))
+            found = doctors.diagnose(doctors.of_recipe(settings, (), plan.fits and gpu is None, console))
         doctors.show(found, console)
         grave = any(finding.grave for finding in found)
     if grave or not plan.fits:

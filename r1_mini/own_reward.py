@@ -29,7 +29,8 @@ def own_reward(name: str) -> OwnReward:
     function = plugin.load(name, reread=False)
     if not callable(function):
         raise UserError("is no function", where=name, fix="write one: `def brevity(completion, problem)`")
-    signature = inspect.signature(function)
+    with plugin.called(name, "when its arguments were read", "write a function: `def brevity(completion, problem)`"):
+        signature = inspect.signature(function)
     takes_all = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
     accepted = [each for each in COLUMNS if takes_all or each in signature.parameters]
     try:

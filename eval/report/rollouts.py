@@ -17,6 +17,7 @@ from r1_mini.text import short, visible
 
 MOST_TEXT = 600  # characters of a completion; the middle of a longer one is left out
 MOST_STEPS = 20  # kept steps of a stage, at equal distances where there are more
+MOST_PROBLEMS, MOST_SAMPLES = 20, 8
 
 Problems = Sequence[Mapping[str, Any]]
 """What is `asked`, something `about` it, and its completions by step, `rows`."""
@@ -28,7 +29,7 @@ def read(rows: Rows) -> Problems:
     shown = {every[place * (len(every) - 1) // (MOST_STEPS - 1)] for place in range(MOST_STEPS)}
     found: dict[int, dict[str, Any]] = {}
     for row in sorted(rows, key=lambda row: (row["problem"], row["step"], row["sample"])):
-        if row["step"] in shown:
+        if row["step"] in shown and row["problem"] < MOST_PROBLEMS and row["sample"] < MOST_SAMPLES:
             asked = f"{short(row['question'], MOST_TEXT)} = {short(row['right'], MOST_ANSWER)}"
             about = short(row["family"]) + (f", {operations(row['depth'])}" if row["depth"] else "")
             one = found.setdefault(row["problem"], {"asked": asked, "about": about, "rows": []})

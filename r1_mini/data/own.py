@@ -11,6 +11,7 @@ from r1_mini.config.base import Strict
 from r1_mini.errors import UserError, nearest, shown
 from r1_mini.judges.judges import JUDGES
 from r1_mini.problems.arithmetic import canonical_key, operations, parse, passed_through
+from r1_mini.problems.families import FAMILIES
 from r1_mini.problems.families.task import Task
 from r1_mini.problems.languages import in_signs
 from r1_mini.problems.problem import Problem
@@ -37,6 +38,8 @@ class Own:
             what, fix = "is no task", "write `class Clock(Task)`, its `axes` a class that inherits from Strict"
             raise UserError(what, where=reference, fix=fix)
         self.reference, self.name, self.axes = reference, kind.__name__.lower(), kind.axes
+        if self.name in FAMILIES:
+            raise UserError(f"'{self.name}' is a family of ours", where=reference, fix="give the class another name")
         grade.cache_clear()  # what an earlier text of the file has judged
         with plugin.called(reference, "when it was made", "correct it"):
             self.task: Task = kind()

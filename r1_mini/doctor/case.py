@@ -4,11 +4,15 @@ A `Course` is a stage of RL as far as it went: its metrics, and the rollouts tha
 not begun is a pilot: a few prompts, asked once.
 """
 
+import json
 import math
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from r1_mini.data.source import FamilySource, Source
@@ -38,11 +42,16 @@ class Finding:
     samples: str = ""
     """Where to look: a file, and a step in it."""
 
+    @property
+    def command(self) -> str:
+        """The settings to change as a shell takes them."""
+        return shlex.join(self.fix)
+
     def lines(self) -> list[str]:
         """The finding as it is printed: what, why, causes, what to change, where to look."""
         head = f"{'grave' if self.grave else 'note'}: {self.stage + ': ' if self.stage else ''}{self.name}: {self.what}"
         found = [head, f"  why it matters: {self.why}", f"  likely: {'; '.join(self.causes)}"]
-        found += [f"  change: {' '.join(map(shlex.quote, self.fix))}"] if self.fix else []
+        found += [f"  change: {self.command}"] if self.fix else []
         return found + ([f"  see {self.samples}"] if self.samples else [])
 
 
@@ -77,11 +86,23 @@ class Course:
         """The mean of a metric over the last steps; NaN where it was not logged."""
         return mean(row.get(name) for row in self.steps[-self.window :])
 
-    def best(self, name: str) -> float:
-        """The highest mean of a metric over as many steps in a row; NaN where it was not logged."""
+    def best(self, name: str) -> tuple[float, int]:
+        """The highest mean of a metric over as many steps in a row, NaN where it was not logged, and the first one."""
         values, size = [row.get(name) for row in self.steps], self.window
-        means = [mean(values[first : first + size]) for first in range(max(1, len(values) - size + 1))]
-        return max((each for each in means if not math.isnan(each)), default=math.nan)
+        means = [(mean(values[first : first + size]), first) for first in range(max(1, len(values) - size + 1))]
+        return max((each for each in means if not math.isnan(each[0])), default=(math.nan, 0))
+
+    def error(self, name: str) -> float:
+        """The standard error of such a mean, from the median change from one step to the next: a trend adds little."""
+        values = [float(row[name]) for row in self.steps if row.get(name) is not None]
+        changes = [abs(after - before) for before, after in pairwise(values)]
+        return median(changes) / 0.954 / math.sqrt(self.window) if changes else math.nan
+
+    def kinds(self) -> dict[str, tuple[float, float]]:
+        """Family and depth, `sum 3` -> accuracy at the start and at the end, where both are known."""
+        names = {key for row in self.steps for key in row if key.startswith("accuracy_")}
+        shares = {name[9:].replace("_", " "): (self.start(name), self.end(name)) for name in sorted(names)}
+        return {name: each for name, each in shares.items() if not any(map(math.isnan, each))}
 
     def went(self, *names: str) -> str:
         """Metrics at the start and at the end: `accuracy 64% to 12%, entropy 0.14 to 0.02 nats`."""
@@ -198,6 +219,6 @@ def flow(value: Any) -> str:
         return "{" + ", ".join(f"{key}: {flow(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(flow, value)) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) and re.fullmatch(r"[a-z][\w./-]*", value) else json.dumps(value)

@@ -8,9 +8,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
+from transformers import TrainerState
 
+from r1_mini.config import yaml_file
 from r1_mini.data.mix import draw
 from r1_mini.doctor.case import Case, Course, Finding, Row, pilot_step
 from r1_mini.doctor.checks import CASE, COURSE
@@ -22,6 +25,7 @@ from r1_mini.pipeline.store import say
 from r1_mini.plan.plan import Plan
 from r1_mini.plan.stages import POOL, worked
 from r1_mini.rollout.engine import SamplingParams
+from r1_mini.system import distributed as processes
 from r1_mini.system.files import read_jsonl, reading
 from r1_mini.train import rollouts
 from r1_mini.train.grpo import GrpoStage
@@ -40,7 +44,24 @@ def diagnose(case: Case) -> list[Finding]:
     ]
     found += [finding for check in CASE if (finding := check(case)) is not None]
     found += case.remarks
+    found = [replace(each, fix=tuple(fix for fix in each.fix if changes(case.recipe, fix))) for each in found]
     return sorted(found, key=lambda finding: not finding.grave)
+
+
+def changes(recipe: Recipe, setting: str) -> bool:
+    """Whether a recipe accepts a setting, and is another one with it."""
+    values = recipe.model_dump(mode="json")
+    try:
+        yaml_file.apply_overrides(values, [setting], Recipe.model_fields)
+        other = Recipe.model_validate(values)
+    except (UserError, ValidationError):
+        return False
+    every = (
+        [stage.model_dump(exclude={"trainer"}) | stage.fields for stage in each.stages] for each in (recipe, other)
+    )
+    return len({repr(each) for each in every}) > 1 or recipe.model_copy(update={"stages": ()}) != other.model_copy(
+        update={"stages": ()}
+    )
 
 
 def of_run(run: Path) -> Case:
@@ -55,13 +76,17 @@ def of_run(run: Path) -> Case:
         )
         if isinstance(stage, GrpoStage) and folder is not None:
             with reading(folder / "metrics.jsonl"):
-                steps, kept = (
-                    read_jsonl(folder / file) if (folder / file).is_file() else []
-                    for file in ("metrics.jsonl", rollouts.FILE)
-                )
-            courses.append(Course(recipe, name, steps, kept, needed(recipe, name), str(folder)))
-    summary = run / "summary.json"
-    return Case(recipe, courses, json.loads(summary.read_text("utf-8")) if summary.is_file() else {})
+                steps = read_jsonl(folder / "metrics.jsonl")
+            with reading(folder / rollouts.FILE):
+                kept = read_jsonl(folder / rollouts.FILE) if (folder / rollouts.FILE).is_file() else []
+            courses.append(Course(recipe, name, rewarded(steps), kept, needed(recipe, name), str(folder)))
+    with reading(summary := run / "summary.json"):
+        return Case(recipe, courses, json.loads(summary.read_text("utf-8")) if summary.is_file() else {})
+
+
+def rewarded(steps: Sequence[Row]) -> list[Row]:
+    """The records of steps that began with a rollout; the others train on it again."""
+    return [row for row in steps if row.get("accuracy") is not None]
 
 
 def of_plan(plan: Plan) -> list[Finding]:
@@ -78,18 +103,17 @@ def of_plan(plan: Plan) -> list[Finding]:
                 tuple(word for word in plan.fix.replace(",", " ").split() if "=" in word),
             )
         )
-    why = "see the plan of this recipe"
-    warnings = (warning for warning in plan.warnings if "would be truncated" not in warning)  # a check of its own
-    return found + [Finding("plan", each, why, (f"r1-mini plan {plan.name}",), grave=False) for each in warnings]
+    why = "it may keep the run from its end, or its exam from a result"
+    return found + [Finding("plan", each, why, ("see `r1-mini plan`",), grave=False) for each in plan.warnings]
 
 
-def of_recipe(recipe: Recipe, remarks: Sequence[Finding], console: Console) -> Case:
-    """A recipe before it runs. A model that RL starts from, with no stage in between, is asked a few prompts."""
+def of_recipe(recipe: Recipe, remarks: Sequence[Finding], ask: bool, console: Console) -> Case:
+    """A recipe before it runs. `ask`: a model that RL starts from, with no stage in between, is asked a few prompts."""
     courses = []
     for name, stage in recipe.nodes.items():
         if isinstance(stage, GrpoStage):
             course = Course(recipe, name, needed=needed(recipe, name))
-            if recipe.start_of(name) == MODEL:
+            if ask and recipe.start_of(name) == MODEL:
                 with console.status(f"{name}: asking {PROMPTS} prompts {COMPLETIONS} times"):
                     kept = pilot(recipe, name)
                 course = replace(course, steps=[pilot_step(kept)], rollouts=kept)
@@ -101,14 +125,16 @@ def pilot(recipe: Recipe, name: str) -> list[dict[str, Any]]:
     """The rollouts that a stage of RL would keep at step 0, of the recipe's own model."""
     stage = recipe.nodes[name]
     assert isinstance(stage, GrpoStage) and recipe.model is not None
-    model, tokenizer = load_checkpoint(find_checkpoint(Path(recipe.model)), prompt=recipe.prompt, dtype="auto")
+    model, tokenizer = load_checkpoint(
+        find_checkpoint(Path(recipe.model)), prompt=recipe.prompt, device=processes.state().device, dtype="auto"
+    )
     problems = rollouts.spread(
         islice(draw(recipe.foreseen(recipe.problems_of(stage)), "train", recipe.seed_of(stage)), rollouts.POOL), PROMPTS
     )
     fields = stage.fields
     sampling = (fields["max_completion_length"], fields["temperature"], fields["top_p"])
     params = SamplingParams(COMPLETIONS, *sampling, seed=recipe.seed_of(stage))
-    return rollouts.rows(model, tokenizer, problems, params, stage.weighed(), 0)
+    return rollouts.rows(model, tokenizer, problems, params, stage.weighed(), TrainerState(global_step=0))
 
 
 def needed(recipe: Recipe, name: str) -> int:
@@ -133,7 +159,7 @@ def watch(recipe: Recipe) -> Callable[[str], Callable[[Row], str]]:
 
         def tell(record: Row) -> str:
             nonlocal grave
-            steps.append(record)
+            steps.extend(rewarded([record]))
             if len(steps) >= 3 and len(steps) % max(1, len(steps) // 20) == 0:
                 found = (check(Course(recipe, name, steps)) for check in COURSE)
                 grave = next((finding.name for finding in found if finding is not None and finding.grave), "")

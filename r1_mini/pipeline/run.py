@@ -41,6 +41,8 @@ from r1_mini.train.stage import Job
 
 log = logging.getLogger(__name__)
 
+LOOK_ON = ("rollouts", "patience")
+"""Settings of a stage that change nothing of what it learns; a run may go on with others."""
 WRITTEN = (".lock", "recipe.yaml", "manifest.json", "log.txt", "summary.json", "comparison.csv", "report.html")
 """Files that a run writes into its folder."""
 
@@ -134,7 +136,7 @@ def train_stage(
     `read`: the folders of the other stages that it reads.
     """
     stage = recipe.nodes[name]
-    seed, left_out = recipe.seed_of(stage), {"kind", "name", "start", "seed", "problems"}
+    seed, left_out = recipe.seed_of(stage), {"kind", "name", "start", "seed", "problems", *LOOK_ON}
     problems = [each.read(read[each.collected]) if isinstance(each, Collected) else each for each in problems]
     others = {each: checkpoint_hash(folder) for each, folder in read.items()}
     identity = {
@@ -217,7 +219,9 @@ def opened(path: Path, recipe: str) -> Iterator[RunFolder]:
         if not there.exists() or there.read_bytes() != recipe.encode():
             write_text_atomic(new, recipe)
             settings = [
-                load(each).model_dump(mode="json", exclude={"evaluate"}) for each in (there, new) if each.exists()
+                load(each).model_dump(mode="json", exclude={"evaluate": True, "stages": {"__all__": {*LOOK_ON}}})
+                for each in (there, new)
+                if each.exists()
             ]
             if changed := first_difference(settings[0], settings[-1]):
                 new.unlink()

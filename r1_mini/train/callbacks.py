@@ -159,7 +159,7 @@ class OnRollouts(TrainerCallback):
             return
         trainer = self.trainer
         asked = (trainer.model, trainer.processing_class, self.problems, self.params)
-        for row in rollouts.rows(*asked, self.rewards, state.global_step):
+        for row in rollouts.rows(*asked, self.rewards, state):
             self.file.append(row)
 
 

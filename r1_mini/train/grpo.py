@@ -194,7 +194,8 @@ class GrpoStage(OnlineStage):
             trainer.add_callback(OnRollouts(self.rollouts.every, job, trainer, asked, params, self.weighed()))
         parts = {f"rewards/{name}/mean": f"reward_{name}" for name in self.rewards}
         first = max(getattr(weight, "from_step", 0) for weight in self.rewards.values())
-        watch = Patience(self.patience, job, first).watch
+        patience = self.patience if self.baseline == "group" else None  # else it learns from other groups
+        watch = Patience(patience, job, first).watch
         train(trainer, replace(job, watch=watch), METRICS | parts | {kind: kind for kind in trainer.kinds})
         if best:
             processes.on_main(lambda: shutil.copytree(best, job.out, dirs_exist_ok=True))
@@ -206,18 +207,24 @@ class Patience:
     """Ends a stage after `most` dead steps in a row: nothing is right, and in no group do the rewards differ."""
 
     def __init__(self, most: int | None, job: Job, first: int) -> None:
-        """Steps count from `first` on, from which all rewards do."""
-        self.most, self.job, self.alive = most, job, first
+        """Steps count from `first` on, from which all rewards do; a resumed stage counts anew."""
+        self.most, self.job, self.first = most, job, first
+        self.alive: int | None = None
 
     def watch(self, record: Mapping[str, Any]) -> str:
         """What the job's own watch says; Stopped if patience has come to its end."""
-        step = record["step"]
-        if record.get("zero_variance") != 1 or record.get("accuracy") != 0:
-            self.alive = step
+        step, accuracy = record["step"], record.get("accuracy")
+        if accuracy is None:  # a step on rollouts of an earlier one
+            return self.job.watch(record)
+        if self.alive is None:
+            self.alive = max(self.first, step - 1)
+        if record["zero_variance"] != 1 or accuracy != 0:
+            self.alive = max(self.alive, step)
         if self.most is not None and step - self.alive >= self.most:
             what = f"nothing was right in steps {self.alive + 1} to {step}, and no reward differed within a group"
+            key = self.job.settings.name or self.job.settings.kind
             seen = f"{record['format']:.0%} well-formed, {record['truncated']:.0%} truncated"
-            fix = f"so there was nothing to learn from; see `r1-mini doctor`, or set {self.job.name}.patience=null"
+            fix = f"so there was nothing to learn from; see `r1-mini doctor`, or set {key}.patience=null"
             raise Stopped(f"stopped: {what} ({seen})", where=self.job.name, fix=fix)
         return self.job.watch(record)
 

@@ -9,7 +9,7 @@ from itertools import groupby, zip_longest
 from typing import Any
 
 from pydantic import Field
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerState
 
 from r1_mini.completion import grade
 from r1_mini.config.base import Strict
@@ -51,7 +51,7 @@ def rows(
     problems: Sequence[Problem],
     params: SamplingParams,
     rewards: Sequence[Weighed],
-    step: int,
+    state: TrainerState,
 ) -> list[dict[str, Any]]:
     """`params.n` graded completions of each problem, with what each reward pays for them."""
     groups = generate(model, tokenizer, problems, params)
@@ -62,19 +62,19 @@ def rows(
         "completions": [each.text for each in samples],
         "completion_ids": [each.tokens for each in samples],
         "graded": [each.graded for each in samples],
+        "trainer_state": state,
     }
     parts = {name: function(**batch) for name, _, function in rewards}
     found = []
     for place, (number, index, sample) in enumerate(flat):
         graded, problem = sample.graded, sample.graded.problem
-        whole = grade(
-            problem, f"{sample.text.rpartition(chr(10))[0]}</think>", "length"
-        )  # of a chain that is truncated
-        steps = graded.steps or (whole.steps if graded.finish == "length" else None)
+        steps = graded.steps
+        if steps is None and sample.finish == "length":  # the lines that are whole
+            steps = grade(problem, f"{sample.text.rpartition(chr(10))[0]}</think>", "length").steps
         paid = {name: values[place] for name, values in parts.items()}
         found.append(
             {
-                "step": step,
+                "step": state.global_step,
                 "problem": number,
                 "sample": index,
                 "family": problem.family,

@@ -5,15 +5,18 @@ import math
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from eval import commands
 from r1_mini import cli
 from r1_mini.config import packaged
-from r1_mini.doctor.doctor import diagnose, of_run, watch
+from r1_mini.doctor.doctor import changes, diagnose, of_run, watch
+from r1_mini.errors import Stopped
 from r1_mini.pipeline.recipe import load
 from r1_mini.system.files import read_jsonl
+from r1_mini.train.grpo import Patience
 from tests.doctor.broken import BROKEN
 
 SMALL = ["evaluate.columns=[grpo]", "evaluate.limit=12", "evaluate.samples=1"]
@@ -69,11 +72,12 @@ def test_a_healthy_run_has_no_finding_and_keeps_the_same_prompts_at_each_step(he
 @pytest.mark.slow
 def test_rollouts_that_are_kept_do_not_change_the_weights(here):
     weights = {}
-    for name, keep in (("kept", "{every: 1}"), ("none", "null")):
-        ran(name, ["grpo.trainer.max_steps=4", f"grpo.rollouts={keep}"])
-        weights[name] = (here / name / "02-grpo/model.safetensors").read_bytes()
+    for name, keep in (("kept", "{every: 1}"), ("none", "null")):  # two folders of runs, so that nothing is shared
+        out = f"{name}/run"
+        ran(out, ["base.trainer.max_steps=5", "grpo.trainer.max_steps=4", f"grpo.rollouts={keep}"])
+        weights[name] = (here / out / "02-grpo/model.safetensors").read_bytes()
     assert weights["kept"] == weights["none"]
-    assert not (here / "none/02-grpo/rollouts.jsonl").exists()
+    assert not (here / "none/run/02-grpo/rollouts.jsonl").exists()
 
 
 @pytest.mark.slow
@@ -85,7 +89,8 @@ def test_a_dead_run_stops_after_its_patience_and_says_why(here, capsys):
     assert "grave: 02-grpo: nothing earns" in said.out and "base.trainer.max_steps=1000" in said.out
     assert cli.main(["doctor", "dead", "--json", "dead.json"]) == 1
     assert json.loads((here / "dead.json").read_text())[0]["name"] == "nothing earns"
-    assert cli.main(["run", "smoke", "--out", "alive", *SMALL, settings[0], "grpo.patience=null"]) == 0
+    assert "grave: 02-grpo: nothing earns" in (here / "dead/log.txt").read_text()
+    assert cli.main(["run", "smoke", "--out", "dead", *SMALL, settings[0], "grpo.patience=null"]) == 0  # it goes on
 
 
 @pytest.mark.slow
@@ -135,6 +140,36 @@ def test_what_is_no_run_and_no_recipe_is_one_line(tmp_path, monkeypatch, capsys,
     assert cli.main(["doctor", *arguments]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and said in lines[0]
+
+
+def test_a_setting_that_the_recipe_has_or_refuses_is_not_named():
+    recipe = load(packaged.find("smoke", "tiny"))
+    assert [changes(recipe, each) for each in ("grpo.judge=exact", "grpo.trainer.loss_type=dapo")] == [False, False]
+    assert not changes(recipe, "grpo.trainer.no_such_field=1")
+    assert changes(recipe, "grpo.trainer.learning_rate=1e-4") and changes(recipe, "prompt=base")
+
+
+def test_patience_counts_dead_steps_alone_from_where_all_rewards_count():
+    def ends(records, most=3, first=0):
+        stage = load(packaged.find("smoke", "tiny")).nodes["02-grpo"]
+        patience = Patience(most, SimpleNamespace(name="rl", settings=stage, watch=lambda record: ""), first)
+        for record in records:
+            try:
+                patience.watch({"format": 0.0, "truncated": 0.0, **record})
+            except Stopped as stopped:
+                assert "grpo.patience=null" in str(stopped)
+                return record["step"]
+        return None
+
+    dead = [{"step": step, "accuracy": 0.0, "zero_variance": 1.0} for step in range(1, 12)]
+    assert ends(dead) == 3
+    assert ends(dead[5:]) == 8  # resumed at step 5
+    assert ends([dead[0], dead[1] | {"accuracy": 0.1}, *dead[2:]]) == 5
+    assert ends([dead[0], dead[1] | {"zero_variance": 0.9}, *dead[2:]]) == 5
+    assert ends(dead, first=6) == 9
+    assert ends([dead[0] | {"accuracy": 0.5}, *dead[1:]], first=6) == 9
+    assert ends([row if row["step"] % 4 == 1 else {"step": row["step"]} for row in dead]) == 5
+    assert ends(dead, most=None) is None
 
 
 def test_the_watch_tells_the_first_grave_name_as_steps_come():
