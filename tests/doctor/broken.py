@@ -8,12 +8,16 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
     "untrained": ("nothing earns", ["base.trainer.max_steps=3"]),
     "unseen": (
         "steps were never seen",
-        [f"base.{voices}={{direct: 1.0, worked: 0.0, checked: 0.0}}" for voices in ("voices", "early_voices")],
+        [
+            *(f"base.{voices}={{direct: 1.0, worked: 0.0, checked: 0.0}}" for voices in ("voices", "early_voices")),
+            "base.trainer.max_steps=250",
+        ],
     ),
     "foreign": (
         "a language was never seen",
         [
             "base.languages={signs: 0.999, words: 0.001, mixed: 0.0}",
+            "base.trainer.max_steps=250",
             "grpo.rewards={accuracy: 1.0, language_words: 1.0}",
         ],
     ),
@@ -24,7 +28,7 @@ BROKEN: dict[str, tuple[str, list[str]]] = {
             "grpo.trainer.max_completion_length=100",
         ],
     ),
-    "easy": ("solved already", [f"base.{each}={{direct: 0.0, worked: 1.0, checked: 0.0}}" for each in ("voices",)]),
+    "easy": ("solved already", ["base.voices={direct: 0.0, worked: 1.0, checked: 0.0}"]),
     "upside-down": ("reward without accuracy", ["grpo.rewards={inverted: 1.0}"]),
     "long": ("reward without accuracy", ["grpo.rewards={length: 1.0}", "grpo.trainer.learning_rate=4e-3"]),
     "luck": ("reward without accuracy", ["grpo.rewards={random: 1.0}"]),
