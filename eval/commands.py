@@ -16,7 +16,6 @@ from eval.export import lm_eval
 from eval.inspect import run as inspection
 from eval.inspect.run import Options
 from eval.report.page import publish
-from r1_mini.config import packaged
 from r1_mini.config.base import explain
 from r1_mini.config.yaml_file import apply_overrides
 from r1_mini.doctor.case import Finding
@@ -25,7 +24,7 @@ from r1_mini.errors import Stopped, UserError
 from r1_mini.model.checkpoint import find_checkpoint, load_checkpoint, load_shape
 from r1_mini.pipeline import run as pipeline
 from r1_mini.pipeline.recipe import MODEL, Evaluate, Recipe, load
-from r1_mini.pipeline.start import check, lettered, pretrained
+from r1_mini.pipeline.start import check, named, pretrained
 from r1_mini.pipeline.store import Store, read_note, say
 from r1_mini.plan.plan import Plan, plan
 from r1_mini.plan.stages import Share
@@ -81,7 +80,7 @@ def doctor(name: Path | str, overrides: Sequence[str], console: Console) -> list
             raise UserError("a run has its settings", where=overrides[0], fix="leave it out, or name the recipe")
         found = diagnose(of_run(Path(name)))
     else:
-        recipe = lettered(load(packaged.find(str(name), "tiny", "gpu"), overrides))
+        recipe = named(str(name), overrides)
         plan = planned(recipe, console)
         found = diagnose(of_recipe(recipe, of_plan(plan), plan.fits, console))
     show(found, console)

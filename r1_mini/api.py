@@ -20,14 +20,13 @@ from eval.inspect.run import Options
 from eval.inspect.words import sentences
 from eval.report import story, words
 from r1_mini.completion import FORCED
-from r1_mini.config import packaged
 from r1_mini.config.base import explain
 from r1_mini.data.mix import problems_of, sources_of, tasks
 from r1_mini.doctor.case import Finding
 from r1_mini.errors import UserError, nearest
 from r1_mini.model.checkpoint import find_checkpoint, load_checkpoint
-from r1_mini.pipeline.recipe import Evaluate, Recipe, load
-from r1_mini.pipeline.start import lettered
+from r1_mini.pipeline.recipe import Evaluate, Recipe
+from r1_mini.pipeline.start import named
 from r1_mini.pipeline.store import read_manifest, stage_metrics
 from r1_mini.rollout.ask import asked
 from r1_mini.rollout.engine import SamplingParams
@@ -125,7 +124,7 @@ class Inspection:
 def load_recipe(name: Place, *overrides: str) -> Recipe:
     """The recipe in a YAML file, or the packaged one of that name, with overrides: `"grpo.trainer.max_steps=5"`."""
     with silent():
-        return lettered(load(packaged.find(str(name), "tiny", "gpu"), overrides))
+        return named(str(name), overrides)
 
 
 def run(recipe: Recipe, out: Place | None = None) -> Run:

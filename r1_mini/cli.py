@@ -122,11 +122,10 @@ def run(recipe: RecipeName, overrides: Overrides = None, out: Out = None) -> Non
     """
     console = Terminal(quiet=not processes.is_main())
     with console.status("checking the recipe"):  # importing TRL takes seconds
-        from r1_mini.pipeline.recipe import load
-        from r1_mini.pipeline.start import lettered
+        from r1_mini.pipeline.start import named
 
         with silent():
-            settings = lettered(load(packaged.find(recipe, "tiny", "gpu"), overrides or ()))
+            settings = named(recipe, overrides or ())
     folder = out or Path("runs") / settings.name
     global _log
     _log = folder / "log.txt"
@@ -156,15 +155,14 @@ def plan(
     with console.status("planning"):  # importing TRL takes seconds
         from eval import commands
         from r1_mini.doctor import doctor as doctors
-        from r1_mini.pipeline.recipe import load
-        from r1_mini.pipeline.start import lettered
+        from r1_mini.pipeline.start import named
         from r1_mini.plan import plan as planning
         from r1_mini.plan.stages import Share
         from r1_mini.system import environment
 
         framework = environment.resident()
         with silent():
-            settings = lettered(load(packaged.find(recipe, "tiny", "gpu"), overrides or ()))
+            settings = named(recipe, overrides or ())
             plan = commands.planned(settings, console, Share(processes, sharding), gpu, framework)
     planning.show(plan, console)
     if json_file is not None:
@@ -208,11 +206,10 @@ def check_reward(
     """Try completions that solve nothing on a reward. Exit code 1 if one earns half of what solving earns."""
     console = Terminal()
     with console.status("attacking"):  # importing TRL takes seconds
-        from r1_mini.pipeline.recipe import load
-        from r1_mini.pipeline.start import attacked, lettered
+        from r1_mini.pipeline.start import attacked, named
 
         with silent():
-            verdict = attacked(lettered(load(packaged.find(recipe, "tiny", "gpu"), overrides or ())), reward)
+            verdict = attacked(named(recipe, overrides or ()), reward)
     verdict.show(console)
     if verdict.hacks or not verdict.teaches:
         raise typer.Exit(1)

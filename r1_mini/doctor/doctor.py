@@ -129,7 +129,7 @@ def pilot(recipe: Recipe, name: str) -> list[dict[str, Any]]:
         find_checkpoint(Path(recipe.model)), prompt=recipe.prompt, device=processes.state().device, dtype="auto"
     )
     problems = rollouts.spread(
-        islice(draw(recipe.foreseen(recipe.problems_of(stage)), "train", recipe.seed_of(stage)), rollouts.POOL), PROMPTS
+        draw(recipe.foreseen(recipe.problems_of(stage)), "train", recipe.seed_of(stage)), PROMPTS
     )
     fields = stage.fields
     sampling = (fields["max_completion_length"], fields["temperature"], fields["top_p"])

@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from r1_mini.attacks import Verdict, earned, solved
+from r1_mini.config import packaged
 from r1_mini.config.trl_fields import MOST_TEXTS, require_machine
 from r1_mini.data.mix import draw, listed, tasks
 from r1_mini.data.overlap import separated
@@ -25,7 +26,7 @@ from r1_mini.model.checkpoint import find_checkpoint, load_checkpoint, load_shap
 from r1_mini.model.prompts import encode, prompts_for, require_context, require_known
 from r1_mini.model.templates import give_template
 from r1_mini.model.tokenizer import CHARACTERS
-from r1_mini.pipeline.recipe import MODEL, Recipe
+from r1_mini.pipeline.recipe import MODEL, Recipe, load
 from r1_mini.pipeline.store import say
 from r1_mini.problems.problem import Problem
 from r1_mini.rewards import RULES, as_trl_reward
@@ -92,6 +93,11 @@ def lettered(recipe: Recipe) -> Recipe:
         return stage.model_copy(update={"model": stage.model.model_copy(update={"characters": more})})
 
     return recipe.model_copy(update={"stages": tuple(map(known, recipe.stages))})
+
+
+def named(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe in a YAML file, or the packaged one of that name, with overrides, and its letters as tokens."""
+    return lettered(load(packaged.find(name, "tiny", "gpu"), overrides))
 
 
 def pretrained(recipe: Recipe) -> Path | None:

@@ -56,7 +56,7 @@ from r1_mini.system import distributed as processes
 from r1_mini.train.advantages import Baseline, group_advantages
 from r1_mini.train.callbacks import DEV_SCORE, OnDev, OnRollouts
 from r1_mini.train.logps import FrugalTrainer, only_advantages_count
-from r1_mini.train.rollouts import POOL, Kept, Weighed, spread
+from r1_mini.train.rollouts import Kept, Weighed, spread
 from r1_mini.train.stage import Job, OnlineStage, Work
 from r1_mini.train.trainer import load, save, train
 
@@ -189,7 +189,7 @@ class GrpoStage(OnlineStage):
         if self.dev:
             trainer.add_callback(OnDev(self.dev.every, job, trainer, best))
         if self.rollouts and has_own_sampler(config):
-            asked = spread(problems[:POOL], self.rollouts.problems)
+            asked = spread(problems, self.rollouts.problems)
             params = replace(trainer.sampling, n=self.rollouts.samples)
             trainer.add_callback(OnRollouts(self.rollouts.every, job, trainer, asked, params, self.weighed()))
         parts = {f"rewards/{name}/mean": f"reward_{name}" for name in self.rewards}

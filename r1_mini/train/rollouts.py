@@ -5,7 +5,7 @@ asked before anything is trained. Not here: the rollouts that are trained on (`g
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby, zip_longest
+from itertools import groupby, islice, zip_longest
 from typing import Any
 
 from pydantic import Field
@@ -38,8 +38,8 @@ class Kept(Strict):
 
 
 def spread(problems: Iterable[Problem], n: int) -> list[Problem]:
-    """`n` different problems, or all there are, the first of each kind and depth in turn."""
-    distinct = {each.question: each for each in problems}.values()
+    """`n` different problems, or all there are, the first of each kind and depth in turn, of the first `POOL`."""
+    distinct = {each.question: each for each in islice(problems, POOL)}.values()
     ordered = sorted(distinct, key=kind_of)  # those of a kind stay as they were sampled
     groups = [list(group) for _, group in groupby(ordered, key=kind_of)]
     return [each for turn in zip_longest(*groups) for each in turn if each is not None][:n]
