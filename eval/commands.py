@@ -50,8 +50,8 @@ def run(recipe: Recipe, folder: Path, console: Console) -> None:
                 say(console, f"not inspected: {error}")
 
     exam = Exam(recipe, compared)
-    _say_if_small(exam.suite, exam.questions, console)
     problems = check(recipe, exam.problems(), console)
+    _say_if_small(exam.suite, exam.questions, console)
     try:
         pipeline.run(recipe, pretrained(recipe), problems, folder, console, exam, watch(recipe))
     except Stopped:
@@ -102,6 +102,8 @@ def evaluate(
     suite, problems = _suite(suite_name, checkpoints, overrides)
     in_a_run = "../../manifest.json"
     folder = require_without(out or Path("runs") / "eval" / suite.name, "manifest.json", in_a_run, "sweep.yaml")
+    dtype = {"bfloat16": "bf16"}.get(suite.dtype, "")
+    say(console, f"on: {environment.on(processes.count(), dtype)}")
     _say_if_small(suite, problems, console)
     named: dict[str, Path] = {}
     for path in checkpoints:

@@ -268,7 +268,8 @@ def evaluate(
         if export_lm_eval is not None:
             commands.export(checkpoints, suite, export_lm_eval, Terminal(), overrides)
         else:
-            commands.evaluate(checkpoints, suite, out, voice, Terminal(), overrides)
+            console = Terminal(quiet=not processes.is_main())
+            commands.evaluate(checkpoints, suite, out, voice, console, overrides)
 
 
 @app.command(epilog="Example: r1-mini inspect runs/tiny-r1-zero --quick")

@@ -104,8 +104,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if not on_gpu:
         return
-    import torch
+    from r1_mini.system.environment import kind
 
-    if not torch.cuda.is_available():
+    if kind() != "cuda":
         for item in on_gpu:
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))

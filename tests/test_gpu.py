@@ -14,10 +14,12 @@ from r1_mini.model.prompts import encode, prompt_for
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.rollout.engine import SamplingParams, rollout
 from r1_mini.rollout.likelihood import log_likelihoods
-from r1_mini.system.files import read_jsonl
+from r1_mini.system.files import read_jsonl, sha256
 from tests.conftest import SMOKE
 
 ON_GPU = pytest.mark.gpu
+ON_MPS = pytest.mark.skipif(not torch.backends.mps.is_available(), reason="no GPU of Apple's")
+STAGES = ("01-base/model.safetensors", "02-grpo/model.safetensors")
 SHAPE = {"hidden_size": 64, "layers": 2, "heads": 4, "intermediate_size": 128}
 
 
@@ -29,7 +31,7 @@ def checkpoint(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=ON_GPU)])
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=ON_GPU), pytest.param("mps", marks=ON_MPS)])
 def device(request):
     return request.param
 
@@ -81,6 +83,24 @@ def test_a_recipe_learns_on_a_gpu_from_nothing_to_report(half, tmp_path):
     assert summary["rl"]["pass_at_1"] > summary["base"]["pass_at_1"] + 0.1
     steps = read_jsonl(tmp_path / "run" / "02-grpo" / "metrics.jsonl")
     assert max(step["logp_gap_mean"] for step in steps) < (1e-4 if half == "false" else 0.02)
+
+
+@ON_MPS
+def test_a_recipe_learns_on_apples_gpu_in_fp32(tmp_path):
+    command("run", SMOKE, "--out", tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["on"] == "Apple GPU, 1 process"
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["rl"]["pass_at_1"] > summary["base"]["pass_at_1"] + 0.1
+
+
+@ON_GPU
+def test_two_deterministic_runs_on_a_gpu_are_the_same_bits(tmp_path):
+    made = []
+    for name in ("first", "second"):  # folders of runs of their own: nothing is taken over
+        out = tmp_path / name / "run"
+        command("run", SMOKE, "deterministic=true", "--out", out)
+        made.append([sha256(out / each) for each in (*STAGES, "eval/smoke/02-grpo/samples.jsonl")])
+    assert made[0] == made[1]
 
 
 @ON_GPU

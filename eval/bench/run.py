@@ -127,8 +127,8 @@ class Side(transformers.TrainerCallback):
         self.prompt_ids = encode(self.tokenizer, self.prompts)
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        if environment.kind() != "cpu":
+            torch.accelerator.synchronize()
         if self.groups:
             seconds = time.perf_counter() - self.began
             report = {"seconds": seconds, "seconds_rollout": self.rollout, "seconds_update": seconds - self.rollout}
@@ -151,7 +151,7 @@ class Side(transformers.TrainerCallback):
     def rollouts(self) -> None:
         """Rollouts alone: our engine's or `model.generate`'s, from token ids to token ids."""
         case, model, tokenizer, eos = self.case, self.model, self.tokenizer, self.tokenizer.eos_token_id
-        model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        model.to(environment.kind()).eval()
         stop = stop_tokens(model.generation_config, tokenizer)
 
         def ours(prompts: list[list[int]], step: int) -> NDArray[np.int_]:
@@ -299,7 +299,7 @@ def bench(
     for size in sizes or (() if checkpoints and not profiles else SIZES):
         cases += [case_of(size, profile, zero_variance, pairs + 1) for profile in profiles or PROFILES]
     missing = {"TRL, vLLM": "vLLM is not installed"} if importlib.util.find_spec("vllm") is None else {}
-    if not torch.cuda.is_available():
+    if environment.kind() != "cuda":
         missing = {rival: "needs CUDA" for rival, fields in RIVALS.items() if fields}
     out.parent.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -313,7 +313,7 @@ def bench(
         "machine": environment.machine(),
         "versions": environment.versions(),
         "commit": environment.commit(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": environment.device().name,
         "torch_threads": torch.get_num_threads(),
         "gflops": rate / 1e9,
         "pairs": pairs,
@@ -355,7 +355,7 @@ def growing(base: Case) -> list[Case]:
 
 def matrix_rate() -> float:
     """FLOP per second of the product of two fp32 matrices of 1024 x 1024, with torch's threads."""
-    left, right = torch.randn(2, 1024, 1024, device="cuda" if torch.cuda.is_available() else "cpu")
+    left, right = torch.randn(2, 1024, 1024, device=environment.kind())
     product = "float((left @ right)[0, 0])"  # waits for a GPU
     timer = Timer(product, globals={"left": left, "right": right}, num_threads=torch.get_num_threads())
     return 2 * 1024**3 / timer.blocked_autorange(min_run_time=1.0).median

@@ -39,7 +39,7 @@ from r1_mini.config.yaml_file import dump as dump_yaml
 from r1_mini.errors import UserError
 from r1_mini.pipeline.recipe import Recipe, dump
 from r1_mini.pipeline.store import fingerprint
-from r1_mini.system.environment import machine
+from r1_mini.system.environment import kind, machine
 from r1_mini.system.files import read_jsonl, require_without, write_json_atomic, write_text_atomic
 from r1_mini.text import secrets
 from r1_mini.train.callbacks import DEV_SCORE, progress_bar
@@ -278,7 +278,7 @@ def environment(index: int, workers: int) -> dict[str, str]:
     import torch  # takes a second
 
     share = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, machine()["cores"] // workers))}
-    if torch.cuda.is_available():
+    if kind() == "cuda":
         given = os.environ.get("CUDA_VISIBLE_DEVICES")
         devices = given.split(",") if given else list(map(str, range(torch.cuda.device_count())))
         share["CUDA_VISIBLE_DEVICES"] = devices[index % len(devices)]

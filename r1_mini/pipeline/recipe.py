@@ -73,6 +73,8 @@ class Recipe(Strict):
     name: str = Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Also the name of the run folder."""
     seed: Seed = 0
+    deterministic: bool = False
+    """Whether a GPU uses only operations that give the same bits in each run, which are slower. On a CPU all do."""
     model: str | None = None
     """The model that the first stage starts from, a folder or an id on the Hub; null when that stage is `base`."""
     prompt: PromptStyle = "auto"

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
+from transformers import enable_full_determinism
 
 from r1_mini.data.collected import Collected
 from r1_mini.data.source import Source
@@ -101,6 +102,8 @@ def run(
     """
     checkpoints = {} if pretrained is None else {MODEL: pretrained}
     seconds: dict[str, float] = {}
+    if recipe.deterministic:
+        enable_full_determinism(recipe.seed)
     with opened(out, dump(recipe)) as folder, quiet(folder.path / "log.txt"):
         _log_origin(recipe)
         if isinstance(console, Terminal):
@@ -114,7 +117,7 @@ def run(
         examine(folder, checkpoints, seconds, console)
         if processes.is_main():
             old, peaks = folder.manifest, {"peak_memory_mib": environment.peak() // 2**20}
-            if torch.cuda.is_available():  # of the main process
+            if environment.kind() == "cuda":  # of the main process
                 peaks["peak_gpu_memory_mib"] = torch.cuda.max_memory_allocated() // 2**20
             with if_writable():
                 folder.update_manifest(**{name: max(peak, old.get(name, 0)) for name, peak in peaks.items()})
@@ -250,4 +253,5 @@ def _origin() -> dict[str, Any]:
     from_python = "r1_mini.api" in sys.modules  # where argv is that of the notebook's kernel
     command = "r1_mini.run(), from Python" if from_python else shlex.join(["r1-mini", *sys.argv[1:]])
     versions, machine = environment.versions(), environment.machine()
-    return {"command": command, "commit": environment.commit(), "versions": versions, "machine": machine}
+    on = environment.on(processes.count())
+    return {"command": command, "commit": environment.commit(), "versions": versions, "machine": machine, "on": on}

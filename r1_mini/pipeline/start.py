@@ -30,7 +30,8 @@ from r1_mini.pipeline.recipe import MODEL, Recipe, load
 from r1_mini.pipeline.store import say
 from r1_mini.problems.problem import Problem
 from r1_mini.rewards import RULES, as_trl_reward
-from r1_mini.system import plugin
+from r1_mini.system import distributed as processes
+from r1_mini.system import environment, plugin
 from r1_mini.system.logs import silent
 from r1_mini.train.corpus import completion
 from r1_mini.train.sft import BaseStage, SolutionStage
@@ -117,6 +118,9 @@ def check(
 
     Returns the problems of each stage, without those of an exam. `elsewhere`: another machine will run it.
     """
+    if not elsewhere:
+        half = any(stage.trainer.get("bf16") for stage in recipe.stages)
+        say(console, f"on: {environment.on(processes.count(), 'bf16' * half)}")
     with silent(), TemporaryDirectory() as folder:
         for place, stage in enumerate(() if elsewhere else recipe.stages):
             require_machine(stage.trainer, f"{stage.name or f'stages.{place}'}.trainer")

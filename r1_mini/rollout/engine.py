@@ -9,7 +9,8 @@ Not here: the key-value cache (`cache.py`) and how a token is chosen (`choose.py
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -58,7 +59,23 @@ class Completion:
     finish: Finish
 
 
+@contextmanager
+def _with_scans() -> Iterator[None]:
+    """Permit `cumsum` on CUDA in torch's deterministic mode.
+
+    torch refuses every one there, because the order in which it adds is not fixed in a tensor of a single row. It is
+    in one of several (`ScanUtils.cuh`).
+    """
+    mode = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("default")
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+
+
 @torch.no_grad()
+@_with_scans()
 def rollout(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],

@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from r1_mini.system import environment
+
 if TYPE_CHECKING:
     from accelerate import PartialState
 
@@ -29,10 +31,9 @@ def is_main() -> bool:
 
 def state() -> "PartialState":
     """Return accelerate's PartialState. The first call initializes the process group (gloo on a CPU)."""
-    import torch
     from accelerate import PartialState
 
-    return PartialState(cpu=not torch.cuda.is_available())
+    return PartialState(cpu=environment.kind() == "cpu")
 
 
 def on_main(work: Callable[[], T]) -> T:

@@ -8,6 +8,7 @@ import importlib.metadata
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -31,11 +32,26 @@ def machine() -> dict[str, Any]:
     return {"cpu": name, "cores": cores, "memory_gib": round(memory, 1), "system": platform.platform()}
 
 
+Kind = Literal["cpu", "cuda", "mps"]
+
+
+def kind() -> Kind:
+    """Where tensors are computed: a GPU that torch sees, Apple's, or the processor.
+
+    ACCELERATE_USE_CPU, which `accelerate launch --cpu` sets, chooses the processor.
+    """
+    import torch
+
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
+        return "cpu"
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """What a process computes on."""
 
-    kind: Literal["cpu", "cuda"]
+    kind: Kind
     name: str
     memory: int
     """Bytes in all; in a container with a limit, that limit."""
@@ -51,9 +67,12 @@ def device() -> Device:
     """The first GPU, where there is one, else the processor with its memory."""
     import torch
 
-    if torch.cuda.is_available():
+    if kind() == "cuda":
         free, memory = torch.cuda.mem_get_info(0)  # after this process has made its CUDA context
         return Device("cuda", torch.cuda.get_device_name(0), memory, free)
+    if kind() == "mps":
+        memory = torch.mps.recommended_max_memory()
+        return Device("mps", "Apple GPU", memory, memory - torch.mps.driver_allocated_memory())
     memory, free = psutil.virtual_memory().total, psutil.virtual_memory().available
     v1 = ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")
     for limit, used in (("memory.max", "memory.current"), v1):
@@ -61,6 +80,30 @@ def device() -> Device:
             most, now = (int((Path("/sys/fs/cgroup") / name).read_text(encoding="ascii")) for name in (limit, used))
             memory, free = min(memory, most), min(free, most - now)
     return Device("cpu", str(machine()["cpu"]), memory, max(0, free))
+
+
+def on(processes: int, dtype: str = "") -> str:
+    """What a command computes on, such as `CPU, 2 cores, 1 process`; and why not on a GPU that is here."""
+    here, cores = device(), machine()["cores"]
+    name = f"CPU, {cores} core{'s' * (cores > 1)}" if here.is_cpu else here.name
+    several = f"{processes} process{'es' * (processes > 1)}"
+    return ", ".join(filter(None, [name, dtype, several])) + (f"; {why}" if (why := why_no_gpu()) else "")
+
+
+def why_no_gpu() -> str:
+    """Why torch sees no GPU beside an NVIDIA driver, in torch's words; empty without a driver, or with a GPU."""
+    import torch
+
+    if not (Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi")):
+        return ""
+    try:
+        torch.cuda.init()
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0].partition(" Please ")[0].rstrip(".")
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+        by = "" if hidden is None else f" with CUDA_VISIBLE_DEVICES={hidden!r}"
+        return f"an NVIDIA driver is here, but torch {torch.__version__} says{by}: {reason} (docs/GPU.md)"
+    return ""
 
 
 def gpu_of(gib: float) -> Device:
@@ -89,7 +132,8 @@ def free_memory() -> None:
     import torch
 
     gc.collect()  # a trainer and its model refer to each other in a circle
-    torch.cuda.empty_cache()
+    if kind() != "cpu":
+        torch.accelerator.empty_cache()
     with contextlib.suppress(AttributeError, OSError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)
 

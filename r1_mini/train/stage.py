@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-import torch
 import trl
 from pydantic import Field, field_validator
 from rich.console import Console
@@ -23,6 +22,7 @@ from r1_mini.data.source import Source
 from r1_mini.model.templates import PromptStyle
 from r1_mini.problems.problem import Problem, Split
 from r1_mini.rollout.engine import SamplingParams
+from r1_mini.system import environment
 
 Problems = Several[AnySource]
 
@@ -42,7 +42,7 @@ EVERY_STAGE: dict[str, Any] = {
 
 def arguments(defaults: Mapping[str, Any], fields: Mapping[str, Any], work: Path, seed: int) -> dict[str, Any]:
     """The fields for the TRL config of a stage: the defaults of its kind, overridden by the recipe's fields."""
-    ours = {"output_dir": str(work), "seed": seed, "data_seed": seed, "use_cpu": not torch.cuda.is_available()}
+    ours = {"output_dir": str(work), "seed": seed, "data_seed": seed, "use_cpu": environment.kind() == "cpu"}
     return {**defaults, **fields, **ours}
 
 
