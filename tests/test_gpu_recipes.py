@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from eval.exam.exam import Exam
 from r1_mini import cli
+from r1_mini.errors import UserError
 from r1_mini.model.prompts import R1_SYSTEM
 from r1_mini.pipeline.recipe import load
+from r1_mini.pipeline.start import check
 from r1_mini.plan.plan import plan
 from r1_mini.plan.stages import Share
-from r1_mini.system.environment import gpu_of
+from r1_mini.system.environment import gpu_of, kind
 from r1_mini.system.files import read_jsonl
 from r1_mini.train.collect import Keep
 from tests.chat import chat_tokenizer
@@ -87,6 +90,13 @@ def test_a_recipe_says_how_it_is_launched_and_the_memory_that_is_planned_which_f
     assert made.fits and made.needed < 0.9 * int(card) * 10**9
     fatal = ("take more than the memory", "has room for", "has no EOS")
     assert not [text for text in made.warnings if any(word in text for word in fatal)]
+
+
+@pytest.mark.skipif(kind() == "cuda", reason="a CUDA device is here")
+@on_each
+def test_a_recipe_for_gpus_does_not_start_on_a_processor(path):
+    with pytest.raises(UserError, match=r"tf32: needs a GPU of NVIDIA.s Ampere generation .* with --gpu"):
+        check(load(path), [], Console(quiet=True))
 
 
 BASE = {"model": "{hidden_size: 32, layers: 1, heads: 2}", "trainer": "{max_steps: 2, per_device_train_batch_size: 4}"}

@@ -22,13 +22,15 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 
 from r1_mini.config.base import Strict, wrong
 from r1_mini.errors import UserError, nearest, shown
+from r1_mini.system import environment
 
 OURS = {
     "output_dir": "give --out",
     "seed": "set `seed` at the top of the recipe",
     "data_seed": "set `seed` at the top of the recipe",
+    "full_determinism": "set `deterministic` at the top of the recipe",
     "resume_from_checkpoint": "run the same command again, it resumes by itself",
-    "use_cpu": "a GPU is used where there is one; hide it with CUDA_VISIBLE_DEVICES= in front of the command",
+    "use_cpu": "a GPU is used where there is one; put ACCELERATE_USE_CPU=true in front of the command",
     "chat_template_kwargs": "set `prompt` at the top of the recipe, such as {enable_thinking: false}",
     "reward_weights": "set the weights under `rewards` of the stage",
     "eval_strategy": "the exam at the end of the run evaluates; see `evaluate`",
@@ -242,6 +244,17 @@ def require_machine(values: Mapping[str, Any], where: str) -> None:
     """UserError for what a trainer section needs and this machine lacks; for a run, not where a recipe is only read."""
     import torch
 
+    lacks = []
+    if "WORLD_SIZE" not in os.environ and torch.cuda.device_count() > 1:  # TRL refuses torch's DataParallel
+        fix = "put CUDA_VISIBLE_DEVICES=0 in front of the command, or use accelerate launch"
+        lacks.append(("", f"{torch.cuda.device_count()} GPUs are visible, and one process works with one", fix))
+    on_cuda, why = environment.kind() == "cuda", environment.why_no_gpu()
+    why = f" ({why})" if why else ""
+    if values.get("tf32") and not (on_cuda and torch.cuda.get_device_capability()[0] >= 8):
+        fix = "set it to null, or plan for another machine with --gpu"
+        lacks.append((".tf32", f"needs a GPU of NVIDIA's Ampere generation or later{why}", fix))
+    if values.get("fp16") and not on_cuda:
+        lacks.append((".fp16", f"has no effect without a GPU{why}", "set bf16, or leave it out"))
     trackers = values.get("report_to") or ()
     trackers = [trackers] if isinstance(trackers, str) else trackers
     needed = [
@@ -249,19 +262,12 @@ def require_machine(values: Mapping[str, Any], where: str) -> None:
         for each in trackers
         if each not in ("none", "all")
     ]
-    needed += [("use_vllm", "vllm", "trl[vllm]")] if values.get("use_vllm") else []
+    needed += [("use_vllm", "vllm", "r1-mini[vllm]")] if values.get("use_vllm") else []
     needed += [("use_liger_kernel", "liger_kernel", "liger-kernel")] if values.get("use_liger_kernel") else []
-    lacks = [
+    lacks += [
         (f".{key}", f"needs the package {package}", f"pip install '{extra}', or leave it out")
         for key, package, extra in needed
         if importlib.util.find_spec(package) is None
     ]
-    if "WORLD_SIZE" not in os.environ and torch.cuda.device_count() > 1:  # TRL refuses torch's DataParallel
-        fix = "put CUDA_VISIBLE_DEVICES=0 in front of the command, or use accelerate launch"
-        lacks.append(("", f"{torch.cuda.device_count()} GPUs are visible, and one process works with one", fix))
-    if values.get("tf32") and not (torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8):
-        lacks.append((".tf32", "needs a GPU of NVIDIA's Ampere generation or later", "set it to null"))
-    if values.get("fp16") and not torch.cuda.is_available():
-        lacks.append((".fp16", "has no effect without a GPU", "set bf16, or leave it out"))
     for key, what, fix in lacks:
         raise UserError(what, where=where + key, fix=fix)

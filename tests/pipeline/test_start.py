@@ -13,7 +13,7 @@ from tests.conftest import SMOKE, TINY
 WITHOUT_A_GPU = (
     ("grpo.trainer.tf32=true", "stages.1.trainer.tf32", "needs a GPU of NVIDIA's Ampere generation"),
     ("grpo.trainer.fp16=true", "stages.1.trainer.fp16", "has no effect without a GPU; set bf16"),
-    ("grpo.trainer.use_vllm=true", "stages.1.trainer.use_vllm", "needs the package vllm; pip install 'trl[vllm]'"),
+    ("grpo.trainer.use_vllm=true", "stages.1.trainer.use_vllm", "needs the package vllm; pip install 'r1-mini[vllm]'"),
 )
 ADAPTER = "grpo.peft={r: 4, target_modules: %s}"
 
