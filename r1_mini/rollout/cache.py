@@ -9,8 +9,6 @@ from torch import Tensor
 from transformers import PretrainedConfig
 from transformers.cache_utils import Cache, DynamicLayer
 
-from r1_mini.errors import UserError
-
 
 class _RowsLayer(DynamicLayer):
     """Keys and values of one layer: buffers of (rows, heads, room, channels).
@@ -60,20 +58,13 @@ def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 class RolloutCache(Cache):
-    """A cache of `rows` rows with `room` tokens each, for models in which every layer attends to all tokens.
+    """A cache of `rows` rows with `room` tokens each, all of which are kept in every layer, whatever its window.
 
-    On a CPU memory is taken as it is used, on a GPU all of it at once. UserError for a model of another kind.
+    On a CPU memory is taken as it is used, on a GPU all of it at once.
     """
 
     def __init__(self, config: PretrainedConfig, rows: int, room: int) -> None:
-        text = config.get_text_config(decoder=True)
-        kinds = set(getattr(text, "layer_types", None) or ())
-        window = getattr(text, "sliding_window", None)
-        if kinds - {"full_attention"} or (window and room > window and not kinds):
-            what = ", ".join(sorted(kinds)) or f"sliding windows of {window} tokens"
-            fix = "take a model with full attention in every layer, or shorter completions"
-            raise UserError(f"the sampler does not support {what}", where=text.model_type, fix=fix)
-        super().__init__(layers=[_RowsLayer(rows, room) for _ in range(text.num_hidden_layers)])
+        super().__init__(layers=[_RowsLayer(rows, room) for _ in range(config.num_hidden_layers)])
 
     def begin(self, slots: Tensor) -> None:
         """The next forward pass writes prompts into these rows."""
@@ -92,3 +83,18 @@ class RolloutCache(Cache):
             if layer.is_initialized:
                 for states in (layer.keys, layer.values):
                     states[target, :, :width] = states[source, :, :width]
+
+
+def visible(config: PretrainedConfig, length_R: Tensor, width: int) -> Tensor | dict[str, Tensor]:
+    """Which of the first `width` tokens of its row a token sees at place `length_R`: bool, (R, 1, 1, width).
+
+    One mask for each kind of layer, as transformers takes them, where only some layers have a sliding window.
+    """
+    kinds, window = getattr(config, "layer_types", None), getattr(config, "sliding_window", None)
+    at_T, last_R1 = torch.arange(width, device=length_R.device), length_R[:, None]
+    seen_RT = at_T <= last_R1
+    if not window or width <= window or (kinds and "sliding_attention" not in kinds):
+        return seen_RT[:, None, None]
+    near_RT = seen_RT & (at_T > last_R1 - window)
+    masks = {"full_attention": seen_RT[:, None, None], "sliding_attention": near_RT[:, None, None]}
+    return masks if kinds else masks["sliding_attention"]

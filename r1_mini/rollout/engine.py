@@ -20,8 +20,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from r1_mini.completion import Finish
-from r1_mini.rollout.cache import RolloutCache
+from r1_mini.rollout.cache import RolloutCache, visible
 from r1_mini.rollout.choose import choose, uniform
+from r1_mini.rollout.fallback import Sampled, sampler_for
 
 ROWS = 1024
 PREFILL_TOKENS = 16_384
@@ -96,25 +97,42 @@ def rollout(
     after it. `progress` is called with each number of completions that have ended. More than `params.rows` are in
     progress only if a single group is larger.
     """
-    group, prefix = params.n, list(prefix)
     given = [[*prompt, *prefix] for prompt in prompts]
-    waiting = deque(sorted(range(len(given)), key=lambda index: len(given[index])))  # little padding in a prefill
-    streams = _streams(params.seed, [*elsewhere, *prompts], group, first_sample)[len(elsewhere) :]
-    rows = min(max(params.rows, group), group * len(given))
+    streams = _streams(params.seed, [*elsewhere, *prompts], params.n, first_sample)[len(elsewhere) :]
     was_training = model.training
     model.eval()
-    batch = Batch(model, params, stop, banned_first, rows, max(map(len, given), default=0), group * len(given))
+    sample = sampler_for(model, max(map(len, given), default=0) + params.max_tokens, sample_by_rows, params)
+    done = [
+        Completion([*prefix, *tokens], [0.0] * len(prefix) + logprobs, "stop" if stopped else "length")
+        for tokens, logprobs, stopped in sample(model, given, streams, params, stop, banned_first, progress)
+    ]
+    model.train(was_training)
+    return [done[start : start + params.n] for start in range(0, len(done), params.n)]
+
+
+def sample_by_rows(
+    model: PreTrainedModel,
+    prompts: Sequence[list[int]],
+    streams: list[list[int]],
+    params: SamplingParams,
+    stop: Sequence[int],
+    banned_first: Sequence[int],
+    progress: Callable[[int], None] | None,
+) -> list[Sampled]:
+    """A completion for each stream of each prompt, through a `Batch`."""
+    group = params.n
+    waiting = deque(sorted(range(len(prompts)), key=lambda index: len(prompts[index])))  # little padding in a prefill
+    rows = min(max(params.rows, group), group * len(prompts))
+    batch = Batch(model, params, stop, banned_first, rows, max(map(len, prompts), default=0), group * len(prompts))
     while waiting or batch.running:
         free = (rows - batch.running) // group
         if waiting and (free >= len(waiting) or free * group >= _ADMIT_ABOVE * rows or not batch.running):
             chosen = [waiting.popleft() for _ in range(min(max(free, 1), len(waiting)))]
-            batch.admit([given[i] for i in chosen], [streams[i] for i in chosen], [i * group for i in chosen])
+            batch.admit([prompts[i] for i in chosen], [streams[i] for i in chosen], [i * group for i in chosen])
         ended = batch.step()
         if progress and ended:
             progress(ended)
-    model.train(was_training)
-    done = batch.completions(prefix)
-    return [done[start : start + group] for start in range(0, len(done), group)]
+    return batch.sampled()
 
 
 class Batch:
@@ -141,7 +159,8 @@ class Batch:
     ) -> None:
         self.model, self.params, self.banned_first, device = model, params, banned_first, model.device
         self.stops = torch.tensor(list(stop), device=device)
-        self.cache = RolloutCache(model.config, rows, longest_prompt + params.max_tokens)
+        self.config = model.config.get_text_config(decoder=True)
+        self.cache = RolloutCache(self.config, rows, longest_prompt + params.max_tokens)
         self.rows = 0  # computed in a step; some of them may be in use by no completion
         self.token_R = torch.zeros(rows, dtype=torch.long, device=device)
         self.length_R = torch.zeros(rows, dtype=torch.long, device=device)
@@ -172,7 +191,7 @@ class Batch:
             if width:  # padded on the right, where no token before it looks
                 ids = [prompt[:-1] + [0] * (width - len(prompt) + 1) for prompt in prompts[some]]
                 self.cache.begin(slots[some])
-                self._forward(torch.tensor(ids, device=device), torch.arange(width, device=device)[None], None)
+                self._forward(torch.tensor(ids, device=device), torch.arange(width, device=device)[None])
         self.row_N = torch.cat([self.row_N, slots.repeat_interleave(group)])
         self.stream_N = torch.cat([self.stream_N, torch.tensor(streams, device=device).flatten()])
         self.at_N = torch.cat([self.at_N, self.at_N.new_zeros(len(prompts) * group)])
@@ -206,10 +225,9 @@ class Batch:
         """Let each row read its token; logits of the next one, (R, V)."""
         length_R = self.length_R[: self.rows]
         width = int(length_R.max()) + 1
-        seen_RT = torch.arange(width, device=length_R.device) <= length_R[:, None]
-        mask = None if bool(seen_RT.all()) else seen_RT[:, None, None, :]
         self.cache.add(length_R, width)
-        logits_RV = self._forward(self.token_R[: self.rows, None], length_R[:, None], mask)
+        seen = visible(self.config, length_R, width)
+        logits_RV = self._forward(self.token_R[: self.rows, None], length_R[:, None], seen)
         length_R += 1
         return logits_RV
 
@@ -247,20 +265,27 @@ class Batch:
             self.length_R[target], self.token_R[target] = self.length_R[source], self.token_R[source]
         self.rows = len(kept)
 
-    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+    def _forward(self, ids: Tensor, positions: Tensor, seen: Tensor | dict[str, Tensor] | None = None) -> Tensor:
         """Logits after the last token of each row, float32."""
         model: Any = self.model
-        if mask is not None and model.config._attn_implementation == "eager":  # which adds the mask to its scores
-            mask = torch.zeros_like(mask, dtype=model.dtype).masked_fill(~mask, torch.finfo(model.dtype).min)
+
+        def mask_of(seen: Tensor) -> Tensor | None:
+            if bool(seen.all()):
+                return None
+            if model.config._attn_implementation != "eager":
+                return seen
+            return torch.zeros_like(seen, dtype=model.dtype).masked_fill(~seen, torch.finfo(model.dtype).min)  # added
+
+        mask: Any = mask_of(seen) if isinstance(seen, Tensor) else seen and {k: mask_of(m) for k, m in seen.items()}
         where = {"attention_mask": mask, "position_ids": positions, "past_key_values": self.cache, "use_cache": True}
         logits: Tensor = model(input_ids=ids, logits_to_keep=1, **where).logits
         return logits[:, -1].float()
 
-    def completions(self, prefix: list[int]) -> list[Completion]:
-        """Every completion, by its place, with the prefix in front."""
+    def sampled(self) -> list[Sampled]:
+        """Every completion, by its place."""
         columns = (self.tokens_MT, self.logprobs_MT, self.lengths_M, self.stopped_M)
         return [
-            Completion(prefix + tokens[:n], [0.0] * len(prefix) + logprobs[:n], "stop" if stopped else "length")
+            (tokens[:n], logprobs[:n], stopped)
             for tokens, logprobs, n, stopped in zip(*(column.tolist() for column in columns), strict=True)
         ]
 

@@ -13,7 +13,6 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from r1_mini.completion import FORCED, Finish, Graded, begun, grade
 from r1_mini.model.prompts import encode, prompts_for, require_context, stop_tokens
 from r1_mini.problems.problem import Problem
-from r1_mini.rollout.cache import RolloutCache
 from r1_mini.rollout.engine import Completion, SamplingParams, rollout
 from r1_mini.rollout.likelihood import log_likelihoods
 
@@ -41,11 +40,8 @@ def require_readable(
     max_tokens: int,
     where: str,
 ) -> None:
-    """UserError if a model of this shape cannot be asked these problems: it lacks a character, the context length, or a
-    cache that the sampler knows."""
-    prompts = encode(tokenizer, prompts_for(tokenizer, problems))
-    require_context(config, prompts, max_tokens, where)
-    RolloutCache(config, 1, max(map(len, prompts)) + max_tokens)
+    """UserError if a model of this shape cannot be asked these problems: it lacks a character, or context length."""
+    require_context(config, encode(tokenizer, prompts_for(tokenizer, problems)), max_tokens, where)
 
 
 def generate(
