@@ -11,7 +11,8 @@ from eval.exam.exam import Exam
 from r1_mini import cli
 from r1_mini.errors import UserError
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
-from r1_mini.model.prompts import R1_SYSTEM, encode, prompt_for, stop_tokens
+from r1_mini.model.prompts import encode, prompt_for, stop_tokens
+from r1_mini.model.templates import R1_SYSTEM
 from r1_mini.model.tokenizer import keep_tags
 from r1_mini.pipeline import run as pipeline
 from r1_mini.pipeline.recipe import load

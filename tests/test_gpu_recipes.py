@@ -14,7 +14,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from eval.exam.exam import Exam
 from r1_mini import cli
 from r1_mini.errors import UserError
-from r1_mini.model.prompts import R1_SYSTEM
+from r1_mini.model.templates import R1_SYSTEM
 from r1_mini.pipeline.recipe import load
 from r1_mini.pipeline.start import check
 from r1_mini.plan.plan import plan

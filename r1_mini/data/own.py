@@ -72,7 +72,7 @@ class Own:
         solved = chain(passed_through(tree), [tree] if operations(tree) >= 2 else [])
         return (key for key in map(canonical_key, solved) if key != own)
 
-    def problem(self, sketch: Asked) -> Problem:
+    def problem(self, sketch: Asked, axes: Strict | None = None) -> Problem:
         """Solve the question. Without a formula its steps are a solution that is learned as it stands."""
         question, depth = sketch
         with self._asked(question):

@@ -32,8 +32,8 @@ class Exhausted(UserError):
     def __init__(self, source: "Source", what: str, found: int = 0) -> None:
         axes = getattr(source, "axes", None)
         fix = "ask for fewer problems, or give it more rows"
-        if axes and type(axes).model_fields:
-            fix = f"widen {', '.join(type(axes).model_fields)}"
+        if axes and (wide := [name for name in type(axes).model_fields if name != "wording"]):
+            fix = f"widen {', '.join(wide)}"
         elif getattr(source, "test", "") is None:  # a table without a file for the exam
             fix = "ask for fewer problems, give it more rows, or name a file for the exam with `test:`"
         super().__init__(what, where=source.name, fix=fix)
@@ -198,6 +198,6 @@ class FamilySource(Source):
             if split_of(key) != split or any(key in keys for keys in used):
                 continue
             if split == "test" or not any(map(is_held_out, family.inside(sketch))):  # may_teach, before the solution
-                problem: Problem = family.problem(sketch)
+                problem: Problem = family.problem(sketch, self.axes)
                 return problem
         raise Exhausted(self, f"no further {split} problem of depth {depth} in {PATIENCE:,} samples with {self.axes!r}")

@@ -8,32 +8,19 @@ which tokens there are (`tokenizer.py`).
 
 import json
 from collections.abc import Iterable, Sequence
-from functools import partial
 
-from jinja2 import TemplateError
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
 from r1_mini.errors import UserError, explained
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems.problem import Problem
 
-R1_SYSTEM = (
-    "A conversation between User and Assistant. The User asks a question, and the Assistant solves it. The Assistant "
-    "first thinks about the reasoning process in the mind and then provides the User with the answer. The reasoning "
-    "process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, i.e., "
-    "<think> reasoning process here </think> <answer> answer here </answer>."
-)
-"""R1-Zero's instruction (2501.12948, table 1), the system prompt of a chat model."""
-
 
 def prompt_for(tokenizer: PreTrainedTokenizerBase, question: str) -> str:
-    """The prompt of a question, with R1's instruction as its system message. UserError if the template fails."""
-    apply = partial(tokenizer.apply_chat_template, tokenize=False, add_generation_prompt=True)
+    """The prompt of a question, with the system message of its template's first lines. UserError if it fails."""
+    turns = [{"role": "user", "content": question}]
     with explained("the chat template fails", tokenizer.name_or_path, "correct it, or use the prompt style base"):
-        try:
-            return str(apply([{"role": "system", "content": R1_SYSTEM}, {"role": "user", "content": question}]))
-        except TemplateError:  # a template without a system role
-            return str(apply([{"role": "user", "content": f"{R1_SYSTEM}\n\n{question}"}]))
+        return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
 
 def prompts_for(tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem]) -> list[str]:

@@ -15,6 +15,7 @@ from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.model.templates import PromptStyle
 from r1_mini.problems import families
 from r1_mini.problems.arithmetic import evaluate, numbers, operations, parse
+from r1_mini.problems.families.base import SENTENCE
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.wording import arithmetic_in, canonical_text
 from r1_mini.rollout.engine import SamplingParams
@@ -34,9 +35,12 @@ def ask(checkpoint: Path, question: str | None, params: SamplingParams, prompt: 
         recipe = checkpoint.resolve().parent / "recipe.yaml"
         taught, rows = problems_of(recipe)
         own = [task for task, _ in tasks(sources_of(recipe))]
+        in_sentences = any(each.formula and each.question == SENTENCE.format(each.formula) for each in taught)
 
     def answer(question: str) -> None:
         problem = asked(question, rows, own)
+        if in_sentences and problem.question == problem.formula:
+            problem = replace(problem, question=SENTENCE.format(problem.formula))
         ((sample,),) = generate(model, tokenizer, [problem], params)
         _show(console, problem, sample)
         if unknown := outside(problem, taught):

@@ -10,8 +10,8 @@ from tokenizers import processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from r1_mini.errors import UserError
-from r1_mini.model.prompts import R1_SYSTEM, encode, prompt_for
-from r1_mini.model.templates import give_template
+from r1_mini.model.prompts import encode, prompt_for
+from r1_mini.model.templates import R1_SYSTEM, give_template
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.train.grpo import Trainer
 
@@ -67,6 +67,48 @@ def test_variables_of_a_template_are_fixed_in_it_wherever_it_is_loaded_until_oth
         assert tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) == prompt
 
 
+OWN = "{% if messages[0].role != 'system' %}[system]I am Own.{% endif %}" + CHAT + "\n"
+"""A template with a system message of its own, where it is given none."""
+
+
+@pytest.mark.parametrize(
+    ("template", "begins", "prompt"),
+    [
+        (OWN, False, "[user]1+1+1[assistant]"),
+        ("{{ bos_token }}" + OWN, True, "<bos>[user]1+1+1[assistant]"),
+        (CHAT, False, "[user]1+1+1[assistant]"),
+        (NO_SYSTEM, False, "1+1+1"),
+    ],
+)
+def test_without_a_system_message_none_is_sent_not_even_the_templates_own(tmp_path, template, begins, prompt):
+    tokenizer = letters(template, begins)
+    for style in ({"system": None}, "auto", "chat"):  # saved as it was trained, it is asked so by default
+        assert asked(tokenizer, style) == prompt
+        tokenizer.save_pretrained(tmp_path)
+        tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    turns = [{"role": role, "content": role[0]} for role in ("system", "user", "assistant", "user")]
+    if template == OWN:  # whoever sends another one, or goes on talking, gets what the model's own template writes
+        for several in (turns, turns[:2]):
+            assert tokenizer.apply_chat_template(several, tokenize=False) == letters(OWN).apply_chat_template(
+                several, tokenize=False
+            )
+        assert tokenizer.apply_chat_template(turns[1:], tokenize=False) == "[user]u[assistant]a[user]u"
+
+
+def test_a_system_message_of_ones_own_is_kept_until_another_replaces_it_beside_variables(tmp_path):
+    tokenizer = letters("{% if a %}A{% endif %}" + OWN)
+    text = "Say 'no', or \"it's\" {{ a }}\nñ"
+    assert asked(tokenizer, {"system": text, "a": True}) == f"A[system]{text}[user]1+1+1[assistant]"
+    assert asked(tokenizer, {"a": False}) == f"[system]{text}[user]1+1+1[assistant]"
+    tokenizer.save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert asked(tokenizer) == f"[system]{text}[user]1+1+1[assistant]"
+    assert asked(tokenizer, {"system": None}) == "[user]1+1+1[assistant]"
+    assert asked(tokenizer, {"a": True}) == "A[user]1+1+1[assistant]"
+    assert asked(tokenizer, {"system": "Be brief."}) == "A[system]Be brief.[user]1+1+1[assistant]"
+    assert asked(letters(NO_SYSTEM), {"system": text}) == f"{text}\n\n1+1+1"
+
+
 def test_the_line_that_fixes_variables_prints_nothing():
     turns = [{"role": "user", "content": "1+1+1"}]
     for begin in ("\n  {% if a %}x{% endif %}", "  {%- if a %}x{% endif %}\n\n", "  {% if a %}\n x{% endif %}"):
@@ -85,6 +127,11 @@ FAILS = "{{ 1 // 0 if '9' in messages[-1].content }}{{ messages[-1].content }}"
         (CHAT, {"messages": 1}, "^model: the chat template has no variable 'messages'; "),
         (THINKING, {"enable_thinkin": False}, "no variable 'enable_thinkin'; did you mean 'enable_thinking'"),
         (FAILS, "auto", r"^the chat template fails \(.* by zero\); correct it, or use"),
+        (
+            make_tokenizer().chat_template,
+            {"system": "Be brief."},
+            "^model: the chat template has no place for a system",
+        ),
         (None, "chat", r"^model: the chat template is missing, .*; correct it, or use the prompt style"),
     ],
 )

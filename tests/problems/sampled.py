@@ -33,7 +33,7 @@ AXES = {
 def sampled(name: str, axes: dict, n: int = 300, seed: int = 0) -> list[Problem]:
     family, rng = FAMILIES[name], random.Random(seed)
     own = family.axes(**axes)
-    return [family.problem(family.sketch(rng, own, rng.choice(family.depths(own)))) for _ in range(n)]
+    return [family.problem(family.sketch(rng, own, rng.choice(family.depths(own))), own) for _ in range(n)]
 
 
 def numbers_in(text: str) -> list[int]:

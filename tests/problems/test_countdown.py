@@ -9,10 +9,11 @@ import pytest
 from r1_mini.judges.judges import same_countdown
 from r1_mini.problems.arithmetic import evaluate, numbers, parse
 from r1_mini.problems.families import FAMILIES, solve
-from r1_mini.problems.families.countdown import Hunt
+from r1_mini.problems.families.countdown import CountdownAxes, Hunt
 from tests.problems.sampled import AXES, sampled
 
 FAMILY = FAMILIES["countdown"]
+SENTENCE = CountdownAxes(wording="sentence")
 
 
 def asked(question: str) -> tuple[list[int], int]:
@@ -58,12 +59,12 @@ def test_a_part_that_is_solved_on_the_way_is_inside_as_an_expression_and_as_a_co
 
 
 def test_the_sentence_says_the_numbers_the_target_and_the_rules_in_english() -> None:
-    problem = FAMILY.problem(Hunt((19, 36, 55, 7), parse("55+36-(7+19)"), "sentence"))
+    problem = FAMILY.problem(Hunt((19, 36, 55, 7), parse("55+36-(7+19)")), SENTENCE)
     assert problem.question == (
         "Write an expression that equals 65. Use each of the numbers 19, 36, 55 and 7 exactly once, and no other number. "
         "You may use + - * / and parentheses. The answer is the expression alone, without what it equals, such as (1+2)*3"
     )
-    assert FAMILY.problem(Hunt((19, 7), parse("19-7"), "sentence")).question.count("numbers 19 and 7 exactly") == 1
+    assert FAMILY.problem(Hunt((19, 7), parse("19-7")), SENTENCE).question.count("numbers 19 and 7 exactly") == 1
 
 
 def test_the_order_of_the_question_does_not_tell_the_solution_and_every_operation_occurs() -> None:
@@ -82,8 +83,8 @@ def test_the_order_of_the_question_does_not_tell_the_solution_and_every_operatio
 def test_the_key_forgets_the_order_of_the_numbers_the_solution_and_the_wording() -> None:
     orders = [(19, 36, 55, 7), (7, 19, 36, 55)]
     solutions = map(parse, ["55+36-(7+19)", "36-7+55-19", "55-(19-36)-7"])
-    hunts = starmap(Hunt, product(orders, solutions, ["short", "sentence"]))
-    assert {FAMILY.key(hunt) for hunt in hunts} == {"7 19 36 55=65"}
+    hunts = [*starmap(Hunt, product(orders, solutions))]
+    assert {FAMILY.problem(hunt, axes).key for hunt in hunts for axes in (None, SENTENCE)} == {"7 19 36 55=65"}
     assert FAMILY.key(Hunt((7, 19, 36), parse("36-19-7"))) == "7 19 36=10"
     assert FAMILY.key(Hunt((7, 19, 36, 55), parse("55+36-(19-7)"))) == "7 19 36 55=79"
 

@@ -1,5 +1,7 @@
 """The families: what they sample stays within their axes, and their solutions are right."""
 
+from dataclasses import replace
+
 import pytest
 
 from r1_mini.errors import UserError
@@ -33,6 +35,13 @@ def test_answers_and_every_step_are_right_and_every_depth_occurs(name: str, axes
             assert FAMILIES[name].problem(parse(problem.question)) == problem
             assert problem.question == problem.formula == render(parse(problem.question))
     assert {problem.difficulty["depth"] for problem in problems} == set(FAMILIES[name].depths(own))
+
+
+@pytest.mark.parametrize("name", ["sum", "product", "expression"])
+def test_a_sentence_asks_the_same_problems_as_the_short_wording(name: str) -> None:
+    short, asked = sampled(name, {}), sampled(name, {"wording": "sentence"})
+    assert [each.question for each in asked] == [f"What is {each.formula}?" for each in short]
+    assert [replace(each, question=each.formula) for each in asked] == short  # with their keys and steps
 
 
 def test_sums_and_products_have_the_terms_digits_operators_and_totals_that_were_set() -> None:

@@ -4,7 +4,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import chain
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -52,7 +52,7 @@ class Family(ABC, Generic[AxesT, SketchT]):
         """The expression that the question means."""
 
     @abstractmethod
-    def question(self, sketch: SketchT) -> str:
+    def question(self, sketch: SketchT, axes: AxesT) -> str:
         """The text of the question."""
 
     @abstractmethod
@@ -87,13 +87,13 @@ class Family(ABC, Generic[AxesT, SketchT]):
         solved = chain(passed_through(worked), [worked] if operations(worked) >= 2 else [])
         return (key for tree in solved for key in self.keys(sketch, tree) if key != own)
 
-    def problem(self, sketch: SketchT) -> Problem:
-        """Solve the question; ValueError if it divides by zero."""
+    def problem(self, sketch: SketchT, axes: AxesT | None = None) -> Problem:
+        """Solve the question, in the wording of its axes; ValueError if it divides by zero."""
         formula = self.formula(sketch)
         steps, restated, answer = worked_out(self.worked(formula))
         return Problem(
             family=self.name,
-            question=self.question(sketch),
+            question=self.question(sketch, axes or self.axes()),
             answer=answer,
             steps=steps,
             restated=restated if self.restates else (),
@@ -104,7 +104,20 @@ class Family(ABC, Generic[AxesT, SketchT]):
         )
 
 
-class Arithmetic(Family[AxesT, Tree]):
+SENTENCE = "What is {}?"
+
+
+class ArithmeticAxes(Strict):
+    """How an expression is put as a question."""
+
+    wording: Literal["short", "sentence"] = "short"
+    """`12+7-3`, or `What is 12+7-3?` for models that know English."""
+
+
+ArithmeticT = TypeVar("ArithmeticT", bound=ArithmeticAxes)
+
+
+class Arithmetic(Family[ArithmeticT, Tree]):
     """A family whose questions are expressions, and their own formulas."""
 
     @abstractmethod
@@ -114,17 +127,17 @@ class Arithmetic(Family[AxesT, Tree]):
     def formula(self, sketch: Tree) -> Tree:
         return sketch
 
-    def question(self, sketch: Tree) -> str:
-        return render(sketch)
+    def question(self, sketch: Tree, axes: ArithmeticT) -> str:
+        return render(sketch) if axes.wording == "short" else SENTENCE.format(render(sketch))
 
     def keys(self, sketch: Tree, tree: Tree) -> tuple[str, ...]:
         return (canonical_key(tree),)
 
-    def problem(self, sketch: Tree) -> Problem:
+    def problem(self, sketch: Tree, axes: ArithmeticT | None = None) -> Problem:
         """As every family; ValueError also if the expression is not of this one."""
         if not self.has(sketch):
             raise ValueError(f"{render(sketch)} is not of family {self.name}")
-        return super().problem(sketch)
+        return super().problem(sketch, axes)
 
 
 def worked_out(tree: Tree) -> tuple[tuple[str, ...], tuple[str, ...], str]:

@@ -46,7 +46,6 @@ class Hunt(NamedTuple):
 
     numbers: tuple[int, ...]  # in the order of the question, which tells nothing of the solution
     solution: Tree
-    wording: Literal["short", "sentence"] = "short"
 
 
 class Countdown(Family[CountdownAxes, Hunt]):
@@ -60,24 +59,24 @@ class Countdown(Family[CountdownAxes, Hunt]):
     def attempt(self, rng: random.Random, axes: CountdownAxes, depth: int) -> Hunt | None:
         given = tuple(rng.randint(1, axes.largest_number) for _ in range(depth + 1))
         solution = _combined(rng, axes, given)
-        return None if solution is None else Hunt(given, solution, axes.wording)
+        return None if solution is None else Hunt(given, solution)
 
     def formula(self, sketch: Hunt) -> Tree:
         return sketch.solution
 
-    def question(self, sketch: Hunt) -> str:
+    def question(self, sketch: Hunt, axes: CountdownAxes) -> str:
         target = evaluate(sketch.solution)
         *others, last = map(str, sketch.numbers)
-        if sketch.wording == "short":
+        if axes.wording == "short":
             return f"{' '.join(others)} {last}={target}"
         return _SENTENCE.format(target=target, numbers=f"{', '.join(others)} and {last}")
 
     def keys(self, sketch: Hunt, tree: Tree) -> tuple[str, ...]:
         return countdown_key(tree), canonical_key(tree)
 
-    def problem(self, sketch: Hunt) -> Problem:
+    def problem(self, sketch: Hunt, axes: CountdownAxes | None = None) -> Problem:
         """As every family; no exact checker reads the steps of a search, so there is no formula."""
-        return replace(super().problem(sketch), answer=render(sketch.solution), judge="countdown", formula=None)
+        return replace(super().problem(sketch, axes), answer=render(sketch.solution), judge="countdown", formula=None)
 
     def solve(self, question: str) -> Problem:
         """Read a question in the short wording; ValueError if it is none. No solution is searched for."""

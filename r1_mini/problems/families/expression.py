@@ -6,12 +6,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from r1_mini.config.base import Strict
 from r1_mini.problems.arithmetic import DEEPEST_NESTING, Tree, divisors, render
-from r1_mini.problems.families.base import Arithmetic, Operators, Range, upto
+from r1_mini.problems.families.base import Arithmetic, ArithmeticAxes, Operators, Range, upto
 
 
-class ExpressionAxes(Strict):
+class ExpressionAxes(ArithmeticAxes):
     """How many operations of which kinds, how deeply nested, on how large numbers."""
 
     depth: Range[Annotated[int, Field(ge=1, le=40)]] = (1, 5)

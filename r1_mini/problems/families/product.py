@@ -5,12 +5,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from r1_mini.config.base import Strict
 from r1_mini.problems.arithmetic import Tree, partial_products
-from r1_mini.problems.families.base import Arithmetic, Pair
+from r1_mini.problems.families.base import Arithmetic, ArithmeticAxes, Pair
 
 
-class ProductAxes(Strict):
+class ProductAxes(ArithmeticAxes):
     """How many digits the two factors have."""
 
     digits: Pair[Annotated[int, Field(ge=1, le=18)]] = (2, 2)

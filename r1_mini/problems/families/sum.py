@@ -8,12 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from r1_mini.config.base import Strict
 from r1_mini.problems.arithmetic import Tree
-from r1_mini.problems.families.base import Arithmetic, Range, upto
+from r1_mini.problems.families.base import Arithmetic, ArithmeticAxes, Range, upto
 
 
-class SumAxes(Strict):
+class SumAxes(ArithmeticAxes):
     """How long a chain, of how large numbers. The longest question has `LONGEST_TEXT` characters."""
 
     terms: Range[Annotated[int, Field(ge=2, le=40)]] = (2, 6)

@@ -116,7 +116,7 @@ class Word(Family[WordAxes, Tale]):
     def measure(self, sketch: Tale) -> dict[str, int]:
         return super().measure(sketch) | {"distractors": _telling(sketch)[1]}
 
-    def question(self, sketch: Tale) -> str:
+    def question(self, sketch: Tale, axes: WordAxes) -> str:
         rng, distractors = _telling(sketch)
         pronouns = stories()[1]
         name = rng.choice(list(pronouns))
