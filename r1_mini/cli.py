@@ -105,6 +105,7 @@ def _options(
 ) -> None:
     global _debug
     _debug = debug
+    processes.require_launched()
 
 
 class _Asking(TyperCommand):

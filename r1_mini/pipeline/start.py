@@ -1,7 +1,6 @@
 """What is checked before a run starts: what this machine lacks, and what no machine could do."""
 
 import copy
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -163,11 +162,6 @@ def attacked(recipe: Recipe, reward: str) -> Verdict:
     return Verdict(reward, len(problems), earned(paid, start_of(recipe, name).tokenizer, problems))
 
 
-def sharded() -> bool:
-    """Whether each process holds a part of the weights, by the way it was launched."""
-    return "true" in (os.environ.get("ACCELERATE_USE_FSDP"), os.environ.get("ACCELERATE_USE_DEEPSPEED"))
-
-
 def require_possible(stage: StageSettings, start: Start, sources: Sequence[Source], where: str) -> Problem:
     """UserError for what no machine could do: more texts than fit a life, problems that do not exist or that the
     tokenizer cannot write, texts that leave no room in the model's context. Returns a problem of the stage."""
@@ -209,7 +203,7 @@ def rehearse(
     trainer shards them, so nothing is rehearsed. `elsewhere`: packages and a GPU that are missing here do not count.
     """
     adapter = getattr(stage, "peft", None)
-    if sharded():
+    if processes.sharded():
         if adapter is not None:
             what = "an adapter of weights that are sharded over processes cannot be merged"
             raise UserError(what, where=f"{where}.peft", fix="launch with recipes/accelerate/ddp.yaml")

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from r1_mini.errors import UserError
 from r1_mini.system import environment
 
 if TYPE_CHECKING:
@@ -27,6 +28,25 @@ def rank() -> int:
 
 def is_main() -> bool:
     return rank() == 0
+
+
+def sharded() -> bool:
+    """Whether FSDP or DeepSpeed distributes the run, so that a process may hold only a part of the weights."""
+    return "true" in (os.environ.get("ACCELERATE_USE_FSDP"), os.environ.get("ACCELERATE_USE_DEEPSPEED"))
+
+
+def require_launched() -> None:
+    """UserError if a launcher was asked for several processes, and this one was not told of the others.
+
+    Of `accelerate launch --cpu --num_processes 2` there are none, it starts one process; MPI starts them, but sets no
+    variables of torch.
+    """
+    sizes = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+    by_accelerate = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ  # if asked for several
+    asked = by_accelerate or any(int(os.environ.get(name, "1")) > 1 for name in sizes)
+    if asked and not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
+        what = "several processes were asked for, and this one was not told of the others"
+        raise UserError(what, where="launch", fix="use accelerate launch --multi_gpu --num_processes N, also on a CPU")
 
 
 def state() -> "PartialState":
