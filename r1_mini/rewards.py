@@ -25,6 +25,7 @@ from r1_mini.judges.sandbox import timeouts
 from r1_mini.own_reward import own_reward
 from r1_mini.problems.languages import Language
 from r1_mini.problems.problem import Problem
+from r1_mini.system import distributed as processes
 from r1_mini.system import plugin
 
 Rule = Callable[[Graded], float | None]
@@ -167,7 +168,7 @@ def rollout_metrics(graded: Sequence[Graded], lengths: Sequence[int]) -> dict[st
         "length_right": _mean([length for length, each in zip(lengths, graded, strict=True) if each.correct]),
         "length_wrong": _mean([length for length, each in zip(lengths, graded, strict=True) if not each.correct]),
         **{f"voice_{voice}": voices.count(voice) / len(voices) for voice in get_args(Voice)},
-        "verifier_timeouts": float(timeouts()),  # so far; after the grading above
+        "verifier_timeouts": float(sum(processes.gather([timeouts()]))),  # so far; after the grading above
     }
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from eval.exam.lineup import MANY, Sitting, lineup_of
-from eval.exam.run import examine, graded
+from eval.exam.run import examine
 from eval.exam.samples import load_samples, row
 from eval.exam.suite import ExamProblem, Suite, load_suite
 from r1_mini.completion import grade, write
@@ -23,7 +23,7 @@ from r1_mini.pipeline.start import start_of
 from r1_mini.pipeline.store import say
 from r1_mini.plan import stages as planning
 from r1_mini.problems.problem import Problem
-from r1_mini.rollout.generate import Sample, require_readable
+from r1_mini.rollout.generate import Sample, generate, generate_together, require_readable
 from r1_mini.system import distributed as processes
 from r1_mini.train.grpo import DevExam
 
@@ -93,8 +93,10 @@ class Exam:
         proper = [each for each in questions if each.axis is None]
 
         def score(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> float:
-            rows = graded(model, tokenizer, suite, None, proper, suite.sampling())
-            return float(np.mean([each["correct"] for each in rows]))
+            # Where weights are sharded, each forward pass takes all processes, so all sample the same.
+            together = generate if processes.sharded() else generate_together
+            groups = together(model, tokenizer, [each.problem for each in proper], suite.sampling())
+            return float(np.mean([sample.graded.correct for group in groups for sample in group]))
 
         return score
 

@@ -26,7 +26,7 @@ from r1_mini.rollout.likelihood import PART, PART_ELSEWHERE
 from r1_mini.system.environment import Device
 from r1_mini.train.corpus import completion as solution_of
 from r1_mini.train.sft import SolutionStage
-from r1_mini.train.stage import StageSettings, Work
+from r1_mini.train.stage import Sharding, StageSettings, Work
 
 POOL = 200
 """Problems that are sampled for the lengths of prompts and worked solutions."""
@@ -52,7 +52,7 @@ class Share:
     """How processes share the work, as accelerate's configuration says."""
 
     processes: int = 1
-    sharding: Literal["none", "fsdp", "zero2", "zero3"] = "none"
+    sharding: Sharding = "none"
 
     def of(self, what: Literal["weights", "gradients", "optimizer"], size: int) -> int:
         """What one process holds of it."""
@@ -106,7 +106,7 @@ class Planner:
         """A stage, by the work that it announces. `dev`: its exam while it trains."""
         self.start = start_of(self.recipe, name)
         fields, share, tokenizer = stage.fields, self.share, self.start.tokenizer
-        work = stage.work(share.processes, share.gathers)
+        work = stage.work(share.processes, share.sharding if share.processes > 1 else "none")
         drawn = draw(self.recipe.foreseen(self.recipe.problems_of(stage)), stage.split, self.recipe.seed_of(stage))
         problems = list(islice(drawn, POOL))
         prompts = self._prompts([problem.question for problem in problems])

@@ -7,6 +7,7 @@ itself, since TRL asks for token ids.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -15,6 +16,7 @@ from r1_mini.model.prompts import encode, prompts_for, require_context, stop_tok
 from r1_mini.problems.problem import Problem
 from r1_mini.rollout.engine import Completion, SamplingParams, rollout
 from r1_mini.rollout.likelihood import log_likelihoods
+from r1_mini.system import distributed as processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +95,25 @@ def generate(
         [sample(problem, prompt, *pair) for pair in zip(group, group_scores, strict=True)]
         for problem, prompt, group, group_scores in zip(problems, prompts, groups, scores, strict=True)
     ]
+
+
+def generate_together(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: Sequence[Problem],
+    params: SamplingParams,
+    progress: Callable[[int], None] | None = None,
+) -> list[list[Sample]]:
+    """What `generate` returns. Each process samples its share of the problems, and has the completions of all."""
+    mine = share(problems)
+    asked = [problems[place] for place in mine]
+    groups = generate(model, tokenizer, asked, params, progress=progress) if asked else []
+    together = processes.gather([*zip(mine, groups, strict=True)])
+    return [group for _, group in sorted(together, key=itemgetter(0))]
+
+
+def share(problems: Sequence[Problem]) -> list[int]:
+    """Places of the problems that this process samples: all copies of a question, since the sampler counts them."""
+    questions = {question: number for number, question in enumerate(dict.fromkeys(each.question for each in problems))}
+    owners = [questions[each.question] % processes.count() for each in problems]
+    return [place for place, owner in enumerate(owners) if owner == processes.rank()]

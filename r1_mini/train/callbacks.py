@@ -14,11 +14,10 @@ from transformers import TrainerCallback, TrainerState
 from trl import GRPOTrainer
 
 from r1_mini.errors import UserError
-from r1_mini.model.checkpoint import save_checkpoint
 from r1_mini.problems.problem import Problem
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.system import distributed as processes
-from r1_mini.system.files import Metrics, folder_atomic, remove, sha256, write_json_atomic
+from r1_mini.system.files import Metrics, remove, sha256, take_place, write_json_atomic
 from r1_mini.train import rollouts
 from r1_mini.train.stage import Job
 
@@ -127,7 +126,7 @@ class Reporter(TrainerCallback):
 class OnRollouts(TrainerCallback):
     """Lets the model answer the same problems at the start, every `every` steps and at the end, into rollouts.jsonl.
 
-    The main process does, from the weights as they are. Like exams on dev, this does not change training.
+    The processes share the sampling, and the main one writes. Like exams on dev, this does not change training.
     """
 
     def __init__(
@@ -155,8 +154,6 @@ class OnRollouts(TrainerCallback):
         self.file.close()
 
     def _ask(self, state: TrainerState) -> None:
-        if self.path is None:
-            return
         trainer = self.trainer
         asked = (trainer.model, trainer.processing_class, self.problems, self.params)
         for row in rollouts.rows(*asked, self.rewards, state):
@@ -169,20 +166,29 @@ class OnDev(TrainerCallback):
     Ties keep the earlier checkpoint. Scoring leaves torch's random state alone, so it does not change training.
     """
 
-    def __init__(self, every: int, job: Job, trainer: GRPOTrainer, best: Path | None) -> None:
-        self.every, self.score, self.trainer, self.best = every, job.dev_score, trainer, best
+    def __init__(
+        self, every: int, job: Job, trainer: GRPOTrainer, best: Path | None, save: Callable[[Path], None]
+    ) -> None:
+        """`save` is called by all processes and saves the whole model in a folder."""
+        self.every, self.score, self.trainer, self.best, self.save = every, job.dev_score, trainer, best, save
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         if state.global_step % self.every and state.global_step < state.max_steps:
             return
         assert self.score is not None
-        model, tokenizer = self.trainer.model, self.trainer.processing_class
-        value = self.score(model, tokenizer)
+        value = self.score(self.trainer.model, self.trainer.processing_class)
         self.trainer._metrics["train"][DEV_SCORE].append(value)
-        if self.best is None or not processes.is_main():
+        if (best := self.best) is None:
             return
-        note = self.best / "best.json"
-        if not note.exists() or value > json.loads(note.read_text())[DEV_SCORE]:
-            with folder_atomic(self.best) as folder:
-                save_checkpoint(model, tokenizer, folder)
-                write_json_atomic(folder / note.name, {"step": state.global_step, DEV_SCORE: value})
+        note, new = best / "best.json", best.with_name("candidate")
+
+        def is_better() -> bool:
+            return not note.exists() or value > json.loads(note.read_text())[DEV_SCORE]
+
+        def keep() -> None:
+            write_json_atomic(new / note.name, {"step": state.global_step, DEV_SCORE: value})
+            take_place(new, best)
+
+        if processes.on_main(is_better):
+            self.save(new)
+            processes.on_main(keep)

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
-from operator import itemgetter
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -25,11 +24,11 @@ from r1_mini.problems.arithmetic import canonical_key, operations, parse
 from r1_mini.problems.languages import in_signs
 from r1_mini.problems.problem import Problem, is_held_out
 from r1_mini.rollout.engine import SamplingParams
-from r1_mini.rollout.generate import Sample, generate
+from r1_mini.rollout.generate import Sample, generate_together, share
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import write_json_atomic, write_text_atomic
 from r1_mini.train.callbacks import progress_bar
-from r1_mini.train.stage import Job, StageSettings, Work
+from r1_mini.train.stage import Job, Sharding, StageSettings, Work
 from r1_mini.train.trainer import load
 
 COUNTS = "counts.json"
@@ -87,21 +86,10 @@ def sampled(
     problems: Sequence[Problem],
     params: SamplingParams,
 ) -> list[list[Sample]]:
-    """The completions of all problems; each process samples its share."""
-    mine = share(problems)
+    """The completions of all problems, with a bar of those that this process samples."""
     with progress_bar(job.console) as bar:
-        task = bar.add_task(job.name, total=len(mine) * params.n, note="sampling")
-        some = generate(
-            model, tokenizer, [problems[place] for place in mine], params, progress=partial(bar.advance, task)
-        )
-    return [group for _, group in sorted(processes.gather([*zip(mine, some, strict=True)]), key=itemgetter(0))]
-
-
-def share(problems: Sequence[Problem]) -> list[int]:
-    """Places of the problems that this process samples: all copies of a question, since the sampler counts them."""
-    questions = {question: number for number, question in enumerate(dict.fromkeys(each.question for each in problems))}
-    owners = [questions[each.question] % processes.count() for each in problems]
-    return [place for place, owner in enumerate(owners) if owner == processes.rank()]
+        task = bar.add_task(job.name, total=len(share(problems)) * params.n, note="sampling")
+        return generate_together(model, tokenizer, problems, params, partial(bar.advance, task))
 
 
 def states_held_out(text: str) -> bool:
@@ -148,7 +136,7 @@ class CollectStage(StageSettings):
     def params(self, seed: int = 0) -> SamplingParams:
         return SamplingParams(self.samples, self.max_tokens, self.temperature, seed=seed, rows=self.rows)
 
-    def work(self, processes: int = 1, sharded: bool = False) -> Work:
+    def work(self, processes: int = 1, sharding: Sharding = "none") -> Work:
         in_flight = min(max(self.rows, self.samples), -(-self.prompts // processes) * self.samples)
         return Work(0, 0, 1, 0, rollouts=1, prompts=self.prompts, sampling=self.params(), in_flight=in_flight)
 

@@ -22,7 +22,7 @@ from r1_mini.model.prompts import encode, prompts_for, require_context, stop_tok
 from r1_mini.problems.problem import Problem
 from r1_mini.rollout.engine import SamplingParams, rollout
 from r1_mini.system import distributed as processes
-from r1_mini.train.stage import Job, OnlineStage, Work
+from r1_mini.train.stage import Job, OnlineStage, Sharding, Work
 from r1_mini.train.trainer import load, save, train
 
 METRICS = {
@@ -52,7 +52,7 @@ class DistillStage(OnlineStage):
     def reads(self) -> tuple[tuple[str, str, bool], ...]:
         return (*super().reads, ("teacher", self.teacher, False))
 
-    def work(self, processes: int = 1, sharded: bool = False) -> Work:
+    def work(self, processes: int = 1, sharding: Sharding = "none") -> Work:
         fields = self.fields
         steps, accumulation = fields["max_steps"], fields["gradient_accumulation_steps"]
         micro_batch = fields["per_device_train_batch_size"]

@@ -32,6 +32,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -57,7 +58,7 @@ from r1_mini.train.advantages import Baseline, group_advantages
 from r1_mini.train.callbacks import DEV_SCORE, OnDev, OnRollouts
 from r1_mini.train.logps import FrugalTrainer, only_advantages_count
 from r1_mini.train.rollouts import Kept, Weighed, spread
-from r1_mini.train.stage import Job, OnlineStage, Work
+from r1_mini.train.stage import Job, OnlineStage, Sharding, Work
 from r1_mini.train.trainer import load, save, train
 
 
@@ -102,7 +103,7 @@ class GrpoStage(OnlineStage):
     patience: int | None = Field(10, ge=1)
     """Stop after so many steps in a row in which nothing is right and no reward differs in a group; null never does."""
 
-    def work(self, processes: int = 1, sharded: bool = False) -> Work:
+    def work(self, processes: int = 1, sharding: Sharding = "none") -> Work:
         fields = self.fields
         steps, accumulation = fields["max_steps"], fields["gradient_accumulation_steps"]
         micro_batch, group = fields["per_device_train_batch_size"], fields["num_generations"]
@@ -112,7 +113,7 @@ class GrpoStage(OnlineStage):
             micro_batches = fields["generation_batch_size"] // at_once
         served = micro_batches * fields["num_iterations"]
         rollouts = math.ceil(steps * accumulation / served)
-        own_sampler = not sharded and samples_as_asked(fields)
+        own_sampler = sharding not in ("fsdp", "zero3") and samples_as_asked(fields)
         local = micro_batches * micro_batch
         longest, temperature, top_p = fields["max_completion_length"], fields["temperature"], fields["top_p"]
         sampling = SamplingParams(group, longest, temperature, top_p, rows=self.rows)
@@ -127,7 +128,7 @@ class GrpoStage(OnlineStage):
             micro_steps_per_rollout=served,
             sampling=sampling,
             in_flight=min(max(self.rows, group), local) if own_sampler else local,
-            batching="padded" if processes > 1 else "in backward" if fresh else "by length",
+            batching="padded" if sharding != "none" else "in backward" if fresh else "by length",
             reference=fields["beta"] != 0 and self.peft is None,
         )
 
@@ -187,7 +188,7 @@ class GrpoStage(OnlineStage):
         require_context(model.config, prompts, config.max_completion_length, self.LENGTH_KEY)
         best = job.work / "best" if self.dev and self.dev.keep == "best" else None
         if self.dev:
-            trainer.add_callback(OnDev(self.dev.every, job, trainer, best))
+            trainer.add_callback(OnDev(self.dev.every, job, trainer, best, partial(save, trainer)))
         if self.rollouts and has_own_sampler(config):
             asked = spread(problems, self.rollouts.problems)
             params = replace(trainer.sampling, n=self.rollouts.samples)
@@ -258,13 +259,12 @@ class Trainer(FrugalTrainer):
         graded = list(map(grade, problems, completions, finish, prompts))
         for row, each in zip(inputs, graded, strict=True):
             row["graded"] = each  # a column for the rewards
-        lengths = [len(ids) for ids in completion_ids_list]
-        metrics = rollout_metrics(graded, lengths) | accuracy_by_kind(graded, self.kinds)
-        values = torch.tensor([[*metrics.values()]], dtype=torch.float64, device=self.accelerator.device)
-        for name, value in zip(metrics, self.accelerator.gather(values).nanmean(dim=0).tolist(), strict=True):
+        judged = [(each, each.correct, len(ids)) for each, ids in zip(graded, completion_ids_list, strict=True)]
+        everybody, right, lengths = zip(*processes.gather(judged), strict=True)  # of all processes
+        metrics = rollout_metrics(everybody, lengths) | accuracy_by_kind(everybody, self.kinds)
+        for name, value in metrics.items():
             self._metrics["train"][name].append(value)
-        right = torch.tensor([each.correct for each in graded], device=self.accelerator.device)
-        right_PG = self.accelerator.gather(right).view(-1, self.num_generations)
+        right_PG = torch.tensor(right).view(-1, self.num_generations)
         self._metrics["train"]["solved"].append(right_PG.all(dim=1).double().mean().item())
         self._metrics["train"]["failed"].append((~right_PG).all(dim=1).double().mean().item())
 
@@ -281,8 +281,8 @@ class Trainer(FrugalTrainer):
         if self.multi_objective_aggregation == "sum_then_normalize":
             batch["advantages"] = self.advantages_B.to(batch["advantages"])
         if "sampling_per_token_logps" in batch:
-            logps = batch["sampling_per_token_logps"][batch["completion_mask"].bool()]
-            self._metrics["train"]["nll"].append(-logps.mean().item())
+            mean, _ = self.over_processes(batch["sampling_per_token_logps"][batch["completion_mask"].bool()])
+            self._metrics["train"]["nll"].append(-mean)
         return batch
 
 

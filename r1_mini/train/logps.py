@@ -4,8 +4,10 @@ The numbers and gradients are TRL's; a test compares them for every loss type. `
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import chain, repeat
 from typing import Any
 
 import torch
@@ -16,15 +18,25 @@ from trl.trainer import utils as trl_utils
 
 from r1_mini.rollout.likelihood import Forward, Rows, score
 
+WHOLE = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+"""Ways to distribute in which each process holds all weights; with several processes torch's DDP does it."""
+
 
 def score_in_backward(
-    forward: Forward, ids_BS: Tensor, real_BS: Tensor, keep: int, known_BT: Tensor, report: Callable[[Tensor], None]
+    forward: Forward,
+    alone: Forward,
+    ids_BS: Tensor,
+    real_BS: Tensor,
+    keep: int,
+    known_BT: Tensor,
+    report: Callable[[Tensor], None],
 ) -> Tensor:
     """`known_BT`, log-probabilities known from sampling with the same weights, with the gradient that `score` has.
 
     The forward pass waits for the gradient, so the activations of one part at a time are in memory. Gradients of the
-    weights are added up during the outer backward pass, unseen by hooks that several processes would need. `report`
-    gets the log-probabilities of the forward pass, (B, keep).
+    weights are added up during the outer backward pass. The last part goes through `forward`, whose backward pass
+    averages the sum of all parts over processes, the others through `alone`. `report` gets the log-probabilities of
+    the forward pass, (B, keep).
     """
 
     def backward(gradient_BT: Tensor) -> None:
@@ -33,7 +45,7 @@ def score_in_backward(
         seen = []
         with torch.enable_grad():
             for part in rows.parts:
-                logps, _ = rows.read(forward, part)
+                logps, _ = rows.read(forward if part is rows.parts[-1] else alone, part)
                 torch.autograd.backward(logps, gradient_UT[part])
                 seen.append(logps.detach())
         report(torch.cat(seen)[rows.which_B])
@@ -68,19 +80,23 @@ class FrugalTrainer(GRPOTrainer):
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
     ) -> Any:
         """Log-probabilities and entropies, (B, T) each, and no loss of a router."""
-        if self.aux_loss_enabled or self.accelerator.distributed_type != DistributedType.NO:
-            # A router's loss, or several processes, which must make equally many forward passes: TRL's own way.
+        if self.aux_loss_enabled or self.accelerator.distributed_type not in WHOLE:
+            # A router's loss, or sharded weights, which need equally many forward passes on all processes: TRL's way.
             return super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
             )
 
-        def forward(ids: Tensor, labels: Tensor) -> Any:
+        def forward(models: Iterator[Any], ids: Tensor, labels: Tensor) -> Any:
             with self.accelerator.autocast():
-                return model(input_ids=ids, labels=labels, fused_lm_head=True)
+                return next(models)(input_ids=ids, labels=labels, fused_lm_head=True)
 
+        # Processes read different numbers of parts. DDP averages gradients, whatever made them, in the backward pass
+        # that follows a forward pass through it: one part of each micro-batch goes through it, the others do not.
+        inner = self.accelerator.unwrap_model(model)
+        alone, forward_once = (partial(forward, models) for models in (repeat(inner), chain([model], repeat(inner))))
         batch, real_BS = self.in_loss, attention_mask.bool()
         if batch is None:  # the policy before its update, or the reference model: every row
-            return *score(forward, input_ids, real_BS, logits_to_keep), None
+            return *score(alone, input_ids, real_BS, logits_to_keep), None
         old_BT, sampled_BT = batch.get("old_per_token_logps"), batch.get("sampling_per_token_logps")
         own_BT = None if self.rollout_func is None else sampled_BT  # by our sampler, exact
         known_BT = old_BT if old_BT is not None else own_BT
@@ -95,9 +111,9 @@ class FrugalTrainer(GRPOTrainer):
         if old_BT is None and own_BT is not None and only_advantages:
             # Samples of the present weights: their log-probabilities are known, the gradient alone is missing.
             report = partial(self._note_gap, sampled=own_BT[rows], mask=mask)
-            logps = score_in_backward(forward, *some, known_BT[rows], report)
+            logps = score_in_backward(forward_once, alone, *some, known_BT[rows], report)
             return known_BT.index_put(rows, logps.to(known_BT.dtype)), -known_BT, None
-        logps, entropies = score(forward, *some)
+        logps, entropies = score(forward_once, *some)
         if old_BT is None and sampled_BT is not None:
             self._note_gap(logps.detach(), sampled_BT[rows], mask)
         # The other rows keep their log-probabilities; -log p estimates their entropy.
@@ -106,10 +122,18 @@ class FrugalTrainer(GRPOTrainer):
 
     def _note_gap(self, scored: Tensor, sampled: Tensor, mask: Tensor) -> None:
         """Metrics of how far the trainer's log-probabilities are from the sampler's where `mask` is set."""
-        if mask.any():
-            gap = (scored - sampled).abs()[mask.bool()]
-            self._metrics["train"]["logp_gap_mean"].append(gap.mean().item())
-            self._metrics["train"]["logp_gap_max"].append(gap.max().item())
+        mean, largest = self.over_processes((scored - sampled).abs()[mask.bool()])
+        if not math.isnan(mean):
+            self._metrics["train"]["logp_gap_mean"].append(mean)
+            self._metrics["train"]["logp_gap_max"].append(largest)
+
+    def over_processes(self, values: Tensor) -> tuple[float, float]:
+        """The mean and the maximum of the values of all processes, each of which has some number of them."""
+        most = values.max() if len(values) else values.new_tensor(-math.inf)
+        values = values.float()
+        own = torch.stack([values.sum(), values.new_tensor(len(values)), most])
+        sums, numbers, maxima = self.accelerator.gather(own[None]).unbind(dim=1)
+        return (sums.sum() / numbers.sum()).item(), maxima.max().item()
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ from r1_mini.system import distributed as processes
 from r1_mini.system.files import read_jsonl, take_place
 from r1_mini.train.collect import Keep, kept, sampled
 from r1_mini.train.sft import LOGGED, TEXT_STAGE, TextStage
-from r1_mini.train.stage import Job, TuningStage, Work
+from r1_mini.train.stage import Job, Sharding, TuningStage, Work
 from r1_mini.train.trainer import load, save, train
 
 
@@ -63,7 +63,7 @@ class RejectionStage(TextStage, TuningStage):
     rows: int = Field(1024, ge=1, le=1_000_000)
     """Most completions in progress at once; the others wait. Bounds the memory of the sampler's cache."""
 
-    def work(self, processes: int = 1, sharded: bool = False) -> Work:
+    def work(self, processes: int = 1, sharding: Sharding = "none") -> Work:
         fields, completions = self.fields, self.prompts * self.samples
         micro_batch = min(fields["per_device_train_batch_size"], completions)
         accumulation = fields["gradient_accumulation_steps"]

@@ -16,7 +16,7 @@ from r1_mini.config.base import Strict
 from r1_mini.problems.problem import Problem
 from r1_mini.rewards import kind_of
 from r1_mini.rollout.engine import SamplingParams
-from r1_mini.rollout.generate import generate
+from r1_mini.rollout.generate import generate_together
 
 FILE = "rollouts.jsonl"
 POOL = 200
@@ -54,7 +54,7 @@ def rows(
     state: TrainerState,
 ) -> list[dict[str, Any]]:
     """`params.n` graded completions of each problem, with what each reward pays for them."""
-    groups = generate(model, tokenizer, problems, params)
+    groups = generate_together(model, tokenizer, problems, params)
     flat = [(number, index, sample) for number, group in enumerate(groups) for index, sample in enumerate(group)]
     samples = [sample for _, _, sample in flat]
     batch = {

@@ -25,6 +25,7 @@ from r1_mini.rollout.engine import SamplingParams
 from r1_mini.system import environment
 
 Problems = Several[AnySource]
+Sharding = Literal["none", "fsdp", "zero2", "zero3"]
 
 EVERY_STAGE: dict[str, Any] = {
     "report_to": "none",
@@ -175,10 +176,10 @@ class StageSettings(Strict):
         """Fill `job.out` with a checkpoint; resume from `job.work` if an earlier attempt was interrupted."""
         raise NotImplementedError
 
-    def work(self, processes: int = 1, sharded: bool = False) -> Work:
+    def work(self, processes: int = 1, sharding: Sharding = "none") -> Work:
         """What `train` computes on so many processes; here, for next-token training.
 
-        `sharded`: each process holds only a part of the weights.
+        `sharding`: what a process holds only a part of: of optimizer and gradients under zero2, else of weights too.
         """
         fields = self.fields
         batch, accumulation = fields["per_device_train_batch_size"], fields["gradient_accumulation_steps"]
