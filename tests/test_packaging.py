@@ -2,13 +2,17 @@
 
 import importlib
 import inspect
+import json
+import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from r1_mini import cli
 from r1_mini.config import packaged
@@ -77,6 +81,31 @@ def test_recipes_lists_each_with_what_it_is_about(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(list((REPOSITORY / "recipes").glob("*/*.yaml")))
     assert all(len(line.split(maxsplit=1)[1]) > 10 for line in lines)
+
+
+@pytest.mark.slow
+def test_extras_that_no_test_installs_admit_the_versions_that_are_pinned(tmp_path):
+    """By pip's dry run, of a pip that reads the metadata of a wheel alone: vLLM's wheel has 315 MB."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras, pip = project["optional-dependencies"], [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    newer = subprocess.run([*pip, "--retries=0", "--timeout=10", "--target", tmp_path, "pip>=25"], capture_output=True)
+    if newer.returncode:
+        pytest.skip("no package index is reached")
+    tested = {"dev", *Requirement(extras["dev"][0]).extras}
+    asked = [each for name, packages in extras.items() if name not in tested for each in packages]
+    options = ("--dry-run", "--ignore-installed", "--use-feature=fast-deps", "--report", tmp_path / "report.json")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    subprocess.run([*pip, *options, *asked], env=environment, check=True, capture_output=True)
+    made = [each["metadata"] for each in json.loads((tmp_path / "report.json").read_text())["install"]]
+    assert {each["name"].replace("_", "-") for each in made} == {"reasoning-gym", "trackio", "vllm", "wandb"}
+    pins = dict(line.split("==") for line in (REPOSITORY / "constraints.txt").read_text().splitlines())
+    ours = {Requirement(each).name for each in project["dependencies"]}
+    needs = [(each["name"], Requirement(line)) for each in made for line in each["requires_dist"]]
+    needs = [(who, need) for who, need in needs if need.name in ours]
+    assert "transformers" in {need.name for _, need in needs}
+    for who, need in needs:
+        if need.marker is None or need.marker.evaluate({"extra": ""}):
+            assert need.specifier.contains(pins[need.name]), f"{who} wants {need}"
 
 
 PRIVATE = {

@@ -155,7 +155,7 @@ class Network:
         end, found = self.ids(self.marks.end)[0], [0.0] * len(problems)
         for places, ids_BS in batches(self.encoded(problems, [self.begin] * len(problems)), self.model):
             logits_BV = self.model(input_ids=ids_BS, use_cache=False, logits_to_keep=1).logits[:, -1]
-            for place, chance in zip(places, logits_BV.double().softmax(dim=1)[:, end].tolist(), strict=True):
+            for place, chance in zip(places, logits_BV.cpu().double().softmax(dim=1)[:, end].tolist(), strict=True):
                 found[place] = round(1 - chance, 6)
         return found
 

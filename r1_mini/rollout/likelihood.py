@@ -94,5 +94,5 @@ def log_likelihoods(
     most = min(PART.get(ids_BS.device.type, PART_ELSEWHERE), LOGITS // model.get_input_embeddings().num_embeddings)
     with torch.no_grad():
         logps, _ = score(forward, ids_BS, ids_BS >= 0, keep, most)
-    sums = iter(logps.double().sum(dim=1).tolist())
+    sums = iter(logps.cpu().double().sum(dim=1).tolist())
     return [[next(sums) for _ in group] for group in groups]
