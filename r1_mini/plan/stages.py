@@ -21,8 +21,8 @@ from r1_mini.pipeline.start import start_of
 from r1_mini.plan.dry_run import DryModel
 from r1_mini.plan.timing import MOST_PARAMETERS, Clock
 from r1_mini.problems.problem import Problem
-from r1_mini.rollout.engine import PREFILL_TOKENS, SamplingParams
-from r1_mini.rollout.likelihood import PART, PART_ELSEWHERE
+from r1_mini.rollout.engine import SamplingParams
+from r1_mini.rollout.tuning import tuned
 from r1_mini.system.environment import Device
 from r1_mini.train.corpus import completion as solution_of
 from r1_mini.train.sft import SolutionStage
@@ -130,7 +130,7 @@ class Planner:
         if not tried:
             self.warnings.append(f"{name}: optim={optim} does not run here; its memory is counted as Adam's")
         again = work.batching == "in backward" or work.accumulation > 1
-        tokens = largest_pass(work, lengths, solved, self.device.is_cpu)
+        tokens = largest_pass(work, lengths, solved, self.device.kind)
         activations = dry.update(*tokens, again=again, bf16=bool(fields["bf16"] or fields["fp16"])) if work.steps else 0
         read = [start_of(self.recipe, self.recipe.find(name)) for _, name, is_data in stage.reads if not is_data]
         teachers = [DryModel(each.config, dtype) for each in read]
@@ -156,7 +156,11 @@ class Planner:
                 held |= training
             if share.gathers and share.sharding == "zero3" and fields.get("ds3_gather_for_generation"):
                 held["copies of processes"] = dry.weights
-            own = {} if fields.get("use_vllm") else sampling(dry, work.sampling, work.in_flight, max(lengths))
+            own = (
+                {}
+                if fields.get("use_vllm")
+                else sampling(dry, work.sampling, work.in_flight, max(lengths), self.device.kind)
+            )
             phases["sampling"] = held | own
             completions = work.prompts * work.sampling.n
             counts |= {"rollouts": work.rollouts, "prompts": work.prompts, "completions": completions}
@@ -183,7 +187,7 @@ class Planner:
         longest = {"prompts": max(map(len, prompts)), "completions": params.max_tokens}
         compares = any(stage.reinforces and stage.trains for stage in self.recipe.stages)
         phase = {**self.held, "weights": dry.weights, "reference": compares * dry.weights}
-        phase |= sampling(dry, params, min(params.rows, number * params.n), longest["prompts"])
+        phase |= sampling(dry, params, min(params.rows, number * params.n), longest["prompts"], self.device.kind)
         completions = exam.columns * number * (params.n + exam.greedy) + exam.more
         counts = {"checkpoints": exam.columns, "problems": number, "completions": completions}
         counts["tokens, at most"] = completions * params.max_tokens
@@ -215,8 +219,8 @@ def worked(recipe: Recipe, problems: Sequence[Problem], tokenizer: PreTrainedTok
     return [[*ids, tokenizer.eos_token_id] for ids in (encode(tokenizer, texts) if texts else [])]
 
 
-def largest_pass(work: Work, prompts: Sequence[int], solutions: Sequence[int], is_cpu: bool) -> tuple[int, int]:
-    """Rows and width of the tokens whose activations are in memory at once.
+def largest_pass(work: Work, prompts: Sequence[int], solutions: Sequence[int], kind: str) -> tuple[int, int]:
+    """Rows and width of the tokens whose activations are in memory at once, on this kind of device.
 
     Completions that are not padded are taken to be as long as the mean worked solution, or as long as they may be where
     the problems have no solutions. All else is as long as the longest: texts to read come in batches of like lengths.
@@ -224,7 +228,7 @@ def largest_pass(work: Work, prompts: Sequence[int], solutions: Sequence[int], i
     longest = work.sampling.max_tokens if work.sampling else max(solutions)
     width = max(prompts) + longest
     if work.batching == "in backward":
-        return max(1, min(work.micro_batch, (PART["cpu"] if is_cpu else PART_ELSEWHERE) // width)), width
+        return max(1, min(work.micro_batch, tuned(kind).part // width)), width
     if work.batching == "padded" or work.sampling is None:
         return work.micro_batch, width
     text = mean(prompts) + (min(longest, mean(solutions)) if solutions else longest)
@@ -232,13 +236,16 @@ def largest_pass(work: Work, prompts: Sequence[int], solutions: Sequence[int], i
     return math.ceil(work.micro_batch * text / width), width
 
 
-def sampling(dry: DryModel, params: SamplingParams, rows: int, prompt: int) -> dict[str, int]:
-    """What sampling `rows` completions at once needs besides the weights; the longest prompt has `prompt` tokens."""
+def sampling(dry: DryModel, params: SamplingParams, rows: int, prompt: int, kind: str) -> dict[str, int]:
+    """What sampling `rows` completions at once needs besides the weights; the longest prompt has `prompt` tokens.
+
+    `kind`: of the device.
+    """
     config = dry.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     channels = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     keys = rows * (prompt + params.max_tokens) * heads * channels * dry.dtype.itemsize  # of one layer
-    prefill = dry.forward(max(1, min(rows, PREFILL_TOKENS // prompt)), prompt)
+    prefill = dry.forward(max(1, min(rows, tuned(kind).prefill // prompt)), prompt)
     return {
         "keys and values": 2 * config.num_hidden_layers * keys,
         "activations": max(prefill, dry.forward(rows, 1), keys),  # keys are copied when rows branch

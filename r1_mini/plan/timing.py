@@ -15,7 +15,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.rollout.engine import SamplingParams, rollout
-from r1_mini.rollout.likelihood import PART
+from r1_mini.rollout.tuning import tuned
 from r1_mini.train.logps import narrow_tiles
 from r1_mini.train.stage import Work
 
@@ -42,7 +42,7 @@ class Clock:
             seconds = self.sampling(work.prompts * work.sampling.n, work.sampling, work.in_flight, prompt, completion)
             share = 1.0 if work.batching == "packed" else min(work.sampling.n, DISTINCT) / work.sampling.n
         if work.texts:
-            rows = max(1, min(ceil(share * work.micro_batch), PART["cpu"] // (prompt + completion)))
+            rows = max(1, min(ceil(share * work.micro_batch), tuned("cpu").part // (prompt + completion)))
             seconds += work.rounds * work.texts * share / rows * self.passed(rows, prompt + completion)
             seconds += work.rounds * work.steps * (BETWEEN + self.step())
         return seconds

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,10 +23,9 @@ from r1_mini.completion import Finish
 from r1_mini.rollout.cache import RolloutCache, visible
 from r1_mini.rollout.choose import choose, uniform
 from r1_mini.rollout.fallback import Sampled, sampler_for
+from r1_mini.rollout.tuning import tuned
 
 ROWS = 1024
-PREFILL_TOKENS = 16_384
-"""Most prompt tokens in one forward pass."""
 _ADMIT_ABOVE = 0.25
 """Waiting prompts enter when this share of the rows is free: a prefill for each row that ends would be slow."""
 _COMPACT_BELOW = 0.75
@@ -119,11 +118,13 @@ def sample_by_rows(
     banned_first: Sequence[int],
     progress: Callable[[int], None] | None,
 ) -> list[Sampled]:
-    """A completion for each stream of each prompt, through a `Batch`."""
-    group = params.n
+    """A completion for each stream of each prompt, through a `Batch`, or the one with slots where it is not on a CPU."""
+    from r1_mini.rollout import slots  # which builds on this module
+
+    group, kind = params.n, Batch if model.device.type == "cpu" else slots.Slots
     waiting = deque(sorted(range(len(prompts)), key=lambda index: len(prompts[index])))  # little padding in a prefill
     rows = min(max(params.rows, group), group * len(prompts))
-    batch = Batch(model, params, stop, banned_first, rows, max(map(len, prompts), default=0), group * len(prompts))
+    batch = kind(model, params, stop, banned_first, rows, max(map(len, prompts), default=0), group * len(prompts))
     while waiting or batch.running:
         free = (rows - batch.running) // group
         if waiting and (free >= len(waiting) or free * group >= _ADMIT_ABOVE * rows or not batch.running):
@@ -146,6 +147,9 @@ class Batch:
     | `tokens_MT`, `logprobs_MT` | result | its tokens after the prefix, and their log-probabilities |
     | `lengths_M`, `stopped_M` | result | its number of tokens, and whether a stop token ended it |
     """
+
+    LOOKS: ClassVar = True
+    """Whether the host looks if a mask is needed, and waits for the device to know."""
 
     def __init__(
         self,
@@ -180,11 +184,20 @@ class Batch:
         device, group = self.model.device, len(streams[0])
         self._compact()
         slots = torch.arange(self.rows, self.rows + len(prompts), device=device)
-        lengths = [len(prompt) - 1 for prompt in prompts]  # the last token is read by the first step
+        self.rows += len(prompts)
+        self._begin(slots, prompts)
+        self.row_N = torch.cat([self.row_N, slots.repeat_interleave(group)])
+        self.stream_N = torch.cat([self.stream_N, torch.tensor(streams, device=device).flatten()])
+        self.at_N = torch.cat([self.at_N, self.at_N.new_zeros(len(prompts) * group)])
+        new = torch.tensor(places, device=device)[:, None] + torch.arange(group, device=device)
+        self.place_N = torch.cat([self.place_N, new.flatten()])
+
+    def _begin(self, slots: Tensor, prompts: list[list[int]]) -> None:
+        """Let rows read all tokens of their prompts but the last, which the first step reads."""
+        device, lengths = self.model.device, [len(prompt) - 1 for prompt in prompts]
         self.length_R[slots] = torch.tensor(lengths, device=device)
         self.token_R[slots] = torch.tensor([prompt[-1] for prompt in prompts], device=device)
-        self.rows += len(prompts)
-        at_once = max(1, PREFILL_TOKENS // max(1, *lengths))
+        at_once = max(1, tuned(device.type).prefill // max(1, *lengths))
         for first in range(0, len(prompts), at_once):
             some = slice(first, first + at_once)
             width = max(lengths[some])
@@ -192,11 +205,6 @@ class Batch:
                 ids = [prompt[:-1] + [0] * (width - len(prompt) + 1) for prompt in prompts[some]]
                 self.cache.begin(slots[some])
                 self._forward(torch.tensor(ids, device=device), torch.arange(width, device=device)[None])
-        self.row_N = torch.cat([self.row_N, slots.repeat_interleave(group)])
-        self.stream_N = torch.cat([self.stream_N, torch.tensor(streams, device=device).flatten()])
-        self.at_N = torch.cat([self.at_N, self.at_N.new_zeros(len(prompts) * group)])
-        new = torch.tensor(places, device=device)[:, None] + torch.arange(group, device=device)
-        self.place_N = torch.cat([self.place_N, new.flatten()])
 
     def step(self) -> int:
         """Sample one token for every completion in progress; return how many ended with it."""
@@ -270,7 +278,7 @@ class Batch:
         model: Any = self.model
 
         def mask_of(seen: Tensor) -> Tensor | None:
-            if bool(seen.all()):
+            if self.LOOKS and bool(seen.all()):
                 return None
             if model.config._attn_implementation != "eager":
                 return seen

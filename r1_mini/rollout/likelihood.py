@@ -9,12 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from r1_mini.rollout.engine import Completion
+from r1_mini.rollout.tuning import tuned
 
-_PASS = 1_000
-"""Tokens that take about as long as the overhead of one more forward and backward pass of the tiny model."""
-PART = {"cpu": 2_048}
-"""Most tokens in one forward pass, where a single row is not longer: few enough for a processor's cache."""
-PART_ELSEWHERE = 8_192
 LOGITS = 2**26
 """Most logits in memory at once, where a single row has not more."""
 
@@ -44,7 +40,8 @@ class Rows:
         self.labels_US = ids_US.where(inside_US & (at_S >= prompt_U1), -100)
         self.place_UT = prompt_U1 - 1 + at_S[:keep]  # the output at a place is of the next token
         self.there_UT = at_S[:keep] < self.total_U[:, None] - prompt_U1
-        self.parts = parts(self.total_U.tolist(), most or PART.get(ids_BS.device.type, PART_ELSEWHERE))
+        sizes = tuned(ids_BS.device.type)
+        self.parts = parts(self.total_U.tolist(), most or sizes.part, sizes.overhead)
 
     def read(self, forward: Forward, part: slice) -> list[Tensor]:
         """Log-probability of each completion token of a part's rows and entropy before it, 0 where there is none."""
@@ -55,12 +52,12 @@ class Rows:
         return [values.gather(1, place) * there for values in (out.log_probs, entropy)]
 
 
-def parts(lengths: Sequence[int], most: int) -> list[slice]:
-    """Cut rows of rising length before `most` tokens, or where going on would cost more in padding than a pass."""
+def parts(lengths: Sequence[int], most: int, overhead: int) -> list[slice]:
+    """Cut rows of rising length before `most` tokens, or where going on would cost more in padding than `overhead`."""
     cuts, start, padding = [], 0, 0
     for row, length in enumerate(lengths):
         more = (row - start) * (length - lengths[row - 1]) if row > start else 0
-        if row > start and (padding + more > _PASS or (row - start + 1) * length > most):
+        if row > start and (padding + more > overhead or (row - start + 1) * length > most):
             cuts.append(slice(start, row))
             start, padding, more = row, 0, 0
         padding += more
@@ -91,7 +88,7 @@ def log_likelihoods(
     before, keep = (max((len(text[side]) for text in texts), default=0) for side in (0, 1))
     ids = [[-1] * (before - len(p)) + p + c + [-1] * (keep - len(c)) for p, c in texts]
     ids_BS = torch.tensor(ids, device=model.device).view(len(texts), before + keep)
-    most = min(PART.get(ids_BS.device.type, PART_ELSEWHERE), LOGITS // model.get_input_embeddings().num_embeddings)
+    most = min(tuned(ids_BS.device.type).part, LOGITS // model.get_input_embeddings().num_embeddings)
     with torch.no_grad():
         logps, _ = score(forward, ids_BS, ids_BS >= 0, keep, most)
     sums = iter(logps.cpu().double().sum(dim=1).tolist())

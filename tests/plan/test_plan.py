@@ -146,7 +146,7 @@ def test_the_cache_is_as_large_as_the_samplers_of_grouped_heads_of_any_width(mor
     with torch.no_grad():
         LlamaForCausalLM(config)(input_ids=ids, past_key_values=cache, use_cache=True)
     real = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
-    parts = sampling(DryModel(config, torch.float32), SamplingParams(1, 4), rows=10, prompt=3)
+    parts = sampling(DryModel(config, torch.float32), SamplingParams(1, 4), rows=10, prompt=3, kind="cpu")
     assert parts["keys and values"] == real == 10 * 7 * 3 * 2 * more.get("head_dim", 16) * 2 * 4
 
 
@@ -191,21 +191,21 @@ def test_an_adapter_is_what_is_trained_and_kept_in_the_optimizer_and_bfloat16_ha
     assert adapted.weights == 2 * whole.parameters + 4 * adapter
     assert adapted.parameters == whole.parameters
     assert adapted.update(8, 40) > 0
-    caches = [sampling(each, SamplingParams(1, 30), 8, 10)["keys and values"] for each in (whole, adapted)]
+    caches = [sampling(each, SamplingParams(1, 30), 8, 10, "cpu")["keys and values"] for each in (whole, adapted)]
     assert caches[0] == 2 * caches[1] == 8 * 40 * 2 * 2 * 16 * 2 * 4
 
 
 def test_the_largest_pass_by_hand():
     work = Work(1, micro_batch=64, accumulation=1, texts=64)
     lengths = [10, 14], [20, 30]
-    assert largest_pass(work, *lengths, True) == (64, 44)
+    assert largest_pass(work, *lengths, "cpu") == (64, 44)
     work = replace(work, sampling=SamplingParams(4, 86), batching="by length")
-    assert largest_pass(work, *lengths, True) == (54, 44)  # the mean: 64 x (12 + 25) tokens
-    assert largest_pass(work, [10, 14], [], True) == (63, 100)  # 64 x (12 + 86) tokens in rows of 14 + 86
-    assert largest_pass(replace(work, batching="padded"), *lengths, True) == (64, 100)
+    assert largest_pass(work, *lengths, "cpu") == (54, 44)  # the mean: 64 x (12 + 25) tokens
+    assert largest_pass(work, [10, 14], [], "cpu") == (63, 100)  # 64 x (12 + 86) tokens in rows of 14 + 86
+    assert largest_pass(replace(work, batching="padded"), *lengths, "cpu") == (64, 100)
     work = replace(work, batching="in backward")
-    assert largest_pass(work, *lengths, True) == (20, 100)  # 2,048 tokens
-    assert largest_pass(work, *lengths, False) == (64, 100)  # 8,192 tokens
+    assert largest_pass(work, *lengths, "cpu") == (20, 100)  # 2,048 tokens
+    assert largest_pass(work, *lengths, "cuda") == (64, 100)  # 8,192 tokens
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,16 @@
 """Log-probabilities of given completions against the plain forward pass, and the cutting by hand."""
 
 import copy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from r1_mini.model.prompts import encode
-from r1_mini.rollout import likelihood
 from r1_mini.rollout.engine import SamplingParams, rollout
 from r1_mini.rollout.likelihood import log_likelihoods, parts, score
+from r1_mini.rollout.tuning import TUNED
 
 
 def rows(number, prompt_places, places):
@@ -85,7 +86,7 @@ def test_another_model_is_asked_by_its_own_forward_pass_whatever_the_batch(model
             logps = plain(other, prompt, done.tokens)
             expected.append(sum(logps[place, token].item() for place, token in enumerate(done.tokens)))
     for most in (1, 100, 10_000):
-        monkeypatch.setitem(likelihood.PART, "cpu", most)
+        monkeypatch.setitem(TUNED, "cpu", replace(TUNED["cpu"], part=most))
         found = [value for group in log_likelihoods(other, prompts, groups) for value in group]
         assert found == pytest.approx(expected, abs=1e-3)
 
@@ -102,4 +103,4 @@ def test_another_model_is_asked_by_its_own_forward_pass_whatever_the_batch(model
     ],
 )
 def test_rows_are_cut_where_padding_costs_more_than_a_pass(lengths, cuts):
-    assert [(part.start, part.stop) for part in parts(lengths, most=4096)] == cuts
+    assert [(part.start, part.stop) for part in parts(lengths, most=4096, overhead=1000)] == cuts
