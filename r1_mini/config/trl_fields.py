@@ -205,6 +205,14 @@ def _require_effect(config_name: str, changed: Collection[str], settings: Mappin
         for key in fnmatch.filter(changed, pattern):
             if not settings[needed]:
                 raise wrong(f"has no effect without {needed}", f"set {needed} too, or leave it out", key)
+    half = settings["bf16"] or settings["fp16"]
+    if (
+        settings.get("use_transformers_continuous_batching")
+        and half
+        and (settings["model_init_kwargs"] or {}).get("dtype", "float32") == "float32"
+    ):
+        what = "turns the float32 weights into 16 bits for good, in which small steps round to nothing"
+        raise wrong(what, "leave it out", "use_transformers_continuous_batching")
     if "generation_kwargs" in changed and not settings["use_vllm"]:
         known = vars(GenerationConfig())
         for name in settings["generation_kwargs"].keys() - known.keys():

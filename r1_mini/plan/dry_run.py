@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from accelerate.utils import is_peft_model
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -63,7 +64,6 @@ class DryModel:
             raise UserError(what, where=config.model_type, fix=fix)
         model = shape_of(config, dtype, peft)
         plain = model if peft is None else model.get_base_model()
-        add_fused_lm_head(plain, outputs=("log_probs", "entropy"))
         if recompute:
             model.enable_input_require_grads()
             model.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
@@ -85,6 +85,8 @@ class DryModel:
 
     def update(self, rows: int, width: int, *, again: bool = False, bf16: bool = False) -> int:
         """Forward and backward pass through TRL's fused head, without whole gradients; `again`: added to old ones."""
+        plain = self.model.get_base_model() if is_peft_model(self.model) else self.model
+        add_fused_lm_head(plain, cast_lm_head_to_fp32=bf16, outputs=("log_probs", "entropy"))
 
         def work() -> None:
             ids = torch.zeros(rows, width, dtype=torch.long)

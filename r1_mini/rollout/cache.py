@@ -23,9 +23,10 @@ class _RowsLayer(DynamicLayer):
         self.slots, self.places, self.width = torch.zeros(0), torch.zeros(0), 0
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        self.dtype, self.device = key_states.dtype, key_states.device
+        # Under autocast rotary positions make keys float32, and attention would cast all of them for each token.
+        self.dtype, self.device = value_states.dtype, value_states.device
         self.keys, self.values = (
-            _zeros((self.rows, states.shape[1], self.room, states.shape[-1]), states)
+            _zeros((self.rows, states.shape[1], self.room, states.shape[-1]), value_states)
             for states in (key_states, value_states)
         )
         self.is_initialized = True
@@ -33,6 +34,7 @@ class _RowsLayer(DynamicLayer):
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        key_states = key_states.to(self.dtype)
         if self.width == 0:
             self.keys[self.slots, :, : key_states.shape[2]] = key_states
             self.values[self.slots, :, : key_states.shape[2]] = value_states

@@ -154,10 +154,10 @@ class OnRollouts(TrainerCallback):
         self.file.close()
 
     def _ask(self, state: TrainerState) -> None:
-        trainer = self.trainer
-        asked = (trainer.model, trainer.processing_class, self.problems, self.params)
-        for row in rollouts.rows(*asked, self.rewards, state):
-            self.file.append(row)
+        with self.trainer.sampler() as model:
+            asked = (model, self.trainer.processing_class, self.problems, self.params)
+            for row in rollouts.rows(*asked, self.rewards, state):
+                self.file.append(row)
 
 
 class OnDev(TrainerCallback):
@@ -176,7 +176,8 @@ class OnDev(TrainerCallback):
         if state.global_step % self.every and state.global_step < state.max_steps:
             return
         assert self.score is not None
-        value = self.score(self.trainer.model, self.trainer.processing_class)
+        with self.trainer.sampler() as model:
+            value = self.score(model, self.trainer.processing_class)
         self.trainer._metrics["train"][DEV_SCORE].append(value)
         if (best := self.best) is None:
             return

@@ -22,6 +22,7 @@ from r1_mini.model.prompts import encode, prompts_for, require_context, stop_tok
 from r1_mini.problems.problem import Problem
 from r1_mini.rollout.engine import SamplingParams, rollout
 from r1_mini.system import distributed as processes
+from r1_mini.train.sampler import Sampler
 from r1_mini.train.stage import Job, OnlineStage, Sharding, Work
 from r1_mini.train.trainer import load, save, train
 
@@ -113,7 +114,7 @@ class Trainer(DistillationTrainer):
     """TRL's DistillationTrainer with our sampler."""
 
     def __init__(self, *, sampling: SamplingParams, **kwargs: Any) -> None:
-        self.sampling = sampling
+        self.sampling, self.sampler = sampling, Sampler(self)
         super().__init__(**kwargs)
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
@@ -123,8 +124,8 @@ class Trainer(DistillationTrainer):
     def _generate_single_turn(self, prompt_ids: list[list[int]], *multimodal: Any) -> list[list[int]]:
         """The tokens of one completion of each prompt."""
         params = replace(self.sampling, seed=self.sampling.seed * 1_000_003 + self.state.global_step)
-        model = self.accelerator.unwrap_model(self.model)
         before = [ids for others in processes.gather([prompt_ids])[: processes.rank()] for ids in others]
-        stop = stop_tokens(model.generation_config, self.processing_class)
-        groups = rollout(model, prompt_ids, params, stop=stop, elsewhere=before)
+        with self.sampler() as model:
+            stop = stop_tokens(model.generation_config, self.processing_class)
+            groups = rollout(model, prompt_ids, params, stop=stop, elsewhere=before)
         return [group[0].tokens for group in groups]

@@ -58,6 +58,7 @@ from r1_mini.train.advantages import Baseline, group_advantages
 from r1_mini.train.callbacks import DEV_SCORE, OnDev, OnRollouts
 from r1_mini.train.logps import FrugalTrainer, only_advantages_count
 from r1_mini.train.rollouts import Kept, Weighed, spread
+from r1_mini.train.sampler import Sampler, score_in_float32
 from r1_mini.train.stage import Job, OnlineStage, Sharding, Work
 from r1_mini.train.trainer import load, save, train
 
@@ -245,8 +246,9 @@ class Trainer(FrugalTrainer):
     ) -> None:
         self.problems, self.sampling, self.baseline = problems, sampling, baseline
         self.kinds = kinds_of(problems)
-        self.advantages_B = torch.zeros(0)  # of this process
+        self.advantages_B, self.sampler = torch.zeros(0), Sampler(self)  # of this process
         super().__init__(rollout_func=sample_groups if has_own_sampler(kwargs["args"]) else None, **kwargs)
+        score_in_float32(self, outputs=("log_probs", "entropy"))
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """Token ids as our sampler gets them: TRL would put a second BOS before the one of the template."""
@@ -298,12 +300,12 @@ def sample_groups(prompts: Sequence[str], trainer: Trainer) -> dict[str, list[An
     tokenizer, size = trainer.processing_class, trainer.num_generations
     prompt_ids = encode(tokenizer, prompts[::size])
     params = replace(trainer.sampling, seed=trainer.sampling.seed * 1_000_003 + trainer.state.global_step)
-    model = trainer.accelerator.unwrap_model(trainer.model)
     before = list(chain.from_iterable(processes.gather([prompt_ids])[: processes.rank()]))
     done = trainer._step % trainer.args.gradient_accumulation_steps  # micro-batches of this optimizer step
     first = done * len(prompts) * processes.count()  # a second rollout in a step numbers its samples on
-    stop = stop_tokens(model.generation_config, tokenizer)
-    groups = rollout(model, prompt_ids, params, stop=stop, first_sample=first, elsewhere=before)
+    with trainer.sampler() as model:
+        stop = stop_tokens(model.generation_config, tokenizer)
+        groups = rollout(model, prompt_ids, params, stop=stop, first_sample=first, elsewhere=before)
     flat = [completion for group in groups for completion in group]
     trainer._metrics["train"]["seconds_rollout"].append(time.perf_counter() - started)
     return {
