@@ -21,6 +21,7 @@ from r1_mini.model.checkpoint import shape_of
 from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.rollout.choose import choose
 from r1_mini.train.logps import narrow_tiles
+from r1_mini.train.sampler import Twin
 
 
 class Ledger(TorchDispatchMode):
@@ -104,13 +105,22 @@ class DryModel:
         ids = torch.zeros(rows, width, dtype=torch.long)
         return self._peak(lambda: self.model(input_ids=ids, use_cache=False, logits_to_keep=1))
 
+    def twin(self) -> int:
+        """The 16-bit copies of weights that sampling has under `bf16` or `fp16`."""
+        with self._mode:
+            return bytes_of(copied for copied, _ in Twin(self.model, torch.bfloat16).copies)
+
     @torch.no_grad()
-    def choice(self, rows: int, temperature: float, top_p: float) -> int:
-        """The logits of so many rows, and what sampling a token from each computes."""
+    def choice(self, rows: int, temperature: float, top_p: float, kind: str = "cpu") -> int:
+        """The logits of so many rows, and what sampling a token from each computes on a kind of device."""
+        which, numbers = torch.arange(rows), torch.zeros(rows, dtype=torch.double)
 
         def work() -> None:
             logits = torch.zeros(rows, self.vocabulary, dtype=self.dtype)
-            choose(logits, torch.arange(rows), torch.zeros(rows, dtype=torch.double), temperature, top_p)
+            if kind == "cpu":
+                choose(logits, which, numbers, temperature, top_p)
+            else:
+                choose(logits, None, numbers.float(), temperature, top_p)
 
         return self._peak(work)
 

@@ -129,16 +129,18 @@ class Planner:
         states, temporaries, tried = dry.optimizer(optim)
         if not tried:
             self.warnings.append(f"{name}: optim={optim} does not run here; its memory is counted as Adam's")
+        half = bool(fields["bf16"] or fields["fp16"])
         again = work.batching == "in backward" or work.accumulation > 1
         tokens = largest_pass(work, lengths, solved, self.device.kind)
-        activations = dry.update(*tokens, again=again, bf16=bool(fields["bf16"] or fields["fp16"])) if work.steps else 0
+        activations = dry.update(*tokens, again=again, bf16=half) if work.steps else 0
         read = [start_of(self.recipe, self.recipe.find(name)) for _, name, is_data in stage.reads if not is_data]
         teachers = [DryModel(each.config, dtype) for each in read]
         activations += sum(each.forward(*tokens) for each in teachers)
         ddp = dry.gradients if share.sharding == "none" and share.processes > 1 else 0  # buckets of gradients
         weights, gradients = share.of("weights", dry.weights), share.of("gradients", dry.gradients)
         reference = sum(each.weights for each in teachers) or work.reference * weights
-        held = {**self.held, "weights": weights, "reference": reference}
+        twin = half and work.rollouts > work.rounds and share.sharding == "none" and not fields.get("use_vllm")
+        held = {**self.held, "weights": weights, "reference": reference, "16-bit copies": dry.twin() if twin else 0}
         copies = share.gathers * dry.gathered() + ddp
         training = {"optimizer": share.of("optimizer", states), "copies of processes": copies}
         step = held | training | {"gradients": gradients}
@@ -159,7 +161,7 @@ class Planner:
             own = (
                 {}
                 if fields.get("use_vllm")
-                else sampling(dry, work.sampling, work.in_flight, max(lengths), self.device.kind)
+                else sampling(dry, work.sampling, work.in_flight, max(lengths), self.device.kind, twin)
             )
             phases["sampling"] = held | own
             completions = work.prompts * work.sampling.n
@@ -236,18 +238,20 @@ def largest_pass(work: Work, prompts: Sequence[int], solutions: Sequence[int], k
     return math.ceil(work.micro_batch * text / width), width
 
 
-def sampling(dry: DryModel, params: SamplingParams, rows: int, prompt: int, kind: str) -> dict[str, int]:
+def sampling(
+    dry: DryModel, params: SamplingParams, rows: int, prompt: int, kind: str, half: bool = False
+) -> dict[str, int]:
     """What sampling `rows` completions at once needs besides the weights; the longest prompt has `prompt` tokens.
 
-    `kind`: of the device.
+    `kind`: of the device. `half`: keys and values have 16 bits, whatever the weights have.
     """
     config = dry.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     channels = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    keys = rows * (prompt + params.max_tokens) * heads * channels * dry.dtype.itemsize  # of one layer
+    keys = rows * (prompt + params.max_tokens) * heads * channels * (2 if half else dry.dtype.itemsize)  # of one layer
     prefill = dry.forward(max(1, min(rows, tuned(kind).prefill // prompt)), prompt)
     return {
         "keys and values": 2 * config.num_hidden_layers * keys,
         "activations": max(prefill, dry.forward(rows, 1), keys),  # keys are copied when rows branch
-        "logits": dry.choice(rows, params.temperature, params.top_p),
+        "logits": dry.choice(rows, params.temperature, params.top_p, kind),
     }

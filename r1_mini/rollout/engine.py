@@ -118,7 +118,7 @@ def sample_by_rows(
     banned_first: Sequence[int],
     progress: Callable[[int], None] | None,
 ) -> list[Sampled]:
-    """A completion for each stream of each prompt, through a `Batch`, or the one with slots where it is not on a CPU."""
+    """A completion for each stream of each prompt, through a `Batch`, or one with slots where it is not on a CPU."""
     from r1_mini.rollout import slots  # which builds on this module
 
     group, kind = params.n, Batch if model.device.type == "cpu" else slots.Slots

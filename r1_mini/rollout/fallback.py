@@ -69,9 +69,9 @@ def _choose(model: PreTrainedModel, length: int, engine: Sampler, params: "Sampl
     without_cache, why = partial(by_generate, use_cache=False), ""
     for name, sampler in (("r1-mini's sampler", engine), ("generate", by_generate)):
         try:
-            with torch.autocast(model.device.type, enabled=False):
-                gap = _gap(model, length, sampler, params)
-            if gap <= (TOLERANCE if model.dtype == torch.float32 else ROUNDED):
+            gap = _gap(model, length, sampler, params)
+            exact = model.dtype == torch.float32 and not torch.is_autocast_enabled(model.device.type)
+            if gap <= (TOLERANCE if exact else ROUNDED):
                 return sampler, why
             why = why or f"log-probabilities of {name} are off by {gap:.2g}"
         except torch.OutOfMemoryError:

@@ -37,6 +37,7 @@ def refusal(kind: str, settings: Mapping[str, Any]) -> str:
         ("sft", {"model_init_kwargs": {"dtype": "bf16"}}, ".model_init_kwargs.dtype: \"bf16\" is not a choice; did you mean 'bf"),
         ("sft", {"report_to": "tensorbord"}, ".report_to: \"tensorbord\" is not a choice; did you mean 'tensorboard'?"),
         ("sft", {"report_to": ["wandb", "x"]}, ".report_to.1: \"x\" is not a choice; "),
+        ("grpo", {"use_transformers_continuous_batching": True, "bf16": True}, ".use_transformers_continuous_batching: turns the float32"),
         ("sft", {"fp16": True, "bf16": True}, ": At most one of fp16 and bf16 can be True, but not both"),
         ("grpo", {"loss_type": "dr_grop"}, ".loss_type: \"dr_grop\" is not a choice; did you mean 'dr_grpo'?"),
         ("grpo", {"temperature": 0}, ".temperature: should be greater than or equal to 0.01, got 0; change it"),

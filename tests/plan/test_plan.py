@@ -195,6 +195,16 @@ def test_an_adapter_is_what_is_trained_and_kept_in_the_optimizer_and_bfloat16_ha
     assert caches[0] == 2 * caches[1] == 8 * 40 * 2 * 2 * 16 * 2 * 4
 
 
+def test_bf16_copies_the_matrices_but_the_head_and_halves_the_cache(recipe_file):
+    whole, half = planned(recipe_file), planned(recipe_file, "grpo.trainer.bf16=true")
+    one, two = (sizes(each, "02-grpo", "sampling") for each in (whole, half))
+    shape = part(half, "02-grpo").parameters
+    assert 0.8 * 2 * shape < two["16-bit copies"] < 2 * shape and not one["16-bit copies"]
+    assert sizes(half, "02-grpo", "update")["16-bit copies"] == two["16-bit copies"]  # they stay
+    assert two["keys and values"] == one["keys and values"] / 2
+    assert "16-bit copies" not in sizes(half, "exam smoke", "sampling")
+
+
 def test_the_largest_pass_by_hand():
     work = Work(1, micro_batch=64, accumulation=1, texts=64)
     lengths = [10, 14], [20, 30]

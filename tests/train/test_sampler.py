@@ -8,6 +8,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausa
 from trl.trainer.utils import add_fused_lm_head
 
 from r1_mini.rollout.engine import SamplingParams, rollout
+from r1_mini.rollout.fallback import why_not_engine
 from r1_mini.train.sampler import Twin
 from tests.train.test_grpo import make_trainer
 
@@ -44,6 +45,7 @@ def gap_of(model, head=True):
     twin.refresh()
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         groups = rollout(twin.model, PROMPTS, SamplingParams(8, 25, seed=1), stop=[])
+        assert not why_not_engine(twin.model)
         for prompt, group in zip(PROMPTS, groups, strict=True):
             for done in group:
                 ids = torch.tensor([prompt + done.tokens])
@@ -95,7 +97,7 @@ def test_neither_weights_nor_cached_keys_are_cast_for_a_token():
         rollout(twin.model, [[5] * 40], SamplingParams(1, 4), stop=[])
     after = casts.sizes[-3 * 7 * 3 :]  # of three tokens: 7 casts a layer, of one token's activations
     assert max(after) <= 64  # a row of an MLP
-    assert max(casts.sizes) == 39 * 32  # in the prefill
+    assert max(casts.sizes) > 64  # in the prefill, so they are counted
 
 
 def test_a_trainer_samples_with_its_twin_and_gets_the_weights_of_the_moment(tmp_path):
