@@ -25,6 +25,7 @@ from r1_mini.plan import stages as planning
 from r1_mini.problems.problem import Problem
 from r1_mini.rollout.generate import Sample, generate, generate_together, require_readable
 from r1_mini.system import distributed as processes
+from r1_mini.system import environment
 from r1_mini.train.grpo import DevExam
 
 TEMPERATURES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
@@ -46,6 +47,9 @@ class Exam:
         """`publish` compares what sat the exam of the run in a folder."""
         self.recipe, self.publish, self._start = recipe, publish, start_of(recipe)
         settings = recipe.evaluate.model_dump(exclude={"suite", *Evaluate.OF_RUN})
+        half = any(stage.trains and stage.fields["bf16"] for stage in recipe.stages)
+        if settings["dtype"] is None and half and environment.kind() == "cuda":  # a CPU may be slower at it
+            settings["dtype"] = "bfloat16"
         settings["prompt"] = None if recipe.prompt == "auto" else recipe.prompt
         self.suite, self.questions = self._readable(recipe.evaluate.suite, "evaluate.suite", **settings)
         dev = {number: getattr(stage, "dev", None) for number, stage in enumerate(recipe.stages, start=1)}

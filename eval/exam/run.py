@@ -1,7 +1,8 @@
 """Examine a checkpoint: it answers each problem several times, and samples.jsonl holds every answer, graded.
 
 An exam is sampled in chunks, each a file that appears whole, so an interrupted exam only samples those that are missing
-and several processes share them. samples.jsonl is the chunks in order. Which problems are asked: `suite.py`.
+and several processes share them. Within a chunk, rows that end are filled again; only at its end do they wait for the
+longest. samples.jsonl is the chunks in order. Which problems are asked: `suite.py`.
 """
 
 import json
@@ -23,8 +24,9 @@ from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.pipeline.store import Store, checkpoint_hash, fingerprint, read_note
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import generate
+from r1_mini.rollout.tuning import tuned
 from r1_mini.system import distributed as processes
-from r1_mini.system import plugin
+from r1_mini.system import environment, plugin
 from r1_mini.system.files import write_text_atomic
 from r1_mini.train.callbacks import progress_bar
 
@@ -85,17 +87,23 @@ def graded(
     problems: Sequence[ExamProblem],
     params: SamplingParams,
     first_sample: int = 0,
+    progress: Callable[[int], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """The rows of samples.jsonl for some problems: `params.n` completions of each, numbered from `first_sample`."""
+    """The rows of samples.jsonl for some problems: `params.n` completions of each, numbered from `first_sample`.
+
+    `progress` is called with each number of new completions.
+    """
     questions = [each.problem for each in problems]
-    groups = generate(model, tokenizer, questions, params, first_sample=first_sample, reference=reference)
+    groups = generate(
+        model, tokenizer, questions, params, progress=progress, first_sample=first_sample, reference=reference
+    )
     for problem, group in zip(problems, groups, strict=True):
         for index, sample in enumerate(group, start=first_sample):
             yield row(problem, sample, index, suite, params)
 
 
 def _sample_missing(
-    sample: Callable[[Sequence[ExamProblem], SamplingParams, int], Iterator[dict[str, Any]]],
+    sample: Callable[..., Iterator[dict[str, Any]]],
     problems: Sequence[ExamProblem],
     params: SamplingParams,
     parts: Path,
@@ -105,21 +113,29 @@ def _sample_missing(
     """Sample the completions that no file in `parts` has yet, each process its share; the files of all, in order.
 
     Completions are numbered problem by problem, and a file is named after the first of its own and the one after its
-    last, so that an exam that ran out of memory goes on with fewer `rows`. The chunks are the same whoever samples
-    them, as the last digits of a log-probability depend on the batch.
+    last, so that an exam that ran out of memory goes on with fewer `rows`. On a CPU the chunks are the same however
+    many processes sample them, as the last digits of a log-probability depend on the batch.
     """
     total = len(problems) * params.n
+    most = params.rows
+    if params.n <= most:  # else a chunk is a part of one problem's group, whose completions are all in progress at once
+        share = -(-total // processes.count())
+        most = max(most, min(share, most * tuned(environment.kind()).refills))
     names = (path.stem.split("-") for path in parts.glob("[0-9]*.jsonl"))
     there = sorted((int(first), int(end)) for first, end in names)
     gaps = pairwise([(0, 0), *there, (total, total)])
-    missing = [chunk for (_, first), (end, _) in gaps for chunk in _chunks(first, end, params)]
+    missing = [chunk for (_, first), (end, _) in gaps for chunk in _chunks(first, end, params.n, most)]
     done, correct, sampled = total - sum(end - first for first, end in missing), 0, 0
     processes.wait()  # all have looked before the first one writes
     with progress_bar(console) as progress:
         bar = progress.add_task(title, total=total, completed=done, note="", visible=processes.is_main())
+
+        def advance(ended: int) -> None:
+            progress.advance(bar, ended * processes.count())
+
         for first, end in missing[processes.rank() :: processes.count()]:
             chosen, first_sample = problems[first // params.n : -(-end // params.n)], first % params.n
-            rows = list(sample(chosen, replace(params, n=(end - first) // len(chosen)), first_sample))
+            rows = list(sample(chosen, replace(params, n=(end - first) // len(chosen)), first_sample, advance))
             text = "".join(f"{json.dumps(each, ensure_ascii=False)}\n" for each in rows)
             write_text_atomic(parts / f"{first}-{end}.jsonl", text)
             done, sampled = done + len(rows) * processes.count(), sampled + len(rows)
@@ -129,13 +145,13 @@ def _sample_missing(
     return [parts / f"{first}-{end}.jsonl" for first, end in sorted([*there, *missing])]
 
 
-def _chunks(first: int, end: int, params: SamplingParams) -> Iterator[tuple[int, int]]:
-    """Completions `first` to `end` in chunks of at most `params.rows`: of whole problems, or all of one problem."""
+def _chunks(first: int, end: int, n: int, most: int) -> Iterator[tuple[int, int]]:
+    """Completions `first` to `end` in chunks of at most `most`: of whole problems of `n`, or all of one problem."""
     while first < end:
-        following = (first // params.n + 1) * params.n  # the first of the next problem
-        if first % params.n or min(first + params.rows, end) < following:
-            last = min(first + params.rows, following, end)
+        following = (first // n + 1) * n  # the first of the next problem
+        if first % n or min(first + most, end) < following:
+            last = min(first + most, following, end)
         else:
-            last = min(first + params.rows, end) // params.n * params.n
+            last = min(first + most, end) // n * n
         yield first, last
         first = last

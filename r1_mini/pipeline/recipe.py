@@ -54,7 +54,8 @@ class Evaluate(Strict):
     rows: int | None = Field(None, ge=1, le=1_000_000)
     """Most completions in work at once."""
     dtype: Literal["float32", "bfloat16"] | None = None
-    """Of every checkpoint that is examined, however it was saved."""
+    """Of every checkpoint that is examined, however it was saved; null is bfloat16 if a stage trains with `bf16`
+    on a GPU."""
     seed: Seed | None = None
     many: int | None = Field(None, ge=2, le=10_000)
     """Completions of each of the first 100 problems, besides, for pass@k up to this k; null asks no more."""

@@ -14,6 +14,7 @@ from eval.exam.lineup import COOLED, Lineup, lineup_of
 from r1_mini.errors import UserError
 from r1_mini.pipeline.recipe import Recipe
 from r1_mini.problems.problem import split_of
+from r1_mini.system import environment
 from tests.eval.conftest import make_rows, write_exam
 
 BASE, SFT, GRPO = {"kind": "base"}, {"kind": "sft"}, {"kind": "grpo", "trainer": {}}
@@ -52,6 +53,15 @@ def test_an_exam_that_cannot_be_held_or_that_the_model_could_not_read_is_refused
     ):
         with pytest.raises(UserError, match=line):
             Exam(wrong)
+
+
+def test_a_recipe_that_trains_in_16_bits_is_examined_in_them_on_a_gpu(monkeypatch):
+    half = {**GRPO, "trainer": {"bf16": True}}
+    told = {"suite": "smoke", "limit": 4}
+    assert Exam(recipe(half, **told)).suite.dtype == "float32"
+    monkeypatch.setattr(environment, "kind", lambda: "cuda")
+    exams = [recipe(half, **told), recipe(half, **told, dtype="float32"), recipe(GRPO, **told)]
+    assert [Exam(each).suite.dtype for each in exams] == ["bfloat16", "float32", "float32"]
 
 
 def columns(lineup):

@@ -21,6 +21,7 @@ from r1_mini.pipeline.store import Store
 from r1_mini.problems import families
 from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import generate
+from r1_mini.rollout.tuning import TUNED
 from r1_mini.system.files import read_jsonl
 from tests.chat import chat_tokenizer
 
@@ -106,6 +107,18 @@ def test_an_interrupted_exam_samples_the_missing_chunks_and_ends_in_the_same_byt
     again = {12: 9 - chunks, 20: 3 + 1, 4: 11 + 5, 3: 11 * 2 + 7}  # of 3 chunks, 3 problems each are not sampled again
     assert len(sampled) == again[rows]
     assert completions(tmp_path / "two" / "cut") == completions(whole)
+
+
+@pytest.mark.parametrize(("rows", "chunks"), [(12, 4 + 1), (3, 20 * 2 + 4), (60, 1 + 1)])
+def test_rows_are_filled_again_within_a_chunk_unless_a_group_is_larger(
+    checkpoint, whole, tmp_path, monkeypatch, rows, chunks
+):
+    """80 samples in chunks of 24 and 20 greedy answers; with 3 rows, two chunks of each problem and 6 greedy answers."""
+    monkeypatch.setitem(TUNED, "cpu", replace(TUNED["cpu"], refills=2))
+    sampled = stop_after(monkeypatch, 99)
+    sit(checkpoint, tmp_path / "exam", rows=rows)
+    assert len(sampled) == chunks
+    assert completions(tmp_path / "exam") == completions(whole)
 
 
 def test_a_finished_exam_is_not_sampled_again_whatever_its_rows_and_its_folder(checkpoint, tmp_path, monkeypatch):
