@@ -6,6 +6,7 @@ Argument 1 is the file for the JSON, those after it are pairs of scale and basel
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -21,9 +22,9 @@ from r1_mini.data.source import FamilySource
 from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import save_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
-from r1_mini.rollout import likelihood
 from r1_mini.rollout.engine import Completion, SamplingParams
 from r1_mini.rollout.generate import generate_together
+from r1_mini.rollout.tuning import TUNED
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import read_jsonl
 from r1_mini.train import grpo, stage_of
@@ -162,7 +163,7 @@ def everything(settings):
 
 
 if __name__ == "__main__":
-    likelihood.PART["cpu"] = 7  # tokens, so that rows are read one by one
+    TUNED["cpu"] = replace(TUNED["cpu"], part=7)  # tokens, so that rows are read one by one
     made = everything(sys.argv[2:])
     if processes.is_main():
         Path(sys.argv[1]).write_text(json.dumps(made))
