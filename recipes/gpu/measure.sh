@@ -11,6 +11,7 @@ summary=()
 tiny() { [ "$TINY" = 1 ]; }
 timed() {  # timed NAME SECONDS COMMAND...: keep its output in NAME.txt, show the end of it
   local name=$1 limit=$2 begun=$SECONDS; shift 2
+  mkdir -p "$(dirname "$out/$name")"
   timeout --signal=INT --kill-after=20 "$limit" "$@" > "$out/$name.txt" 2>&1
   summary+=("$name: exit code $?, $((SECONDS - begun)) s")
   echo "== ${summary[-1]}"; tail -n 12 "$out/$name.txt"
@@ -36,11 +37,11 @@ phase_demo() {
   run demo 200 "$demo"
   ACCELERATE_USE_CPU=true run demo-cpu/run 240 "$demo"
 }
-phase_bits() {  # the same run twice: are the weights the same bits? As it is, and deterministic
+phase_bits() {  # the same run twice: are the weights the same bits? As it is, and deterministic; nothing is taken over
   for each in false true; do
-    for place in first second; do mkdir -p "$out/bits-$place"; run "bits-$place/$each" 120 "$demo" deterministic=$each; done
+    for place in first second; do run "bits/$each-$place/run" 120 "$demo" deterministic=$each; done
   done
-  sha256sum "$out"/bits-*/*/0*/model.safetensors | tee "$out/bits.txt"
+  sha256sum "$out"/bits/*/run/0*/model.safetensors | tee "$out/bits.txt"
 }
 phase_rollout() { timed rollout 400 python -m recipes.gpu.probe rollout "$out"; }
 phase_step() {  # a GRPO step of 256 completions of up to 1,000 tokens, by each sampler
