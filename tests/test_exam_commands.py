@@ -69,8 +69,9 @@ def test_compare_recomputes_a_run_to_the_last_digit(smoke, tmp_path):
 
 
 def test_a_run_examines_on_dev_while_it_trains_and_keeps_the_best(smoke):
+    few = ("evaluate.limit=30", "evaluate.columns=[base,grpo]")
     out = smoke[0].parent / "with-dev"  # beside the smoke run, whose base it takes over
-    changes = ("grpo.trainer.max_steps=6", "grpo.dev={every: 2, suite: smoke, limit: 30}", "evaluate.limit=30")
+    changes = ("grpo.trainer.max_steps=6", "grpo.dev={every: 2, suite: smoke, limit: 30}", *few)
     run(out, *changes)
     rows = read_jsonl(out / "02-grpo" / "metrics.jsonl")
     scores = {row["step"]: row["dev_pass_at_1"] for row in rows if "dev_pass_at_1" in row}
@@ -78,12 +79,12 @@ def test_a_run_examines_on_dev_while_it_trains_and_keeps_the_best(smoke):
     assert list(scores) == [2, 4, 6]
     assert best == {"step": max(scores, key=lambda step: (scores[step], -step)), "dev_pass_at_1": max(scores.values())}
     plain = smoke[0].parent / "without-dev"
-    run(plain, "grpo.trainer.max_steps=6", "evaluate.limit=30")
+    run(plain, "grpo.trainer.max_steps=6", *few)
     rewards = [[row["reward"] for row in read_jsonl(each / "02-grpo" / "metrics.jsonl")] for each in (out, plain)]
     assert rewards[0] == rewards[1]  # looking does not change what is trained
     looked = smoke[0].parent / "only-looked"
     keep = "grpo.dev={every: 2, suite: smoke, limit: 30, keep: last}"
-    run(looked, "grpo.trainer.max_steps=6", keep, "evaluate.limit=30", "evaluate.many=3")
+    run(looked, "grpo.trainer.max_steps=6", keep, *few, "evaluate.many=3")
     weights = [each / "02-grpo" / "model.safetensors" for each in (looked, plain)]
     assert sha256(weights[0]) == sha256(weights[1]) and not (looked / "02-grpo" / "best.json").exists()
     summary = json.loads((looked / "summary.json").read_text())

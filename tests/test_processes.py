@@ -74,7 +74,8 @@ def test_the_same_rollouts_have_the_same_advantages_on_one_process_and_on_two(on
 
 def test_when_one_process_is_killed_all_end_and_one_alone_goes_on_and_learns_as_well(smoke, tmp_path):
     out = smoke[0].parent / "killed"  # beside the smoke run, whose base it takes over
-    command = [*LAUNCH, "-m", "r1_mini", *arguments(out)]
+    two = "evaluate.columns=[base,grpo]"
+    command = [*LAUNCH, "-m", "r1_mini", *arguments(out, two)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     metrics = out / ".work-02-grpo" / "metrics.jsonl"
     deadline = time.monotonic() + 200
@@ -87,7 +88,7 @@ def test_when_one_process_is_killed_all_end_and_one_alone_goes_on_and_learns_as_
     os.kill(children[0], signal.SIGKILL)
     assert process.wait(60) != 0
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
-    assert "01-base    done before, skipped" in run(out).stdout
+    assert "01-base    done before, skipped" in run(out, two).stdout
     steps = [row["step"] for row in read_jsonl(out / "02-grpo" / "metrics.jsonl")]
     assert steps == list(range(1, 21))
     one, two = (json.loads((folder / "summary.json").read_text()) for folder in (smoke[0], out))

@@ -91,7 +91,7 @@ def test_a_recipe_runs_for_a_step_of_each_stage(path, runs):
     stages = load(path).stages
     kinds = [stage.kind for stage in stages]
     short = ["base.model.hidden_size=48", "base.model.layers=1"]
-    short += ["evaluate.limit=4", "evaluate.samples=1", "evaluate.max_tokens=12"]
+    short += ["evaluate.limit=4", "evaluate.samples=1", "evaluate.max_tokens=12", "evaluate.many=null"]
     for place, stage in enumerate(stages):
         short += [f"{stage.name or f'stages.{place}'}.trainer.{field}" for field in SHORT[stage.kind]]
     if {"rejection", "collect"} & set(kinds):  # which need a base that is right now and then

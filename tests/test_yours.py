@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,13 +35,23 @@ TINY = [
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory):
+def written(tmp_path_factory):
     """A folder in which a reader has copied the page's script and recipe, and has run the script."""
-    folder = tmp_path_factory.mktemp("yours")
+    folder = tmp_path_factory.mktemp("written")
     (folder / "make_problems.py").write_text(SCRIPT, encoding="utf-8")
     (folder / "mine.yaml").write_text(RECIPE, encoding="utf-8")
     command = COMMANDS.splitlines()[0].split()
     subprocess.run([sys.executable, *command[1:]], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def here(written, tmp_path_factory):
+    """The same with a tenth of the rows to train on."""
+    folder = shutil.copytree(written, tmp_path_factory.mktemp("yours"), dirs_exist_ok=True)
+    for name in ("worked", "mine"):
+        lines = (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        (folder / f"{name}.jsonl").write_text("".join(lines[: len(lines) // 10]), encoding="utf-8")
     return folder
 
 
@@ -49,8 +60,8 @@ def commands():
     return [shlex.split(line, comments=True)[1:] for line in COMMANDS.splitlines() if line.startswith("r1-mini")]
 
 
-def test_the_script_writes_right_steps_and_files_that_share_almost_nothing(here):
-    files = {name: read_jsonl(here / f"{name}.jsonl") for name in ("worked", "mine", "held")}
+def test_the_script_writes_right_steps_and_files_that_share_almost_nothing(written):
+    files = {name: read_jsonl(written / f"{name}.jsonl") for name in ("worked", "mine", "held")}
     assert {name: len(rows) for name, rows in files.items()} == {"worked": 20_000, "mine": 6_000, "held": 400}
     for row in files["worked"][:500]:
         for step in row["steps"].split("\n"):

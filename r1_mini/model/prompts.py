@@ -34,15 +34,15 @@ def require_known(tokenizer: PreTrainedTokenizerBase, problems: Iterable[Problem
     unknown, family = tokenizer.unk_token_id, ""
     missing: set[str] = set()
 
-    def lacks(text: str) -> bool:
-        if any("\ud800" <= character <= "\udfff" for character in text):  # lone surrogates: not text, in any tokenizer
-            return True
-        return unknown is not None and unknown in tokenizer(text, add_special_tokens=False)["input_ids"]
+    def lacking(texts: list[str]) -> list[str]:
+        lone = [any("\ud800" <= character <= "\udfff" for character in text) for text in texts]  # in no tokenizer
+        ids = encode(tokenizer, ["" if each else text for text, each in zip(texts, lone, strict=True)])
+        return [text for text, each, row in zip(texts, lone, ids, strict=True) if each or unknown in row]
 
-    for problem in problems:
-        if lacks(text := problem.question + problem.answer):
-            missing |= set(filter(lacks, text)) or {text}
-            family = family or problem.family
+    families = {problem.question + problem.answer: problem.family for problem in problems}
+    for text in lacking([*families]) if families else ():
+        missing |= set(lacking([*text])) or {text}
+        family = family or families[text]
     if missing:
         fix = "leave such questions out, or start from another `model`"
         if not tokenizer.name_or_path:  # it is of no folder: a base stage made it

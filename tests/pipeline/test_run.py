@@ -76,7 +76,7 @@ def test_a_finished_run_started_again_repeats_no_work(smoke):
 SHORT = (
     *("base.trainer.max_steps=60", "base.trainer.save_steps=15"),  # no multiple of its logging_steps, 10
     *("grpo.trainer.max_steps=12", "grpo.trainer.per_device_train_batch_size=64", "grpo.trainer.save_total_limit=2"),
-    *("evaluate.limit=20", "evaluate.samples=2"),
+    *("evaluate.limit=20", "evaluate.samples=2", "evaluate.columns=[base,grpo]"),
 )
 """The smoke recipe in seconds, for tests that need no result."""
 
