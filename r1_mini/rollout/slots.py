@@ -95,7 +95,7 @@ class Slots(Batch):
     def _gather_rows(self) -> int:
         """Move rows in progress to the front, if half of the rows or fewer then suffice; the rows to compute."""
         rows = len(self.token_R)
-        while rows > 1 and -(-rows // 2) >= len(self.busy):
+        while rows > 2 and -(-rows // 2) >= len(self.busy):  # of a single row CUDA adds in no fixed order
             rows = -(-rows // 2)
         if behind := [row for row in self.busy if row >= rows]:
             front = list(islice((row for row in range(rows) if row not in self.busy), len(behind)))
