@@ -42,6 +42,8 @@ def sampler_for(model: PreTrainedModel, room: int, engine: Sampler, params: "Sam
 
     A model is tried once within the windows of its configuration, and once beyond those that are shorter than `room`.
     """
+    if not hasattr(model, "generate"):  # no model of transformers, such as a mixture of two: there is no other sampler
+        return engine
     config, chosen = model.config.get_text_config(decoder=True), _chosen.setdefault(model, {})
     window = max((size for size in _windows(config.to_dict()) if size < room), default=0)
     if window not in chosen:
