@@ -234,7 +234,9 @@ def sample(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
     max_tokens: Annotated[int, _option("Longest completion, tokens.", min=1)] = 160,
     voice: Voice = None,
-    prompt: Annotated[str, _option("auto, chat, base (R1-Zero's), or variables of the template: {a: 1}.")] = "auto",
+    prompt: Annotated[
+        str, _option("auto, chat, base (R1-Zero's), or variables of the template: {system: null}.")
+    ] = "auto",
 ) -> None:
     """Ask a checkpoint: prints its answer with each step marked right or wrong."""
     from r1_mini.model.checkpoint import find_checkpoint

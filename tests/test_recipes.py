@@ -17,7 +17,7 @@ SWEEPS = sorted((FOLDER / "sweeps").glob("*.yaml"))
 RECIPES = sorted((FOLDER / "tiny").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*RECIPES, *(FOLDER / "laptop").glob("*.yaml")], ids=lambda path: path.stem)
 def test_a_recipe_loads_and_its_resolved_form_loads_as_the_same(path, tmp_path):
     recipe = load(path)
     (tmp_path / "resolved.yaml").write_text(dump(recipe))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from r1_mini.errors import UserError, nearest
 
-GROUPS = ("tiny", "gpu", "sweeps", "accelerate")
-"""Folders of recipes/: recipes for a laptop and for GPUs, sweeps, and settings of `accelerate launch`."""
+GROUPS = ("tiny", "laptop", "gpu", "sweeps", "accelerate")
+"""Folders of recipes/: recipes from random weights, of a real model on a laptop, for GPUs; sweeps, and settings of
+`accelerate launch`."""
 
 
 def recipes(*groups: str) -> dict[str, Path]:
@@ -41,7 +42,7 @@ def find(name: str, *groups: str, folder: Path = Path()) -> Path:
     if (folder / name).is_file():
         return folder / name
     known = _named(*groups)
-    found = known.get(name) or _named("tiny", "gpu", "sweeps").get(name)
+    found = known.get(name) or _named("tiny", "laptop", "gpu", "sweeps").get(name)
     if found is None:
         place = Path(name) if (folder / name).is_dir() else Path(name).parent  # of a run's folder, the recipe in it
         there = [str(place / each.name) for each in (folder / place).glob("*.yaml")]

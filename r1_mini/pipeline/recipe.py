@@ -81,7 +81,8 @@ class Recipe(Strict):
     prompt: PromptStyle = "auto"
     """How that model is prompted: with its `chat` template, or as R1-Zero prompted `base` models; `auto` is chat if it
     has a template, as some base models have too; a mapping sets variables of the template, such as
-    `{enable_thinking: false}`. A trained model is saved with the template it was trained on."""
+    `{enable_thinking: false}`, and with `system` the system message: a text, or null for none. A trained model is saved
+    with the template it was trained on."""
     problems: Problems = ()
     stages: Annotated[Several[AnyStage], Field(min_length=1)]
     """A list, in which each stage starts from the one above it unless it has a `from`; or a mapping, name -> stage, in

@@ -97,7 +97,7 @@ def lettered(recipe: Recipe) -> Recipe:
 
 def named(name: str, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe in a YAML file, or the packaged one of that name, with overrides, and its letters as tokens."""
-    return lettered(load(packaged.find(name, "tiny", "gpu"), overrides))
+    return lettered(load(packaged.find(name, "tiny", "laptop", "gpu"), overrides))
 
 
 def pretrained(recipe: Recipe) -> Path | None:
