@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn import config_context
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from threadpoolctl import threadpool_limits
 
 from eval.analysis import stats
@@ -92,6 +90,9 @@ def is_test(fact: str, seed: int) -> bool:
 def probe(train_ND: Floats, labels_N: Labels, test_MD: Floats) -> Labels:
     """Labels of test states, (M,), by linear discriminants of standardized states: in closed form, as there are
     thousands of probes."""
+    from sklearn import config_context  # a second that no other command needs
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
     if len(np.unique(labels_N)) == 1:
         return np.full(len(test_MD), labels_N[0])
     mean_D, scale_D = train_ND.mean(axis=0, dtype=float), train_ND.std(axis=0, dtype=float) + 1e-6
