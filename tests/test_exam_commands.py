@@ -88,7 +88,7 @@ def test_a_run_examines_on_dev_while_it_trains_and_keeps_the_best(smoke):
     weights = [each / "02-grpo" / "model.safetensors" for each in (looked, plain)]
     assert sha256(weights[0]) == sha256(weights[1]) and not (looked / "02-grpo" / "best.json").exists()
     summary = json.loads((looked / "summary.json").read_text())
-    assert [point["k"] for point in summary["scores"]["rl"]["many"]] == [1, 2, 3] and summary["n_many"] == 30
+    assert [point["k"] for point in summary["scores"]["grpo"]["many"]] == [1, 2, 3] and summary["n_many"] == 30
     assert (summary["sharpened"]["n"], summary["sharpened"]["n_problems"]) == (3, 30)
 
 

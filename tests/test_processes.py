@@ -93,7 +93,7 @@ def test_when_one_process_is_killed_all_end_and_one_alone_goes_on_and_learns_as_
     assert steps == list(range(1, 21))
     one, two = (json.loads((folder / "summary.json").read_text()) for folder in (smoke[0], out))
     assert two["verdict"] == "shown"
-    assert abs(two["rl"]["pass_at_1"] - one["rl"]["pass_at_1"]) < 0.1
+    assert abs(two["grpo"]["pass_at_1"] - one["rl"]["pass_at_1"]) < 0.1
 
 
 def test_two_processes_go_from_base_to_report_and_with_spread_weights_train_as_with_whole_ones(tmp_path):

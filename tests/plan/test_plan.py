@@ -17,7 +17,7 @@ from r1_mini.errors import UserError
 from r1_mini.model.architecture import make_config, make_model
 from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.model.prompts import encode, prompt_for
-from r1_mini.model.templates import template_fault
+from r1_mini.model.templates import give_template, template_fault
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.pipeline.recipe import load
 from r1_mini.plan.dry_run import DryModel, Ledger
@@ -392,7 +392,8 @@ def test_only_the_configuration_of_a_given_model_is_read_and_what_all_prompts_be
     assert made.parameters == 2 * len(bpe()) * 32 + (4 * 32 * 32 + 3 * 32 * 64 + 2 * 32) + 32
     first, _ = made.parts[0].prompts[0]
     assert first.startswith("<|im_start|>system\n") and first.endswith("<|im_end|>\n<|im_start|>assistant\n")
-    assert first == prompt_for(bpe(), first.rpartition("user\n")[2].partition("<|im_end|>")[0])
+    give_template(asked := bpe(), "auto", "")
+    assert first == prompt_for(asked, first.rpartition("user\n")[2].partition("<|im_end|>")[0])
     assert cli.main(["plan", str(recipe_file(text))]) == 0
     out = capsys.readouterr().out
     assert out.count("A conversation between") == 1
