@@ -20,6 +20,7 @@ from r1_mini.pipeline.start import check, pretrained
 from r1_mini.system.files import read_jsonl, sha256
 from r1_mini.train.grpo import Trainer
 from tests.chat import CHATML, chat_tokenizer
+from tests.rollout.test_fallback import OTHERS, make
 
 QUIET = Console(quiet=True)
 SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -222,3 +223,30 @@ def test_each_kind_is_asked_in_its_own_form_and_stops_at_each_of_its_ends(folder
         assert asked.endswith("User: 1+2. Assistant:")
         assert stops == [tokenizer.eos_token_id]
         assert tokenizer.decode(ids).count("User: 1+2") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["GPTNeo", "Mamba"])
+def test_a_model_that_our_sampler_does_not_know_is_planned_trained_and_examined_and_it_is_said(kind, tmp_path, capsys):
+    tokenizer = chat_tokenizer(SUMS, 400)
+    model = make(kind, **OTHERS.get(kind, {"state_size": 8}), vocab_size=len(tokenizer), max_position_embeddings=512)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    folder = tmp_path / kind
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    recipe, out = recipe_of(folder), tmp_path / "run"
+    shorter = [
+        "prompt.system=null",
+        "sft.trainer.max_steps=1",
+        "grpo.trainer.max_steps=2",
+        "evaluate.columns=[sft,grpo]",
+    ]
+    assert cli.main(["plan", str(recipe), *shorter]) == 0
+    assert cli.main(["run", str(recipe), *shorter, "--out", str(out)]) == 0, capsys.readouterr().err
+    assert capsys.readouterr().out.count(": transformers' generate samples, since ") == 2  # each checkpoint
+    assert "transformers' generate samples" in (out / "log.txt").read_text()
+    rows = read_jsonl(out / "02-grpo" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2]
+    assert max(row.get("logp_gap_max", 0.0) for row in rows) < 1e-3
+    assert cli.main(["sample", str(out / "02-grpo"), "1+2", "--max-tokens", "8"]) == 0
+    assert "transformers' generate samples" in capsys.readouterr().out

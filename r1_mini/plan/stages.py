@@ -246,8 +246,9 @@ def sampling(
     `kind`: of the device. `half`: keys and values have 16 bits, whatever the weights have.
     """
     config = dry.config
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    channels = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    every = getattr(config, "num_attention_heads", None) or 1  # without attention: more than its states take
+    heads = getattr(config, "num_key_value_heads", None) or every
+    channels = getattr(config, "head_dim", None) or config.hidden_size // every
     keys = rows * (prompt + params.max_tokens) * heads * channels * (2 if half else dry.dtype.itemsize)  # of one layer
     prefill = dry.forward(max(1, min(rows, tuned(kind).prefill // prompt)), prompt)
     return {

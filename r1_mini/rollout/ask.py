@@ -19,6 +19,7 @@ from r1_mini.problems.families.base import SENTENCE
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.wording import arithmetic_in, canonical_text
 from r1_mini.rollout.engine import SamplingParams
+from r1_mini.rollout.fallback import why_not_engine
 from r1_mini.rollout.generate import Sample, generate
 from r1_mini.system.logs import silent
 from r1_mini.system.terminal import Terminal
@@ -48,6 +49,8 @@ def ask(checkpoint: Path, question: str | None, params: SamplingParams, prompt: 
 
     if question is not None:
         answer(question)
+        if why := why_not_engine(model):
+            console.print(Text(f"  {why}", style="dim"))
         return
     with contextlib.suppress(EOFError):
         while line := console.input("[bold]question[/] (an empty line ends): ").strip():
