@@ -75,6 +75,7 @@ def test_a_gap_between_sampler_and_trainer_is_grave_above_two_hundredths_of_a_na
     found = checks.disagrees(course({"logp_gap_mean": 0.03}, settings=["grpo.trainer.bf16=true"]))
     assert found.grave and found.fix == ("grpo.trainer.bf16=false",)
     assert not checks.disagrees(course({"logp_gap_max": 0.3})).grave
+    assert checks.disagrees(course({"logp_gap_max": 0.7}, settings=["grpo.trainer.bf16=true"])) is None
     assert checks.disagrees(course({"logp_gap_max": 0.2, "logp_gap_mean": 0.02})) is None
 
 
