@@ -140,7 +140,7 @@ def test_what_the_page_says_is_refused_is_refused_and_its_fix_works(here, monkey
     assert said in TEXT
     assert cli.main(["plan", "mine.yaml", *wrong]) == 2
     assert said in capsys.readouterr().err
-    assert cli.main(["plan", "mine.yaml", *right]) == 0
+    assert cli.main(["plan", "mine.yaml", *right, "--gpu", "80"]) == 0  # which is not timed
 
 
 @pytest.mark.slow
@@ -148,9 +148,10 @@ def test_few_rows_are_said_before_anything_runs_with_what_helps(here, monkeypatc
     monkeypatch.chdir(here)
     sixty(here)
     said = re.search(r"``(6 exam problems from 60 rows .*? or give more rows)``", TEXT)[1]
-    assert cli.main(["plan", "mine.yaml", SIXTY, "problems=[{jsonl: sixty.jsonl}]"]) == 0
+    assert cli.main(["plan", "mine.yaml", SIXTY, "problems=[{jsonl: sixty.jsonl}]", "--gpu", "80"]) == 0
     assert f"warning exam own: {said}\n" in capsys.readouterr().out
-    assert cli.main(["plan", "mine.yaml", SIXTY, "problems=[{jsonl: sixty.jsonl, test: held.jsonl}]"]) == 0
+    with_file = "problems=[{jsonl: sixty.jsonl, test: held.jsonl}]"
+    assert cli.main(["plan", "mine.yaml", SIXTY, with_file, "--gpu", "80"]) == 0
     assert "note exam own: 400 exam problems from held.jsonl show" in capsys.readouterr().out
 
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from r1_mini.completion import grade
 from r1_mini.data.mix import problems_of
@@ -89,7 +90,7 @@ def test_an_answer_is_judged_where_it_can_be_however_the_question_is_written(
     def answer(model, tokenizer, problems, params):
         return [[Sample("", completion, [0], "stop", 0.0, None, grade(problems[0], completion, "stop"))]]
 
-    monkeypatch.setattr(ask, "load_checkpoint", lambda *arguments, **options: (None, None))
+    monkeypatch.setattr(ask, "load_checkpoint", lambda *arguments, **options: (torch.nn.Identity(), None))
     monkeypatch.setattr(ask, "generate", answer)
     ask.ask(tmp_path, question, SamplingParams(1, 9), "auto")
     assert said in " ".join(capsys.readouterr().out.split())
