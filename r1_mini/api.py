@@ -29,8 +29,8 @@ from r1_mini.pipeline.recipe import Evaluate, Recipe
 from r1_mini.pipeline.start import named
 from r1_mini.pipeline.store import read_manifest, stage_metrics
 from r1_mini.rollout.ask import asked
-from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import generate
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.system.files import read_jsonl, reading, require_ours
 from r1_mini.system.logs import silent
 from r1_mini.system.terminal import Terminal

@@ -242,7 +242,7 @@ def sample(
     from r1_mini.model.checkpoint import find_checkpoint
     from r1_mini.model.templates import prompt_style
     from r1_mini.rollout.ask import ask
-    from r1_mini.rollout.engine import SamplingParams
+    from r1_mini.rollout.params import SamplingParams
 
     params = SamplingParams(1, max_tokens, temperature, seed=seed, voice=voice)
     ask(find_checkpoint(checkpoint), question, params, prompt_style(prompt, "--prompt"))

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from r1_mini import cli
 from r1_mini.errors import UserError, disk_error
-from r1_mini.rollout.engine import SamplingParams
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.system.files import write_text_atomic
 
 

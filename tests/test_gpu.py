@@ -12,8 +12,9 @@ from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.model.prompts import encode, prompt_for
 from r1_mini.model.tokenizer import make_tokenizer
-from r1_mini.rollout.engine import SamplingParams, rollout
+from r1_mini.rollout.engine import rollout
 from r1_mini.rollout.likelihood import log_likelihoods
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.system.files import read_jsonl, sha256
 from tests.conftest import SMOKE
 

@@ -16,8 +16,9 @@ from r1_mini.model.checkpoint import adapter, load_checkpoint
 from r1_mini.model.prompts import encode, prompt_for, stop_tokens
 from r1_mini.problems import families
 from r1_mini.rewards import as_trl_reward
-from r1_mini.rollout.engine import SamplingParams, rollout
+from r1_mini.rollout.engine import rollout
 from r1_mini.rollout.generate import generate
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.system.files import read_jsonl
 from r1_mini.train.grpo import GrpoStage, Trainer
 from r1_mini.train.stage import arguments

@@ -41,8 +41,9 @@ from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import find_checkpoint, load_checkpoint
 from r1_mini.model.prompts import encode, prompts_for, stop_tokens
 from r1_mini.model.tokenizer import make_tokenizer
-from r1_mini.rollout.engine import SamplingParams, rollout
+from r1_mini.rollout.engine import rollout
 from r1_mini.rollout.generate import require_readable
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.system import environment
 from r1_mini.system.files import write_json_atomic
 from r1_mini.train.callbacks import progress_bar

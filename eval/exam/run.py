@@ -22,9 +22,9 @@ from eval.exam.samples import row
 from eval.exam.suite import ExamProblem, Suite
 from r1_mini.model.checkpoint import load_checkpoint
 from r1_mini.pipeline.store import Store, checkpoint_hash, fingerprint, read_note, say
-from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.fallback import why_not_engine
 from r1_mini.rollout.generate import generate
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.rollout.tuning import tuned
 from r1_mini.system import distributed as processes
 from r1_mini.system import environment, plugin

@@ -16,8 +16,8 @@ from r1_mini.errors import UserError, shown
 from r1_mini.judges.judges import value_of
 from r1_mini.problems.problem import Problem
 from r1_mini.rewards import RULES
-from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import Sample
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.system.files import reading
 
 VOICES = ("direct", "worked", "checked", "none")

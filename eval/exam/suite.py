@@ -21,7 +21,7 @@ from r1_mini.data.table import Table
 from r1_mini.errors import UserError, nearest
 from r1_mini.model.templates import PromptStyle
 from r1_mini.problems.problem import Problem, Split
-from r1_mini.rollout.engine import ROWS, SamplingParams
+from r1_mini.rollout.params import ROWS, SamplingParams
 
 OWN = "own"
 """The suite of the recipe's own problems, `OWN_NUMBER` in all."""

@@ -21,7 +21,8 @@ from r1_mini.completion import TAGS, Finish, Graded, grade
 from r1_mini.judges.answers import last_number
 from r1_mini.model.prompts import encode, prompt_for, prompts_for, stop_tokens
 from r1_mini.problems.problem import Problem
-from r1_mini.rollout.engine import ROWS, SamplingParams, rollout
+from r1_mini.rollout.engine import rollout
+from r1_mini.rollout.params import ROWS, SamplingParams
 
 Row = Mapping[str, Any]
 BEFORE, AFTER = "before", "after"

@@ -24,7 +24,7 @@ from r1_mini.pipeline.start import start_of
 from r1_mini.pipeline.store import say
 from r1_mini.plan.plan import Plan
 from r1_mini.plan.stages import POOL, worked
-from r1_mini.rollout.engine import SamplingParams
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import read_jsonl, reading
 from r1_mini.train import rollouts

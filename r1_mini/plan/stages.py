@@ -21,7 +21,7 @@ from r1_mini.pipeline.start import start_of
 from r1_mini.plan.dry_run import DryModel
 from r1_mini.plan.timing import MOST_PARAMETERS, Clock
 from r1_mini.problems.problem import Problem
-from r1_mini.rollout.engine import SamplingParams
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.rollout.tuning import tuned
 from r1_mini.system.environment import Device
 from r1_mini.train.corpus import completion as solution_of

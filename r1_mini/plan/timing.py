@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from r1_mini.model.optimizer import MuonAdamW
-from r1_mini.rollout.engine import SamplingParams, rollout
+from r1_mini.rollout.engine import rollout
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.rollout.tuning import tuned
 from r1_mini.train.logps import narrow_tiles
 from r1_mini.train.stage import Work

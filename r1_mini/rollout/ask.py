@@ -18,9 +18,9 @@ from r1_mini.problems.arithmetic import evaluate, numbers, operations, parse
 from r1_mini.problems.families.base import SENTENCE
 from r1_mini.problems.problem import Problem
 from r1_mini.problems.wording import arithmetic_in, canonical_text
-from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.fallback import why_not_engine
 from r1_mini.rollout.generate import Sample, generate
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.system.logs import silent
 from r1_mini.system.terminal import Terminal
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,9 +17,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from r1_mini.rollout.choose import choose, uniform
-
-if TYPE_CHECKING:
-    from r1_mini.rollout.engine import SamplingParams
+from r1_mini.rollout.params import Sampled, Sampler, SamplingParams
 
 log = logging.getLogger(__name__)
 
@@ -29,15 +27,10 @@ by 0.00001 and 0.03 to 0.065; GPT-Neo, whose windows the engine does not know, b
 _TRIED = partial(replace, n=2, max_tokens=4, temperature=4.0, top_p=1.0)
 """How a model is tried: with rows that branch, and with unlikely tokens too."""
 
-Sampled = tuple[list[int], list[float], bool]
-"""Tokens of a completion, the log-probability of each, and whether a stop token ended it."""
-Sampler = Callable[..., list[Sampled]]
-"""(model, prompts, streams of each, params, stop, banned_first, progress) -> every completion, prompt by prompt."""
-
 _chosen: WeakKeyDictionary[PreTrainedModel, dict[int, tuple[Sampler, str]]] = WeakKeyDictionary()
 
 
-def sampler_for(model: PreTrainedModel, room: int, engine: Sampler, params: "SamplingParams") -> Sampler:
+def sampler_for(model: PreTrainedModel, room: int, engine: Sampler, params: SamplingParams) -> Sampler:
     """The engine, or `by_generate` where the engine cannot sample from this model with `room` tokens a row.
 
     A model is tried once within the windows of its configuration, and once beyond those that are shorter than `room`.
@@ -66,7 +59,7 @@ def _windows(config: Mapping[str, Any]) -> Iterator[int]:
     return (size for name, size in config.items() if ("window" in name or "chunk" in name) and type(size) is int)
 
 
-def _choose(model: PreTrainedModel, length: int, engine: Sampler, params: "SamplingParams") -> tuple[Sampler, str]:
+def _choose(model: PreTrainedModel, length: int, engine: Sampler, params: SamplingParams) -> tuple[Sampler, str]:
     """The first sampler that is right on random prompts of up to `length` tokens, and what is wrong with the engine."""
     without_cache, why = partial(by_generate, use_cache=False), ""
     for name, sampler in (("r1-mini's sampler", engine), ("generate", by_generate)):
@@ -83,7 +76,7 @@ def _choose(model: PreTrainedModel, length: int, engine: Sampler, params: "Sampl
     return without_cache, why
 
 
-def _gap(model: PreTrainedModel, length: int, sampler: Sampler, params: "SamplingParams") -> float:
+def _gap(model: PreTrainedModel, length: int, sampler: Sampler, params: SamplingParams) -> float:
     """Nats by which log-probabilities differ from those of a plain forward pass: the mean over a completion, as if at
     temperature 1, of the worst completion; NaN if one is."""
     numbers, last = torch.Generator().manual_seed(0), params.max_tokens + 1
@@ -102,7 +95,7 @@ def _gap(model: PreTrainedModel, length: int, sampler: Sampler, params: "Samplin
 class _Choose(LogitsProcessor):
     """Makes greedy search take the token that our random numbers choose; keeps its log-probability."""
 
-    def __init__(self, streams: Sequence[int], width: int, params: "SamplingParams", banned: Sequence[int]) -> None:
+    def __init__(self, streams: Sequence[int], width: int, params: SamplingParams, banned: Sequence[int]) -> None:
         self.streams, self.width, self.params, self.banned = streams, width, params, list(banned)
         self.logprobs: list[Tensor] = []  # (rows,) of each token
 
@@ -121,7 +114,7 @@ def by_generate(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     streams: Sequence[Sequence[int]],
-    params: "SamplingParams",
+    params: SamplingParams,
     stop: Sequence[int],
     banned_first: Sequence[int],
     progress: Callable[[int], None] | None,

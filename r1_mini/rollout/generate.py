@@ -14,8 +14,9 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from r1_mini.completion import FORCED, Finish, Graded, begun, grade
 from r1_mini.model.prompts import encode, prompts_for, require_context, stop_tokens
 from r1_mini.problems.problem import Problem
-from r1_mini.rollout.engine import Completion, SamplingParams, rollout
+from r1_mini.rollout.engine import rollout
 from r1_mini.rollout.likelihood import log_likelihoods
+from r1_mini.rollout.params import Completion, SamplingParams
 from r1_mini.system import distributed as processes
 
 

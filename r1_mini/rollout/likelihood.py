@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from r1_mini.rollout.engine import Completion
+from r1_mini.rollout.params import Completion
 from r1_mini.rollout.tuning import tuned
 
 LOGITS = 2**26

@@ -5,7 +5,7 @@ takes longest. So nothing is decided by the host for `STEPS` steps: tokens are s
 completion has ended goes on silently until the next look. A step is captured as a CUDA graph for each number of rows
 and each width that occur; on a device without graphs, and for a model that cannot be captured, it runs as it is.
 
-Prompts, random numbers and results are those of `engine.Batch`, which the CPU has.
+Prompts, random numbers and results are those of `batch.Batch`, which the CPU has.
 """
 
 import logging
@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from r1_mini.rollout.batch import Batch
 from r1_mini.rollout.cache import visible
 from r1_mini.rollout.choose import choose, uniform
-from r1_mini.rollout.engine import Batch
-from r1_mini.rollout.fallback import Sampled
+from r1_mini.rollout.params import Sampled
 
 log = logging.getLogger(__name__)
 

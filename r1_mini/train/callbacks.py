@@ -15,7 +15,7 @@ from trl import GRPOTrainer
 
 from r1_mini.errors import UserError
 from r1_mini.problems.problem import Problem
-from r1_mini.rollout.engine import SamplingParams
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import Metrics, remove, sha256, take_place, write_json_atomic
 from r1_mini.train import rollouts

@@ -23,8 +23,8 @@ from r1_mini.errors import UserError
 from r1_mini.problems.arithmetic import canonical_key, operations, parse
 from r1_mini.problems.languages import in_signs
 from r1_mini.problems.problem import Problem, is_held_out
-from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import Sample, generate_together, share
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import write_json_atomic, write_text_atomic
 from r1_mini.train.callbacks import progress_bar

@@ -20,7 +20,8 @@ from r1_mini.data.mix import draw
 from r1_mini.model.checkpoint import adapter
 from r1_mini.model.prompts import encode, prompts_for, require_context, stop_tokens
 from r1_mini.problems.problem import Problem
-from r1_mini.rollout.engine import SamplingParams, rollout
+from r1_mini.rollout.engine import rollout
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.system import distributed as processes
 from r1_mini.train.sampler import Sampler
 from r1_mini.train.stage import Job, OnlineStage, Sharding, Work

@@ -52,7 +52,8 @@ from r1_mini.model.checkpoint import adapter
 from r1_mini.model.prompts import encode, prompts_for, require_context, stop_tokens
 from r1_mini.problems.problem import Problem
 from r1_mini.rewards import Late, Strictness, Weights, accuracy_by_kind, as_trl_reward, kinds_of, rollout_metrics
-from r1_mini.rollout.engine import SamplingParams, rollout
+from r1_mini.rollout.engine import rollout
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.system import distributed as processes
 from r1_mini.train.advantages import Baseline, group_advantages
 from r1_mini.train.callbacks import DEV_SCORE, OnDev, OnRollouts

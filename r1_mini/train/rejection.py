@@ -24,8 +24,8 @@ from r1_mini.errors import UserError
 from r1_mini.model.prompts import encode
 from r1_mini.problems.problem import Problem
 from r1_mini.rewards import rollout_metrics
-from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import Sample
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import read_jsonl, take_place
 from r1_mini.train.collect import Keep, kept, sampled

@@ -15,8 +15,8 @@ from r1_mini.completion import grade
 from r1_mini.config.base import Strict
 from r1_mini.problems.problem import Problem
 from r1_mini.rewards import kind_of
-from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import generate_together
+from r1_mini.rollout.params import SamplingParams
 
 FILE = "rollouts.jsonl"
 POOL = 200

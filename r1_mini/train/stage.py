@@ -21,7 +21,7 @@ from r1_mini.data.mix import AnySource
 from r1_mini.data.source import Source
 from r1_mini.model.templates import PromptStyle
 from r1_mini.problems.problem import Problem, Split
-from r1_mini.rollout.engine import SamplingParams
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.system import environment
 
 Problems = Several[AnySource]

@@ -23,7 +23,8 @@ from transformers import ContinuousBatchingConfig, GenerationConfig, Qwen2Config
 
 from r1_mini.model.checkpoint import save_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
-from r1_mini.rollout.engine import SamplingParams, rollout
+from r1_mini.rollout.engine import rollout
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.system import environment
 from r1_mini.system.files import read_jsonl, write_json_atomic
 

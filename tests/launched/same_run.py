@@ -22,8 +22,8 @@ from r1_mini.data.source import FamilySource
 from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import save_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
-from r1_mini.rollout.engine import Completion, SamplingParams
 from r1_mini.rollout.generate import generate_together
+from r1_mini.rollout.params import Completion, SamplingParams
 from r1_mini.rollout.tuning import TUNED
 from r1_mini.system import distributed as processes
 from r1_mini.system.files import read_jsonl

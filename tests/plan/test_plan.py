@@ -25,7 +25,7 @@ from r1_mini.plan.plan import Plan, fix_of, plan, show
 from r1_mini.plan.stages import Exam, Part, Share, largest_pass, sampling
 from r1_mini.plan.timing import Clock
 from r1_mini.rollout.cache import RolloutCache
-from r1_mini.rollout.engine import SamplingParams
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.system import environment
 from r1_mini.train.logps import narrow_tiles
 from r1_mini.train.stage import Work

@@ -11,8 +11,8 @@ from r1_mini.problems import families
 from r1_mini.problems.problem import Problem
 from r1_mini.rollout import ask
 from r1_mini.rollout.ask import asked, outside
-from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import Sample
+from r1_mini.rollout.params import SamplingParams
 
 TAUGHT = [families.solve(question) for question in ("12+7-3", "99-45", "1+2+3", "50+49")]  # results 6 to 99
 

@@ -9,7 +9,8 @@ import torch
 from scipy.stats import chisquare
 
 from r1_mini.model.architecture import make_model
-from r1_mini.rollout.engine import SamplingParams, rollout
+from r1_mini.rollout.engine import rollout
+from r1_mini.rollout.params import SamplingParams
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
-from r1_mini.rollout import engine
+from r1_mini.rollout import batch, engine
 from r1_mini.rollout.cache import visible
-from r1_mini.rollout.engine import SamplingParams, rollout
+from r1_mini.rollout.engine import rollout
 from r1_mini.rollout.fallback import by_generate, why_not_engine
+from r1_mini.rollout.params import SamplingParams
 
 SHAPE = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 8}
 SHAPE |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128, "initializer_range": 0.2}
@@ -104,7 +105,7 @@ def test_what_the_engine_cannot_sample_is_sampled_right_by_transformers_and_trai
 @pytest.mark.parametrize("kind", ["Gemma3Text", "Mistral", "Qwen2"])
 def test_a_window_that_the_engine_forgot_would_be_found(kind, monkeypatch):
     model = make(kind, **SLIDING[kind])
-    monkeypatch.setattr(engine, "visible", lambda config, *args: visible(transformers.LlamaConfig(), *args))
+    monkeypatch.setattr(batch, "visible", lambda config, *args: visible(transformers.LlamaConfig(), *args))
     rollout(model, random_prompts(20), SamplingParams(1, 1), stop=[])
     assert "log-probabilities of r1-mini's sampler are off by" in why_not_engine(model)
 

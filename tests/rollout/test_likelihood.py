@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from r1_mini.model.prompts import encode
-from r1_mini.rollout.engine import SamplingParams, rollout
+from r1_mini.rollout.engine import rollout
 from r1_mini.rollout.likelihood import log_likelihoods, parts, score
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.rollout.tuning import TUNED
 
 

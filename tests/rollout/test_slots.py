@@ -7,7 +7,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from r1_mini.rollout import choose, engine
-from r1_mini.rollout.engine import SamplingParams, rollout
+from r1_mini.rollout.engine import rollout
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.rollout.slots import STEPS, WIDTH, Slots
 
 STOPS = [2, 7]  # </s>, and a token that is sampled soon

@@ -13,7 +13,7 @@ from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems import families
 from r1_mini.rewards import as_trl_reward
-from r1_mini.rollout.engine import SamplingParams
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.train.advantages import group_advantages
 from r1_mini.train.grpo import GrpoStage, Trainer
 from r1_mini.train.stage import arguments

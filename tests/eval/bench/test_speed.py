@@ -17,7 +17,8 @@ import torch
 from eval.bench.run import Groups, case_of, growing, micro_batches, set_lengths, speedup, step_flops
 from r1_mini.model.architecture import make_model
 from r1_mini.model.tokenizer import make_tokenizer
-from r1_mini.rollout.engine import SamplingParams, rollout
+from r1_mini.rollout.engine import rollout
+from r1_mini.rollout.params import SamplingParams
 
 
 def tiny_model(mean):

@@ -16,8 +16,8 @@ from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.model.prompts import prompt_for
 from r1_mini.model.tokenizer import make_tokenizer
-from r1_mini.rollout.engine import SamplingParams
 from r1_mini.rollout.generate import generate
+from r1_mini.rollout.params import SamplingParams
 from r1_mini.system.files import read_jsonl
 from tests.chat import chat_tokenizer
 
