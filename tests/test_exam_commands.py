@@ -4,15 +4,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from r1_mini import cli
 from r1_mini.system.files import read_jsonl, sha256
-from tests.commands import Started, r1_mini
+from tests.commands import Started, launched, r1_mini
 from tests.conftest import run
 
 pytestmark = pytest.mark.slow
@@ -54,10 +52,7 @@ def test_an_exam_killed_half_way_or_of_two_processes_ends_in_the_same_bytes(smok
     started.signal(signal.SIGKILL).done()
     assert 0 < len(list(parts.glob("*.jsonl"))) < 8
     r1_mini(*asked, tmp_path / "cut")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", CPU2, "-m", "r1_mini"]
-    arguments = {"capture_output": True, "text": True, "timeout": 120, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
-    done = subprocess.run([*launch, *asked, tmp_path / "two"], **arguments)
-    assert done.returncode == 0, done.stderr
+    launched(CPU2, *asked, tmp_path / "two")
     assert hashes(tmp_path / "whole") == hashes(tmp_path / "cut") == hashes(tmp_path / "two")
 
 
