@@ -8,14 +8,28 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from multiprocessing.connection import wait
 from pathlib import Path
+
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["eval.commands", "r1_mini.train.grpo", "r1_mini.rollout.ask"])
 
 
-def _main(arguments: list[str], output: str, cwd: str, env: Mapping[str, str], text: str) -> None:
-    """What the forked process does: exactly what the console script does, with its output in files."""
+def command(arguments: list[str]) -> int:
+    """What the console script does."""
+    from r1_mini.cli import main
+
+    return main(arguments)
+
+
+Main = Callable[[list[str]], "int | None"]
+
+
+def _main(main: Main, arguments: list[str], output: str, cwd: str, env: Mapping[str, str], text: str) -> None:
+    """What the forked process does: exactly what a new one would, with its output in files."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(f"{output}/{name}", flags), descriptor)
@@ -24,18 +38,26 @@ def _main(arguments: list[str], output: str, cwd: str, env: Mapping[str, str], t
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
-    from r1_mini.cli import main
-
     sys.exit(main(arguments))
 
 
 class Started:
-    """A command that runs; its output so far is in the files `stdout` and `stderr` of a folder."""
+    """A command that runs; its output so far is in the files `stdout` and `stderr` of a folder.
 
-    def __init__(self, *arguments: object, cwd: Path | None = None, text: str = "") -> None:
+    main: a function of a module that runs instead of the command.
+    """
+
+    def __init__(
+        self,
+        *arguments: object,
+        cwd: Path | None = None,
+        text: str = "",
+        env: Mapping[str, str] | None = None,
+        main: Main = command,
+    ) -> None:
         self.output = tempfile.mkdtemp(prefix="r1-mini-")
-        asked = (list(map(str, arguments)), self.output, str(cwd or Path.cwd()), dict(os.environ), text)
-        self.process = CONTEXT.Process(target=_main, args=asked)
+        asked = (list(map(str, arguments)), self.output, str(cwd or Path.cwd()), {**os.environ, **(env or {})}, text)
+        self.process = CONTEXT.Process(target=_main, args=(main, *asked))
         self.process.start()
         self.pid = self.process.pid or 0
 
@@ -67,3 +89,26 @@ def r1_mini(
     done = Started(*arguments, cwd=cwd, text=text).done()
     assert done.returncode == code, done.stderr
     return done
+
+
+def launched(config: Path, *arguments: object, main: Main = command) -> "subprocess.CompletedProcess[str]":
+    """Run a command in as many processes as a configuration of accelerate says; the end of the main one.
+
+    They have the variables that `accelerate launch` gives to its processes, which would import torch and TRL anew.
+    """
+    asked = launch_command_parser().parse_args(["--config_file", str(config), "script.py"])
+    asked = _validate_launch_command(asked)[0]
+    env, count = prepare_multi_gpu_env(asked), asked.num_processes
+    env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": asked.master_port}
+    env |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    own = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    started = [Started(*arguments, env={**env, **each}, main=main) for each in own]
+    try:
+        while running := [each.process.sentinel for each in started if each.process.is_alive()]:
+            assert wait(running, 300), "the processes do not end"
+            for each in started:
+                assert not each.process.exitcode, each.done().stderr
+    finally:
+        for each in started:
+            each.process.kill()
+    return started[0].done()

@@ -1,6 +1,7 @@
 """Shared by all tests: a recipe to start from, a finished smoke run, and GPU tests skipped where there is no GPU."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from tests.commands import r1_mini
+from tests.commands import Started, r1_mini
 
 TINY = """
 name: tiny
@@ -32,6 +33,15 @@ def arguments(out, *overrides):
 
 def run(out, *overrides):
     return r1_mini(*arguments(out, *overrides))
+
+
+def run_until(there, out, *overrides):
+    """Run the smoke recipe until a file or folder of the run is there, and kill it; EXAMINED: without the page."""
+    return Started(*arguments(out, *overrides)).when((out / there).exists).signal(signal.SIGKILL).done()
+
+
+EXAMINED = "eval/smoke/columns.json"
+"""The last file of a run's exam; after it comes the page, which takes as long as a short training."""
 
 
 SECRET = "hunter2hunter2"

@@ -4,16 +4,14 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from r1_mini import cli
 from r1_mini.system.files import read_jsonl, sha256
-from tests.commands import Started, r1_mini
-from tests.conftest import run
+from tests.commands import Started, launched, r1_mini
+from tests.conftest import run, run_until
 
 pytestmark = pytest.mark.slow
 
@@ -54,10 +52,7 @@ def test_an_exam_killed_half_way_or_of_two_processes_ends_in_the_same_bytes(smok
     started.signal(signal.SIGKILL).done()
     assert 0 < len(list(parts.glob("*.jsonl"))) < 8
     r1_mini(*asked, tmp_path / "cut")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", CPU2, "-m", "r1_mini"]
-    arguments = {"capture_output": True, "text": True, "timeout": 120, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
-    done = subprocess.run([*launch, *asked, tmp_path / "two"], **arguments)
-    assert done.returncode == 0, done.stderr
+    launched(CPU2, *asked, tmp_path / "two")
     assert hashes(tmp_path / "whole") == hashes(tmp_path / "cut") == hashes(tmp_path / "two")
 
 
@@ -69,22 +64,21 @@ def test_compare_recomputes_a_run_to_the_last_digit(smoke, tmp_path):
 
 
 def test_a_run_examines_on_dev_while_it_trains_and_keeps_the_best(smoke):
-    few = ("evaluate.limit=30", "evaluate.columns=[base,grpo]")
+    short = "grpo.trainer.max_steps=6"
     out = smoke[0].parent / "with-dev"  # beside the smoke run, whose base it takes over
-    changes = ("grpo.trainer.max_steps=6", "grpo.dev={every: 2, suite: smoke, limit: 30}", *few)
-    run(out, *changes)
+    run_until("02-grpo", out, short, "grpo.dev={every: 2, suite: smoke, limit: 30}")
     rows = read_jsonl(out / "02-grpo" / "metrics.jsonl")
     scores = {row["step"]: row["dev_pass_at_1"] for row in rows if "dev_pass_at_1" in row}
     best = json.loads((out / "02-grpo" / "best.json").read_text())
     assert list(scores) == [2, 4, 6]
     assert best == {"step": max(scores, key=lambda step: (scores[step], -step)), "dev_pass_at_1": max(scores.values())}
     plain = smoke[0].parent / "without-dev"
-    run(plain, "grpo.trainer.max_steps=6", *few)
+    run_until("02-grpo", plain, short)
     rewards = [[row["reward"] for row in read_jsonl(each / "02-grpo" / "metrics.jsonl")] for each in (out, plain)]
     assert rewards[0] == rewards[1]  # looking does not change what is trained
     looked = smoke[0].parent / "only-looked"
     keep = "grpo.dev={every: 2, suite: smoke, limit: 30, keep: last}"
-    run(looked, "grpo.trainer.max_steps=6", keep, *few, "evaluate.many=3")
+    run(looked, short, keep, "evaluate.limit=30", "evaluate.columns=[base,grpo]", "evaluate.many=3")
     weights = [each / "02-grpo" / "model.safetensors" for each in (looked, plain)]
     assert sha256(weights[0]) == sha256(weights[1]) and not (looked / "02-grpo" / "best.json").exists()
     summary = json.loads((looked / "summary.json").read_text())

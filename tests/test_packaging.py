@@ -57,8 +57,9 @@ def test_a_wheel_has_its_recipes_suites_and_pages_and_runs_without_the_repositor
         assert (installed / name).is_file() or not (REPOSITORY / name).exists(), name
     assert [line.split()[0] for line in call(installed, here, "recipes").splitlines()] == list(packaged.recipes())
     assert call(installed, here, "recipes", "smoke") == (REPOSITORY / "recipes/tiny/smoke.yaml").read_text()
-    short = ("base.trainer.max_steps=1", "grpo.trainer.max_steps=1", "evaluate.limit=2", "evaluate.samples=1")
-    call(installed, here, "run", "smoke", *short)
+    short = ("base.trainer.max_steps=1", "grpo.trainer.max_steps=1")
+    few = ("evaluate.limit=2", "evaluate.samples=1", "evaluate.columns=[base,grpo]")
+    call(installed, here, "run", "smoke", *short, *few)
     assert [path.name for path in here.iterdir()] == ["runs"]
     assert [path.name for path in installed.rglob("cold_start.jsonl")] == ["cold_start.jsonl"]  # which r1 reads
     assert (here / "runs" / "tiny-smoke" / "report.html").stat().st_size > 0

@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 from r1_mini.system.files import read_jsonl
+from tests.commands import command, launched
 from tests.conftest import arguments, run
-from tests.launched import same_run
+from tests.launched import fsdp2, same_run
 
 HERE = Path(__file__).parent
-CONFIG = HERE.parent / "recipes" / "accelerate" / "cpu2.yaml"
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIG)]
+CPU2 = HERE.parent / "recipes" / "accelerate" / "cpu2.yaml"
 
 pytestmark = pytest.mark.slow
 
@@ -27,9 +27,7 @@ pytestmark = pytest.mark.slow
 def one_and_two(tmp_path_factory):
     """What one process makes, this one, and what two do."""
     settings, file = ["none/group", "group/group", "none/batch"], tmp_path_factory.mktemp("same") / "two.json"
-    command = [*LAUNCH, "-m", "tests.launched.same_run", str(file), *settings]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=HERE.parent)
-    assert done.returncode == 0, done.stderr
+    launched(CPU2, file, *settings, main=same_run.main)
     return same_run.everything(settings), json.loads(file.read_text())
 
 
@@ -75,8 +73,8 @@ def test_the_same_rollouts_have_the_same_advantages_on_one_process_and_on_two(on
 def test_when_one_process_is_killed_all_end_and_one_alone_goes_on_and_learns_as_well(smoke, tmp_path):
     out = smoke[0].parent / "killed"  # beside the smoke run, whose base it takes over
     two = "evaluate.columns=[base,grpo]"
-    command = [*LAUNCH, "-m", "r1_mini", *arguments(out, two)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CPU2), "-m", "r1_mini"]
+    process = subprocess.Popen([*launcher, *arguments(out, two)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     metrics = out / ".work-02-grpo" / "metrics.jsonl"
     deadline = time.monotonic() + 200
     while not (metrics.exists() and len(metrics.read_bytes().splitlines()) >= 6):
@@ -107,12 +105,10 @@ def test_two_processes_go_from_base_to_report_and_with_spread_weights_train_as_w
         "evaluate: {suite: own, limit: 6, samples: 2, max_tokens: 12, greedy: false}\n",
         encoding="utf-8",
     )
-    sharded = [*LAUNCH[:-1], str(HERE / "launched" / "fsdp2_cpu.yaml"), str(HERE / "launched" / "fsdp2.py")]
-    for name, start in (("sharded", sharded), ("whole", [*LAUNCH, "-m", "r1_mini"])):
+    sharded = (HERE / "launched" / "fsdp2_cpu.yaml", fsdp2.main)
+    for name, (config, main) in (("sharded", sharded), ("whole", (CPU2, command))):
         out = tmp_path / name / "run"
-        command = [*start, "run", str(recipe), "--out", str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
+        done = launched(config, "run", recipe, "--out", out, main=main)
         assert done.stdout.count("the page:") == 1
         assert (out / "report.html").stat().st_size > 0
         assert all("dev_pass_at_1" in row for row in read_jsonl(out / "02-grpo" / "metrics.jsonl"))

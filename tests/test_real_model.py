@@ -130,7 +130,7 @@ def run(folder, tmp_path_factory):
     small += ["grpo.trainer.max_steps=1", "grpo.trainer.per_device_train_batch_size=4"]
     small += ["grpo.trainer.num_generations=2", "grpo.trainer.max_completion_length=8"]
     small += [f"{stage}.trainer.model_init_kwargs={{dtype: bfloat16}}" for stage in ("sft", "grpo")]
-    small += ["evaluate.limit=2", "evaluate.samples=1", "evaluate.max_tokens=6"]
+    small += ["evaluate.limit=2", "evaluate.samples=1", "evaluate.max_tokens=3"]
     small += ["evaluate.columns=[model, sft, grpo]"]
     assert cli.main(["run", str(RECIPE), f"model={folder}", *small, "--out", str(out)]) == 0
     return out
@@ -151,7 +151,7 @@ def test_the_doctor_says_that_nothing_earns_and_the_inspection_counts_tries(run,
     assert cli.main(["doctor", str(run)]) == 1  # two steps of SFT teach no format
     assert "02-grpo: nothing earns" in capsys.readouterr().out
     monkeypatch.setattr(tries, "SAMPLES", 2)
-    asked = ["inspect", str(run / "01-sft"), str(run / "02-grpo"), "--only", "tries", "limit=2", "max_tokens=6"]
+    asked = ["inspect", str(run / "01-sft"), str(run / "02-grpo"), "--only", "tries", "limit=2", "max_tokens=3"]
     assert cli.main([*asked, "--quick", "--out", str(run.parent / "inspect")]) == 0
 
 

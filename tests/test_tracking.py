@@ -3,15 +3,16 @@
 import pytest
 
 from r1_mini.system.files import read_jsonl
-from tests.conftest import run
+from tests.conftest import EXAMINED, run_until
 
 
 @pytest.mark.slow
 def test_tensorboard_gets_the_curves_that_our_jsonl_has(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    small = ("base.trainer.max_steps=20", "grpo.trainer.max_steps=3", "evaluate.limit=4", "evaluate.samples=1")
-    run(tmp_path / "run", *small, "grpo.trainer.report_to=tensorboard")
+    small = ("base.trainer.max_steps=20", "grpo.trainer.max_steps=3", "grpo.trainer.report_to=tensorboard")
+    exam = ("evaluate.limit=4", "evaluate.samples=1", "evaluate.columns=[base,grpo]")
+    run_until(EXAMINED, tmp_path / "run", *small, *exam)
     stage = tmp_path / "run" / "02-grpo"
     (events,) = stage.rglob("events.out.tfevents.*")
     board = EventAccumulator(str(events.parent))

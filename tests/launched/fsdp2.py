@@ -1,18 +1,17 @@
-"""Run by the launcher: the command line, with FSDP2 on a CPU, which accelerate leaves to GPUs. It is told that gloo's
+"""Run by every process: the command line, with FSDP2 on a CPU, which accelerate leaves to GPUs. It is told that gloo's
 processes are such; torch itself shards on a CPU as on a GPU."""
 
 import os
-import sys
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType
 
-from r1_mini.cli import main
+from tests.commands import command
 
-os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
-PartialState._prepare_backend = lambda *args, **kwargs: ("gloo", DistributedType.MULTI_GPU)
 
-if __name__ == "__main__":
+def main(arguments: list[str]) -> int:
+    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
+    PartialState._prepare_backend = lambda *args, **kwargs: ("gloo", DistributedType.MULTI_GPU)
     torch.distributed.init_process_group("gloo")
-    sys.exit(main(sys.argv[1:]))
+    return command(arguments)

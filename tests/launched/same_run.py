@@ -1,10 +1,6 @@
-"""What every kind of stage reads, samples and learns, by one process or, run by the launcher, by two.
-
-Argument 1 is the file for the JSON, those after it are pairs of scale and baseline.
-"""
+"""What every kind of stage reads, samples and learns, by one process or by two."""
 
 import json
-import sys
 import tempfile
 from dataclasses import replace
 from itertools import islice
@@ -162,8 +158,9 @@ def everything(settings):
     return {**made, **{each: step(*each.split("/")) for each in settings}}
 
 
-if __name__ == "__main__":
+def main(arguments):
+    """Write everything to the file that is named first, by the scales and baselines that follow."""
     TUNED["cpu"] = replace(TUNED["cpu"], part=7)  # tokens, so that rows are read one by one
-    made = everything(sys.argv[2:])
+    made = everything(arguments[1:])
     if processes.is_main():
-        Path(sys.argv[1]).write_text(json.dumps(made))
+        Path(arguments[0]).write_text(json.dumps(made))

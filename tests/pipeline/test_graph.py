@@ -27,8 +27,8 @@ stages:
   right: {kind: scale, from: base, factor: 2.0}
   rl: {kind: grpo, from: half, trainer: {max_steps: 1, per_device_train_batch_size: 8, num_generations: 4}}
   half: {kind: scale, from: base}
-  base: {kind: base, trainer: {max_steps: 2, per_device_train_batch_size: 8}}
-  small: {kind: base, model: {layers: 1}, trainer: {max_steps: 1, per_device_train_batch_size: 8}}
+  base: {kind: base, model: {hidden_size: 32, heads: 2}, trainer: {max_steps: 2, per_device_train_batch_size: 8}}
+  small: {kind: base, model: {hidden_size: 32, heads: 2, layers: 1}, trainer: {max_steps: 1, per_device_train_batch_size: 8}}
 evaluate: {suite: smoke, limit: 4, columns: [base, base+worked, rl, right], pairs: [[base, rl], [base, right]]}
 """
 STARTED: list[str] = []
@@ -129,7 +129,7 @@ READS = """
 name: reads
 problems: [{family: sum, terms: [2, 4], digits: 1}]
 stages:
-  base: {kind: base, trainer: {max_steps: 2, per_device_train_batch_size: 8}}
+  base: {kind: base, model: {hidden_size: 32, heads: 2}, trainer: {max_steps: 2, per_device_train_batch_size: 8}}
   data: {kind: collect, from: base, prompts: 6, samples: 2, max_tokens: 6}
   again: {kind: sft, from: base, problems: [{collected: data}], trainer: {max_steps: 1}}
   pupil: {kind: distill, from: base, teacher: again, trainer: {max_steps: 1, per_device_train_batch_size: 4, max_completion_length: 6}}

@@ -14,7 +14,7 @@ import pytest
 from eval.exam.exam import TEMPERATURES
 from r1_mini.system.files import read_jsonl, sha256
 from tests.commands import Started, r1_mini
-from tests.conftest import SMOKE, arguments, run
+from tests.conftest import EXAMINED, SMOKE, arguments, run, run_until
 
 ROOT = SMOKE.parents[2]
 
@@ -83,17 +83,17 @@ SHORT = (
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
-    """A finished short run, which nobody may change; the folder beside it has its index."""
+    """An examined short run, which nobody may change; the folder beside it has its index."""
     out = tmp_path_factory.mktemp("short") / "run"
-    run(out, *SHORT)
+    run_until(EXAMINED, out, *SHORT)
     return out
 
 
 def test_the_same_recipe_and_seed_give_the_same_bits_and_another_seed_others(short, tmp_path):
-    run(tmp_path / "again", *SHORT)
+    run_until(EXAMINED, tmp_path / "again", *SHORT)
     assert weights(tmp_path / "again") == weights(short)
     assert samples(tmp_path / "again") == samples(short)
-    run(tmp_path / "other", *SHORT, "seed=1", "grpo.trainer.max_steps=1")
+    run_until("01-base", tmp_path / "other", *SHORT, "seed=1")
     assert weights(tmp_path / "other")["01-base"] != weights(short)["01-base"]
 
 
@@ -116,7 +116,7 @@ def test_a_run_killed_in_each_stage_ends_in_the_same_bits_and_falls_back_from_a_
     kill_when(work, "02-grpo", 9)
     file = work / ".work-02-grpo" / ".resume" / "checkpoint-8" / "optimizer.pt"
     file.write_bytes(file.read_bytes()[:-100])
-    assert "checkpoint-8 is damaged (" in run(work, *SHORT).stdout
+    assert "checkpoint-8 is damaged (" in run_until(EXAMINED, work, *SHORT).stdout
     assert weights(work) == weights(short)
     assert samples(work) == samples(short)
     for stage in ("01-base", "02-grpo"):
@@ -162,7 +162,7 @@ def test_interrupting_says_so_in_one_line_and_leaves_a_run_that_resumes(short, t
         assert done.returncode == 128 + number
         assert done.stderr.strip().splitlines()[-1].startswith("interrupted")
         assert "Traceback" not in done.stderr
-    run(work, *SHORT)
+    run_until("02-grpo", work, *SHORT)
     assert weights(work) == weights(short)
 
 

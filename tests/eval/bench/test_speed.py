@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import time
 from dataclasses import replace
 from statistics import fmean
 from types import SimpleNamespace
@@ -14,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from eval.bench import run
 from eval.bench.run import Groups, case_of, growing, micro_batches, set_lengths, speedup, step_flops
 from r1_mini.model.architecture import make_model
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.rollout.engine import rollout
 from r1_mini.rollout.params import SamplingParams
+from tests.commands import Started, command
 
 
 def tiny_model(mean):
@@ -83,18 +83,17 @@ def test_a_point_of_a_scaling_axis_changes_one_thing():
     assert points["5M parameters"] == replace(base, size="5M", prompts=8, samples=8)
 
 
-def small(out, *options):
-    """The command on a batch of eight completions."""
-    script = "import sys; from eval.bench import run; run.BATCHES['0.3M']['short'] = (2, 4); "
-    script += "from r1_mini.cli import main; sys.exit(main())"
-    arguments = ["bench", "--size", "0.3M", "--profile", "short", "--out", str(out), *options]
-    return [sys.executable, "-c", script, *arguments]
+def small(arguments):
+    """The command on a batch of eight completions, in a process group of its own."""
+    os.setsid()
+    run.BATCHES["0.3M"]["short"] = (2, 4)
+    return command(["bench", "--size", "0.3M", "--profile", "short", *arguments])
 
 
 @pytest.mark.slow
 def test_the_command_times_both_sides_and_writes_every_timing(tmp_path):
     out = tmp_path / "new" / "bench.json"
-    done = subprocess.run(small(out, "--pairs", "1"), capture_output=True, text=True, timeout=120)
+    done = Started("--out", out, "--pairs", "1", main=small).done(120)
     assert (done.returncode, done.stderr) == (0, "")
     assert "step 0.3M short, 2 x 4" in done.stdout and "arning" not in done.stdout
     result = json.loads(out.read_text())
@@ -115,13 +114,15 @@ def test_the_command_times_both_sides_and_writes_every_timing(tmp_path):
 
 
 def begin(out):
-    """The command, in a process group of its own, once its first row is being timed; its sides' process ids."""
-    arguments = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    command = subprocess.Popen(small(out, "--pairs", "2000"), **arguments)
-    while len(sides := [side for server in children(command.pid) for side in children(server)]) < 2:
-        assert command.poll() is None
-        time.sleep(0.1)
-    return command, sides
+    """The command once its first row is being timed, and its sides' process ids."""
+    started = Started("--out", out, "--pairs", "2000", main=small)
+    sides = []
+
+    def both():
+        sides[:] = [side for server in children(started.pid) for side in children(server)]
+        return len(sides) == 2
+
+    return started.when(both), sides
 
 
 def children(pid):
@@ -131,14 +132,14 @@ def children(pid):
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="looks for the sides in /proc")
 def test_ctrl_c_ends_the_sides_and_a_side_that_dies_is_one_line(tmp_path):
-    command, sides = begin(tmp_path / "bench.json")
-    os.killpg(command.pid, signal.SIGINT)
-    _, errors = command.communicate(timeout=30)
-    assert (command.returncode, errors) == (130, "interrupted\n")
+    started, sides = begin(tmp_path / "bench.json")
+    os.killpg(started.pid, signal.SIGINT)
+    done = started.done(30)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
     assert not any(os.path.exists(f"/proc/{side}") for side in sides)
 
-    command, sides = begin(tmp_path / "bench.json")
+    started, sides = begin(tmp_path / "bench.json")
     os.kill(sides[1], signal.SIGKILL)
-    _, errors = command.communicate(timeout=30)
+    done = started.done(30)
     what = f"TRL, step: exit code -9; see {tmp_path}/bench.json.log"
-    assert (command.returncode, errors) == (1, f"error: RuntimeError: {what}; --debug shows where\n")
+    assert (done.returncode, done.stderr) == (1, f"error: RuntimeError: {what}; --debug shows where\n")

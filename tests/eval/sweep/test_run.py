@@ -210,7 +210,8 @@ def test_workers_may_begin_at_once_on_an_empty_database_and_meet_there(grid, pos
 def test_ctrl_c_ends_the_trials_and_the_same_command_trains_one_base_notes_a_failure_and_compares_the_rest(tmp_path):
     (tmp_path / "sweep.yaml").write_text(
         f"name: s\nrecipe: {SMOKE}\n"
-        "set: {base.trainer.max_steps: 40, base.trainer.save_steps: 10, evaluate.limit: 20, evaluate.samples: 2, evaluate.columns: [base, grpo]}\n"
+        "set: {base.trainer.max_steps: 40, base.trainer.save_steps: 10, grpo.trainer.per_device_train_batch_size: 32, "
+        "evaluate.limit: 20, evaluate.samples: 2, evaluate.columns: [base, grpo]}\n"
         "settings: {short: {grpo.trainer.max_steps: 1}, long: {grpo.trainer.max_steps: 2}, "
         "broken: {grpo.trainer.report_to: wandb}}\n"
     )
