@@ -129,9 +129,10 @@ def test_the_dry_update_takes_what_a_real_one_takes(dry):
 
 
 def test_passes_that_add_to_gradients_recompute_or_work_in_bfloat16(dry):
-    plain, again = dry.update(64, 64), dry.update(64, 64, again=True)
+    other = dry_model()
+    plain, again = dry.update(64, 64), other.update(64, 64, again=True)
     assert plain < again <= plain + dry.gradients
-    assert dry.update(64, 64) == plain  # nothing is left over from the other
+    assert other.update(64, 64) == plain  # nothing is left over from the other
     assert dry.update(64, 64, bf16=True) < plain
     assert dry_model(recompute=True).update(64, 64) < 0.7 * plain
 
@@ -261,6 +262,15 @@ def test_a_reference_model_is_counted_where_there_is_a_kl_and_no_adapter(recipe_
     assert not sizes(adapter, "02-grpo", "update")["reference"]
     step = sizes(adapter, "02-grpo", "optimizer")
     assert step["optimizer"] == pytest.approx(2 * step["gradients"], abs=500) and step["optimizer"] < weights / 10
+
+
+def test_stages_and_an_exam_of_one_shape_are_run_dry_once(recipe_file, monkeypatch):
+    made, make = [], DryModel.__init__
+    monkeypatch.setattr(DryModel, "__init__", lambda self, *shape: made.append(shape) or make(self, *shape))
+    for lora, shapes in ((), 1), (("grpo.peft={r: 2, target_modules: all-linear}",), 2):
+        made.clear()
+        plan(load(recipe_file(), lora), EXAM, {}, CPU, Share(), 0)
+        assert len(made) == shapes
 
 
 PUPIL = """
