@@ -3,8 +3,6 @@
 import json
 import platform
 import re
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -30,6 +28,7 @@ from r1_mini.system import environment
 from r1_mini.train.logps import narrow_tiles
 from r1_mini.train.stage import Work
 from tests.chat import chat_tokenizer
+from tests.commands import r1_mini
 from tests.conftest import TINY
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "intermediate_size": 64}
@@ -518,7 +517,6 @@ def test_a_real_run_takes_what_the_plan_says_and_what_docs_memory_allows_for(tmp
     few = ["base.trainer.max_steps=2", "grpo.trainer.max_steps=1", "evaluate.limit=4", "evaluate.samples=2"]
     recipe = ["smoke", "base.trainer.per_device_train_batch_size=1024", *few]  # 300 MiB of activations
     for command in (["plan", *recipe, "--json", "plan.json"], ["run", *recipe, "--out", "run"]):
-        # in a process of its own, with its imports alone
-        subprocess.run([sys.executable, "-m", "r1_mini", *command], check=True, capture_output=True, cwd=tmp_path)
+        r1_mini(*command, cwd=tmp_path)  # in a process of its own, with its imports alone
     measured = json.loads((tmp_path / "run" / "manifest.json").read_text())["peak_memory_mib"]
     assert 0.8 * measured < json.loads((tmp_path / "plan.json").read_text())["needed"] / MIB < 1.1 * measured
