@@ -5,6 +5,7 @@ So gradient checkpointing, autocast, tied weights, adapters and temporaries need
 
 import weakref
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import torch
@@ -54,7 +55,10 @@ def bytes_of(tensors: Iterable[Tensor]) -> int:
 
 
 class DryModel:
-    """A causal language model on fake tensors, with the adapter of `peft`; `recompute`: it checkpoints activations."""
+    """A causal language model on fake tensors, with the adapter of `peft`; `recompute`: it checkpoints activations.
+
+    The same work is done once: a recipe has stages and exams of one shape.
+    """
 
     def __init__(
         self, config: PretrainedConfig, dtype: torch.dtype, peft: dict[str, Any] | None = None, recompute: bool = False
@@ -84,6 +88,7 @@ class DryModel:
         layers = max(([bytes_of(layer.parameters()) for layer in stack] for stack in stacks), key=sum, default=[0])
         return self.weights - sum(layers) + max(layers)
 
+    @cache  # noqa: B019
     def update(self, rows: int, width: int, *, again: bool = False, bf16: bool = False) -> int:
         """Forward and backward pass through TRL's fused head, without whole gradients; `again`: added to old ones."""
         plain = self.model.get_base_model() if is_peft_model(self.model) else self.model
@@ -98,6 +103,7 @@ class DryModel:
         self.model.zero_grad()
         return self._peak(work, self._make_gradients()) if again else max(0, self._peak(work) - self.gradients)
 
+    @cache  # noqa: B019
     @torch.no_grad()
     def forward(self, rows: int, width: int) -> int:
         """Forward pass over (rows, width) tokens without gradients, with the logits of the last one."""
@@ -105,11 +111,13 @@ class DryModel:
         ids = torch.zeros(rows, width, dtype=torch.long)
         return self._peak(lambda: self.model(input_ids=ids, use_cache=False, logits_to_keep=1))
 
+    @cache  # noqa: B019
     def twin(self) -> int:
         """The 16-bit copies of weights that sampling has under `bf16` or `fp16`."""
         with self._mode:
             return bytes_of(copied for copied, _ in Twin(self.model, torch.bfloat16).copies)
 
+    @cache  # noqa: B019
     @torch.no_grad()
     def choice(self, rows: int, temperature: float, top_p: float, kind: str = "cpu") -> int:
         """The logits of so many rows, and what sampling a token from each computes on a kind of device."""
@@ -124,6 +132,7 @@ class DryModel:
 
         return self._peak(work)
 
+    @cache  # noqa: B019
     def optimizer(self, name: str) -> tuple[int, int, bool]:
         """States, what a step takes besides them, and whether it was run here; else it is counted as (8-bit) Adam."""
         muon: tuple[Any, dict[str, Any]] = (MuonAdamW, {"lr": 1e-3})

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from random import Random
 from statistics import mean
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from r1_mini.data.mix import draw
 from r1_mini.model.prompts import encode, prompt_for
@@ -91,6 +91,7 @@ class Planner:
         self.held = {"framework": framework if device.is_cpu else 0}
         self.timed, self.written = timed, 0
         self.clocks: dict[str, Clock] = {}
+        self.models: dict[str, DryModel] = {}
         self.warnings: list[str] = []
 
     def clock(self, dry: DryModel) -> Clock | None:
@@ -101,6 +102,15 @@ class Planner:
         if shape not in self.clocks:
             self.clocks[shape] = Clock(self.start.config)
         return self.clocks[shape]
+
+    def dry(
+        self, config: PretrainedConfig, dtype: torch.dtype, peft: dict[str, Any] | None = None, recompute: bool = False
+    ) -> DryModel:
+        """The model on fake tensors, made once for all stages that are equal in this."""
+        shape = repr(({**config.to_dict(), "dtype": dtype}, peft, recompute))
+        if shape not in self.models:
+            self.models[shape] = DryModel(config, dtype, peft, recompute)
+        return self.models[shape]
 
     def stage(self, name: str, stage: StageSettings, dev: Exam | None) -> Part:
         """A stage, by the work that it announces. `dev`: its exam while it trains."""
@@ -124,7 +134,7 @@ class Planner:
         dtype = (stage.trainer.get("model_init_kwargs") or {}).get("dtype", "float32")
         dtype = self.start.saved if dtype == "auto" else getattr(torch, dtype)
         recompute = bool(fields["gradient_checkpointing"] or fields.get("activation_checkpointing"))
-        dry = DryModel(self.start.config, dtype, getattr(stage, "peft", None), recompute)
+        dry = self.dry(self.start.config, dtype, getattr(stage, "peft", None), recompute)
         optim = fields["optim"] if getattr(stage, "optimizer", "adamw") == "adamw" else "muon"
         states, temporaries, tried = dry.optimizer(optim)
         if not tried:
@@ -134,7 +144,7 @@ class Planner:
         tokens = largest_pass(work, lengths, solved, self.device.kind)
         activations = dry.update(*tokens, again=again, bf16=half) if work.steps else 0
         read = [start_of(self.recipe, self.recipe.find(name)) for _, name, is_data in stage.reads if not is_data]
-        teachers = [DryModel(each.config, dtype) for each in read]
+        teachers = [self.dry(each.config, dtype) for each in read]
         activations += sum(each.forward(*tokens) for each in teachers)
         ddp = dry.gradients if share.sharding == "none" and share.processes > 1 else 0  # buckets of gradients
         weights, gradients = share.of("weights", dry.weights), share.of("gradients", dry.gradients)
@@ -184,7 +194,7 @@ class Planner:
 
     def exam(self, exam: Exam) -> Part:
         """The exam of every column. The reinforced model is compared with its start, and both are in memory."""
-        dry, params = DryModel(self.start.config, getattr(torch, exam.dtype)), exam.sampling
+        dry, params = self.dry(self.start.config, getattr(torch, exam.dtype)), exam.sampling
         prompts, number, name = self._prompts(exam.questions), len(exam.questions), f"exam {exam.suite}"
         longest = {"prompts": max(map(len, prompts)), "completions": params.max_tokens}
         compares = any(stage.reinforces and stage.trains for stage in self.recipe.stages)

@@ -15,25 +15,30 @@ from r1_mini.config import packaged
 from r1_mini.doctor.doctor import changes, diagnose, watch
 from r1_mini.errors import Stopped
 from r1_mini.pipeline.recipe import load
+from r1_mini.pipeline.store import read_note
 from r1_mini.system.files import read_jsonl
 from r1_mini.train.grpo import Patience
+from tests.conftest import SAVES
 from tests.doctor.broken import BROKEN, FIXED, kept, trained
 
 SMALL = ["evaluate.columns=[grpo]", "evaluate.limit=12", "evaluate.samples=1"]
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory):
-    """A folder where all runs share what is equal: most have one base."""
+def here(smoke, tmp_path_factory):
+    """A folder where all runs share what is equal: most have the base of the smoke run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder := tmp_path_factory.mktemp("doctor"))
+        shutil.copytree(smoke[0], folder / smoke[0].name)
+        (folder / ".index").mkdir()
+        shutil.copy(smoke[0].parent / ".index" / read_note(smoke[0] / "01-base")["key"], folder / ".index")
         patch.setattr(commands, "publish", lambda *arguments: None)  # the page, seconds each, is not what is examined
         yield folder
 
 
 def ran(name, settings):
     """The exit code and the findings of a run that is trained here."""
-    code, case = trained(name, settings)
+    code, case = trained(name, [SAVES[0], *settings])
     return code, diagnose(case)
 
 

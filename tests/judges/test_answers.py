@@ -77,7 +77,7 @@ def made_by_the_grammar(draw: st.DrawFn) -> tuple[str, Fraction]:
     return draw(st.sampled_from(WRAPPERS)).format(sign + draw(st.sampled_from(forms)) + unit), value
 
 
-@settings(deadline=None, max_examples=5000)
+@settings(deadline=None, max_examples=1500)
 @given(made_by_the_grammar(), st.sampled_from(SPOILS))
 def test_answers_made_by_the_grammar_have_their_value_and_spoilt_ones_never(made, spoil: str) -> None:
     text, value = made

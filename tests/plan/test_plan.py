@@ -3,8 +3,6 @@
 import json
 import platform
 import re
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -30,6 +28,7 @@ from r1_mini.system import environment
 from r1_mini.train.logps import narrow_tiles
 from r1_mini.train.stage import Work
 from tests.chat import chat_tokenizer
+from tests.commands import r1_mini
 from tests.conftest import TINY
 
 SHAPE = {"hidden_size": 32, "layers": 2, "heads": 2, "intermediate_size": 64}
@@ -129,9 +128,10 @@ def test_the_dry_update_takes_what_a_real_one_takes(dry):
 
 
 def test_passes_that_add_to_gradients_recompute_or_work_in_bfloat16(dry):
-    plain, again = dry.update(64, 64), dry.update(64, 64, again=True)
+    other = dry_model()
+    plain, again = dry.update(64, 64), other.update(64, 64, again=True)
     assert plain < again <= plain + dry.gradients
-    assert dry.update(64, 64) == plain  # nothing is left over from the other
+    assert other.update(64, 64) == plain  # nothing is left over from the other
     assert dry.update(64, 64, bf16=True) < plain
     assert dry_model(recompute=True).update(64, 64) < 0.7 * plain
 
@@ -261,6 +261,15 @@ def test_a_reference_model_is_counted_where_there_is_a_kl_and_no_adapter(recipe_
     assert not sizes(adapter, "02-grpo", "update")["reference"]
     step = sizes(adapter, "02-grpo", "optimizer")
     assert step["optimizer"] == pytest.approx(2 * step["gradients"], abs=500) and step["optimizer"] < weights / 10
+
+
+def test_stages_and_an_exam_of_one_shape_are_run_dry_once(recipe_file, monkeypatch):
+    made, make = [], DryModel.__init__
+    monkeypatch.setattr(DryModel, "__init__", lambda self, *shape: made.append(shape) or make(self, *shape))
+    for lora, shapes in ((), 1), (("grpo.peft={r: 2, target_modules: all-linear}",), 2):
+        made.clear()
+        plan(load(recipe_file(), lora), EXAM, {}, CPU, Share(), 0)
+        assert len(made) == shapes
 
 
 PUPIL = """
@@ -508,7 +517,6 @@ def test_a_real_run_takes_what_the_plan_says_and_what_docs_memory_allows_for(tmp
     few = ["base.trainer.max_steps=2", "grpo.trainer.max_steps=1", "evaluate.limit=4", "evaluate.samples=2"]
     recipe = ["smoke", "base.trainer.per_device_train_batch_size=1024", *few]  # 300 MiB of activations
     for command in (["plan", *recipe, "--json", "plan.json"], ["run", *recipe, "--out", "run"]):
-        # in a process of its own, with its imports alone
-        subprocess.run([sys.executable, "-m", "r1_mini", *command], check=True, capture_output=True, cwd=tmp_path)
+        r1_mini(*command, cwd=tmp_path)  # in a process of its own, with its imports alone
     measured = json.loads((tmp_path / "run" / "manifest.json").read_text())["peak_memory_mib"]
     assert 0.8 * measured < json.loads((tmp_path / "plan.json").read_text())["needed"] / MIB < 1.1 * measured

@@ -8,9 +8,10 @@ from tests.eval.analysis.coverage import BEYOND, EVEN, SETTINGS, UNEVEN, label, 
 
 pytestmark = pytest.mark.slow
 DOCUMENT = Path(__file__).parents[3] / "docs" / "COVERAGE.md"
+SEEDS = {(each.claim, each.seeds): each for each in SETTINGS if each.seeds > 1 and each.problems == 100}
 TESTED = [
-    each for place, each in enumerate(SETTINGS) if each.seeds == 1 or (place % 3 == 0 and each.problems == 100)
-]  # seeds take a second each
+    each for each in SETTINGS if each.seeds == 1 or each in SEEDS.values()
+]  # of seeds, which take two seconds, one
 WITHOUT_GAIN = [setting for setting in TESTED if setting.claim == "difference" and not setting.gain]
 
 
@@ -36,7 +37,7 @@ GRAPH = {  # stage -> what it starts from, and what it adds to the log-odds
 @pytest.mark.parametrize("spread", [UNEVEN, EVEN], ids=str)
 def test_each_edge_of_a_graph_is_given_its_own_verdict_in_exams_of_known_truth(spread):
     """As many problems and samples as r1.yaml's exam has; a stage that changes nothing is told apart in 5 % of exams."""
-    exams, rng, wrong = 1_000, np.random.default_rng(0), 0
+    exams, rng, wrong = 500, np.random.default_rng(0), 0
     pairs = [(start, stage) for stage, (start, _) in GRAPH.items()]
     truth = ["worse" if gain < 0 else "shown" if gain > 0 else "not shown" for _, gain in GRAPH.values()]
     for _ in range(exams):
@@ -47,7 +48,7 @@ def test_each_edge_of_a_graph_is_given_its_own_verdict_in_exams_of_known_truth(s
         verdicts = [each.verdict for each in differences(scores, pairs)]
         assert [verdicts[edge] for edge in (1, 3, 4)] == ["shown", "worse", "shown"]
         wrong += verdicts != truth
-    assert wrong / exams <= 0.065  # 0.05, and two standard errors
+    assert wrong / exams <= 0.07  # 0.05, and two standard errors
 
 
 def test_documented_coverage_is_that_of_these_settings():

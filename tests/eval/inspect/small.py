@@ -2,6 +2,7 @@
 
 import copy
 import random
+from functools import cache
 
 import torch
 
@@ -32,6 +33,16 @@ def problems(terms, largest=9):
     return [families.solve(question) for question in questions]
 
 
+@cache
+def prompt_of(question):
+    return prompt_for(TOKENIZER, question)
+
+
+@cache
+def ids_of(text):
+    return TOKENIZER(text, add_special_tokens=False)["input_ids"]
+
+
 def trained(text, steps, start=None, seed=0, rate=3e-3, batch=64, **shape):
     """A network after so many steps on `text(rng) -> (problem, completion)`."""
     model = (
@@ -46,11 +57,7 @@ def trained(text, steps, start=None, seed=0, rate=3e-3, batch=64, **shape):
         rows = []
         for _ in range(batch):
             problem, completion = text(rng)
-            prompt, done = (
-                TOKENIZER(t, add_special_tokens=False)["input_ids"]
-                for t in (prompt_for(TOKENIZER, problem.question), completion)
-            )
-            done = [*done, TOKENIZER.eos_token_id]
+            prompt, done = ids_of(prompt_of(problem.question)), [*ids_of(completion), TOKENIZER.eos_token_id]
             rows.append({"input_ids": prompt + done, "labels": [-100] * len(prompt) + done})
         packed = pack(rows, pad=TOKENIZER.pad_token_id)
         model(**packed).loss.backward()
