@@ -6,7 +6,7 @@ No list of names says which: each model is tried once.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -54,10 +54,11 @@ def why_not_engine(model: PreTrainedModel) -> str:
     return f"{model.config.model_type}: transformers' generate samples, since {reasons[0]}" if reasons else ""
 
 
-def windows(config: PretrainedConfig) -> Iterator[int]:
+def windows(config: PretrainedConfig) -> list[int]:
     """Whatever could be the width of an attention window or chunk."""
-    fields = config.get_text_config(decoder=True).to_dict()
-    return (size for name, size in fields.items() if ("window" in name or "chunk" in name) and type(size) is int)
+    fields = config.get_text_config(decoder=True).to_dict().items()
+    named = [size for name, size in fields if ("window" in name or "chunk" in name) and not name.endswith("layers")]
+    return [size for size in named if type(size) is int and size > 0]
 
 
 def _choose(model: PreTrainedModel, length: int, engine: Sampler, params: SamplingParams) -> tuple[Sampler, str]:

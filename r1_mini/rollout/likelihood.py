@@ -49,7 +49,7 @@ class Rows:
 
         ids_US = moved(distinct_US, first - prompt_U1)
         before_U1 = (prompt_U1 - 1).clamp(min=0)
-        width = int(before_U1.max())
+        width = max(1, int(before_U1.max()))
         prefixes_DW, self.prefix_U = torch.unique(
             ids_US[:, :width].where(at_S[:width] < before_U1, -1), dim=0, return_inverse=True
         )

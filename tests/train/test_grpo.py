@@ -1,6 +1,7 @@
 """Our trainer against TRL's own loss, and by hand."""
 
 import contextlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems import families
 from r1_mini.rewards import as_trl_reward
 from r1_mini.rollout.params import SamplingParams
+from r1_mini.rollout.tuning import TUNED
 from r1_mini.train.advantages import group_advantages
 from r1_mini.train.grpo import GrpoStage, Trainer
 from r1_mini.train.stage import arguments
@@ -65,15 +67,26 @@ def make_trainer(tmp_path, reward="accuracy", baseline="group", questions=QUESTI
     return trainer
 
 
+@pytest.fixture(params=[False, True])
+def shared(request, monkeypatch):
+    """Whether rows share their prompts, as they do where it pays."""
+    overhead = -1 if request.param else 1_000
+    monkeypatch.setitem(TUNED, "cpu", replace(TUNED["cpu"], overhead=overhead, part=2 * 8))  # two rows in a part
+    return request.param
+
+
 def batch(advantages):
-    """Rows of 3 prompt and 5 completion places with lengths 5, 2, 3, 4; the first prompt is one token shorter."""
+    """Rows of 3 prompt and 5 completion places with lengths 5, 2, 3, 4; the first prompt is one token shorter, the
+    others are alike."""
     generator = torch.Generator().manual_seed(0)
     lengths = torch.tensor([5, 2, 3, 4])
     prompt_mask = torch.ones(4, 3, dtype=torch.long)
     prompt_mask[0, 0] = 0
+    prompt_ids = torch.randint(3, 20, (4, 3), generator=generator)
+    prompt_ids[1:] = prompt_ids[1]
     mask = (torch.arange(5)[None] < lengths[:, None]).long()
     return {
-        "prompt_ids": torch.randint(3, 20, (4, 3), generator=generator),
+        "prompt_ids": prompt_ids,
         "prompt_mask": prompt_mask,
         "completion_ids": torch.randint(3, 20, (4, 5), generator=generator) * mask,
         "completion_mask": mask,
@@ -111,6 +124,7 @@ def gradients_of_both(trainer, monkeypatch, inputs):
 @pytest.mark.parametrize("beta", [0.0, 0.04])
 @pytest.mark.parametrize("advantages", [[0.5, 0.0, -0.25, 0.0], [1.0, -1.0, 0.5, -0.5]])
 @pytest.mark.parametrize("off_policy", [False, True])
+@pytest.mark.usefixtures("shared")
 def test_gradients_equal_those_of_stock_trl(trainer_of, monkeypatch, loss_type, level, beta, advantages, off_policy):
     trainer = trainer_of(loss_type=loss_type, importance_sampling_level=level, beta=beta)
     inputs, generator = batch(advantages), torch.Generator().manual_seed(1)
@@ -123,6 +137,7 @@ def test_gradients_equal_those_of_stock_trl(trainer_of, monkeypatch, loss_type, 
 
 @pytest.mark.parametrize("loss_type", CHOICES["loss_type"])
 @pytest.mark.parametrize("advantages", [[0.5, 0.0, -0.25, 0.0], [1.0, -1.0, 0.5, -0.5], [1.0, 0.0, 0.0, 0.0]])
+@pytest.mark.usefixtures("shared")
 def test_gradients_of_fresh_samples_equal_those_of_stock_trl(trainer_of, monkeypatch, loss_type, advantages):
     trainer, inputs = trainer_of(loss_type=loss_type), batch(advantages)
     ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
