@@ -19,8 +19,29 @@ LOGITS = 2**26
 Forward = Callable[..., Any]
 """(ids, labels, more inputs by name) -> an output with `log_probs` and `entropy`, one place shorter, as TRL's model
 with its fused head."""
-Prefill = Callable[[Tensor], list[Tensor]]
-"""ids of prompts, (D, W), padded on the right -> of each layer the keys, then the values, (D, heads, W, size)."""
+
+
+class Prefill:
+    """Reads prompts once for all their completions."""
+
+    def __init__(
+        self, model: PreTrainedModel, autocast: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> None:
+        self.model, self.autocast = model, autocast
+
+    def allowed(self, width: int) -> bool:
+        """Whether a row of `width` tokens may begin at the end of its prompt.
+
+        Not where layers keep something else than keys and values, or see no further than a window.
+        """
+        return not self.model.is_activation_checkpointing and keeps_keys_alone(self.model, width)
+
+    def __call__(self, ids_DW: Tensor) -> list[Tensor]:
+        """The keys, then the values, of each layer in turn, (D, heads, W, size); prompts are padded on the right."""
+        cache = DynamicCache()
+        with self.autocast():
+            self.model.base_model(input_ids=ids_DW, past_key_values=cache, use_cache=True)
+        return [each for layer in cache.layers for each in (layer.keys, layer.values)]
 
 
 class Rows:
@@ -29,12 +50,12 @@ class Rows:
     `ids_BS` are prompts, padded on the left, then completions of at most `keep` tokens, padded on the right; `real_BS`
     is False on padding. U distinct rows begin at place 0, so that no mask is needed to keep padding out of sight.
 
-    With `share`, each of D prompts is read once, all but its last token, and its rows begin with that token, if this
+    With `prefill`, each of D prompts is read once, all but its last token, and its rows begin with that token, if this
     saves more tokens than a pass costs. `chunks` are the prompts to read together, and the parts of their rows.
     """
 
     def __init__(
-        self, ids_BS: Tensor, real_BS: Tensor, keep: int, most: int | None = None, share: bool = False
+        self, ids_BS: Tensor, real_BS: Tensor, keep: int, most: int | None = None, prefill: Prefill | None = None
     ) -> None:
         first, size, sizes = ids_BS.shape[1] - keep, ids_BS.shape[1], tuned(ids_BS.device.type)
         most = most or sizes.part
@@ -53,9 +74,9 @@ class Rows:
         prefixes_DW, self.prefix_U = torch.unique(
             ids_US[:, :width].where(at_S[:width] < before_U1, -1), dim=0, return_inverse=True
         )
-        self.shared = share and int(before_U1.sum() - (prefixes_DW >= 0).sum()) > sizes.overhead
-        chunk_U = torch.zeros_like(self.prefix_U)
-        if self.shared:
+        saved, chunk_U = int(before_U1.sum() - (prefixes_DW >= 0).sum()), torch.zeros_like(self.prefix_U)
+        self.prefill = prefill if prefill and saved > sizes.overhead and prefill.allowed(size) else None
+        if self.prefill:
             most = max(1, most // 2)  # half for the prompts, half for their rows
             at_once = max(1, most // width)
             ids_US, prompt_U1, total_U1 = moved(ids_US, before_U1), prompt_U1 - before_U1, total_U1 - before_U1
@@ -74,18 +95,20 @@ class Rows:
         for index, number in enumerate(sizes_of):
             start = sum(sizes_of[:index])
             cut = parts(self.total_U[start : start + number].tolist(), most, sizes.overhead)
-            some = slice(index * at_once, (index + 1) * at_once) if self.shared else slice(0)
+            some = slice(index * at_once, (index + 1) * at_once) if self.prefill else slice(0)
             self.chunks.append((some, [slice(start + part.start, start + part.stop) for part in cut]))
 
-    def read(
-        self, forward: Forward, part: slice, stored: Sequence[Tensor] | None = None, first: int = 0
-    ) -> list[Tensor]:
+    def stored(self, some: slice) -> list[Tensor]:
+        """The prefill of some prompts; nothing if none are shared."""
+        return self.prefill(self.prefixes_DW[some]) if self.prefill else []
+
+    def read(self, forward: Forward, part: slice, stored: Sequence[Tensor] = (), first: int = 0) -> list[Tensor]:
         """Log-probability of each completion token of a part's rows and entropy before it, 0 where there is none.
 
         `stored` is the prefill of the prompts from number `first` on.
         """
         width, more = max(2, int(self.total_U[part].max())), {}  # one output at least, of a lone prompt token too
-        if stored is not None:
+        if stored:
             which_R, before_R1 = self.prefix_U[part] - first, self.before_U1[part]
             at_W, at_T = (torch.arange(n, device=which_R.device) for n in (self.prefixes_DW.shape[1], width))
             real = torch.cat([at_W < before_R1, (at_T >= 0).expand(len(which_R), -1)], dim=1)
@@ -118,32 +141,13 @@ def score(
     prefill: Prefill | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each completion token and entropy before it, (B, keep) each; see `Rows`."""
-    rows = Rows(ids_BS, real_BS, keep, most, share=prefill is not None)
+    rows = Rows(ids_BS, real_BS, keep, most, prefill)
     read = []
     for some, of_chunk in rows.chunks:
-        stored = prefill(rows.prefixes_DW[some]) if prefill is not None and rows.shared else None
+        stored = rows.stored(some)
         read += [rows.read(forward, part, stored, some.start or 0) for part in of_chunk]
     logps, entropies = (torch.cat(column)[rows.which_B] for column in zip(*read, strict=True))
     return logps, entropies
-
-
-def prefill_by(
-    model: PreTrainedModel, width: int, autocast: Callable[[], AbstractContextManager[None]] = nullcontext
-) -> Prefill | None:
-    """What lets completions in rows of `width` tokens share the keys and values of their prompt; None if nothing may.
-
-    Not so where layers keep something else, or see no further than a window: there what is left out of a row counts.
-    """
-    if model.is_activation_checkpointing or not keeps_keys_alone(model, width):
-        return None
-
-    def prefill(ids_DW: Tensor) -> list[Tensor]:
-        cache = DynamicCache()
-        with autocast():
-            model.base_model(input_ids=ids_DW, past_key_values=cache, use_cache=True)
-        return [each for layer in cache.layers for each in (layer.keys, layer.values)]
-
-    return prefill
 
 
 def log_likelihoods(
@@ -162,6 +166,6 @@ def log_likelihoods(
     ids_BS = torch.tensor(ids, device=model.device).view(len(texts), before + keep)
     most = min(tuned(ids_BS.device.type).part, LOGITS // model.get_input_embeddings().num_embeddings)
     with torch.no_grad():
-        logps, _ = score(forward, ids_BS, ids_BS >= 0, keep, most, prefill_by(model, before + keep))
+        logps, _ = score(forward, ids_BS, ids_BS >= 0, keep, most, Prefill(model))
     sums = iter(logps.cpu().double().sum(dim=1).tolist())
     return [[next(sums) for _ in group] for group in groups]

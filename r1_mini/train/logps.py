@@ -16,7 +16,7 @@ from torch import Tensor
 from trl import GRPOTrainer
 from trl.trainer import utils as trl_utils
 
-from r1_mini.rollout.likelihood import Forward, Prefill, Rows, prefill_by, score
+from r1_mini.rollout.likelihood import Forward, Prefill, Rows, score
 from r1_mini.train.sampler import plain
 
 WHOLE = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
@@ -26,7 +26,7 @@ WHOLE = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GP
 def score_in_backward(
     forward: Forward,
     alone: Forward,
-    prefill: Prefill | None,
+    prefill: Prefill,
     ids_BS: Tensor,
     real_BS: Tensor,
     keep: int,
@@ -42,18 +42,18 @@ def score_in_backward(
     """
 
     def backward(gradient_BT: Tensor) -> None:
-        rows = Rows(ids_BS, real_BS, keep, share=prefill is not None)
+        rows = Rows(ids_BS, real_BS, keep, prefill=prefill)
         gradient_UT = gradient_BT.new_zeros(len(rows.total_U), keep).index_add(0, rows.which_B, gradient_BT)
         last, seen = rows.chunks[-1][1][-1], []
         with torch.enable_grad():
             for some, of_chunk in rows.chunks:
-                stored = prefill(rows.prefixes_DW[some]) if prefill is not None and rows.shared else []
+                stored = rows.stored(some)
                 # What the parts before the last one find for keys and values is kept in leaves, and goes on with it.
                 leaves = [each.detach().requires_grad_(each.requires_grad) for each in stored]
                 for part in of_chunk:
                     ends = part is of_chunk[-1]
                     reader = forward if part is last else alone
-                    logps, _ = rows.read(reader, part, (stored if ends else leaves) or None, some.start or 0)
+                    logps, _ = rows.read(reader, part, stored if ends else leaves, some.start or 0)
                     found = {logps: gradient_UT[part]}
                     if ends:
                         pairs = zip(stored, leaves, strict=True)
@@ -107,7 +107,7 @@ class FrugalTrainer(GRPOTrainer):
         inner = self.accelerator.unwrap_model(model)
         alone, forward_once = (partial(forward, models) for models in (repeat(inner), chain([model], repeat(inner))))
         batch, real_BS = self.in_loss, attention_mask.bool()
-        prefill = prefill_by(plain(inner), input_ids.shape[1], self.accelerator.autocast)
+        prefill = Prefill(plain(inner), self.accelerator.autocast)
         if batch is None:  # the policy before its update, or the reference model: every row
             return *score(alone, input_ids, real_BS, logits_to_keep, prefill=prefill), None
         old_BT, sampled_BT = batch.get("old_per_token_logps"), batch.get("sampling_per_token_logps")

@@ -10,7 +10,7 @@ import transformers
 
 from r1_mini.model.prompts import encode
 from r1_mini.rollout.engine import rollout
-from r1_mini.rollout.likelihood import log_likelihoods, parts, prefill_by, score
+from r1_mini.rollout.likelihood import Prefill, log_likelihoods, parts, score
 from r1_mini.rollout.params import SamplingParams
 from r1_mini.rollout.tuning import TUNED
 
@@ -78,8 +78,9 @@ def test_rows_share_their_prompt_where_this_saves_more_than_a_pass(model, monkey
     of_prompt = torch.arange(6).repeat_interleave(5)
     ids[:, :40], real[:, :40] = ids[of_prompt, :40], real[of_prompt, :40]
     weights = torch.randn(30, 9, generator=torch.Generator().manual_seed(0))
-    shared, found, reads = prefill_by(model, 49), [], []
-    for prefill in (None, shared):
+    found, reads = [], []
+    assert Prefill(model).allowed(49)  # which tries the model, once
+    for prefill in (None, Prefill(model)):
         reads.clear()
         hook = model.model.embed_tokens.register_forward_pre_hook(lambda _, read: reads.append(read[0].shape))
         logps, entropies = score(read_by(model), ids, real, 9, most, prefill)
@@ -97,11 +98,12 @@ def test_no_prompt_is_shared_where_a_layer_sees_a_window_or_keeps_no_keys(model)
     sizes = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     window = made(transformers.MistralConfig(**sizes, num_key_value_heads=2, intermediate_size=32, sliding_window=20))
     mamba = made(transformers.MambaConfig(vocab_size=50, hidden_size=32, num_hidden_layers=2))
-    assert prefill_by(window, 20) and not prefill_by(window, 21) and not prefill_by(mamba, 20)
+    assert [Prefill(window).allowed(width) for width in (20, 21)] == [True, False]
+    assert not Prefill(mamba).allowed(20)
     model.gradient_checkpointing_enable()
-    assert not prefill_by(model, 20)
+    assert not Prefill(model).allowed(20)
     model.gradient_checkpointing_disable()
-    assert prefill_by(model, 20)
+    assert Prefill(model).allowed(20)
 
 
 @pytest.mark.parametrize("real", [[True, True, False, False], [False, True, False, False]])
