@@ -116,8 +116,11 @@ class FrugalTrainer(GRPOTrainer):
         if known_BT is None:
             known_BT = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
         only_advantages = only_advantages_count(vars(self.args))
-        counted_B = (batch["advantages"] != 0) | (not only_advantages)
-        counted_B[0] |= not counted_B.any()  # so that the loss has a graph to call backward on
+        counted_B = ((batch["advantages"] != 0) | (not only_advantages)) & batch["completion_mask"].any(dim=1)
+        if not counted_B.any():
+            if self.accelerator.num_processes == 1 and self.accelerator.scaler is None:
+                return known_BT.detach().clone().requires_grad_(), -known_BT, None  # no weight moves
+            counted_B[0] = True  # the other processes, or the scaler of fp16, wait for a gradient
         rows = counted_B.nonzero(as_tuple=True)
         some = (input_ids[rows], real_BS[rows], logits_to_keep)
         mask = real_BS[rows][:, -logits_to_keep:]

@@ -11,6 +11,7 @@ from trl import GRPOConfig, GRPOTrainer
 from r1_mini.config.trl_fields import CHOICES
 from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
+from r1_mini.model.optimizer import MuonAdamW
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems import families
 from r1_mini.rewards import as_trl_reward
@@ -150,18 +151,6 @@ def test_gradients_of_fresh_samples_equal_those_of_stock_trl(trainer_of, monkeyp
     assert trainer._metrics["train"]["logp_gap_max"] == [pytest.approx(0, abs=1e-5)]
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_a_batch_without_any_signal_has_no_gradient_and_no_error(tmp_path, masked):
-    """All advantages are zero, or all completions are truncated and masked."""
-    trainer = make_trainer(tmp_path, mask_truncated_completions=masked)
-    inputs = batch([0.5, -0.5, 0.0, 0.0] if masked else [0.0] * 4)
-    if masked:
-        inputs["completion_mask"] = torch.zeros_like(inputs["completion_mask"])
-        inputs["sampling_per_token_logps"] = torch.zeros(4, 5)
-    trainer._compute_loss(trainer.model, inputs).backward()
-    assert gradients(trainer.model).abs().max() == 0
-
-
 @contextlib.contextmanager
 def shapes_read(trainer):
     """The shapes of what the trainer's model reads."""
@@ -169,6 +158,27 @@ def shapes_read(trainer):
     hook = trainer.model.model.embed_tokens.register_forward_pre_hook(lambda _, read: shapes.append(read[0].shape))
     yield shapes
     hook.remove()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, MuonAdamW])
+def test_for_a_batch_without_any_signal_nothing_is_computed_and_no_weight_moves(tmp_path, masked, optimizer):
+    """All advantages are zero, or all completions are truncated and masked."""
+    trainer = make_trainer(tmp_path, mask_truncated_completions=masked)
+    steps = optimizer(trainer.model if optimizer is MuonAdamW else trainer.model.parameters(), lr=0.1, weight_decay=0.1)
+    trainer._compute_loss(trainer.model, batch([0.5, -0.5, 0.25, -0.25])).backward()
+    steps.step()  # from here on there is a momentum
+    steps.zero_grad()
+    inputs, before = batch([0.5, -0.5, 0.0, 0.0] if masked else [0.0] * 4), trainer.model.state_dict()
+    before = {name: weights.clone() for name, weights in before.items()}
+    if masked:
+        inputs["completion_mask"] = torch.zeros_like(inputs["completion_mask"])
+        inputs["sampling_per_token_logps"] = torch.zeros(4, 5)
+    with shapes_read(trainer) as shapes:
+        trainer._compute_loss(trainer.model, inputs).backward()
+    steps.step()
+    assert not shapes
+    assert all(torch.equal(weights, before[name]) for name, weights in trainer.model.state_dict().items())
 
 
 @pytest.mark.parametrize(("beta", "rows"), [(0.0, 2), (0.04, 4)])
