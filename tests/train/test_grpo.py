@@ -12,10 +12,11 @@ from r1_mini.config.trl_fields import CHOICES
 from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
 from r1_mini.model.optimizer import MuonAdamW
+from r1_mini.model.prompts import encode
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems import families
 from r1_mini.rewards import as_trl_reward
-from r1_mini.rollout.params import SamplingParams
+from r1_mini.rollout.params import Completion, SamplingParams
 from r1_mini.rollout.tuning import TUNED
 from r1_mini.train.advantages import group_advantages
 from r1_mini.train.grpo import GrpoStage, Trainer
@@ -236,3 +237,44 @@ def test_rollouts_of_one_optimizer_step_that_ask_the_same_question_get_different
     texts = [tuple(ids) for each in rollouts for ids in each["completion_ids"]]
     assert len(rollouts) == 2
     assert len(set(texts)) == len(texts) == 8
+
+
+@pytest.mark.parametrize(
+    ("most", "asked", "accuracy", "redrawn"),
+    [(0, ["1+2", "12-4"], 0.75, None), (1, ["3+4", "12-4"], 0.25, 0.5), (9, ["5+6", "12-4"], 0.375, 1.0)],
+)
+def test_groups_that_are_all_right_or_all_wrong_are_drawn_again(tmp_path, monkeypatch, most, asked, accuracy, redrawn):
+    right = {"1+2": 4, "12-4": 2, "3+4": 0, "5+6": 1}  # of four completions; 3+4 and 5+6 are what is drawn next
+    trainer = make_trainer(tmp_path)
+    tokenizer, seeds = trainer.processing_class, []
+
+    def answered(model, prompt_ids, params, **rest):
+        seeds.append(params.seed)
+        groups = []
+        for ids in prompt_ids:
+            problem = families.solve(next(each for each in right if f"User: {each}\n" in tokenizer.decode(ids)))
+            texts = [
+                f"<think></think><answer>{problem.answer if n < right[problem.question] else 99}</answer>"
+                for n in range(4)
+            ]
+            tokens = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in texts]
+            groups.append([Completion(each, [-1.0] * len(each), "stop") for each in tokens])
+        return groups
+
+    monkeypatch.setattr("r1_mini.train.grpo.rollout", answered)
+    others = [families.solve(question) for question in ("123+456", "3+4", "5+6")]  # the first prompt is too long
+    longest = max(len(ids) for ids in encode(tokenizer, [row["prompt"] for row in rows_of(QUESTIONS, 1)]))
+    trainer.redraws = most, lambda seed: iter(others), longest
+    batch = trainer._generate_and_score_completions(rows_of(QUESTIONS, 4))
+    assert [each.question for each in trainer.asked] == asked
+    assert trainer._metrics["train"]["accuracy"] == [accuracy]
+    assert trainer._metrics["train"].get("redrawn") == (redrawn and [redrawn])
+    assert len(set(seeds)) == len(seeds) == 1 + min(most, 2)
+    by_hand = [(n < right[question]) - right[question] / 4 for question in asked for n in range(4)]
+    assert batch["advantages"].tolist() == pytest.approx(by_hand)
+    prompts = [
+        tokenizer.decode(ids[mask.bool()]) for ids, mask in zip(batch["prompt_ids"], batch["prompt_mask"], strict=True)
+    ]
+    assert all(
+        question in prompt for question, prompt in zip([each for each in asked for _ in range(4)], prompts, strict=True)
+    )
