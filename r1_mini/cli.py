@@ -78,8 +78,8 @@ def _temperature(value: float) -> float:
         raise typer.BadParameter(error.message()) from None
 
 
-Size = StrEnum("Size", {"0.3M": "0.3M", "5M": "5M", "30M": "30M"})
-Lengths = StrEnum("Lengths", {"short": "short", "long": "long"})
+Size = StrEnum("Size", {"0.3M": "0.3M", "5M": "5M", "30M": "30M", "135M": "135M"})
+Lengths = StrEnum("Lengths", {"short": "short", "long": "long", "prompt": "prompt"})
 
 HINTS = {
     ": No such option: -[^-]": ", and write -- before what begins with a dash",
@@ -348,8 +348,11 @@ def push(
 
 @app.command(epilog="Example: r1-mini bench --size 0.3M --checkpoint runs/tiny-r1-zero/02-grpo")
 def bench(
-    size: Annotated[list[Size] | None, _option("Parameters; repeatable.", default="all")] = None,
-    profile: Annotated[list[Lengths] | None, _option("Lengths of completions; repeatable.", default="all")] = None,
+    size: Annotated[list[Size] | None, _option("Parameters; repeatable.", default="all but 135M")] = None,
+    profile: Annotated[
+        list[Lengths] | None,
+        _option("Lengths: of completions, or prompts of 100 tokens; repeatable.", default="short and long"),
+    ] = None,
     checkpoint: Annotated[list[Path] | None, _option("A model trained on r1_zero's problems; repeatable.")] = None,
     pairs: Annotated[int, _option("Steps of each side, in turn.", min=1)] = 5,
     zero_variance: Annotated[float, _option("Share of zero-variance groups.", min=0.0, max=1.0)] = 0.3,

@@ -56,6 +56,7 @@ SIZES: dict[str, dict[str, int]] = {
     "0.3M": {"hidden_size": 96, "layers": 3, "heads": 6},
     "5M": {"hidden_size": 256, "layers": 6, "heads": 8, "intermediate_size": 736},
     "30M": {"hidden_size": 512, "layers": 10, "heads": 8, "intermediate_size": 1280},
+    "135M": {"hidden_size": 576, "layers": 32, "heads": 9, "intermediate_size": 1728},
 }
 RIVALS: dict[str, dict[str, Any]] = {
     "TRL": {},
@@ -80,6 +81,7 @@ class Case:
     samples: int
     zero_variance: float  # share of the groups whose reward is constant
     steps: int  # most steps that will be done: there are prompts for so many
+    preface: int = 0  # tokens before each problem, such as instructions take
     checkpoint: str | None = None  # folder of the weights, instead of random ones of the size
 
     @property
@@ -124,7 +126,7 @@ class Side(transformers.TrainerCallback):
             set_lengths(self.model, case.mean or 1.0)
         count = (case.steps + 1) * case.prompts  # the last step only begins
         self.problems = list(itertools.islice(draw((PROBLEMS,), "train", 0), count))
-        self.prompts = prompts_for(self.tokenizer, self.problems)
+        self.prompts = [" " * case.preface + prompt for prompt in prompts_for(self.tokenizer, self.problems)]
         self.prompt_ids = encode(self.tokenizer, self.prompts)
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
@@ -265,10 +267,13 @@ def step_flops(model: transformers.PreTrainedModel, groups: Groups) -> float:
     return sampling + 3 * cost(rows_PG[varies_P], rows_PG[varies_P] / 2)
 
 
-PROFILES: dict[str, tuple[float, int]] = {"short": (30, 80), "long": (60, 512)}
-"""Mean and longest length of the completions, tokens."""
-BATCHES = {"0.3M": {"short": (32, 16), "long": (16, 16)}, "5M": {"short": (16, 8), "long": (8, 8)}} | {
-    "30M": {"short": (8, 8), "long": (4, 8)}
+PROFILES: dict[str, tuple[float, int, int]] = {"short": (30, 80, 0), "long": (60, 512, 0), "prompt": (20, 54, 75)}
+"""Mean and longest length of the completions, and the preface of a prompt, tokens: with 75 a prompt has about 100."""
+BATCHES = {
+    "0.3M": {"short": (32, 16), "long": (16, 16), "prompt": (32, 8)},
+    "5M": {"short": (16, 8), "long": (8, 8), "prompt": (16, 8)},
+    "30M": {"short": (8, 8), "long": (4, 8), "prompt": (8, 8)},
+    "135M": {"short": (2, 8), "long": (2, 8), "prompt": (2, 8)},
 }
 """Prompts and samples of a step, so that all together take about ten minutes on two cores."""
 _CONTEXT = get_context("forkserver")
@@ -287,18 +292,19 @@ def bench(
 ) -> None:
     """Time each size with each profile, and each checkpoint; print the table, write every timing to the file `out`.
 
-    Without a size all are timed, without a profile both, with nothing but checkpoints these alone.
+    Without a size all but the largest are timed, without a profile short and long completions; with nothing but
+    checkpoints these alone.
     """
     cases = []
     for path in map(find_checkpoint, checkpoints):  # on the default recipe's problems, with lengths as they come
         name = "/".join(path.resolve().parts[-2:])
-        case = Case("step", name, "recipe", None, 80, 32, 16, 0.0, pairs + 1, str(path))
+        case = Case("step", name, "recipe", None, 80, 32, 16, 0.0, pairs + 1, checkpoint=str(path))
         model, tokenizer = load_checkpoint(path)
         asked = list(itertools.islice(draw((PROBLEMS,), "train", 0), case.prompts))
         require_readable(model.config, tokenizer, asked, case.longest, str(path))
         cases.append(case)
-    for size in sizes or (() if checkpoints and not profiles else SIZES):
-        cases += [case_of(size, profile, zero_variance, pairs + 1) for profile in profiles or PROFILES]
+    for size in sizes or (() if checkpoints and not profiles else ("0.3M", "5M", "30M")):
+        cases += [case_of(size, profile, zero_variance, pairs + 1) for profile in profiles or ("short", "long")]
     missing = {"TRL, vLLM": "vLLM is not installed"} if importlib.util.find_spec("vllm") is None else {}
     if environment.kind() != "cuda":
         missing = {rival: "needs CUDA" for rival, fields in RIVALS.items() if fields}
@@ -341,7 +347,8 @@ def bench(
 
 def case_of(size: str, profile: str, zero_variance: float, steps: int) -> Case:
     """A step of random weights with its usual batch."""
-    return Case("step", size, profile, *PROFILES[profile], *BATCHES[size][profile], zero_variance, steps)
+    mean, longest, preface = PROFILES[profile]
+    return Case("step", size, profile, mean, longest, *BATCHES[size][profile], zero_variance, steps, preface)
 
 
 def growing(base: Case) -> list[Case]:

@@ -16,7 +16,7 @@ import torch
 from transformers import PreTrainedModel
 
 from r1_mini.rollout.batch import Batch
-from r1_mini.rollout.fallback import sampler_for
+from r1_mini.rollout.fallback import sampler_for, windows
 from r1_mini.rollout.params import Completion, Sampled, SamplingParams
 from r1_mini.rollout.slots import Slots
 
@@ -97,6 +97,14 @@ def sample_by_rows(
         if progress and ended:
             progress(ended)
     return batch.sampled()
+
+
+@torch.no_grad()
+def keeps_keys_alone(model: PreTrainedModel, room: int) -> bool:
+    """Whether a completion that ends after `room` tokens needs no more of its prompt than all its keys and values."""
+    if any(size < room for size in windows(model.config)):
+        return False
+    return sampler_for(model, room, sample_by_rows, SamplingParams(1, 1)) is sample_by_rows
 
 
 def _streams(seed: int, prompts: Sequence[Sequence[int]], group: int, first_sample: int) -> list[list[int]]:

@@ -6,7 +6,7 @@ No list of names says which: each model is tried once.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PretrainedConfig, PreTrainedModel
 
 from r1_mini.rollout.choose import choose, uniform
 from r1_mini.rollout.params import Sampled, Sampler, SamplingParams
@@ -38,7 +38,7 @@ def sampler_for(model: PreTrainedModel, room: int, engine: Sampler, params: Samp
     if not hasattr(model, "generate"):  # no model of transformers, such as a mixture of two: there is no other sampler
         return engine
     config, chosen = model.config.get_text_config(decoder=True), _chosen.setdefault(model, {})
-    window = max((size for size in _windows(config.to_dict()) if size < room), default=0)
+    window = max((size for size in windows(config) if size < room), default=0)
     if window not in chosen:
         most = getattr(config, "max_position_embeddings", None) or 2**31
         tried = _TRIED(params)
@@ -54,9 +54,11 @@ def why_not_engine(model: PreTrainedModel) -> str:
     return f"{model.config.model_type}: transformers' generate samples, since {reasons[0]}" if reasons else ""
 
 
-def _windows(config: Mapping[str, Any]) -> Iterator[int]:
+def windows(config: PretrainedConfig) -> list[int]:
     """Whatever could be the width of an attention window or chunk."""
-    return (size for name, size in config.items() if ("window" in name or "chunk" in name) and type(size) is int)
+    fields = config.get_text_config(decoder=True).to_dict().items()
+    named = [size for name, size in fields if ("window" in name or "chunk" in name) and not name.endswith("layers")]
+    return [size for size in named if type(size) is int and size > 0]
 
 
 def _choose(model: PreTrainedModel, length: int, engine: Sampler, params: SamplingParams) -> tuple[Sampler, str]:

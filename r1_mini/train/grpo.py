@@ -30,7 +30,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
@@ -53,7 +53,7 @@ from r1_mini.model.prompts import encode, prompts_for, require_context, stop_tok
 from r1_mini.problems.problem import Problem
 from r1_mini.rewards import Late, Strictness, Weights, accuracy_by_kind, as_trl_reward, kinds_of, rollout_metrics
 from r1_mini.rollout.engine import rollout
-from r1_mini.rollout.params import SamplingParams
+from r1_mini.rollout.params import Completion, SamplingParams
 from r1_mini.system import distributed as processes
 from r1_mini.train.advantages import Baseline, group_advantages
 from r1_mini.train.callbacks import DEV_SCORE, OnDev, OnRollouts
@@ -98,6 +98,9 @@ class GrpoStage(OnlineStage):
     """To whom `accuracy` listens; to a `weak` one what has the right answer anywhere is right. Metrics are exact."""
     baseline: Baseline = "group"
     """What a reward is compared with: the mean of its group (GRPO), or of the whole batch (REINFORCE)."""
+    dynamic_sampling: int = Field(0, ge=0, le=100)
+    """How often groups whose completions are all right, or all wrong, are replaced by groups of other problems (DAPO,
+    2503.14476, section 3.2). Metrics are of the groups that remain; a rollout takes up to so many times longer."""
     dev: DevExam | None = None
     """Examine while training, such as `{every: 25, families: [sum]}`."""
     rollouts: Kept | None = Kept()
@@ -188,6 +191,8 @@ class GrpoStage(OnlineStage):
         trainer = self.trainer_of(model, tokenizer, config, problems)
         prompts = encode(tokenizer, trainer.train_dataset["prompt"])
         require_context(model.config, prompts, config.max_completion_length, self.LENGTH_KEY)
+        if self.dynamic_sampling:
+            trainer.redraws = self.dynamic_sampling, partial(draw, job.problems, "train"), max(map(len, prompts))
         best = job.work / "best" if self.dev and self.dev.keep == "best" else None
         if self.dev:
             trainer.add_callback(OnDev(self.dev.every, job, trainer, best, partial(save, trainer)))
@@ -248,6 +253,10 @@ class Trainer(FrugalTrainer):
         self.problems, self.sampling, self.baseline = problems, sampling, baseline
         self.kinds = kinds_of(problems)
         self.advantages_B, self.sampler = torch.zeros(0), Sampler(self)  # of this process
+        self.asked: list[Problem] = []
+        """The problem of each group of the rollout at hand."""
+        self.redraws: tuple[int, Callable[[str], Iterator[Problem]], int] = 0, lambda seed: iter(()), 0
+        """How often groups are drawn again, problems by a seed, and the longest prompt, tokens."""
         super().__init__(rollout_func=sample_groups if has_own_sampler(kwargs["args"]) else None, **kwargs)
         score_in_float32(self, outputs=("log_probs", "entropy"))
 
@@ -258,7 +267,9 @@ class Trainer(FrugalTrainer):
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
         """The rewards of all processes, (P * G, rules), by TRL. Before: grades and metrics; after: our advantages."""
         finish: list[Finish] = ["stop" if ids[-1] in self.eos_token_ids else "length" for ids in completion_ids_list]
-        problems = [self.problems[row["problem"]] for row in inputs]
+        problems = [problem for problem in self.asked for _ in range(self.num_generations)]
+        if self.redraws[0]:
+            prompts = prompts_for(self.processing_class, problems)
         graded = list(map(grade, problems, completions, finish, prompts))
         for row, each in zip(inputs, graded, strict=True):
             row["graded"] = each  # a column for the rewards
@@ -280,6 +291,7 @@ class Trainer(FrugalTrainer):
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         """TRL's batch with our advantages. `normalize_then_sum` (GDPO) keeps TRL's."""
+        self.asked = [self.problems[row["problem"]] for row in inputs[:: self.num_generations]]
         batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if self.multi_objective_aggregation == "sum_then_normalize":
             batch["advantages"] = self.advantages_B.to(batch["advantages"])
@@ -307,6 +319,9 @@ def sample_groups(prompts: Sequence[str], trainer: Trainer) -> dict[str, list[An
     with trainer.sampler() as model:
         stop = stop_tokens(model.generation_config, tokenizer)
         groups = rollout(model, prompt_ids, params, stop=stop, first_sample=first, elsewhere=before)
+        replaced = replace_alike(trainer, model, prompt_ids, groups, replace(params, seed=params.seed + (done << 40)))
+    if trainer.redraws[0]:
+        trainer._metrics["train"]["redrawn"].append(sum(processes.gather([replaced])) / len(groups) / processes.count())
     flat = [completion for group in groups for completion in group]
     trainer._metrics["train"]["seconds_rollout"].append(time.perf_counter() - started)
     return {
@@ -314,6 +329,45 @@ def sample_groups(prompts: Sequence[str], trainer: Trainer) -> dict[str, list[An
         "completion_ids": [completion.tokens for completion in flat],
         "logprobs": [completion.logprobs for completion in flat],
     }
+
+
+def replace_alike(
+    trainer: Trainer,
+    model: PreTrainedModel,
+    prompt_ids: list[list[int]],
+    groups: list[list[Completion]],
+    params: SamplingParams,
+) -> int:
+    """Replace groups that are all right or all wrong by groups of other problems, of which each process has its own.
+
+    Changes `prompt_ids`, `groups` and the trainer's `asked`; returns how many groups were sampled for it.
+    """
+    most, problems, longest = trainer.redraws
+    tokenizer, rank, count = trainer.processing_class, processes.rank(), processes.count()
+    spare = islice(problems(f"{params.seed} redraw"), rank, None, count)
+    stop, sampled = stop_tokens(model.generation_config, tokenizer), 0
+
+    def alike(place: int) -> bool:
+        (prompt,), problem = prompts_for(tokenizer, [trainer.asked[place]]), trainer.asked[place]
+        texts = ((tokenizer.decode(each.tokens, skip_special_tokens=True), each.finish) for each in groups[place])
+        return len({grade(problem, *text, prompt).correct for text in texts}) == 1
+
+    left = list(range(len(groups)))
+    for attempt in range(1, most + 1):
+        left = [place for place in left if alike(place)]
+        if not left:
+            break
+        fresh: list[tuple[Problem, list[int]]] = []
+        while len(fresh) < len(left):
+            problem = next(spare)
+            (ids,) = encode(tokenizer, prompts_for(tokenizer, [problem]))
+            fresh += [(problem, ids)] if len(ids) <= longest else []
+        others = replace(params, seed=params.seed + ((attempt * count + rank) << 50))
+        new = rollout(model, [ids for _, ids in fresh], others, stop=stop)
+        for place, (problem, ids), group in zip(left, fresh, new, strict=True):
+            trainer.asked[place], prompt_ids[place], groups[place] = problem, ids, group
+        sampled += len(left)
+    return sampled
 
 
 _SAME = (
@@ -331,7 +385,7 @@ _SAME = (
         "learning_rate",
     ),
     *("voice_direct", "voice_worked", "voice_checked", "voice_none", "logp_gap_mean", "logp_gap_max"),
-    *("seconds_rollout", "verifier_timeouts", DEV_SCORE),
+    *("seconds_rollout", "redrawn", "verifier_timeouts", DEV_SCORE),
 )
 METRICS = {
     **{name: name for name in _SAME},

@@ -16,7 +16,8 @@ from torch import Tensor
 from trl import GRPOTrainer
 from trl.trainer import utils as trl_utils
 
-from r1_mini.rollout.likelihood import Forward, Rows, score
+from r1_mini.rollout.likelihood import Forward, Prefill, Rows, score
+from r1_mini.train.sampler import plain
 
 WHOLE = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 """Ways to distribute in which each process holds all weights; with several processes torch's DDP does it."""
@@ -25,6 +26,7 @@ WHOLE = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GP
 def score_in_backward(
     forward: Forward,
     alone: Forward,
+    prefill: Prefill,
     ids_BS: Tensor,
     real_BS: Tensor,
     keep: int,
@@ -33,21 +35,31 @@ def score_in_backward(
 ) -> Tensor:
     """`known_BT`, log-probabilities known from sampling with the same weights, with the gradient that `score` has.
 
-    The forward pass waits for the gradient, so the activations of one part at a time are in memory. Gradients of the
-    weights are added up during the outer backward pass. The last part goes through `forward`, whose backward pass
-    averages the sum of all parts over processes, the others through `alone`. `report` gets the log-probabilities of
-    the forward pass, (B, keep).
+    The forward pass waits for the gradient, so the activations of one part at a time are in memory, and those of the
+    prompts that it shares. Gradients of the weights are added up during the outer backward pass. The last part goes
+    through `forward`, whose backward pass averages the sum of all parts over processes, the others through `alone`.
+    `report` gets the log-probabilities of the forward pass, (B, keep).
     """
 
     def backward(gradient_BT: Tensor) -> None:
-        rows = Rows(ids_BS, real_BS, keep)
+        rows = Rows(ids_BS, real_BS, keep, prefill=prefill)
         gradient_UT = gradient_BT.new_zeros(len(rows.total_U), keep).index_add(0, rows.which_B, gradient_BT)
-        seen = []
+        last, seen = rows.chunks[-1][1][-1], []
         with torch.enable_grad():
-            for part in rows.parts:
-                logps, _ = rows.read(forward if part is rows.parts[-1] else alone, part)
-                torch.autograd.backward(logps, gradient_UT[part])
-                seen.append(logps.detach())
+            for some, of_chunk in rows.chunks:
+                stored = rows.stored(some)
+                # What the parts before the last one find for keys and values is kept in leaves, and goes on with it.
+                leaves = [each.detach().requires_grad_(each.requires_grad) for each in stored]
+                for part in of_chunk:
+                    ends = part is of_chunk[-1]
+                    reader = forward if part is last else alone
+                    logps, _ = rows.read(reader, part, stored if ends else leaves, some.start or 0)
+                    found = {logps: gradient_UT[part]}
+                    if ends:
+                        pairs = zip(stored, leaves, strict=True)
+                        found |= {made: leaf.grad for made, leaf in pairs if leaf.grad is not None}
+                    torch.autograd.backward(list(found), list(found.values()))
+                    seen.append(logps.detach())
         report(torch.cat(seen)[rows.which_B])
 
     known_BT = known_BT.detach().clone().requires_grad_()
@@ -86,34 +98,38 @@ class FrugalTrainer(GRPOTrainer):
                 model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
             )
 
-        def forward(models: Iterator[Any], ids: Tensor, labels: Tensor) -> Any:
+        def forward(models: Iterator[Any], ids: Tensor, labels: Tensor, **more: Any) -> Any:
             with self.accelerator.autocast():
-                return next(models)(input_ids=ids, labels=labels, fused_lm_head=True)
+                return next(models)(input_ids=ids, labels=labels, fused_lm_head=True, **more)
 
         # Processes read different numbers of parts. DDP averages gradients, whatever made them, in the backward pass
         # that follows a forward pass through it: one part of each micro-batch goes through it, the others do not.
         inner = self.accelerator.unwrap_model(model)
         alone, forward_once = (partial(forward, models) for models in (repeat(inner), chain([model], repeat(inner))))
         batch, real_BS = self.in_loss, attention_mask.bool()
+        prefill = Prefill(plain(inner), self.accelerator.autocast)
         if batch is None:  # the policy before its update, or the reference model: every row
-            return *score(alone, input_ids, real_BS, logits_to_keep), None
+            return *score(alone, input_ids, real_BS, logits_to_keep, prefill=prefill), None
         old_BT, sampled_BT = batch.get("old_per_token_logps"), batch.get("sampling_per_token_logps")
         own_BT = None if self.rollout_func is None else sampled_BT  # by our sampler, exact
         known_BT = old_BT if old_BT is not None else own_BT
         if known_BT is None:
             known_BT = torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device)
         only_advantages = only_advantages_count(vars(self.args))
-        counted_B = (batch["advantages"] != 0) | (not only_advantages)
-        counted_B[0] |= not counted_B.any()  # so that the loss has a graph to call backward on
+        counted_B = ((batch["advantages"] != 0) | (not only_advantages)) & batch["completion_mask"].any(dim=1)
+        if not counted_B.any():
+            if self.accelerator.num_processes == 1 and self.accelerator.scaler is None:
+                return known_BT.detach().clone().requires_grad_(), -known_BT, None  # no weight moves
+            counted_B[0] = True  # the other processes, or the scaler of fp16, wait for a gradient
         rows = counted_B.nonzero(as_tuple=True)
         some = (input_ids[rows], real_BS[rows], logits_to_keep)
         mask = real_BS[rows][:, -logits_to_keep:]
         if old_BT is None and own_BT is not None and only_advantages:
             # Samples of the present weights: their log-probabilities are known, the gradient alone is missing.
             report = partial(self._note_gap, sampled=own_BT[rows], mask=mask)
-            logps = score_in_backward(forward_once, alone, *some, known_BT[rows], report)
+            logps = score_in_backward(forward_once, alone, prefill, *some, known_BT[rows], report)
             return known_BT.index_put(rows, logps.to(known_BT.dtype)), -known_BT, None
-        logps, entropies = score(forward_once, *some)
+        logps, entropies = score(forward_once, *some, prefill=prefill)
         if old_BT is None and sampled_BT is not None:
             self._note_gap(logps.detach(), sampled_BT[rows], mask)
         # The other rows keep their log-probabilities; -log p estimates their entropy.

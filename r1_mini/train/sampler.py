@@ -53,10 +53,10 @@ class Twin:
     """
 
     def __init__(self, trained: Any, dtype: torch.dtype) -> None:
-        plain = _plain(trained)
-        self.dtype, self.head = dtype, plain.get_output_embeddings()
+        inner = plain(trained)
+        self.dtype, self.head = dtype, inner.get_output_embeddings()
         self.copies: list[tuple[Tensor, Tensor]] = []
-        self.model: PreTrainedModel = self._of(plain)
+        self.model: PreTrainedModel = self._of(inner)
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -99,9 +99,9 @@ def score_in_float32(trainer: Any, outputs: tuple[str, ...]) -> None:
     if trainer.accelerator.mixed_precision in DTYPES:
         for model, wanted in ((trainer.model, outputs), (trainer.ref_model, ("log_probs",))):
             if model is not None:
-                add_fused_lm_head(_plain(model), trainer.temperature, cast_lm_head_to_fp32=True, outputs=wanted)
+                add_fused_lm_head(plain(model), trainer.temperature, cast_lm_head_to_fp32=True, outputs=wanted)
 
 
-def _plain(model: Any) -> Any:
+def plain(model: Any) -> Any:
     """The model itself, which peft has wrapped where it has an adapter."""
     return model.get_base_model() if is_peft_model(model) else model

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
 
 from r1_mini.model.prompts import encode
 from r1_mini.rollout.engine import rollout
-from r1_mini.rollout.likelihood import log_likelihoods, parts, score
+from r1_mini.rollout.likelihood import Prefill, log_likelihoods, parts, score
 from r1_mini.rollout.params import SamplingParams
 from r1_mini.rollout.tuning import TUNED
 
@@ -27,10 +28,10 @@ def rows(number, prompt_places, places):
 def read_by(model, reads=None):
     """What TRL's model with its fused head gives, by the plain one."""
 
-    def forward(ids, labels):
+    def forward(ids, labels, **more):
         if reads is not None:
             reads.append(tuple(ids.shape))
-        logps = model(input_ids=ids).logits[:, :-1].log_softmax(-1)
+        logps = model(input_ids=ids, **more).logits[:, :-1].log_softmax(-1)
         chosen = logps.gather(2, labels[:, 1:, None].clamp(min=0))[..., 0]
         return SimpleNamespace(log_probs=chosen, entropy=-(logps.exp() * logps).sum(-1))
 
@@ -67,6 +68,42 @@ def test_rows_that_are_alike_are_read_once_whatever_their_padding_and_all_have_a
     for values, weights in ((logps, [1.0, 2, 3, 4, 5]), (single, [1.0 + 3 + 5, 2, 4])):
         gradients += torch.autograd.grad((values * torch.tensor(weights)[:, None]).sum(), model.lm_head.weight)
     assert torch.allclose(*gradients, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("overhead", "most", "passes"), [(100, 10_000, 3), (100, 200, 8), (10_000, 10_000, 1)])
+def test_rows_share_their_prompt_where_this_saves_more_than_a_pass(model, monkeypatch, overhead, most, passes):
+    """Six prompts of up to 40 tokens, five completions of each: log-probabilities and gradients stay what they are."""
+    monkeypatch.setitem(TUNED, "cpu", replace(TUNED["cpu"], overhead=overhead))
+    ids, real = rows(30, 40, 9)
+    of_prompt = torch.arange(6).repeat_interleave(5)
+    ids[:, :40], real[:, :40] = ids[of_prompt, :40], real[of_prompt, :40]
+    weights = torch.randn(30, 9, generator=torch.Generator().manual_seed(0))
+    found, reads = [], []
+    assert Prefill(model).allowed(49)  # which tries the model, once
+    for prefill in (None, Prefill(model)):
+        reads.clear()
+        hook = model.model.embed_tokens.register_forward_pre_hook(lambda _, read: reads.append(read[0].shape))
+        logps, entropies = score(read_by(model), ids, real, 9, most, prefill)
+        hook.remove()
+        found.append([logps, entropies, *torch.autograd.grad((logps * weights).sum(), list(model.parameters()))])
+    assert len(reads) == passes
+    for alone, together in zip(*found, strict=True):
+        torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_no_prompt_is_shared_where_a_layer_sees_a_window_or_keeps_no_keys(model):
+    def made(config):
+        return transformers.AutoModelForCausalLM.from_config(config)
+
+    sizes = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    window = made(transformers.MistralConfig(**sizes, num_key_value_heads=2, intermediate_size=32, sliding_window=20))
+    mamba = made(transformers.MambaConfig(vocab_size=50, hidden_size=32, num_hidden_layers=2))
+    assert [Prefill(window).allowed(width) for width in (20, 21)] == [True, False]
+    assert not Prefill(mamba).allowed(20)
+    model.gradient_checkpointing_enable()
+    assert not Prefill(model).allowed(20)
+    model.gradient_checkpointing_disable()
+    assert Prefill(model).allowed(20)
 
 
 @pytest.mark.parametrize("real", [[True, True, False, False], [False, True, False, False]])

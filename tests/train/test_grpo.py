@@ -1,6 +1,7 @@
 """Our trainer against TRL's own loss, and by hand."""
 
 import contextlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,10 +11,13 @@ from trl import GRPOConfig, GRPOTrainer
 from r1_mini.config.trl_fields import CHOICES
 from r1_mini.model.architecture import make_model
 from r1_mini.model.checkpoint import load_checkpoint, save_checkpoint
+from r1_mini.model.optimizer import MuonAdamW
+from r1_mini.model.prompts import encode
 from r1_mini.model.tokenizer import make_tokenizer
 from r1_mini.problems import families
 from r1_mini.rewards import as_trl_reward
-from r1_mini.rollout.params import SamplingParams
+from r1_mini.rollout.params import Completion, SamplingParams
+from r1_mini.rollout.tuning import TUNED
 from r1_mini.train.advantages import group_advantages
 from r1_mini.train.grpo import GrpoStage, Trainer
 from r1_mini.train.stage import arguments
@@ -65,15 +69,26 @@ def make_trainer(tmp_path, reward="accuracy", baseline="group", questions=QUESTI
     return trainer
 
 
+@pytest.fixture(params=[False, True])
+def shared(request, monkeypatch):
+    """Whether rows share their prompts, as they do where it pays."""
+    overhead = -1 if request.param else 1_000
+    monkeypatch.setitem(TUNED, "cpu", replace(TUNED["cpu"], overhead=overhead, part=2 * 8))  # two rows in a part
+    return request.param
+
+
 def batch(advantages):
-    """Rows of 3 prompt and 5 completion places with lengths 5, 2, 3, 4; the first prompt is one token shorter."""
+    """Rows of 3 prompt and 5 completion places with lengths 5, 2, 3, 4; the first prompt is one token shorter, the
+    others are alike."""
     generator = torch.Generator().manual_seed(0)
     lengths = torch.tensor([5, 2, 3, 4])
     prompt_mask = torch.ones(4, 3, dtype=torch.long)
     prompt_mask[0, 0] = 0
+    prompt_ids = torch.randint(3, 20, (4, 3), generator=generator)
+    prompt_ids[1:] = prompt_ids[1]
     mask = (torch.arange(5)[None] < lengths[:, None]).long()
     return {
-        "prompt_ids": torch.randint(3, 20, (4, 3), generator=generator),
+        "prompt_ids": prompt_ids,
         "prompt_mask": prompt_mask,
         "completion_ids": torch.randint(3, 20, (4, 5), generator=generator) * mask,
         "completion_mask": mask,
@@ -111,6 +126,7 @@ def gradients_of_both(trainer, monkeypatch, inputs):
 @pytest.mark.parametrize("beta", [0.0, 0.04])
 @pytest.mark.parametrize("advantages", [[0.5, 0.0, -0.25, 0.0], [1.0, -1.0, 0.5, -0.5]])
 @pytest.mark.parametrize("off_policy", [False, True])
+@pytest.mark.usefixtures("shared")
 def test_gradients_equal_those_of_stock_trl(trainer_of, monkeypatch, loss_type, level, beta, advantages, off_policy):
     trainer = trainer_of(loss_type=loss_type, importance_sampling_level=level, beta=beta)
     inputs, generator = batch(advantages), torch.Generator().manual_seed(1)
@@ -123,6 +139,7 @@ def test_gradients_equal_those_of_stock_trl(trainer_of, monkeypatch, loss_type, 
 
 @pytest.mark.parametrize("loss_type", CHOICES["loss_type"])
 @pytest.mark.parametrize("advantages", [[0.5, 0.0, -0.25, 0.0], [1.0, -1.0, 0.5, -0.5], [1.0, 0.0, 0.0, 0.0]])
+@pytest.mark.usefixtures("shared")
 def test_gradients_of_fresh_samples_equal_those_of_stock_trl(trainer_of, monkeypatch, loss_type, advantages):
     trainer, inputs = trainer_of(loss_type=loss_type), batch(advantages)
     ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
@@ -135,18 +152,6 @@ def test_gradients_of_fresh_samples_equal_those_of_stock_trl(trainer_of, monkeyp
     assert trainer._metrics["train"]["logp_gap_max"] == [pytest.approx(0, abs=1e-5)]
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_a_batch_without_any_signal_has_no_gradient_and_no_error(tmp_path, masked):
-    """All advantages are zero, or all completions are truncated and masked."""
-    trainer = make_trainer(tmp_path, mask_truncated_completions=masked)
-    inputs = batch([0.5, -0.5, 0.0, 0.0] if masked else [0.0] * 4)
-    if masked:
-        inputs["completion_mask"] = torch.zeros_like(inputs["completion_mask"])
-        inputs["sampling_per_token_logps"] = torch.zeros(4, 5)
-    trainer._compute_loss(trainer.model, inputs).backward()
-    assert gradients(trainer.model).abs().max() == 0
-
-
 @contextlib.contextmanager
 def shapes_read(trainer):
     """The shapes of what the trainer's model reads."""
@@ -154,6 +159,27 @@ def shapes_read(trainer):
     hook = trainer.model.model.embed_tokens.register_forward_pre_hook(lambda _, read: shapes.append(read[0].shape))
     yield shapes
     hook.remove()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, MuonAdamW])
+def test_for_a_batch_without_any_signal_nothing_is_computed_and_no_weight_moves(tmp_path, masked, optimizer):
+    """All advantages are zero, or all completions are truncated and masked."""
+    trainer = make_trainer(tmp_path, mask_truncated_completions=masked)
+    steps = optimizer(trainer.model if optimizer is MuonAdamW else trainer.model.parameters(), lr=0.1, weight_decay=0.1)
+    trainer._compute_loss(trainer.model, batch([0.5, -0.5, 0.25, -0.25])).backward()
+    steps.step()  # from here on there is a momentum
+    steps.zero_grad()
+    inputs, before = batch([0.5, -0.5, 0.0, 0.0] if masked else [0.0] * 4), trainer.model.state_dict()
+    before = {name: weights.clone() for name, weights in before.items()}
+    if masked:
+        inputs["completion_mask"] = torch.zeros_like(inputs["completion_mask"])
+        inputs["sampling_per_token_logps"] = torch.zeros(4, 5)
+    with shapes_read(trainer) as shapes:
+        trainer._compute_loss(trainer.model, inputs).backward()
+    steps.step()
+    assert not shapes
+    assert all(torch.equal(weights, before[name]) for name, weights in trainer.model.state_dict().items())
 
 
 @pytest.mark.parametrize(("beta", "rows"), [(0.0, 2), (0.04, 4)])
@@ -211,3 +237,44 @@ def test_rollouts_of_one_optimizer_step_that_ask_the_same_question_get_different
     texts = [tuple(ids) for each in rollouts for ids in each["completion_ids"]]
     assert len(rollouts) == 2
     assert len(set(texts)) == len(texts) == 8
+
+
+@pytest.mark.parametrize(
+    ("most", "asked", "accuracy", "redrawn"),
+    [(0, ["1+2", "12-4"], 0.75, None), (1, ["3+4", "12-4"], 0.25, 0.5), (9, ["5+6", "12-4"], 0.375, 1.0)],
+)
+def test_groups_that_are_all_right_or_all_wrong_are_drawn_again(tmp_path, monkeypatch, most, asked, accuracy, redrawn):
+    right = {"1+2": 4, "12-4": 2, "3+4": 0, "5+6": 1}  # of four completions; 3+4 and 5+6 are what is drawn next
+    trainer = make_trainer(tmp_path)
+    tokenizer, seeds = trainer.processing_class, []
+
+    def answered(model, prompt_ids, params, **rest):
+        seeds.append(params.seed)
+        groups = []
+        for ids in prompt_ids:
+            problem = families.solve(next(each for each in right if f"User: {each}\n" in tokenizer.decode(ids)))
+            texts = [
+                f"<think></think><answer>{problem.answer if n < right[problem.question] else 99}</answer>"
+                for n in range(4)
+            ]
+            tokens = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in texts]
+            groups.append([Completion(each, [-1.0] * len(each), "stop") for each in tokens])
+        return groups
+
+    monkeypatch.setattr("r1_mini.train.grpo.rollout", answered)
+    others = [families.solve(question) for question in ("123+456", "3+4", "5+6")]  # the first prompt is too long
+    longest = max(len(ids) for ids in encode(tokenizer, [row["prompt"] for row in rows_of(QUESTIONS, 1)]))
+    trainer.redraws = most, lambda seed: iter(others), longest
+    batch = trainer._generate_and_score_completions(rows_of(QUESTIONS, 4))
+    assert [each.question for each in trainer.asked] == asked
+    assert trainer._metrics["train"]["accuracy"] == [accuracy]
+    assert trainer._metrics["train"].get("redrawn") == (redrawn and [redrawn])
+    assert len(set(seeds)) == len(seeds) == 1 + min(most, 2)
+    by_hand = [(n < right[question]) - right[question] / 4 for question in asked for n in range(4)]
+    assert batch["advantages"].tolist() == pytest.approx(by_hand)
+    prompts = [
+        tokenizer.decode(ids[mask.bool()]) for ids, mask in zip(batch["prompt_ids"], batch["prompt_mask"], strict=True)
+    ]
+    assert all(
+        question in prompt for question, prompt in zip([each for each in asked for _ in range(4)], prompts, strict=True)
+    )
