@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from eval import commands
+from eval.exam.lineup import lineup_of
 from eval.sweep.spec import read
 from r1_mini import cli
 from r1_mini.model.checkpoint import load_checkpoint
@@ -87,17 +88,21 @@ def runs(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")
 
 
-def kinds_of(path):
-    return tuple(stage.kind for stage in load(path).stages)
+def page_of(path):
+    """What decides which parts a report has."""
+    recipe = load(path)
+    exams = [(stage.kind, getattr(stage, "dev", None) is not None) for stage in recipe.stages]
+    families = {source.name for source in recipe.problems}
+    return str((exams, recipe.evaluate.suite, [*lineup_of(recipe, cooled=True).columns], sorted(families)))
 
 
-PAGES = {kinds_of(path): path for path in RECIPES}.values()  # one recipe of each sequence of stages
+PAGES = {page_of(path): path for path in RECIPES}.values()  # one recipe of each kind of report
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_runs_for_a_step_of_each_stage(path, runs, monkeypatch, capsys):
-    """Of recipes with the same stages one has its report made; of the others it is seen that it would be."""
+    """Of recipes whose reports have the same parts one has it made; of the others it is seen that it would be."""
     stages = load(path).stages
     kinds = [stage.kind for stage in stages]
     short = ["base.model.hidden_size=48", "base.model.layers=1"]
