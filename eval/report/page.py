@@ -100,7 +100,7 @@ class Training:
             if path.exists():  # a stage that does not reward rollouts has none
                 with reading(path):
                     kept[path.parent.name] = rollouts.read(read_jsonl(path))
-        return Training(curves, marks, problems_of(run / "recipe.yaml", 3000)[0], kept=kept)
+        return Training(curves, marks, problems_of(run / "recipe.yaml", 1000)[0], kept=kept)
 
 
 def show(

@@ -207,13 +207,12 @@ def test_workers_may_begin_at_once_on_an_empty_database_and_meet_there(grid, pos
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_trials_and_the_same_command_trains_one_base_notes_a_failure_and_compares_the_rest(tmp_path):
+def test_ctrl_c_ends_the_trials_and_the_same_command_trains_one_base_and_compares_what_was_trained(tmp_path):
     (tmp_path / "sweep.yaml").write_text(
         f"name: s\nrecipe: {SMOKE}\n"
         "set: {base.trainer.max_steps: 40, base.trainer.save_steps: 10, grpo.trainer.per_device_train_batch_size: 32, "
         "evaluate.limit: 20, evaluate.samples: 2, evaluate.columns: [base, grpo]}\n"
-        "settings: {short: {grpo.trainer.max_steps: 1}, long: {grpo.trainer.max_steps: 2}, "
-        "broken: {grpo.trainer.report_to: wandb}}\n"
+        "settings: {short: {grpo.trainer.max_steps: 1}, long: {grpo.trainer.max_steps: 2}}\n"
     )
     command = ("sweep", tmp_path / "sweep.yaml", "--workers", "2", "--out", tmp_path / "out")
 
@@ -229,10 +228,8 @@ def test_ctrl_c_ends_the_trials_and_the_same_command_trains_one_base_notes_a_fai
         again = r1_mini(*command)
     assert leaks(tmp_path / "home") and not leaks(tmp_path / "out")
     assert again.returncode == 0, again.stderr
-    states = {name: trial["state"] for name, trial in trials().items()}
-    assert states == {"short": "COMPLETE", "long": "COMPLETE", "broken": "FAIL"}
+    assert {name: trial["state"] for name, trial in trials().items()} == {"short": "COMPLETE", "long": "COMPLETE"}
     bases = list((tmp_path / "out" / "trials").glob("*-seed0/01-base/model.safetensors"))
-    assert len(bases) >= 2
-    assert len({path.stat().st_ino for path in bases}) == 1  # trained once, by one of the three
-    assert "Failed: broken" in " ".join(again.stdout.split())
+    assert len(bases) == 2
+    assert len({path.stat().st_ino for path in bases}) == 1  # trained once, by one of the two
     assert (tmp_path / "out" / "report.html").is_file()
