@@ -115,7 +115,8 @@ class Rows:
             which_R, before_R1 = self.prefix_U[part] - first, self.before_U1[part]
             at_W, at_T = (torch.arange(n, device=which_R.device) for n in (self.prefixes_DW.shape[1], width))
             real = torch.cat([at_W < before_R1, (at_T >= 0).expand(len(which_R), -1)], dim=1)
-            cache = DynamicCache([(k[which_R], v[which_R]) for k, v in zip(stored[::2], stored[1::2], strict=True)])
+            rows = [each.index_select(0, which_R) for each in stored]
+            cache = DynamicCache(list(zip(rows[::2], rows[1::2], strict=True)))
             more = {"past_key_values": cache, "attention_mask": real.long(), "position_ids": before_R1 + at_T}
         out = forward(self.ids_US[part, :width], self.labels_US[part, :width], **more)
         place, there = self.place_UT[part].clamp(max=width - 2), self.there_UT[part]
@@ -149,7 +150,8 @@ def score(
     for some, of_chunk in rows.chunks:
         stored = rows.stored(some)
         read += [rows.read(forward, part, stored, some.start or 0) for part in of_chunk]
-    logps, entropies = (torch.cat(column)[rows.which_B] for column in zip(*read, strict=True))
+    # By index_select: the gradient of [rows.which_B] is added up by several threads, each time in another order.
+    logps, entropies = (torch.cat(column).index_select(0, rows.which_B) for column in zip(*read, strict=True))
     return logps, entropies
 
 

@@ -91,6 +91,21 @@ def test_rows_share_their_prompt_where_this_saves_more_than_a_pass(model, monkey
         torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
+def test_gradients_are_the_same_bits_each_time_with_several_threads(model, monkeypatch):
+    monkeypatch.setitem(TUNED, "cpu", replace(TUNED["cpu"], overhead=100, part=100_000))  # large enough for two threads
+    ids, real = rows(600, 40, 9)
+    of_prompt, again = torch.arange(6).repeat_interleave(100), torch.arange(600).repeat_interleave(10)
+    ids[:, :40], real[:, :40] = ids[of_prompt, :40], real[of_prompt, :40]
+    threads, seen = torch.get_num_threads(), set()
+    torch.set_num_threads(2)
+    for _ in range(5):
+        logps, _ = score(read_by(model), ids[again], real[again], 9, prefill=Prefill(model))
+        made = torch.autograd.grad((logps * torch.linspace(-1, 1, 6_000)[:, None]).sum(), list(model.parameters()))
+        seen.add(tuple(grad.numpy().tobytes() for grad in made))
+    torch.set_num_threads(threads)
+    assert len(seen) == 1
+
+
 def test_no_prompt_is_shared_where_a_layer_sees_a_window_or_keeps_no_keys(model):
     def made(config):
         return transformers.AutoModelForCausalLM.from_config(config)
