@@ -91,12 +91,11 @@ class Rows:
         self.place_UT = prompt_U1 - 1 + at_S[:keep]  # the output at a place is of the next token
         self.there_UT = at_S[:keep] < self.total_U[:, None] - prompt_U1
         self.chunks: list[tuple[slice, list[slice]]] = []
-        lengths = self.total_U + (
-            width // 4 if self.prefill else 0
-        )  # a row's copies of keys and values take memory too
-        start = 0
+        lengths_U, start = self.total_U, 0
+        if self.prefill:
+            lengths_U = lengths_U + width // 4  # a row's copy of keys and values takes memory too
         for index, number in enumerate(chunk_U.bincount().tolist()):
-            cut = parts(lengths[start : start + number].tolist(), most, sizes.overhead)
+            cut = parts(lengths_U[start : start + number].tolist(), most, sizes.overhead)
             some = slice(index * at_once, (index + 1) * at_once) if self.prefill else slice(0)
             self.chunks.append((some, [slice(start + part.start, start + part.stop) for part in cut]))
             start += number
