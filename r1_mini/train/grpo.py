@@ -35,17 +35,17 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from datasets import Dataset
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOConfig
 
 from r1_mini.completion import Finish, grade
-from r1_mini.config.base import Families, Strict
+from r1_mini.config.base import Families, Strict, wrong
 from r1_mini.data.mix import draw
 from r1_mini.errors import Stopped
 from r1_mini.model.checkpoint import adapter
@@ -107,6 +107,13 @@ class GrpoStage(OnlineStage):
     """Which rollouts are kept, to be looked at by step; null keeps none, and so do vLLM and sharded weights."""
     patience: int | None = Field(10, ge=1)
     """Stop after so many steps in a row in which nothing is right and no reward differs in a group; null never does."""
+
+    @model_validator(mode="after")
+    def _groups_are_drawn_again_by_our_sampler(self) -> Self:
+        if self.dynamic_sampling and not samples_as_asked(self.fields):
+            what = "has no effect where the sampler of `trainer` is not ours, as with vLLM"
+            raise wrong(what, "leave it out, or those fields of `trainer`", "dynamic_sampling")
+        return self
 
     def work(self, processes: int = 1, sharding: Sharding = "none") -> Work:
         fields = self.fields

@@ -278,3 +278,9 @@ def test_groups_that_are_all_right_or_all_wrong_are_drawn_again(tmp_path, monkey
     assert all(
         question in prompt for question, prompt in zip([each for each in asked for _ in range(4)], prompts, strict=True)
     )
+
+
+def test_drawing_groups_again_is_refused_where_our_sampler_does_not_sample():
+    for fields, refused in (({}, False), ({"top_k": 5}, True), ({"use_vllm": True}, True)):
+        with pytest.raises(ValueError, match="has no effect") if refused else contextlib.nullcontext():
+            GrpoStage(kind="grpo", dynamic_sampling=1, trainer={"max_steps": 1, **fields})
