@@ -1,5 +1,6 @@
 """Shared by all tests: a recipe to start from, a finished smoke run, and GPU tests skipped where there is no GPU."""
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ import pytest
 from filelock import FileLock
 
 from tests.commands import Started, r1_mini
+
+gc.disable()  # until all is imported, as in the command
 
 TINY = """
 name: tiny
@@ -107,6 +110,11 @@ def recipe_file(tmp_path: Path) -> Callable[[str], Path]:
         return path
 
     return write
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -23,7 +23,7 @@ from r1_mini.system.files import write_text_atomic
 def pipeline(monkeypatch, tmp_path):
     """Puts a function in the place of the real run."""
     monkeypatch.chdir(tmp_path)
-    return lambda work: monkeypatch.setitem(sys.modules, "eval.commands", types.SimpleNamespace(run=work))
+    return lambda work: monkeypatch.setattr("eval.commands.run", work)
 
 
 def failing(error):

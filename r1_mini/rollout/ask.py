@@ -21,7 +21,6 @@ from r1_mini.problems.wording import arithmetic_in, canonical_text
 from r1_mini.rollout.fallback import why_not_engine
 from r1_mini.rollout.generate import Sample, generate
 from r1_mini.rollout.params import SamplingParams
-from r1_mini.system.logs import silent
 from r1_mini.system.terminal import Terminal
 
 _MARKS = {"right": ("✓", "green"), "wrong": ("✗", "red"), "retracted": ("↶", "yellow")}
@@ -31,7 +30,7 @@ _SIGNS = str.maketrans("×·÷−–", "**/--")
 def ask(checkpoint: Path, question: str | None, params: SamplingParams, prompt: PromptStyle) -> None:
     """Print the answer to `question`; without one, ask for questions until an empty line or the end of input."""
     console = Terminal()
-    with silent(), console.status("loading"):
+    with console.status("loading"):
         model, tokenizer = load_checkpoint(checkpoint, prompt=prompt)
         recipe = checkpoint.resolve().parent / "recipe.yaml"
         taught, rows = problems_of(recipe)
