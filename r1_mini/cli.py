@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from enum import StrEnum
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -91,6 +92,7 @@ HINTS = {
 
 _log: Path | None = None  # where the traceback of a failure goes: the run folder's log.txt, once there is one
 _debug = False
+_leave_imports = cache(gc.freeze)  # out of garbage collection; once in a process
 
 
 def _version(asked: bool) -> None:
@@ -106,8 +108,7 @@ def _settled() -> Iterator[None]:
     Garbage is not looked for among them, nor while they are imported (`main`): a pass over the objects of torch and TRL
     takes 0.3 s, in all a quarter of the start and half of a short run.
     """
-    if not gc.get_freeze_count():
-        gc.freeze()
+    _leave_imports()
     gc.enable()
     with silent():
         yield

@@ -277,7 +277,6 @@ BATCHES = {
 }
 """Prompts and samples of a step, so that all together take about ten minutes on two cores."""
 _CONTEXT = get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["eval.bench.run"])  # importing TRL takes seconds
 
 
 def bench(
@@ -372,6 +371,7 @@ def matrix_rate() -> float:
 @contextlib.contextmanager
 def started(case: Case, side: str, micro_batch: int, log: Path) -> Iterator[Callable[[], dict[str, Any]]]:
     """A side's process, as a function that lets it do a step and returns what that took."""
+    _CONTEXT.set_forkserver_preload([__name__])  # importing TRL takes seconds
     connection, theirs = _CONTEXT.Pipe()
     process = _CONTEXT.Process(target=serve, args=(case, side, micro_batch, theirs, log), daemon=True)
     process.start()
