@@ -15,7 +15,9 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils.launch import prepare_multi_gpu_env
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["eval.commands", "eval.sweep.run", "eval.bench.run", "r1_mini.rollout.ask"])
+CONTEXT.set_forkserver_preload(
+    ["eval.commands", "eval.sweep.run", "eval.bench.run", "r1_mini.cli", "r1_mini.rollout.ask"]
+)
 
 
 def command(arguments: list[str]) -> int:

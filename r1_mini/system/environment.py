@@ -150,9 +150,11 @@ def peak() -> int:
 @cache
 def versions() -> dict[str, str | None]:
     """Installed versions of Python and of what the results depend on; None for a package that is not installed."""
-    found = reversed([*importlib.metadata.distributions()])  # the first on the path is imported: it is set last
-    installed = {each.name.replace("-", "_"): each.version for each in found}
-    return {"python": platform.python_version(), **{package: installed.get(package) for package in _PACKAGES}}
+    found: dict[str, str | None] = {"python": platform.python_version(), **dict.fromkeys(_PACKAGES)}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
 
 
 def source(package: Path = Path(__file__).parents[1]) -> str:
