@@ -1,6 +1,7 @@
 """The command line: which function it calls with what, and how it ends."""
 
 import errno
+import gc
 import importlib.metadata
 import resource
 import subprocess
@@ -119,6 +120,18 @@ def test_a_current_folder_that_is_gone_is_said(tmp_path, monkeypatch, capsys):
     (tmp_path / "gone").rmdir()
     assert cli.main(["recipes"]) == 2
     assert capsys.readouterr().err == "error: the current folder is gone; cd to one that is there\n"
+
+
+def test_garbage_is_collected_while_a_command_works_and_not_while_its_libraries_are_imported(
+    recipe_file, pipeline, monkeypatch
+):
+    collects = []
+    monkeypatch.setattr(cli, "_leave_imports", lambda: collects.append(gc.isenabled()))
+    pipeline(lambda *arguments: collects.append(gc.isenabled()))
+    assert cli.main(["run", str(recipe_file()), "--out", "here"]) == 0
+    assert collects == [False, True]
+    assert cli.main(["unknown"]) == 2
+    assert gc.isenabled()
 
 
 def test_debug_shows_the_traceback(recipe_file, pipeline, capsys):
